@@ -1,0 +1,290 @@
+"""The life of an analysis: claimed under a lease, ended by whoever still holds it, found again by the sweep.
+
+Attempts are counted here, when the lease is taken, so that an image that kills its worker stops after `max_attempts`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from datetime import datetime, timedelta
+from typing import Any, cast
+
+from sqlalchemy import CursorResult, and_, exists, or_, select, update
+
+from db.models import active_model
+from db.records import ActiveModel, AnalysisResult, ClaimedAnalysis, FindingRecord, ObjectRecord, Triage
+from db.session import Session
+from db.tables import Analysis, Delivery, Finding, GateDecision, Instance, Location, LogitMaps, MadeObject, Study
+
+
+def pending_analysis(instance_id: int, model: ActiveModel, sha256: str, now: datetime) -> Analysis:
+    """A new row of work; ``rung_at`` is now because whoever creates it rings as soon as it is committed."""
+    return Analysis(
+        instance_id=instance_id,
+        model_digest=model.digest,
+        preprocessing_id=model.preprocessing_id,
+        model_name=model.name,
+        state="pending",
+        created_at=now,
+        rung_at=now,
+        source_sha256=sha256,
+    )
+
+
+def claim(
+    session: Session, analysis_id: int, *, owner: str, now: datetime, lease: timedelta, max_attempts: int
+) -> ClaimedAnalysis | None:
+    """Take the lease of one analysis, counting the attempt; None if it is finished, leased, or out of attempts.
+
+    An analysis out of attempts is failed here, keeping the last error.
+    """
+    free = or_(Analysis.state == "pending", and_(Analysis.state == "running", Analysis.lease_until < now))
+    stop = (
+        update(Analysis)
+        .where(Analysis.id == analysis_id, free, Analysis.attempts >= max_attempts)
+        .values(state="failed", finished_at=now, lease_owner=None, lease_until=None)
+        .returning(Analysis.reason)
+    )
+    stopped = session.execute(stop).scalar_one_or_none()
+    if stopped is not None:
+        last = stopped or "the worker died while reading it"
+        session.execute(
+            update(Analysis)
+            .where(Analysis.id == analysis_id)
+            .values(reason=f"stopped after {max_attempts} attempts: {last}")
+        )
+        return None
+    taken = (
+        update(Analysis)
+        .where(Analysis.id == analysis_id, free)
+        .values(state="running", lease_owner=owner, lease_until=now + lease, attempts=Analysis.attempts + 1)
+    )
+    if not _changed(session, taken):
+        return None
+    row = session.execute(
+        select(Analysis, Instance, Study)
+        .join(Instance, Instance.id == Analysis.instance_id)
+        .join(Study, Study.id == Instance.study_id)
+        .where(Analysis.id == analysis_id)
+        .execution_options(populate_existing=True)
+    ).one()
+    analysis, instance, study = row.tuple()
+    location = session.scalars(
+        select(Location).where(Location.instance_id == instance.id).order_by(Location.id).limit(1)
+    ).one()
+    gate_flags = session.scalar(
+        select(GateDecision.flags)
+        .where(GateDecision.instance_id == instance.id)
+        .order_by(GateDecision.id.desc())
+        .limit(1)
+    )
+    return ClaimedAnalysis(
+        id=analysis.id,
+        instance_id=instance.id,
+        study_id=study.id,
+        study_instance_uid=study.study_instance_uid,
+        sop_instance_uid=instance.sop_instance_uid or "",
+        uri=location.uri,
+        sha256=location.sha256,
+        model_digest=analysis.model_digest,
+        preprocessing_id=analysis.preprocessing_id,
+        attempts=analysis.attempts,
+        created_at=analysis.created_at,
+        received_at=instance.received_at,
+        correlation_id=instance.correlation_id,
+        age_years=instance.age_years,
+        view=instance.view,
+        flags=(*instance.flags, *(gate_flags or ())),
+    )
+
+
+def complete(session: Session, claimed: ClaimedAnalysis, owner: str, result: AnalysisResult, now: datetime) -> bool:
+    """Store a result with its objects and outbox rows; False, and nothing is written, if the lease was lost."""
+    ended = (
+        update(Analysis)
+        .where(*_held(claimed.id, owner))
+        .values(
+            state="done",
+            reason="",
+            finished_at=now,
+            lease_owner=None,
+            lease_until=None,
+            engine=result.engine,
+            precision=result.precision,
+            application_version=result.application_version,
+            ood_score=result.ood_score,
+            flags=list(result.flags),
+            outside_domain=result.outside_domain,
+            record=result.record,
+        )
+    )
+    if not _changed(session, ended):
+        return False
+    session.add_all(
+        Finding(
+            analysis_id=claimed.id,
+            position=position,
+            label=finding.label,
+            probability=finding.probability,
+            logit=finding.logit,
+            threshold=finding.threshold,
+            positive=finding.positive,
+        )
+        for position, finding in enumerate(result.findings)
+    )
+    session.add(LogitMaps(analysis_id=claimed.id, data=result.maps, affine=list(result.affine)))
+    for made in result.objects:
+        _add_object(session, claimed, made, now)
+    return True
+
+
+def end(session: Session, analysis_id: int, owner: str, *, state: str, reason: str, now: datetime) -> bool:
+    """End a claimed analysis as ``failed`` or ``not_applicable`` with a reason a person can read."""
+    statement = (
+        update(Analysis)
+        .where(*_held(analysis_id, owner))
+        .values(state=state, reason=reason, finished_at=now, lease_owner=None, lease_until=None)
+    )
+    return _changed(session, statement)
+
+
+def give_back(session: Session, analysis_id: int, owner: str, *, reason: str, counted: bool) -> bool:
+    """Give a claimed analysis back as pending; ``counted=False`` where the fault was the machine's, not the image's."""
+    values: dict[str, Any] = {"state": "pending", "reason": reason, "lease_owner": None, "lease_until": None}
+    if not counted:
+        values["attempts"] = Analysis.attempts - 1
+    return _changed(session, update(Analysis).where(*_held(analysis_id, owner)).values(values))
+
+
+def release_dead(session: Session, is_dead: Callable[[str], bool], now: datetime) -> int:
+    """Give back what is leased by processes known to be dead, and what has outlived its lease. Returns how many."""
+    running = session.execute(
+        select(Analysis.id, Analysis.lease_owner, Analysis.lease_until).where(Analysis.state == "running")
+    ).all()
+    freed = 0
+    for analysis_id, owner, until in running:
+        if owner is None or until is None or until < now or is_dead(owner):
+            guard = (Analysis.id == analysis_id, Analysis.state == "running", Analysis.lease_owner == owner)
+            freed += _changed(
+                session,
+                update(Analysis)
+                .where(*guard)
+                .values(state="pending", lease_owner=None, lease_until=None, rung_at=None),
+            )
+    return freed
+
+
+def ring_again(session: Session, now: datetime, older_than: timedelta, limit: int) -> list[int]:
+    """Return the ids of pending analyses whose last ring is older than ``older_than``, marking them as rung now."""
+    quiet = or_(Analysis.rung_at.is_(None), Analysis.rung_at < now - older_than)
+    ids = list(
+        session.scalars(
+            select(Analysis.id).where(Analysis.state == "pending", quiet).order_by(Analysis.id).limit(limit)
+        )
+    )
+    if ids:
+        session.execute(update(Analysis).where(Analysis.id.in_(ids)).values(rung_at=now))
+    return ids
+
+
+def create_missing(session: Session, now: datetime, limit: int) -> int:
+    """Give work to accepted live instances that came while no model was active. Returns how many."""
+    model = active_model(session)
+    if model is None:
+        return 0
+    waiting = session.execute(
+        select(Instance.id, Location.sha256)
+        .join(Location, Location.instance_id == Instance.id)
+        .join(GateDecision, GateDecision.instance_id == Instance.id)
+        .where(
+            Instance.origin == "live",
+            GateDecision.accepted.is_(True),
+            ~exists().where(Analysis.instance_id == Instance.id),
+        )
+        .order_by(Location.id)
+        .limit(limit)
+    ).all()
+    first: dict[int, str] = {}
+    for instance_id, sha256 in waiting:
+        first.setdefault(instance_id, sha256)
+    rows = [pending_analysis(instance_id, model, sha256, now) for instance_id, sha256 in first.items()]
+    for row in rows:
+        row.rung_at = None  # nobody has rung for these: the sweep does, next
+    session.add_all(rows)
+    return len(rows)
+
+
+def study_findings(session: Session, study_id: int, model_digest: str) -> tuple[tuple[FindingRecord, ...], bool, bool]:
+    """Return the maxima over the study's images inside the model's domain, if any is done, if any is inside.
+
+    The study's row is locked, so that two images of one study cannot rank it past each other.
+    """
+    session.execute(select(Study.id).where(Study.id == study_id).with_for_update())
+    rows = session.execute(
+        select(Finding, Analysis.outside_domain)
+        .join(Analysis, Analysis.id == Finding.analysis_id)
+        .join(Instance, Instance.id == Analysis.instance_id)
+        .where(Instance.study_id == study_id, Analysis.model_digest == model_digest, Analysis.state == "done")
+        .order_by(Finding.position)
+    ).all()
+    inside = [finding for finding, outside in rows if not outside]
+    return maxima(inside), bool(rows), bool(inside)
+
+
+def maxima(findings: Sequence[Finding]) -> tuple[FindingRecord, ...]:
+    """Per label, the finding with the greatest probability, in the labels' own order."""
+    best: dict[str, Finding] = {}
+    for finding in findings:
+        if finding.label not in best or finding.probability > best[finding.label].probability:
+            best[finding.label] = finding
+    return tuple(
+        FindingRecord(row.label, row.probability, row.logit, row.threshold, row.positive) for row in best.values()
+    )
+
+
+def rank(session: Session, study_id: int, triage: Triage) -> None:
+    """Set a study's place on the worklist."""
+    session.execute(
+        update(Study)
+        .where(Study.id == study_id)
+        .values(priority=triage.priority, score=triage.score, reading_key=triage.reading_key)
+    )
+
+
+def arrival(session: Session, study_id: int) -> datetime:
+    """Return when the study's first image arrived."""
+    return session.execute(select(Study.arrived_at).where(Study.id == study_id)).scalar_one()
+
+
+def _add_object(session: Session, claimed: ClaimedAnalysis, made: ObjectRecord, now: datetime) -> None:
+    row = MadeObject(
+        kind=made.kind,
+        subject_uid=claimed.sop_instance_uid,
+        model_digest=claimed.model_digest,
+        preprocessing_id=claimed.preprocessing_id,
+        label=made.label,
+        variant=made.variant,
+        revision=made.revision,
+        study_id=claimed.study_id,
+        analysis_id=claimed.id,
+        sop_instance_uid=made.sop_instance_uid,
+        uri=made.uri,
+        sha256=made.sha256,
+        size=made.size,
+        created_at=claimed.created_at,
+    )
+    session.add(row)
+    session.flush()
+    session.add_all(
+        Delivery(object_id=row.id, destination=name, state="pending", next_attempt_at=now, created_at=now)
+        for name in made.destinations
+    )
+
+
+def _held(analysis_id: int, owner: str) -> tuple[Any, ...]:
+    return (Analysis.id == analysis_id, Analysis.state == "running", Analysis.lease_owner == owner)
+
+
+def _changed(session: Session, statement: Any) -> bool:  # noqa: ANN401 - an UPDATE of any table
+    result = cast("CursorResult[Any]", session.execute(statement))
+    return result.rowcount == 1

@@ -1,0 +1,78 @@
+"""The outbox: what must still be sent where, under leases, with counted attempts."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import datetime, timedelta
+
+from sqlalchemy import and_, or_, select, update
+
+from db.records import ClaimedDelivery
+from db.session import Session
+from db.tables import Delivery, MadeObject
+
+
+def claim_batch(
+    session: Session, destination: str, *, owner: str, now: datetime, lease: timedelta, limit: int
+) -> list[ClaimedDelivery]:
+    """Take the lease of up to ``limit`` objects due for ``destination``, oldest first, counting the attempt of each."""
+    due = or_(
+        and_(Delivery.state == "pending", Delivery.next_attempt_at <= now),
+        and_(Delivery.state == "sending", Delivery.lease_until < now),
+    )
+    rows = session.execute(
+        select(Delivery, MadeObject)
+        .join(MadeObject, MadeObject.id == Delivery.object_id)
+        .where(Delivery.destination == destination, due)
+        .order_by(Delivery.next_attempt_at, Delivery.id)
+        .limit(limit)
+        .with_for_update(skip_locked=True, of=Delivery)
+    ).all()
+    claimed = []
+    for delivery, made in rows:
+        delivery.state = "sending"
+        delivery.lease_owner = owner
+        delivery.lease_until = now + lease
+        delivery.attempts += 1
+        claimed.append(ClaimedDelivery(delivery.id, made.uri, made.sha256, made.sop_instance_uid, delivery.attempts))
+    return claimed
+
+
+def mark_sent(session: Session, delivery_id: int, owner: str, now: datetime, reason: str = "") -> None:
+    """The destination has stored the object (``reason`` keeps a warning status, if it gave one)."""
+    _end(session, delivery_id, owner, {"state": "sent", "sent_at": now, "reason": reason})
+
+
+def mark_retry(session: Session, delivery_id: int, owner: str, *, next_attempt_at: datetime, reason: str) -> None:
+    """The destination could not take it now; it is offered again at ``next_attempt_at``."""
+    _end(session, delivery_id, owner, {"state": "pending", "next_attempt_at": next_attempt_at, "reason": reason})
+
+
+def mark_failed(session: Session, delivery_id: int, owner: str, reason: str) -> None:
+    """The destination refused the object for good; the status it gave is in ``reason``."""
+    _end(session, delivery_id, owner, {"state": "failed", "reason": reason})
+
+
+def release_dead(session: Session, is_dead: Callable[[str], bool], now: datetime) -> int:
+    """Give back what is leased by processes known to be dead, and what has outlived its lease. Returns how many."""
+    freed = 0
+    for row in session.scalars(select(Delivery).where(Delivery.state == "sending")):
+        if row.lease_owner is None or row.lease_until is None or row.lease_until < now or is_dead(row.lease_owner):
+            row.state, row.lease_owner, row.lease_until, row.next_attempt_at = "pending", None, None, now
+            freed += 1
+    return freed
+
+
+def retry_failed(session: Session, destination: str, now: datetime) -> int:
+    """Offer what ``destination`` refused for good once more, after a person has mended the cause. Returns how many."""
+    rows = session.scalars(
+        select(Delivery).where(Delivery.destination == destination, Delivery.state == "failed")
+    ).all()
+    for row in rows:
+        row.state, row.next_attempt_at = "pending", now
+    return len(rows)
+
+
+def _end(session: Session, delivery_id: int, owner: str, values: dict[str, object]) -> None:
+    held = (Delivery.id == delivery_id, Delivery.state == "sending", Delivery.lease_owner == owner)
+    session.execute(update(Delivery).where(*held).values(lease_owner=None, lease_until=None, **values))

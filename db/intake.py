@@ -1,0 +1,140 @@
+"""Recording what arrived: instance, location, gate decision and pending analysis, in the caller's one transaction."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from sqlalchemy import select
+from sqlalchemy.exc import IntegrityError
+
+from db.analyses import pending_analysis
+from db.models import active_model
+from db.records import NewInstance, Recorded, StudyIdentity
+from db.session import Session
+from db.tables import GateDecision, Instance, Location, MadeObject, Rejection, Study
+
+DIFFERENT_CONTENT = "received again with different content"
+OTHER_PATIENT = "patient differs from the study's first image"
+
+
+class RecordedElsewhere(Exception):
+    """Another process recorded the same UID at the same moment; run the transaction again to meet its rows."""
+
+
+def is_own_object(session: Session, sop_instance_uid: str) -> bool:
+    """Whether this installation made the object itself (and so must never analyse it)."""
+    return session.scalar(select(MadeObject.id).where(MadeObject.sop_instance_uid == sop_instance_uid)) is not None
+
+
+def record_instance(session: Session, new: NewInstance) -> Recorded:
+    """Record a received instance, keyed by its SOP Instance UID.
+
+    The same bytes again add nothing. Other bytes under the same UID are kept beside the first and flagged, never
+    read in their place.
+
+    Raises
+    ------
+    RecordedElsewhere
+        If another process inserted the same study or instance first; the transaction must be run again.
+    """
+    known = session.scalar(select(Instance).where(Instance.sop_instance_uid == new.sop_instance_uid))
+    if known is not None:
+        return _record_again(session, known, new)
+    study = session.scalar(select(Study).where(Study.study_instance_uid == new.study.study_instance_uid))
+    flags: list[str] = []
+    if study is None:
+        study = _new_study(new)
+        session.add(study)
+    elif _contradicts(study, new.study):
+        flags.append(OTHER_PATIENT)
+    try:
+        session.flush()
+        instance = Instance(
+            study_id=study.id,
+            sop_instance_uid=new.sop_instance_uid,
+            sop_class_uid=new.sop_class_uid,
+            series_instance_uid=new.series_instance_uid,
+            transfer_syntax_uid=new.transfer_syntax_uid,
+            origin=new.origin,
+            calling_ae=new.calling_ae,
+            correlation_id=new.correlation_id,
+            received_at=new.received_at,
+            age_years=new.age_years,
+            view=new.view,
+            flags=flags,
+        )
+        session.add(instance)
+        session.flush()
+    except IntegrityError as error:
+        raise RecordedElsewhere(new.sop_instance_uid) from error
+    session.add(_location(instance.id, new))
+    decision = new.decision
+    session.add(
+        GateDecision(
+            instance_id=instance.id,
+            rules_version=decision.rules_version,
+            accepted=decision.accepted,
+            rule=decision.rule,
+            reason=decision.reason,
+            facts=decision.facts,
+            flags=list(decision.flags),
+            decided_at=new.received_at,
+        )
+    )
+    model = active_model(session)
+    analysis_id = None
+    if decision.accepted and model is not None:
+        analysis = pending_analysis(instance.id, model, new.sha256, new.received_at)
+        session.add(analysis)
+        session.flush()
+        analysis_id = analysis.id
+    return Recorded("new", instance.id, analysis_id)
+
+
+def record_rejection(
+    session: Session, *, when: datetime, calling_ae: str, address: str, status: int, reason: str
+) -> None:
+    """Remember a transfer that was answered with a failure, so that it does not vanish from sight."""
+    session.add(Rejection(rejected_at=when, calling_ae=calling_ae, address=address, status=status, reason=reason))
+
+
+def _record_again(session: Session, known: Instance, new: NewInstance) -> Recorded:
+    same = session.scalar(select(Location.id).where(Location.instance_id == known.id, Location.sha256 == new.sha256))
+    if same is not None:
+        return Recorded("same", known.id, None)
+    session.add(_location(known.id, new))
+    if DIFFERENT_CONTENT not in known.flags:
+        known.flags = [*known.flags, DIFFERENT_CONTENT]
+    return Recorded("different", known.id, None)
+
+
+def _location(instance_id: int, new: NewInstance) -> Location:
+    return Location(instance_id=instance_id, uri=new.uri, sha256=new.sha256, size=new.size, received_at=new.received_at)
+
+
+def _new_study(new: NewInstance) -> Study:
+    identity = new.study
+    return Study(
+        study_instance_uid=identity.study_instance_uid,
+        patient_id=identity.patient_id,
+        patient_name=identity.patient_name,
+        patient_birth_date=identity.patient_birth_date,
+        patient_sex=identity.patient_sex,
+        accession_number=identity.accession_number,
+        study_date=identity.study_date,
+        study_time=identity.study_time,
+        study_description=identity.study_description,
+        arrived_at=new.received_at,
+        priority=new.triage.priority,
+        score=new.triage.score,
+        reading_key=new.triage.reading_key,
+    )
+
+
+def _contradicts(study: Study, identity: StudyIdentity) -> bool:
+    pairs = (
+        (study.patient_id, identity.patient_id),
+        (study.patient_birth_date, identity.patient_birth_date),
+        (study.patient_name, identity.patient_name),
+    )
+    return any(ours and theirs and ours != theirs for ours, theirs in pairs)

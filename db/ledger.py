@@ -1,0 +1,70 @@
+"""What arrived, what has a result, what was sent, what has none and why. Counts are derived from rows."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+
+from sqlalchemy import ColumnElement, case, func, select
+
+from db.records import Ledger, Unfinished
+from db.session import Session
+from db.tables import Analysis, Delivery, GateDecision, Instance, Rejection
+
+_DELIVERY_STATES = ("pending", "sending", "sent", "committed", "failed")
+
+
+def ledger(session: Session, now: datetime, older_than: timedelta = timedelta(0), limit: int = 1000) -> Ledger:
+    """Account for every live instance; ``unfinished``: those older than ``older_than`` that failed or have no end."""
+    newest = (
+        select(Analysis.instance_id, func.max(Analysis.id).label("id"))
+        .group_by(Analysis.instance_id)
+        .subquery("newest")
+    )
+    state = _state_column()
+    base = (
+        select(Instance, state.label("state"), GateDecision.reason, Analysis.reason, Analysis.finished_at)
+        .join(GateDecision, GateDecision.instance_id == Instance.id)
+        .outerjoin(newest, newest.c.instance_id == Instance.id)
+        .outerjoin(Analysis, Analysis.id == newest.c.id)
+        .where(Instance.origin == "live")
+    )
+    rows = base.subquery()
+    counts = {name: int(n) for name, n in session.execute(select(rows.c.state, func.count()).group_by(rows.c.state))}
+    deliveries = dict.fromkeys(_DELIVERY_STATES, 0)
+    for name, number in session.execute(select(Delivery.state, func.count()).group_by(Delivery.state)):
+        deliveries[name] = int(number)
+    deliveries["pending"] += deliveries.pop("sending")  # under way is not yet arrived
+    open_rows = session.execute(
+        base.where(state.in_(("pending", "running", "failed")), Instance.received_at <= now - older_than)
+        .order_by(Instance.id)
+        .limit(limit)
+    ).all()
+    unfinished = tuple(
+        Unfinished(instance.sop_instance_uid or "", name, reason or "", instance.received_at)
+        for instance, name, _gate, reason, _finished in open_rows
+    )
+    refusals = session.execute(
+        select(GateDecision.reason, func.count())
+        .join(Instance, Instance.id == GateDecision.instance_id)
+        .where(GateDecision.accepted.is_(False), Instance.origin == "live")
+        .group_by(GateDecision.reason)
+    )
+    return Ledger(
+        received=sum(counts.values()),
+        done=counts.get("done", 0),
+        not_applicable=counts.get("not_applicable", 0),
+        failed=counts.get("failed", 0),
+        pending=counts.get("pending", 0) + counts.get("running", 0),
+        rejected=int(session.scalar(select(func.count()).select_from(Rejection)) or 0),
+        deliveries=deliveries,
+        unfinished=unfinished,
+        reasons={reason: int(number) for reason, number in refusals},
+    )
+
+
+def _state_column() -> ColumnElement[str]:
+    return case(
+        (GateDecision.accepted.is_(False), "not_applicable"),
+        (Analysis.state.is_(None), "pending"),  # no model was active when it came
+        else_=Analysis.state,
+    )

@@ -1,0 +1,192 @@
+"""What this room takes and gives: frozen values, never rows."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any, Literal
+
+
+@dataclass(frozen=True)
+class Triage:
+    """A study's place on the worklist; the larger ``reading_key``, the earlier it is read."""
+
+    priority: Literal["HIGH", "MEDIUM", "LOW"]
+    score: float
+    reading_key: float
+
+
+@dataclass(frozen=True)
+class StudyIdentity:
+    """Patient and order attributes, decoded; an empty string where the source had none."""
+
+    study_instance_uid: str
+    patient_id: str = ""
+    patient_name: str = ""
+    patient_birth_date: str = ""
+    patient_sex: str = ""
+    accession_number: str = ""
+    study_date: str = ""
+    study_time: str = ""
+    study_description: str = ""
+
+
+@dataclass(frozen=True)
+class Decision:
+    """What the admission gate said of one instance, by which rule, on which facts."""
+
+    rules_version: str
+    accepted: bool
+    rule: str
+    reason: str
+    facts: dict[str, Any]
+    flags: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class NewInstance:
+    """One received instance whose bytes are already durable."""
+
+    study: StudyIdentity
+    sop_instance_uid: str
+    sop_class_uid: str
+    series_instance_uid: str
+    transfer_syntax_uid: str
+    origin: Literal["live", "archive"]
+    calling_ae: str
+    correlation_id: str
+    uri: str
+    sha256: str
+    size: int
+    age_years: float | None
+    view: str | None
+    decision: Decision
+    triage: Triage  # of a study that is new
+    received_at: datetime
+
+
+@dataclass(frozen=True)
+class Recorded:
+    """What became of a `NewInstance`. ``analysis_id`` is set where work was created."""
+
+    outcome: Literal["new", "same", "different"]
+    instance_id: int
+    analysis_id: int | None
+
+
+@dataclass(frozen=True)
+class ActiveModel:
+    digest: str
+    name: str
+    folder: str
+    preprocessing_id: str
+
+
+@dataclass(frozen=True)
+class ClaimedAnalysis:
+    """One analysis under lease, with all that reading it needs."""
+
+    id: int
+    instance_id: int
+    study_id: int
+    study_instance_uid: str
+    sop_instance_uid: str
+    uri: str
+    sha256: str
+    model_digest: str
+    preprocessing_id: str
+    attempts: int
+    created_at: datetime
+    received_at: datetime
+    correlation_id: str
+    age_years: float | None
+    view: str | None
+    flags: tuple[str, ...]  # of the instance and of the gate
+
+
+@dataclass(frozen=True)
+class FindingRecord:
+    label: str
+    probability: float
+    logit: float
+    threshold: float
+    positive: bool
+
+
+@dataclass(frozen=True)
+class ObjectRecord:
+    """A made DICOM object whose bytes are already durable at ``uri``."""
+
+    kind: str
+    label: str
+    variant: str
+    revision: int
+    sop_instance_uid: str
+    uri: str
+    sha256: str
+    size: int
+    destinations: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class AnalysisResult:
+    engine: str
+    precision: str
+    application_version: str
+    ood_score: float | None
+    flags: tuple[str, ...]
+    outside_domain: bool
+    record: dict[str, Any]
+    findings: tuple[FindingRecord, ...]
+    maps: bytes
+    affine: tuple[float, ...]
+    objects: tuple[ObjectRecord, ...]
+
+
+@dataclass(frozen=True)
+class ClaimedDelivery:
+    id: int
+    uri: str
+    sha256: str
+    sop_instance_uid: str
+    attempts: int
+
+
+@dataclass(frozen=True)
+class WorklistItem:
+    """One study as a reader sees it; ``findings`` are the maxima over its accepted frontal images."""
+
+    study_instance_uid: str
+    accession_number: str
+    patient_id: str
+    patient_name: str
+    study_date: str
+    priority: str
+    score: float
+    arrived_at: datetime
+    state: str
+    reason: str
+    flags: tuple[str, ...]
+    findings: tuple[FindingRecord, ...]
+    model: str
+
+
+@dataclass(frozen=True)
+class Unfinished:
+    sop_instance_uid: str
+    state: str
+    reason: str
+    since: datetime
+
+
+@dataclass(frozen=True)
+class Ledger:
+    received: int
+    done: int
+    not_applicable: int
+    failed: int
+    pending: int
+    rejected: int
+    deliveries: dict[str, int]
+    unfinished: tuple[Unfinished, ...]
+    reasons: dict[str, int] = field(default_factory=dict)

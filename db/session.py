@@ -1,0 +1,106 @@
+"""The database connection: one engine a process, transactions that roll back unless they end well.
+
+SQLite is opened with WAL and ``synchronous=FULL``, and every writing transaction is ``BEGIN IMMEDIATE``: with a plain
+BEGIN a transaction that reads and then writes fails at once with "database is locked", whatever the timeout.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import Connection, create_engine, event, text
+from sqlalchemy.engine import Engine, make_url
+from sqlalchemy.exc import ArgumentError, DBAPIError, SQLAlchemyError
+from sqlalchemy.orm import Session
+
+__all__ = ["Database", "DatabaseUnavailable", "Session", "sqlite_url"]
+
+_BUSY_SECONDS = 20  # how long a SQLite writer waits for another one; the longest transaction here takes milliseconds
+
+
+class DatabaseUnavailable(Exception):
+    """The database cannot be reached, is full, or refuses the statement; the message says which."""
+
+
+def sqlite_url(path: Path) -> str:
+    """Return the SQLAlchemy URL of the SQLite file ``path``."""
+    return f"sqlite:///{path}"
+
+
+class Database:
+    """One engine. Nothing is connected before the first transaction, so a fork before it is harmless.
+
+    Parameters
+    ----------
+    url : str
+        ``sqlite:///PATH`` or ``postgresql+psycopg://...``.
+
+    Raises
+    ------
+    DatabaseUnavailable
+        If the URL cannot be understood.
+    """
+
+    def __init__(self, url: str) -> None:
+        try:
+            parsed = make_url(url)
+            self.is_sqlite = parsed.get_backend_name() == "sqlite"
+            options: dict[str, Any] = {"connect_args": {"timeout": _BUSY_SECONDS}} if self.is_sqlite else {}
+            self.engine: Engine = create_engine(parsed, pool_pre_ping=not self.is_sqlite, **options)
+        except (ArgumentError, ImportError) as error:
+            raise DatabaseUnavailable(
+                f"database URL not understood ({error}); allowed: sqlite:///PATH or postgresql+psycopg://USER@HOST/NAME"
+            ) from error
+        self.place = parsed.render_as_string(hide_password=True)
+        if self.is_sqlite:
+            event.listen(self.engine, "connect", _configure_sqlite)
+            event.listen(self.engine, "begin", _begin_sqlite)
+
+    @contextmanager
+    def write(self) -> Iterator[Session]:
+        """A writing transaction: committed at the end of the block, rolled back on any exception."""
+        with self._session({"sqlite_begin": "BEGIN IMMEDIATE"}) as session, session.begin():
+            yield session
+
+    @contextmanager
+    def read(self) -> Iterator[Session]:
+        """A reading transaction, always rolled back."""
+        with self._session({"sqlite_begin": "BEGIN"}) as session:
+            yield session
+
+    @contextmanager
+    def _session(self, options: dict[str, Any]) -> Iterator[Session]:
+        try:
+            with Session(self.engine.execution_options(**options), expire_on_commit=False) as session:
+                yield session
+        except DBAPIError as error:
+            raise DatabaseUnavailable(f"database {self.place}: {_first_line(error)}") from error
+
+    def ping(self) -> None:
+        """Ask the database for nothing; raises `DatabaseUnavailable` if it does not answer."""
+        with self.read() as session:
+            session.execute(text("SELECT 1"))
+
+    def dispose(self) -> None:
+        """Close all pooled connections; call it in a child after a fork, too."""
+        self.engine.dispose()
+
+
+def _first_line(error: SQLAlchemyError) -> str:
+    cause = (
+        getattr(error, "orig", None) or error
+    )  # the driver's own words carry no bound parameters, so no patient data
+    return str(cause).splitlines()[0] if str(cause) else type(cause).__name__
+
+
+def _configure_sqlite(connection: Any, _record: object) -> None:  # noqa: ANN401 - the driver's own connection
+    connection.isolation_level = None  # transactions are begun below, never by the driver
+    for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON"):
+        connection.execute(f"PRAGMA {pragma}")
+
+
+def _begin_sqlite(connection: Connection) -> None:
+    connection.exec_driver_sql(connection.get_execution_options().get("sqlite_begin", "BEGIN"))

@@ -1,0 +1,259 @@
+"""The tables. The database is the truth of every study; the broker is only a doorbell.
+
+Every unit of work is a row with a state, changed by one guarded UPDATE. Times are UTC with a zone.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any
+
+from sqlalchemy import (
+    JSON,
+    BigInteger,
+    Boolean,
+    DateTime,
+    Dialect,
+    Float,
+    ForeignKey,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    String,
+    Text,
+    TypeDecorator,
+    UniqueConstraint,
+)
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+
+_NAMING = {
+    "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+    "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+    "fk": "fk_%(table_name)s_%(column_0_name)s_%(referred_table_name)s",
+    "pk": "pk_%(table_name)s",
+}
+_Key = BigInteger().with_variant(Integer, "sqlite")  # SQLite numbers rows by itself only for INTEGER
+
+
+class UtcDateTime(TypeDecorator[datetime]):
+    """An aware UTC datetime on every database (SQLite itself keeps no zone)."""
+
+    impl = DateTime(timezone=True)
+    cache_ok = True
+
+    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:
+        if value is None:
+            return None
+        if value.tzinfo is None:
+            raise ValueError(f"a time without a zone was to be stored: {value!r}; times are UTC with a zone")
+        return value.astimezone(UTC)
+
+    def process_result_value(self, value: datetime | None, dialect: Dialect) -> datetime | None:
+        if value is None:
+            return None
+        return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
+
+
+class Base(DeclarativeBase):
+    metadata = MetaData(naming_convention=_NAMING)
+
+
+class Installation(Base):
+    """One row: the identity that every derived UID starts from."""
+
+    __tablename__ = "installation"
+    id: Mapped[int] = mapped_column(Integer, primary_key=True)
+    uid: Mapped[str] = mapped_column(String(36))
+    created_at: Mapped[datetime] = mapped_column(UtcDateTime)
+
+
+class Study(Base):
+    __tablename__ = "study"
+    id: Mapped[int] = mapped_column(_Key, primary_key=True)
+    study_instance_uid: Mapped[str] = mapped_column(String(64), unique=True)
+    patient_id: Mapped[str] = mapped_column(Text)
+    patient_name: Mapped[str] = mapped_column(Text)
+    patient_birth_date: Mapped[str] = mapped_column(Text)
+    patient_sex: Mapped[str] = mapped_column(Text)
+    accession_number: Mapped[str] = mapped_column(Text)
+    study_date: Mapped[str] = mapped_column(Text)
+    study_time: Mapped[str] = mapped_column(Text)
+    study_description: Mapped[str] = mapped_column(Text)
+    arrived_at: Mapped[datetime] = mapped_column(UtcDateTime)
+    priority: Mapped[str] = mapped_column(String(8))
+    score: Mapped[float] = mapped_column(Float)
+    reading_key: Mapped[float] = mapped_column(Float, index=True)
+
+
+class Instance(Base):
+    __tablename__ = "instance"
+    id: Mapped[int] = mapped_column(_Key, primary_key=True)
+    study_id: Mapped[int | None] = mapped_column(ForeignKey("study.id"), index=True)
+    sop_instance_uid: Mapped[str | None] = mapped_column(String(64), unique=True)
+    sop_class_uid: Mapped[str] = mapped_column(String(64))
+    series_instance_uid: Mapped[str] = mapped_column(String(64))
+    transfer_syntax_uid: Mapped[str] = mapped_column(String(64))
+    origin: Mapped[str] = mapped_column(String(8))  # live | archive
+    calling_ae: Mapped[str] = mapped_column(String(16))
+    correlation_id: Mapped[str] = mapped_column(String(36))
+    received_at: Mapped[datetime] = mapped_column(UtcDateTime)
+    age_years: Mapped[float | None] = mapped_column(Float)
+    view: Mapped[str | None] = mapped_column(Text)
+    flags: Mapped[list[str]] = mapped_column(JSON)
+
+
+class Location(Base):
+    """Where an instance's bytes lie. The first location is the one that is read; others are kept beside it."""
+
+    __tablename__ = "location"
+    __table_args__ = (UniqueConstraint("instance_id", "uri"),)
+    id: Mapped[int] = mapped_column(_Key, primary_key=True)
+    instance_id: Mapped[int] = mapped_column(ForeignKey("instance.id"), index=True)
+    uri: Mapped[str] = mapped_column(Text)
+    sha256: Mapped[str] = mapped_column(String(64), index=True)
+    size: Mapped[int] = mapped_column(BigInteger)
+    received_at: Mapped[datetime] = mapped_column(UtcDateTime)
+
+
+class GateDecision(Base):
+    __tablename__ = "gate_decision"
+    __table_args__ = (UniqueConstraint("instance_id", "rules_version"),)
+    id: Mapped[int] = mapped_column(_Key, primary_key=True)
+    instance_id: Mapped[int] = mapped_column(ForeignKey("instance.id"), index=True)
+    rules_version: Mapped[str] = mapped_column(String(64))
+    accepted: Mapped[bool] = mapped_column(Boolean)
+    rule: Mapped[str] = mapped_column(Text)
+    reason: Mapped[str] = mapped_column(Text)
+    facts: Mapped[dict[str, Any]] = mapped_column(JSON)
+    flags: Mapped[list[str]] = mapped_column(JSON)
+    decided_at: Mapped[datetime] = mapped_column(UtcDateTime)
+
+
+class Analysis(Base):
+    """pending -> running (lease) -> done | not_applicable (reason) | failed (reason, attempts)."""
+
+    __tablename__ = "analysis"
+    __table_args__ = (
+        UniqueConstraint("instance_id", "model_digest", "preprocessing_id", name="uq_analysis_key"),
+        Index("ix_analysis_state_lease_until", "state", "lease_until"),
+    )
+    id: Mapped[int] = mapped_column(_Key, primary_key=True)
+    instance_id: Mapped[int] = mapped_column(ForeignKey("instance.id"))
+    model_digest: Mapped[str] = mapped_column(String(64))
+    preprocessing_id: Mapped[str] = mapped_column(String(128))
+    model_name: Mapped[str] = mapped_column(Text)
+    state: Mapped[str] = mapped_column(String(16))
+    reason: Mapped[str] = mapped_column(Text, default="")
+    attempts: Mapped[int] = mapped_column(Integer, default=0)
+    lease_owner: Mapped[str | None] = mapped_column(Text)
+    lease_until: Mapped[datetime | None] = mapped_column(UtcDateTime)
+    rung_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
+    created_at: Mapped[datetime] = mapped_column(UtcDateTime)
+    finished_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
+    engine: Mapped[str] = mapped_column(Text, default="")
+    precision: Mapped[str] = mapped_column(Text, default="")
+    application_version: Mapped[str] = mapped_column(Text, default="")
+    source_sha256: Mapped[str] = mapped_column(String(64), default="")
+    ood_score: Mapped[float | None] = mapped_column(Float)
+    flags: Mapped[list[str]] = mapped_column(JSON, default=list)
+    outside_domain: Mapped[bool] = mapped_column(Boolean, default=False)
+    record: Mapped[dict[str, Any]] = mapped_column(JSON, default=dict)  # what was done to the pixels
+
+
+class Finding(Base):
+    __tablename__ = "finding"
+    analysis_id: Mapped[int] = mapped_column(ForeignKey("analysis.id"), primary_key=True)
+    position: Mapped[int] = mapped_column(Integer, primary_key=True)
+    label: Mapped[str] = mapped_column(Text)
+    probability: Mapped[float] = mapped_column(Float)
+    logit: Mapped[float] = mapped_column(Float)
+    threshold: Mapped[float] = mapped_column(Float)
+    positive: Mapped[bool] = mapped_column(Boolean)
+
+
+class LogitMaps(Base):
+    """Grad-CAM maps of all labels of one analysis (float16 x a float32 scale a label), and the tensor's affine."""
+
+    __tablename__ = "logit_maps"
+    analysis_id: Mapped[int] = mapped_column(ForeignKey("analysis.id"), primary_key=True)
+    data: Mapped[bytes] = mapped_column(LargeBinary)
+    affine: Mapped[list[float]] = mapped_column(JSON)
+
+
+class MadeObject(Base):
+    """A DICOM object we made. Its UID is derived from its key; its bytes are kept and the same bytes are resent."""
+
+    __tablename__ = "object"
+    __table_args__ = (
+        UniqueConstraint(
+            "kind",
+            "subject_uid",
+            "model_digest",
+            "preprocessing_id",
+            "label",
+            "variant",
+            "revision",
+            name="uq_object_key",
+        ),
+    )
+    id: Mapped[int] = mapped_column(_Key, primary_key=True)
+    kind: Mapped[str] = mapped_column(String(16))
+    subject_uid: Mapped[str] = mapped_column(String(64))
+    model_digest: Mapped[str] = mapped_column(String(64))
+    preprocessing_id: Mapped[str] = mapped_column(String(128))
+    label: Mapped[str] = mapped_column(String(64))
+    variant: Mapped[str] = mapped_column(String(32))
+    revision: Mapped[int] = mapped_column(Integer)
+    study_id: Mapped[int] = mapped_column(ForeignKey("study.id"), index=True)
+    analysis_id: Mapped[int] = mapped_column(ForeignKey("analysis.id"), index=True)
+    sop_instance_uid: Mapped[str] = mapped_column(String(64), unique=True)
+    uri: Mapped[str] = mapped_column(Text)
+    sha256: Mapped[str] = mapped_column(String(64))
+    size: Mapped[int] = mapped_column(BigInteger)
+    created_at: Mapped[datetime] = mapped_column(UtcDateTime)
+
+
+class Delivery(Base):
+    """The outbox: pending -> sending (lease) -> sent -> committed | failed (reason, attempts, next attempt)."""
+
+    __tablename__ = "delivery"
+    __table_args__ = (
+        UniqueConstraint("object_id", "destination"),
+        Index("ix_delivery_destination_state_next_attempt_at", "destination", "state", "next_attempt_at"),
+    )
+    id: Mapped[int] = mapped_column(_Key, primary_key=True)
+    object_id: Mapped[int] = mapped_column(ForeignKey("object.id"))
+    destination: Mapped[str] = mapped_column(String(64))
+    state: Mapped[str] = mapped_column(String(16))
+    reason: Mapped[str] = mapped_column(Text, default="")
+    attempts: Mapped[int] = mapped_column(Integer, default=0)
+    next_attempt_at: Mapped[datetime] = mapped_column(UtcDateTime)
+    lease_owner: Mapped[str | None] = mapped_column(Text)
+    lease_until: Mapped[datetime | None] = mapped_column(UtcDateTime)
+    created_at: Mapped[datetime] = mapped_column(UtcDateTime)
+    sent_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
+
+
+class Model(Base):
+    """The registry: which bundles this installation has seen, and which one is active."""
+
+    __tablename__ = "model"
+    digest: Mapped[str] = mapped_column(String(64), primary_key=True)
+    name: Mapped[str] = mapped_column(Text)
+    folder: Mapped[str] = mapped_column(Text)
+    preprocessing_id: Mapped[str] = mapped_column(String(128))
+    active: Mapped[bool] = mapped_column(Boolean)
+    activated_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
+
+
+class Rejection(Base):
+    """A transfer that the listener answered with a failure: nothing was stored, but it is not forgotten."""
+
+    __tablename__ = "rejection"
+    id: Mapped[int] = mapped_column(_Key, primary_key=True)
+    rejected_at: Mapped[datetime] = mapped_column(UtcDateTime, index=True)
+    calling_ae: Mapped[str] = mapped_column(Text)
+    address: Mapped[str] = mapped_column(Text)
+    status: Mapped[int] = mapped_column(Integer)
+    reason: Mapped[str] = mapped_column(Text)

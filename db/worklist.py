@@ -1,0 +1,124 @@
+"""The studies as a reader sees them, in reading order, and what was made of one study."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+
+from sqlalchemy import select
+
+from db.analyses import maxima
+from db.models import active_model
+from db.records import WorklistItem
+from db.session import Session
+from db.tables import Analysis, Finding, GateDecision, Instance, MadeObject, Study
+
+_NO_MODEL = "no model is active: received and waiting ('cxr-triage model activate NAME')"
+
+
+def worklist(session: Session, limit: int | None = None) -> list[WorklistItem]:
+    """Return the studies in reading order: greatest ``reading_key`` first."""
+    studies = session.scalars(select(Study).order_by(Study.reading_key.desc(), Study.id).limit(limit)).all()
+    return _items(session, studies)
+
+
+def study_item(session: Session, study_instance_uid: str) -> WorklistItem | None:
+    """Return one study as it stands on the worklist."""
+    study = session.scalar(select(Study).where(Study.study_instance_uid == study_instance_uid))
+    return None if study is None else _items(session, [study])[0]
+
+
+def object_uris(session: Session, study_instance_uid: str) -> list[tuple[str, str, str]]:
+    """Return (kind, label, uri) of the objects made for a study, oldest first."""
+    rows = session.execute(
+        select(MadeObject.kind, MadeObject.label, MadeObject.uri)
+        .join(Study, Study.id == MadeObject.study_id)
+        .where(Study.study_instance_uid == study_instance_uid)
+        .order_by(MadeObject.id)
+    )
+    return [(kind, label, uri) for kind, label, uri in rows]
+
+
+def _items(session: Session, studies: Sequence[Study]) -> list[WorklistItem]:
+    ids = [study.id for study in studies]
+    model = active_model(session)
+    instances: dict[int, list[tuple[Instance, GateDecision]]] = defaultdict(list)
+    for instance, decision in session.execute(
+        select(Instance, GateDecision)
+        .join(GateDecision, GateDecision.instance_id == Instance.id)
+        .where(Instance.study_id.in_(ids))
+        .order_by(Instance.id)
+    ):
+        instances[instance.study_id or 0].append((instance, decision))
+    latest: dict[int, Analysis] = {}
+    for analysis in session.scalars(
+        select(Analysis)
+        .join(Instance, Instance.id == Analysis.instance_id)
+        .where(Instance.study_id.in_(ids))
+        .order_by(Analysis.id)
+    ):
+        shown = latest.get(analysis.instance_id)
+        if shown is None or model is None or shown.model_digest != model.digest:
+            latest[analysis.instance_id] = analysis
+    findings: dict[int, list[Finding]] = defaultdict(list)
+    for finding in session.scalars(
+        select(Finding)
+        .where(Finding.analysis_id.in_([analysis.id for analysis in latest.values()]))
+        .order_by(Finding.analysis_id, Finding.position)
+    ):
+        findings[finding.analysis_id].append(finding)
+    return [_item(study, instances[study.id], latest, findings, model is None) for study in studies]
+
+
+def _item(
+    study: Study,
+    instances: list[tuple[Instance, GateDecision]],
+    latest: dict[int, Analysis],
+    findings: dict[int, list[Finding]],
+    no_model: bool,
+) -> WorklistItem:
+    analyses = [latest[instance.id] for instance, _ in instances if instance.id in latest]
+    waits = any(decision.accepted and instance.id not in latest for instance, decision in instances)
+    state, reason = _state(analyses, [decision for _, decision in instances], waits, no_model)
+    done = [analysis for analysis in analyses if analysis.state == "done"]
+    # an image outside its model's domain must not hide behind one inside: the flags of all images are shown
+    flags = [flag for instance, _ in instances for flag in instance.flags]
+    flags += [flag for analysis in done for flag in analysis.flags]
+    inside = [analysis for analysis in done if not analysis.outside_domain]
+    return WorklistItem(
+        study_instance_uid=study.study_instance_uid,
+        accession_number=study.accession_number,
+        patient_id=study.patient_id,
+        patient_name=study.patient_name,
+        study_date=study.study_date,
+        priority=study.priority,
+        score=study.score,
+        arrived_at=study.arrived_at,
+        state=state,
+        reason=reason,
+        flags=tuple(dict.fromkeys(flags)),
+        findings=maxima([finding for analysis in inside or done for finding in findings[analysis.id]]),
+        model=done[-1].model_name if done else "",
+    )
+
+
+def _state(analyses: list[Analysis], decisions: list[GateDecision], waits: bool, no_model: bool) -> tuple[str, str]:
+    """The study's state is that of its least finished image; what was not read is always said in the reason."""
+    unread = [
+        f"{analysis.state}: {analysis.reason}"
+        for analysis in analyses
+        if analysis.state in ("failed", "not_applicable")
+    ]
+    refused = [decision.reason for decision in decisions if not decision.accepted]
+    for state in ("running", "pending"):
+        chosen = [analysis for analysis in analyses if analysis.state == state]
+        if chosen:
+            return state, next((analysis.reason for analysis in chosen if analysis.reason), "")
+    if waits:
+        return "pending", _NO_MODEL if no_model else "waiting for the sweep"
+    notes = "; ".join(dict.fromkeys([*unread, *refused]))
+    if any(analysis.state == "done" for analysis in analyses):
+        return "done", f"not read: {notes}" if notes else ""
+    if any(analysis.state == "failed" for analysis in analyses):
+        return "failed", "; ".join(analysis.reason for analysis in analyses if analysis.state == "failed")
+    return "not_applicable", "; ".join(dict.fromkeys([analysis.reason for analysis in analyses] + refused))
