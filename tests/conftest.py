@@ -1,0 +1,49 @@
+"""What every test may ask for: the shared images, the foreign programs, and an honest account of what was skipped.
+
+On a developer's or a user's machine a missing peer or data set skips the tests that need it, with the reason; under
+``CI=true`` it fails them, so that a green run never means "was not there".
+"""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from tests.peers.fixtures import broker, foreign_validator, orthanc, site, site_with_pacs
+from tests.peers.programs import absent
+
+__all__ = ["broker", "foreign_validator", "orthanc", "site", "site_with_pacs"]
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    """The folder of images beside the repository (or named by CXR_TRIAGE_SHARED_DATA)."""
+    named = os.environ.get("CXR_TRIAGE_SHARED_DATA")
+    folder = Path(named) if named else REPOSITORY.parent / "shared" / "data"
+    if not folder.is_dir():
+        absent(f"shared data: no folder {folder} (CXR_TRIAGE_SHARED_DATA names another)")
+    return folder
+
+
+def pytest_configure() -> None:
+    """Take the settings of this machine's own site out of the tests' way."""
+    for name in list(os.environ):
+        if name.startswith("CXR_TRIAGE_") and name != "CXR_TRIAGE_SHARED_DATA":
+            del os.environ[name]
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Count the skipped tests by reason, so that one can see at a glance what this run did not show."""
+    reasons: Counter[str] = Counter()
+    for report in terminalreporter.stats.get("skipped", []):
+        detail = report.longrepr[2] if isinstance(report.longrepr, tuple) else str(report.longrepr)
+        reasons[detail.removeprefix("Skipped: ")] += 1
+    if reasons:
+        terminalreporter.section("not shown by this run")
+        for reason, count in reasons.most_common():
+            terminalreporter.write_line(f"{count:4} skipped: {reason}")
