@@ -1,4 +1,4 @@
-"""The foreign programs themselves: what the other tests rest on is shown to work before anything of ours is involved."""
+"""The foreign programs themselves: what the other tests rest on is shown to work before ours is involved."""
 
 from __future__ import annotations
 

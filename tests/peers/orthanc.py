@@ -105,7 +105,7 @@ class Orthanc:
         """Kill -9 it; what it has acknowledged is kept."""
         self.process.kill()
 
-    def get(self, path: str) -> Any:
+    def get(self, path: str) -> Any:  # noqa: ANN401 - JSON
         """The parsed JSON answer of its REST interface."""
         return json.loads(self._fetch(path))
 

@@ -1,7 +1,7 @@
 """Real radiographs for the tests, from the package pydicom-data, and variants of them as a modality would send.
 
-No test image is drawn by hand: RG1 is a real adult chest radiograph, RG3 a real extremity. The variants change size, coding,
-identity and polarity, never what the image shows.
+No test image is drawn by hand: RG1 is a real adult chest radiograph, RG3 a real extremity. The variants change
+size, coding, identity and polarity, never what the image shows.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ class Radiograph:
 
 
 def sample(name: str) -> Path:
-    """A file of pydicom-data, such as ``RG1_UNCR`` (chest, uncompressed) or ``RG3_J2KR`` (extremity, JPEG 2000 lossless)."""
+    """A file of pydicom-data: ``RG1_UNCR`` (chest, uncompressed), ``RG3_J2KR`` (extremity, JPEG 2000 lossless)."""
     found = importlib.util.find_spec("data_store")
     if found is None or not found.submodule_search_locations:
         absent("pydicom-data: pip install pydicom-data")
@@ -152,7 +152,9 @@ def _encode(header: Dataset, pixels: npt.NDArray[np.uint16], coding: Coding) -> 
         import imagecodecs
 
         header.file_meta.TransferSyntaxUID = JPEG2000Lossless
-        header.PixelData = encapsulate([imagecodecs.jpeg2k_encode(pixels, codecformat="j2k", reversible=True, level=0)])
+        header.PixelData = encapsulate(
+            [bytes(imagecodecs.jpeg2k_encode(pixels, codecformat="j2k", reversible=True, level=0))]
+        )
         header["PixelData"].VR = "OB"
         return
     header.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian

@@ -38,7 +38,7 @@ class Ran:
         """Both streams, for a message that may stand in either."""
         return self.stdout + self.stderr
 
-    def json(self) -> Any:
+    def json(self) -> Any:  # noqa: ANN401 - JSON
         """The parsed standard output; AssertionError with both streams where it is no JSON."""
         try:
             return json.loads(self.stdout)
