@@ -1,0 +1,290 @@
+"""The header of one instance as plain values: all that the worker, the gate and the database need to know of it.
+
+Pixels are never read here. Text is decoded by its character set; what is missing is ``""``, what is unknown is None.
+"""
+
+import re
+from dataclasses import dataclass, field
+from datetime import date, datetime
+from functools import partial
+from pathlib import Path
+
+from pydicom.dataset import Dataset
+
+from dicom_io import reading
+from dicom_io.reading import UnreadableDicom
+
+__all__ = ["CodedValue", "Equipment", "InstanceFacts", "UnreadableDicom", "read_facts"]
+
+OLDEST_AGE_YEARS = 130.0
+_DAYS_A_YEAR = 365.25
+_AGE_UNITS = {"D": 1 / _DAYS_A_YEAR, "W": 7 / _DAYS_A_YEAR, "M": 1 / 12, "Y": 1.0}
+
+_KEYWORDS = re.findall(
+    r"\w+",
+    """
+    SpecificCharacterSet ImageType SOPClassUID SOPInstanceUID StudyDate StudyTime AcquisitionDate
+    AcquisitionDateTime AccessionNumber Modality PresentationIntentType Manufacturer ManufacturerModelName
+    StudyDescription SeriesDescription ProcedureCodeSequence AnatomicRegionSequence PatientName PatientID
+    IssuerOfPatientID PatientBirthDate PatientSex PatientAge PatientSpeciesDescription PatientSpeciesCodeSequence
+    PatientBreedDescription BodyPartExamined ProtocolName AcquisitionDeviceProcessingDescription
+    ContentQualification ContributingEquipmentSequence ViewPosition StudyInstanceUID SeriesInstanceUID SeriesNumber
+    InstanceNumber PatientOrientation SamplesPerPixel PhotometricInterpretation NumberOfFrames Rows Columns
+    BitsAllocated BitsStored QualityControlImage QualityControlSubject LossyImageCompression
+    RequestedProcedureDescription RequestAttributesSequence PerformedProcedureStepDescription
+    PerformedProtocolCodeSequence ViewCodeSequence
+    """,
+)
+
+# DX View, CID 4010: (scheme, code) -> the word that ViewPosition (PS3.3 C.8.1.2.1.1) has for it. The SRT codes are
+# those that pydicom.sr's SNOMED table maps to the SCT ones.
+_VIEW_CODES = {
+    ("SCT", "272479007"): "PA",
+    ("SRT", "R-40888"): "PA",
+    ("SCT", "399348003"): "AP",
+    ("SRT", "R-10206"): "AP",
+    ("SCT", "399067008"): "LATERAL",
+    ("SRT", "R-102CD"): "LATERAL",
+    ("SCT", "399173006"): "LATERAL",
+    ("SRT", "R-10236"): "LATERAL",
+    ("SCT", "399198007"): "LATERAL",
+    ("SRT", "R-10232"): "LATERAL",
+}
+_SRT_SYNONYMS = {"SNM3", "99SDM"}  # older designators of the same codes (PS3.16 8)
+# ViewPosition's lateral terms (PS3.3 C.8.7.1.1.2) and the words that modalities write instead.
+_LATERAL_POSITIONS = {"LL", "RL", "LLD", "RLD", "LAT", "LATERAL", "LATERALE", "LT LAT", "RT LAT", "LLAT", "RLAT"}
+
+
+@dataclass(frozen=True)
+class CodedValue:
+    """A code as found in a code sequence: value, scheme designator, meaning (PS3.3 8)."""
+
+    value: str
+    scheme: str
+    meaning: str = ""
+
+
+@dataclass(frozen=True)
+class Equipment:
+    """One item of ContributingEquipmentSequence (0018,A001)."""
+
+    manufacturer: str
+    model: str
+    device_uid: str
+
+
+@dataclass(frozen=True)
+class InstanceFacts:
+    """What the header of one instance says; patient data stay out of `repr`, so that no log line carries them.
+
+    `age_years` is None when unknown or absurd. `view` is PA, AP, LATERAL, another word of ViewPosition, or None when
+    nothing says; `view_source` names the attribute it is from. `region_text` joins the descriptions of study, series,
+    protocol and procedure. `has_pixels` says that an attribute with pixels is there, not that they can be decoded.
+    """
+
+    sop_class_uid: str
+    sop_instance_uid: str
+    study_instance_uid: str
+    series_instance_uid: str
+    transfer_syntax_uid: str
+    modality: str = ""
+    patient_id: str = field(default="", repr=False)
+    issuer_of_patient_id: str = field(default="", repr=False)
+    patient_name: str = field(default="", repr=False)
+    patient_birth_date: str = field(default="", repr=False)
+    patient_sex: str = field(default="", repr=False)
+    accession_number: str = field(default="", repr=False)
+    study_date: str = field(default="", repr=False)
+    study_time: str = field(default="", repr=False)
+    study_description: str = field(default="", repr=False)
+    series_description: str = field(default="", repr=False)
+    series_number: int | None = None
+    instance_number: int | None = None
+    acquisition_date: str = field(default="", repr=False)
+    age_years: float | None = field(default=None, repr=False)
+    age_source: str = ""
+    view: str | None = None
+    view_source: str = ""
+    body_part: str = ""
+    anatomic_region: CodedValue | None = None
+    region_text: str = field(default="", repr=False)
+    image_type: tuple[str, ...] = ()
+    presentation_intent: str = ""
+    manufacturer: str = ""
+    model_name: str = ""
+    contributing_equipment: tuple[Equipment, ...] = ()
+    quality_control_image: str = ""
+    quality_control_subject: str = ""
+    content_qualification: str = ""
+    species: str = ""
+    species_code: CodedValue | None = None
+    patient_orientation: tuple[str, ...] = ()
+    rows: int = 0
+    columns: int = 0
+    frames: int = 1
+    samples_per_pixel: int = 0
+    photometric: str = ""
+    bits_allocated: int = 0
+    bits_stored: int = 0
+    lossy: bool = False
+    has_pixels: bool = False
+
+
+def read_facts(source: Path | bytes) -> InstanceFacts:
+    """Read one instance's header.
+
+    Parameters
+    ----------
+    source
+        A DICOM file, or the bytes of one; preamble and file meta may be missing.
+
+    Raises
+    ------
+    UnreadableDicom
+        If it is not DICOM, or has no SOP Class UID and no pixels either.
+    OSError
+        If the file cannot be read.
+    """
+    dataset, has_pixels = reading.read_header(source, _KEYWORDS)
+    one = partial(reading.text, dataset)
+    sop_class = one("SOPClassUID")
+    if not sop_class and not (has_pixels and reading.number(dataset, "Rows")):
+        raise UnreadableDicom("not a DICOM composite object: SOPClassUID (0008,0016) is missing")
+    view, view_source = _view(dataset)
+    age, age_source = _age(dataset)
+    return InstanceFacts(
+        sop_class_uid=sop_class,
+        sop_instance_uid=one("SOPInstanceUID"),
+        study_instance_uid=one("StudyInstanceUID"),
+        series_instance_uid=one("SeriesInstanceUID"),
+        transfer_syntax_uid=reading.transfer_syntax(dataset),
+        modality=one("Modality").upper(),
+        patient_id=one("PatientID"),
+        issuer_of_patient_id=one("IssuerOfPatientID"),
+        patient_name=one("PatientName"),
+        patient_birth_date=one("PatientBirthDate"),
+        patient_sex=one("PatientSex").upper(),
+        accession_number=one("AccessionNumber"),
+        study_date=one("StudyDate"),
+        study_time=one("StudyTime"),
+        study_description=one("StudyDescription"),
+        series_description=one("SeriesDescription"),
+        series_number=_whole(dataset, "SeriesNumber"),
+        instance_number=_whole(dataset, "InstanceNumber"),
+        acquisition_date=one("AcquisitionDate") or one("AcquisitionDateTime")[:8],
+        age_years=age,
+        age_source=age_source,
+        view=view,
+        view_source=view_source,
+        body_part=one("BodyPartExamined").upper(),
+        anatomic_region=_code(dataset, "AnatomicRegionSequence"),
+        region_text=_region_text(dataset),
+        image_type=tuple(member.upper() for member in reading.texts(dataset, "ImageType")),
+        presentation_intent=one("PresentationIntentType").upper(),
+        manufacturer=one("Manufacturer"),
+        model_name=one("ManufacturerModelName"),
+        contributing_equipment=_contributing_equipment(dataset),
+        quality_control_image=one("QualityControlImage").upper(),
+        quality_control_subject=one("QualityControlSubject").upper(),
+        content_qualification=one("ContentQualification").upper(),
+        species=one("PatientSpeciesDescription"),
+        species_code=_code(dataset, "PatientSpeciesCodeSequence"),
+        patient_orientation=tuple(member.upper() for member in reading.texts(dataset, "PatientOrientation")),
+        rows=_whole(dataset, "Rows") or 0,
+        columns=_whole(dataset, "Columns") or 0,
+        frames=_whole(dataset, "NumberOfFrames") or 1,
+        samples_per_pixel=_whole(dataset, "SamplesPerPixel") or 0,
+        photometric=one("PhotometricInterpretation").upper(),
+        bits_allocated=_whole(dataset, "BitsAllocated") or 0,
+        bits_stored=_whole(dataset, "BitsStored") or 0,
+        lossy=one("LossyImageCompression") == "01",
+        has_pixels=has_pixels,
+    )
+
+
+def _whole(dataset: Dataset, keyword: str) -> int | None:
+    value = reading.number(dataset, keyword)
+    return None if value is None or abs(value) > 2**31 else int(value)
+
+
+def _code(dataset: Dataset, keyword: str) -> CodedValue | None:
+    for item in reading.items(dataset, keyword):
+        value = reading.text(item, "CodeValue") or reading.text(item, "LongCodeValue")
+        if value:
+            scheme = reading.text(item, "CodingSchemeDesignator").upper()
+            scheme = "SRT" if scheme in _SRT_SYNONYMS else scheme
+            return CodedValue(value, scheme, reading.text(item, "CodeMeaning"))
+    return None
+
+
+def _contributing_equipment(dataset: Dataset) -> tuple[Equipment, ...]:
+    return tuple(
+        Equipment(
+            reading.text(item, "Manufacturer"),
+            reading.text(item, "ManufacturerModelName"),
+            reading.text(item, "DeviceUID"),
+        )
+        for item in reading.items(dataset, "ContributingEquipmentSequence")
+    )
+
+
+def _region_text(dataset: Dataset) -> str:
+    found = [
+        reading.text(dataset, keyword)
+        for keyword in (
+            "StudyDescription",
+            "SeriesDescription",
+            "ProtocolName",
+            "RequestedProcedureDescription",
+            "PerformedProcedureStepDescription",
+            "AcquisitionDeviceProcessingDescription",
+        )
+    ]
+    for keyword in ("ProcedureCodeSequence", "PerformedProtocolCodeSequence"):
+        code = _code(dataset, keyword)
+        found.append(code.meaning if code else "")
+    for item in reading.items(dataset, "RequestAttributesSequence"):
+        found.append(reading.text(item, "RequestedProcedureDescription"))
+        found.append(reading.text(item, "ScheduledProcedureStepDescription"))
+    return " | ".join(part for part in found if part)
+
+
+def _view(dataset: Dataset) -> tuple[str | None, str]:
+    """Find the view: ViewPosition, then ViewCodeSequence, then a series that says only "lateral" of itself."""
+    position = reading.text(dataset, "ViewPosition").upper()
+    if position:
+        return ("LATERAL" if position in _LATERAL_POSITIONS else position), "ViewPosition"
+    code = _code(dataset, "ViewCodeSequence")
+    if code is not None:
+        return _VIEW_CODES.get((code.scheme, code.value), f"{code.value} {code.scheme}"), "ViewCodeSequence"
+    # Study descriptions are left out: "CHEST PA AND LATERAL" is written over both films of a study.
+    for keyword in ("SeriesDescription", "ProtocolName", "AcquisitionDeviceProcessingDescription"):
+        words = set(re.findall(r"[A-Z]+", reading.text(dataset, keyword).upper()))
+        if words & {"LAT", "LATERAL"} and not words & {"PA", "AP", "FRONTAL"}:
+            return "LATERAL", keyword
+    return None, ""
+
+
+def _age(dataset: Dataset) -> tuple[float | None, str]:
+    """Age in years from PatientAge, else from birth date to acquisition date; study dates are not trusted for it."""
+    stated = re.fullmatch(r"\s*(\d{1,3})\s*([DWMY])\s*", reading.text(dataset, "PatientAge").upper())
+    if stated:
+        years = int(stated[1]) * _AGE_UNITS[stated[2]]
+        return (years, "PatientAge") if years <= OLDEST_AGE_YEARS else (None, "")
+    born = _date(reading.text(dataset, "PatientBirthDate"))
+    taken = _date(reading.text(dataset, "AcquisitionDate") or reading.text(dataset, "AcquisitionDateTime")[:8])
+    if born is None or taken is None:
+        return None, ""
+    years = (taken - born).days / _DAYS_A_YEAR
+    return (years, "PatientBirthDate and AcquisitionDate") if 0 <= years <= OLDEST_AGE_YEARS else (None, "")
+
+
+def _date(text: str) -> date | None:
+    """Parse a DA, in the form of ACR-NEMA (1993.02.24) too (PS3.5 6.2 note)."""
+    digits = text.strip().replace(".", "")
+    if not re.fullmatch(r"[0-9]{8}", digits):
+        return None
+    try:
+        return datetime.strptime(digits, "%Y%m%d").date()  # noqa: DTZ007  (a calendar day has no zone)
+    except ValueError:
+        return None

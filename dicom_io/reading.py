@@ -1,0 +1,240 @@
+"""Opening DICOM, with or without preamble and file meta, and reading attributes that may hold anything.
+
+Received data is judged by us and answered with a reason, so pydicom's own validation of values is switched off once,
+here: its warnings would quote patient data (a bad birth date, a bad name) into the log.
+"""
+
+import re
+import struct
+import zlib
+from collections.abc import MutableSequence, Sequence
+from io import BytesIO
+from pathlib import Path
+
+import pydicom
+from pydicom import charset, config
+from pydicom.dataelem import RawDataElement
+from pydicom.dataset import Dataset, FileDataset
+from pydicom.errors import InvalidDicomError
+from pydicom.filereader import read_partial
+from pydicom.tag import BaseTag, Tag
+from pydicom.uid import ExplicitVRBigEndian, ExplicitVRLittleEndian, ImplicitVRLittleEndian
+
+config.settings.reading_validation_mode = config.IGNORE
+
+# What pydicom raises on bytes that are not what they claim to be; not a bare Exception, so that our own faults show.
+PARSING_ERRORS = (
+    ArithmeticError,
+    AssertionError,
+    AttributeError,
+    EOFError,
+    InvalidDicomError,
+    LookupError,
+    NotImplementedError,
+    RecursionError,
+    TypeError,
+    ValueError,
+    struct.error,
+    zlib.error,
+)
+_PIXEL_TAGS = frozenset(Tag(keyword) for keyword in ("FloatPixelData", "DoubleFloatPixelData", "PixelData"))
+_ESCAPE = b"\x1b"
+_DELIMITERS = {0x09, 0x0A, 0x0C, 0x0D, 0x3D, 0x5C, 0x5E}  # each resets the character set (PS3.5 6.1.2.5.3)
+_PADDING = "\0 \t\r\n"
+
+
+class UnreadableDicom(Exception):
+    """The bytes cannot be understood as a DICOM object; `reason` says why and holds no patient data."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+        self.reason = reason
+
+
+def read_header(source: Path | bytes, keywords: Sequence[str] | None = None) -> tuple[FileDataset, bool]:
+    """Parse a DICOM object up to its pixels.
+
+    Parameters
+    ----------
+    source
+        A file, or the bytes of one; preamble and file meta may be missing.
+    keywords
+        The only attributes to keep; all when not given.
+
+    Returns
+    -------
+    tuple of FileDataset and bool
+        The header, and whether an attribute with pixels (of any length but zero) follows it.
+
+    Raises
+    ------
+    UnreadableDicom
+        If it is not DICOM, or too damaged to parse.
+    OSError
+        If the file cannot be opened or read.
+    """
+    pixels: list[int] = []
+
+    def at_pixels(tag: BaseTag, _vr: str | None, length: int) -> bool:
+        if tag in _PIXEL_TAGS and length > 0:
+            pixels.append(length)
+        return tag in _PIXEL_TAGS
+
+    wanted: list[BaseTag | int] | None = None if keywords is None else [Tag(keyword) for keyword in keywords]
+    try:
+        with BytesIO(source) if isinstance(source, bytes) else source.open("rb") as handle:
+            dataset = read_partial(handle, stop_when=at_pixels, force=True, specific_tags=wanted)
+    except PARSING_ERRORS as error:
+        raise _unreadable(error) from error
+    return _not_empty(dataset), bool(pixels)
+
+
+def read_whole(source: Path | bytes) -> FileDataset:
+    """Parse a DICOM object with its pixels; parameters and errors as for `read_header`."""
+    try:
+        dataset = pydicom.dcmread(BytesIO(source) if isinstance(source, bytes) else source, force=True)
+    except PARSING_ERRORS as error:
+        raise _unreadable(error) from error
+    return _not_empty(dataset)
+
+
+def _unreadable(error: Exception) -> UnreadableDicom:
+    # the parser's own message may quote values, so only its kind is told
+    return UnreadableDicom(f"not a readable DICOM object ({type(error).__name__} while parsing)")
+
+
+def _not_empty(dataset: FileDataset) -> FileDataset:
+    if len(dataset) == 0:
+        raise UnreadableDicom("not a DICOM object: no attribute was found in it")
+    return dataset
+
+
+def transfer_syntax(dataset: FileDataset) -> str:
+    """Give the transfer syntax UID; for objects without file meta the one that was found by trying (PS3.10 7)."""
+    meta = getattr(dataset, "file_meta", None)
+    declared = "" if meta is None else str(meta.get("TransferSyntaxUID", "") or "").strip("\0 ")
+    if declared:
+        return declared
+    implicit, little = dataset.original_encoding
+    if implicit:
+        return str(ImplicitVRLittleEndian)
+    return str(ExplicitVRLittleEndian if little or little is None else ExplicitVRBigEndian)
+
+
+def text(dataset: Dataset, keyword: str) -> str:
+    """Read an attribute as decoded text, however badly it is encoded.
+
+    Returns
+    -------
+    str
+        The value without padding, several values parted by backslashes; ``""`` for a missing, empty or sequence
+        attribute. What the announced character set cannot decode is replaced, never raised.
+    """
+    tag = Tag(keyword)
+    if tag not in dataset:
+        return ""
+    element = dataset.get_item(tag)
+    if isinstance(element, RawDataElement):
+        value = element.value
+        return _decode(value, dataset).strip(_PADDING) if isinstance(value, bytes) else ""
+    value = element.value
+    if value is None or isinstance(value, bytes) or element.VR == "SQ":
+        return _decode(value, dataset).strip(_PADDING) if isinstance(value, bytes) else ""
+    if isinstance(value, MutableSequence):
+        return "\\".join(str(member) for member in value).strip(_PADDING)
+    return str(value).strip(_PADDING)
+
+
+def texts(dataset: Dataset, keyword: str) -> tuple[str, ...]:
+    """Read a multi-valued attribute; ``()`` when it is missing or empty."""
+    whole = text(dataset, keyword)
+    return tuple(member.strip(_PADDING) for member in whole.split("\\")) if whole else ()
+
+
+def number(dataset: Dataset, keyword: str) -> float | None:
+    """Read the first value of a numeric attribute; None when it is missing, empty or no finite number."""
+    members = numbers(dataset, keyword)
+    return members[0] if members else None
+
+
+def numbers(dataset: Dataset, keyword: str) -> tuple[float | None, ...]:
+    """Read a numeric attribute of any VR, binary or text; a member that is no finite number is None."""
+    tag = Tag(keyword)
+    if tag not in dataset:
+        return ()
+    element = dataset.get_item(tag)
+    if isinstance(element, RawDataElement) and element.VR in {"DS", "IS", "UN", "SH", "LO", "CS"}:
+        return tuple(_finite(member) for member in texts(dataset, keyword))
+    try:
+        value = dataset[tag].value
+    except PARSING_ERRORS:
+        return tuple(_finite(member) for member in texts(dataset, keyword))
+    if value is None:
+        return ()
+    members = value if isinstance(value, MutableSequence) else [value]
+    return tuple(_finite(member) for member in members)
+
+
+def items(dataset: Dataset, keyword: str) -> list[Dataset]:
+    """Read a sequence; an empty list when it is missing, empty or cannot be parsed."""
+    tag = Tag(keyword)
+    if tag not in dataset:
+        return []
+    try:
+        value = dataset[tag].value
+    except PARSING_ERRORS:
+        return []
+    return [item for item in value if isinstance(item, Dataset)] if hasattr(value, "__iter__") else []
+
+
+def has(dataset: Dataset, keyword: str) -> bool:
+    """Tell whether an attribute is present, with a value or without."""
+    return Tag(keyword) in dataset
+
+
+def encodings(dataset: Dataset) -> list[str]:
+    """Translate SpecificCharacterSet (PS3.3 C.12.1.1.2) to Python codecs, common misspellings too.
+
+    Unknown terms read as the default repertoire, and that as Latin-1, which old senders use unannounced.
+    """
+    element = dataset.get_item("SpecificCharacterSet") if "SpecificCharacterSet" in dataset else None
+    value = None if element is None else element.value
+    if isinstance(value, bytes):
+        terms = value.decode("ascii", "replace").split("\\")
+    elif isinstance(value, str) or value is None:
+        terms = [value or ""]
+    else:
+        terms = [str(member) for member in value]
+    terms = [_spelling(term) for term in terms]
+    if terms[0] in charset.STAND_ALONE_ENCODINGS:
+        terms = terms[:1]
+    return [charset.python_encoding.get(term, charset.default_encoding) for term in terms]
+
+
+def _spelling(term: str) -> str:
+    term = re.sub(r"[ _-]+", " ", term.strip(_PADDING).upper())
+    if term in {"UTF8", "UTF 8"}:
+        return "ISO_IR 192"
+    if match := re.fullmatch(r"ISO ?IR ?(\d+)", term):
+        return f"ISO_IR {match[1]}"
+    if match := re.fullmatch(r"ISO ?2022 ?IR ?(\d+)", term):
+        return f"ISO 2022 IR {match[1]}"
+    return term
+
+
+def _decode(value: bytes, dataset: Dataset) -> str:
+    codecs = encodings(dataset)
+    if _ESCAPE in value:
+        try:
+            return charset.decode_bytes(value, codecs, _DELIMITERS)
+        except PARSING_ERRORS:
+            return value.decode("ascii", "replace")
+    return value.decode(codecs[0], "replace")
+
+
+def _finite(value: object) -> float | None:
+    try:
+        result = float(str(value).strip(_PADDING))
+    except (ValueError, OverflowError):
+        return None
+    return result if -1e300 < result < 1e300 else None

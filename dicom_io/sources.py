@@ -1,0 +1,134 @@
+"""Finding the images among files and folders that a person names, told by their content and not by their name."""
+
+import os
+import struct
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from dicom_io import reading
+from dicom_io.reading import UnreadableDicom
+
+Kind = Literal["dicom", "png", "jpeg", "unknown"]
+
+_DICOMDIR = "DICOMDIR"
+_EXPLICIT_VRS = {
+    b"AE",
+    b"AS",
+    b"CS",
+    b"DA",
+    b"DT",
+    b"LO",
+    b"OB",
+    b"PN",
+    b"SH",
+    b"SQ",
+    b"ST",
+    b"TM",
+    b"UI",
+    b"UL",
+    b"US",
+}
+_FIRST_GROUPS = (0x0002, 0x0008)
+
+
+@dataclass(frozen=True)
+class InputFile:
+    """One file and what its first bytes say that it is."""
+
+    path: Path
+    kind: Kind
+
+
+def find_inputs(paths: Iterable[Path]) -> Iterator[InputFile]:
+    """List every file under the paths, in a stable order, each once.
+
+    A folder is walked through; hidden files and folders are left out. A DICOMDIR stands for the folder it is in: the
+    files it names and the plain files beside them. A file that it names and that is missing is listed all the same,
+    as DICOM, so that it ends with a stated reason and not unseen.
+
+    Raises
+    ------
+    FileNotFoundError
+        If one of the paths does not exist.
+    """
+    seen: set[Path] = set()
+    for path in paths:
+        if not path.exists():
+            raise FileNotFoundError(f"no such file or folder: {path}")
+        for file in _files(path):
+            resolved = file.resolve()
+            if resolved not in seen:
+                seen.add(resolved)
+                yield InputFile(file, kind_of(file) if file.exists() else "dicom")
+
+
+def kind_of(path: Path) -> Kind:
+    """Tell what a file is by its first bytes; DICOM without preamble too; `unknown` when it cannot be read."""
+    try:
+        with path.open("rb") as handle:
+            head = handle.read(132)
+            size = os.fstat(handle.fileno()).st_size
+    except OSError:
+        return "unknown"
+    if head[128:132] == b"DICM":
+        return "dicom"
+    if head.startswith(b"\x89PNG\r\n\x1a\n"):
+        return "png"
+    if head.startswith(b"\xff\xd8\xff"):
+        return "jpeg"
+    return "dicom" if _starts_with_an_element(head, size) else "unknown"
+
+
+def _starts_with_an_element(head: bytes, size: int) -> bool:
+    """Tell whether the first bytes are a data element of group 0002 or 0008 (PS3.5 7.1) that fits into the file."""
+    if len(head) < 8:
+        return False
+    for order in "<>":
+        group, element = struct.unpack(order + "HH", head[:4])
+        if group not in _FIRST_GROUPS or element > 0x1200:
+            continue
+        if head[4:6] in _EXPLICIT_VRS:
+            return True
+        (length,) = struct.unpack(order + "I", head[4:8])
+        if order == "<" and 0 < length <= min(size, 1024):
+            return True
+    return False
+
+
+def _files(path: Path) -> Iterator[Path]:
+    if path.is_file():
+        if path.name.upper() != _DICOMDIR:
+            yield path
+            return
+        path = path.parent
+    for folder, folders, names in os.walk(path):
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        for name in sorted(names):
+            file = Path(folder) / name
+            if name.startswith(".") or not file.is_file():
+                continue
+            if name.upper() == _DICOMDIR:
+                yield from _missing(file)
+            else:
+                yield file
+
+
+def _missing(dicomdir: Path) -> Iterator[Path]:
+    """List the files that a DICOMDIR names and that are not there, whatever case the disc's names are in."""
+    try:
+        records = reading.items(reading.read_header(dicomdir)[0], "DirectoryRecordSequence")
+    except (UnreadableDicom, OSError):
+        return
+    for record in records:
+        parts = reading.texts(record, "ReferencedFileID")
+        if not parts or any(part in {"", ".", ".."} or "/" in part for part in parts):
+            continue
+        folder, found = dicomdir.parent, True
+        for part in parts:
+            present = {} if not folder.is_dir() else {entry.name.upper(): entry for entry in folder.iterdir()}
+            found = found and part.upper() in present
+            folder = present.get(part.upper(), folder / part)
+        if not found:
+            yield folder
