@@ -56,6 +56,7 @@ class Process:
         self.env = dict(env) if env is not None else None
         self._popen: subprocess.Popen[bytes] | None = None
         self._lineage: list[psutil.Process] = []
+        self._log_before = 0
 
     @property
     def pid(self) -> int:
@@ -71,6 +72,7 @@ class Process:
     def start(self) -> None:
         """Start it; returns at once."""
         assert not self.running, f"{self.name} runs already"
+        self._log_before = self.log.stat().st_size if self.log.exists() else 0
         with self.log.open("ab") as output:
             self._popen = subprocess.Popen(
                 self.arguments,
@@ -138,6 +140,12 @@ class Process:
     def log_text(self) -> str:
         """Everything it has printed so far."""
         return self.log.read_text(encoding="utf-8", errors="replace") if self.log.exists() else ""
+
+    def log_since_start(self) -> str:
+        """What it has printed since it was last started."""
+        if not self.log.exists():
+            return ""
+        return self.log.read_bytes()[self._log_before :].decode("utf-8", errors="replace")
 
     def log_tail(self, lines: int = 25) -> str:
         """The last lines it printed."""

@@ -105,6 +105,8 @@ def chest(
     pixels = np.roll(_small_chest(), number, axis=1)
     if polarity == "MONOCHROME2":
         pixels = (MAXIMUM - pixels).astype(np.uint16)
+        # Where the mirrored window lies exactly, the function being half a step off its centre (PS3.3 C.11.2.1.2.1).
+        header.WindowCenter = MAXIMUM + 1 - header.WindowCenter
     name, character_set = NAMES[number % len(NAMES)]
     patient_name = _numbered(name, number)
     header.SpecificCharacterSet = character_set

@@ -57,8 +57,10 @@ class Site:
         Everything is below it: ``home/``, ``site.toml``, ``logs/``.
     pacs
         The destination of results; without one they stay on the worklist.
-    broker
-        The message broker; made (and owned) here where none is given.
+    children
+        How many worker children read images.
+    home
+        Its home folder where that is not below `folder`.
     more
         TOML text appended to the configuration.
     """
@@ -73,15 +75,17 @@ class Site:
         allowed_callers: Sequence[str] = (),
         children: int = 1,
         more: str = "",
+        home: Path | None = None,
     ) -> None:
         self.folder = folder
-        self.home = folder / "home"
+        self.home = home or folder / "home"
         self.logs = folder / "logs"
         self.logs.mkdir(parents=True, exist_ok=True)
         self.broker = Valkey(folder / "broker")
         self.dicom_port = free_port()
         self.web_port = free_port()
         self.pacs = pacs
+        self.children = children
         self.configuration = folder / "site.toml"
         self.configuration.write_text(self._toml(allowed_callers, children) + more, encoding="utf-8")
         self.processes = {name: self._process(name) for name in (*PROCESSES, "web", "up")}
@@ -142,16 +146,16 @@ class Site:
     def start(self, *names: str) -> Site:
         """Start the named processes (all but web and up where none is named) and wait until each is ready."""
         wanted = names or PROCESSES
-        self.upgrade_database()
+        self.activate_model()
         for name in wanted:
             self.processes[name].start()
         for name in wanted:
             self.wait_ready(name)
         return self
 
-    def upgrade_database(self) -> None:
-        """Bring the database to the current schema, as an administrator does before the first start."""
-        done = self.run("db", "upgrade")
+    def activate_model(self, name: str = "demonstration") -> None:
+        """Choose the model, as the engineer does once."""
+        done = self.run("model", "activate", name)
         assert done.exit_code == 0, done.output
 
     def wait_ready(self, name: str, seconds: float = 60) -> float:
@@ -159,14 +163,10 @@ class Site:
         ready: dict[str, Callable[[], bool]] = {
             "listen": lambda: port_answers(self.dicom_port),
             "web": lambda: port_answers(self.web_port),
+            "work": lambda: process.log_since_start().count("worker child ready") >= self.children,
         }
         process = self.processes[name]
-        return process.wait_ready(ready.get(name, lambda: self._says_ready(process)), seconds)
-
-    @staticmethod
-    def _says_ready(process: Process) -> bool:
-        started = process.log_text().rpartition("started\n")[2]
-        return "ready" in started
+        return process.wait_ready(ready.get(name, lambda: '"event": "ready"' in process.log_since_start()), seconds)
 
     def restart(self, name: str) -> None:
         """Start a killed process again and wait until it is ready."""
