@@ -68,7 +68,7 @@ def claim(
         .where(Analysis.id == analysis_id)
         .execution_options(populate_existing=True)
     ).one()
-    analysis, instance, study = row.tuple()
+    analysis, instance, study = row
     location = session.scalars(
         select(Location).where(Location.instance_id == instance.id).order_by(Location.id).limit(1)
     ).one()

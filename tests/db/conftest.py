@@ -1,0 +1,58 @@
+"""A fresh SQLite database with its schema, and makers of what goes in."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from db import models
+from db.records import ActiveModel, Decision, NewInstance, StudyIdentity, Triage
+from db.schema import prepare
+from db.session import Database, sqlite_url
+
+NOON = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
+MODEL = ActiveModel(digest="a" * 64, name="first", folder="/models/first", preprocessing_id="squash")
+
+
+@pytest.fixture
+def database(tmp_path: Path) -> Database:
+    opened = Database(sqlite_url(tmp_path / "test.sqlite"))
+    prepare(opened, NOON)
+    return opened
+
+
+@pytest.fixture
+def with_model(database: Database) -> Database:
+    with database.write() as session:
+        models.activate(session, MODEL, NOON)
+    return database
+
+
+@pytest.fixture
+def new_instance() -> Callable[..., NewInstance]:
+    def make(number: int = 1, *, study: int = 1, accepted: bool = True, **changes: Any) -> NewInstance:
+        values: dict[str, Any] = {
+            "study": StudyIdentity(study_instance_uid=f"1.2.{study}", patient_id="P1", patient_name="A^B"),
+            "sop_instance_uid": f"1.2.3.{number}",
+            "sop_class_uid": "1.2.840.10008.5.1.4.1.1.1",
+            "series_instance_uid": "1.2.4",
+            "transfer_syntax_uid": "1.2.840.10008.1.2.1",
+            "origin": "live",
+            "calling_ae": "MODALITY",
+            "correlation_id": "00000000-0000-0000-0000-000000000000",
+            "uri": f"store:aa/bb/{number}.dcm",
+            "sha256": f"{number:064x}",
+            "size": 10,
+            "age_years": 40.0,
+            "view": "PA",
+            "decision": Decision("1", accepted, "region", "" if accepted else "not a chest", {}, ()),
+            "triage": Triage("MEDIUM", 0.5, 0.0),
+            "received_at": NOON,
+        }
+        return NewInstance(**{**values, **changes})
+
+    return make

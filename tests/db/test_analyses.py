@@ -1,0 +1,196 @@
+"""Leases: one holder at a time, attempts counted, a dead holder's work taken over, a lost lease writes nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import datetime, timedelta
+
+import pytest
+from sqlalchemy import func, select
+
+from db import analyses, deliveries, ledger
+from db.intake import record_instance
+from db.records import AnalysisResult, ClaimedAnalysis, FindingRecord, NewInstance, ObjectRecord
+from db.session import Database
+from db.tables import Analysis, Finding, MadeObject
+from db.worklist import study_item, worklist
+from tests.db.conftest import NOON
+
+LEASE = timedelta(minutes=2)
+Make = Callable[..., NewInstance]
+
+
+def result(probability: float = 0.9, *, outside: bool = False, uid: str = "2.25.1") -> AnalysisResult:
+    return AnalysisResult(
+        engine="openvino",
+        precision="f32",
+        application_version="cxr-triage 0",
+        ood_score=0.1,
+        flags=("outside training domain",) if outside else (),
+        outside_domain=outside,
+        record={},
+        findings=(FindingRecord("Pneumonia", probability, 1.0, 0.5, probability >= 0.5),),
+        maps=b"maps",
+        affine=(1, 0, 0, 0, 1, 0),
+        objects=(ObjectRecord("heatmap", "Pneumonia", "", 1, uid, "store:o", "e" * 64, 5, ("pacs",)),),
+    )
+
+
+@pytest.fixture
+def analysis_id(with_model: Database, new_instance: Make) -> int:
+    with with_model.write() as session:
+        recorded = record_instance(session, new_instance())
+    assert recorded.analysis_id is not None
+    return recorded.analysis_id
+
+
+def claim(database: Database, analysis_id: int, owner: str = "me", now: datetime = NOON) -> ClaimedAnalysis | None:
+    with database.write() as session:
+        return analyses.claim(session, analysis_id, owner=owner, now=now, lease=LEASE, max_attempts=3)
+
+
+def test_only_one_claims(with_model: Database, analysis_id: int) -> None:
+    assert claim(with_model, analysis_id, "one") is not None
+    assert claim(with_model, analysis_id, "two") is None
+
+
+def test_expired_lease_is_taken_over_and_the_first_holder_can_write_nothing(
+    with_model: Database, analysis_id: int
+) -> None:
+    first = claim(with_model, analysis_id, "one")
+    second = claim(with_model, analysis_id, "two", NOON + LEASE + timedelta(seconds=1))
+    assert first is not None
+    assert second is not None
+    assert second.attempts == 2
+    with with_model.write() as session:
+        assert not analyses.complete(session, first, "one", result(), NOON)
+    with with_model.read() as session:
+        assert session.scalar(select(func.count()).select_from(Finding)) == 0
+    with with_model.write() as session:
+        assert analyses.complete(session, second, "two", result(), NOON)
+        assert not analyses.complete(session, second, "two", result(uid="2.25.2"), NOON)
+    with with_model.read() as session:
+        assert session.scalar(select(func.count()).select_from(MadeObject)) == 1
+
+
+def test_image_that_kills_its_worker_stops_after_three_attempts_with_its_error(
+    with_model: Database, analysis_id: int
+) -> None:
+    when = NOON
+    for _ in range(3):
+        assert claim(with_model, analysis_id, "doomed", when) is not None
+        when += LEASE + timedelta(seconds=1)
+    assert claim(with_model, analysis_id, "fourth", when) is None
+    with with_model.read() as session:
+        row = session.get_one(Analysis, analysis_id)
+    assert (row.state, row.attempts) == ("failed", 3)
+    assert row.reason == "stopped after 3 attempts: the worker died while reading it"
+
+
+def test_fault_of_the_machine_does_not_count_against_the_image(with_model: Database, analysis_id: int) -> None:
+    for _ in range(5):
+        claimed = claim(with_model, analysis_id)
+        assert claimed is not None
+        assert claimed.attempts == 1
+        with with_model.write() as session:
+            assert analyses.give_back(session, analysis_id, "me", reason="disk full", counted=False)
+
+
+def test_dead_owner_is_freed_at_once_and_a_living_one_is_not(with_model: Database, analysis_id: int) -> None:
+    claim(with_model, analysis_id, "alive")
+    with with_model.write() as session:
+        assert analyses.release_dead(session, lambda owner: owner == "dead", NOON) == 0
+        assert analyses.release_dead(session, lambda owner: owner == "alive", NOON) == 1
+    assert claim(with_model, analysis_id, "next") is not None
+
+
+def test_ring_is_repeated_only_after_a_while(with_model: Database, analysis_id: int) -> None:
+    with with_model.write() as session:
+        assert analyses.ring_again(session, NOON + timedelta(seconds=1), timedelta(seconds=5), 10) == []
+        assert analyses.ring_again(session, NOON + timedelta(seconds=6), timedelta(seconds=5), 10) == [analysis_id]
+        assert analyses.ring_again(session, NOON + timedelta(seconds=7), timedelta(seconds=5), 10) == []
+
+
+def test_failed_and_not_applicable_carry_their_reason_to_ledger_and_worklist(
+    with_model: Database, analysis_id: int
+) -> None:
+    assert claim(with_model, analysis_id) is not None
+    with with_model.write() as session:
+        assert analyses.end(session, analysis_id, "me", state="failed", reason="no pixel data", now=NOON)
+    with with_model.read() as session:
+        book = ledger.ledger(session, NOON)
+        item = worklist(session)[0]
+    assert book.failed == 1
+    assert book.unfinished[0].reason == "no pixel data"
+    assert (item.state, item.reason) == ("failed", "no pixel data")
+
+
+def test_study_shows_the_maximum_of_its_images(with_model: Database, new_instance: Make) -> None:
+    with with_model.write() as session:
+        ids = [record_instance(session, new_instance(number)).analysis_id for number in (1, 2)]
+    for position, (analysis_id, probability) in enumerate(zip(ids, (0.3, 0.8), strict=True)):
+        assert analysis_id is not None
+        claimed = claim(with_model, analysis_id)
+        assert claimed is not None
+        with with_model.write() as session:
+            analyses.complete(session, claimed, "me", result(probability, uid=f"2.25.{position}"), NOON)
+            found, any_done, inside = analyses.study_findings(session, claimed.study_id, claimed.model_digest)
+    assert (any_done, inside) == (True, True)
+    assert [finding.probability for finding in found] == [0.8]
+    with with_model.read() as session:
+        item = study_item(session, "1.2.1")
+    assert item is not None
+    assert [finding.probability for finding in item.findings] == [0.8]
+
+
+def test_image_outside_the_domain_gives_no_finding_to_rank_by(with_model: Database, analysis_id: int) -> None:
+    claimed = claim(with_model, analysis_id)
+    assert claimed is not None
+    with with_model.write() as session:
+        analyses.complete(session, claimed, "me", result(0.99, outside=True), NOON)
+        assert analyses.study_findings(session, claimed.study_id, claimed.model_digest) == ((), True, False)
+    with with_model.read() as session:
+        item = worklist(session)[0]
+    assert item.flags == ("outside training domain",)
+    assert item.findings[0].probability == 0.99  # shown, after its flag
+
+
+@pytest.fixture
+def delivery(with_model: Database, analysis_id: int) -> Database:
+    claimed = claim(with_model, analysis_id)
+    assert claimed is not None
+    with with_model.write() as session:
+        analyses.complete(session, claimed, "me", result(), NOON)
+    return with_model
+
+
+def test_outbox_row_is_claimed_once_and_sent_once(delivery: Database) -> None:
+    options = {"owner": "d", "now": NOON, "lease": LEASE, "limit": 10}
+    with delivery.write() as session:
+        (item,) = deliveries.claim_batch(session, "pacs", **options)  # type: ignore[arg-type]
+    with delivery.write() as session:
+        assert deliveries.claim_batch(session, "pacs", **options) == []  # type: ignore[arg-type]
+        assert deliveries.claim_batch(session, "elsewhere", **options) == []  # type: ignore[arg-type]
+        deliveries.mark_sent(session, item.id, "d", NOON)
+    with delivery.read() as session:
+        assert ledger.ledger(session, NOON).deliveries == {"pending": 0, "sent": 1, "committed": 0, "failed": 0}
+
+
+def test_retried_delivery_waits_for_its_time_and_counts_attempts(delivery: Database) -> None:
+    later = NOON + timedelta(seconds=5)
+    with delivery.write() as session:
+        (item,) = deliveries.claim_batch(session, "pacs", owner="d", now=NOON, lease=LEASE, limit=10)
+        deliveries.mark_retry(session, item.id, "d", next_attempt_at=later, reason="A700")
+    with delivery.write() as session:
+        assert deliveries.claim_batch(session, "pacs", owner="d", now=NOON, lease=LEASE, limit=10) == []
+        (again,) = deliveries.claim_batch(session, "pacs", owner="d", now=later, lease=LEASE, limit=10)
+    assert again.attempts == 2
+
+
+def test_refused_delivery_stays_failed_until_a_person_retries_it(delivery: Database) -> None:
+    with delivery.write() as session:
+        (item,) = deliveries.claim_batch(session, "pacs", owner="d", now=NOON, lease=LEASE, limit=10)
+        deliveries.mark_failed(session, item.id, "d", "status A900")
+        assert deliveries.claim_batch(session, "pacs", owner="d", now=NOON + LEASE * 9, lease=LEASE, limit=10) == []
+        assert deliveries.retry_failed(session, "pacs", NOON) == 1
+        assert len(deliveries.claim_batch(session, "pacs", owner="d", now=NOON, lease=LEASE, limit=10)) == 1

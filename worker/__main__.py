@@ -1,0 +1,33 @@
+"""The console script. Errors a person can mend are one line; anything else is a defect and shows itself."""
+
+from __future__ import annotations
+
+import sys
+
+
+def main() -> None:
+    """Run the command line. Exit 0: success, 1: work failed, 2: wrong usage."""
+    from worker.cli import app
+
+    try:
+        app()
+    except Exception as error:
+        # the process's outermost edge: what a person can mend is told in one line, the rest keeps its traceback
+        if not _mendable(error):
+            raise
+        print(f"cxr-triage: {error}", file=sys.stderr)
+        sys.exit(1)
+
+
+def _mendable(error: Exception) -> bool:
+    """Whether the error's own message says what was wrong; judged by name, so that nothing heavy is imported for it."""
+    names = {kind.__name__ for kind in type(error).__mro__}
+    return bool(names & {
+        "ConfigurationError", "DatabaseUnavailable", "StoreUnavailable", "BrokerUnavailable", "BundleInvalid",
+        "UnknownModel", "PeerUnreachable", "ListenerPortInUse", "StartFailed", "UnreadableDicom", "UnreadableImage",
+        "TrainingDataInvalid",
+    })  # fmt: skip
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,184 @@
+"""A worker child's work: claim one analysis, read the image, store everything it gave in one transaction."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from uuid import UUID
+
+import structlog
+from dicom_io.grayscale import PixelsUnreadable
+
+from db import analyses
+from db.models import known_model
+from db.records import AnalysisResult, ClaimedAnalysis, ObjectRecord
+from db.schema import installation_uid
+from db.session import Database
+from model.bundle import BundleInvalid
+from model.reader import Reader
+from worker import APPLICATION
+from worker.leases import is_dead, lease_owner
+from worker.pipeline import RENDERING_VERSION, Heatmap, ImageReading, make_heatmaps, preprocessing_id, read_dicom
+from worker.registry import UnknownModel
+from worker.settings import Settings
+from worker.store import Store, StoreUnavailable
+from worker.timing import ANALYSIS_LEASE, MAX_ATTEMPTS, now
+from worker.triage import rank_study
+
+_log = structlog.get_logger(__name__)
+_KEPT_READERS = 2  # the active model's, and that of rows created just before it was activated
+
+
+class Analyst:
+    """Holds the models of one process, loaded after the fork, and analyses ids."""
+
+    def __init__(self, settings: Settings, database: Database, store: Store) -> None:
+        self._settings = settings
+        self._database = database
+        self._store = store
+        self._owner = lease_owner()
+        self._readers: dict[str, Reader] = {}
+        self._installation: UUID | None = None
+
+    def analyse(self, analysis_id: int) -> str:
+        """Analyse one row if it is free. Returns the state it ended in, or ``"not free"``."""
+        claimed = self._claim(analysis_id)
+        if claimed is None:
+            return "not free"
+        started = time.monotonic()
+        try:
+            state = self._read_and_store(claimed)
+        except PixelsUnreadable as error:
+            state = self._end(claimed, "failed", str(error))
+        except (StoreUnavailable, BundleInvalid, UnknownModel) as error:  # the machine's fault, not the image's
+            with self._database.write() as session:
+                analyses.give_back(session, claimed.id, self._owner, reason=str(error), counted=False)
+            state = "given back"
+            _log.error("analysis given back", analysis=claimed.id, error=str(error))
+        except Exception as error:
+            # the outermost edge: an unforeseen error is kept with the image and counted, then shown with its traceback
+            with self._database.write() as session:
+                analyses.give_back(
+                    session, claimed.id, self._owner, reason=f"unexpected {type(error).__name__}", counted=True
+                )
+            _log.error("analysis failed unexpectedly", analysis=claimed.id, correlation_id=claimed.correlation_id)
+            raise
+        _log.info(
+            "analysed",
+            correlation_id=claimed.correlation_id,
+            analysis=claimed.id,
+            state=state,
+            attempt=claimed.attempts,
+            seconds=round(time.monotonic() - started, 3),
+            since_arrival=round((now() - claimed.received_at).total_seconds(), 3),
+        )
+        return state
+
+    def reader(self, digest: str) -> Reader:
+        """Return the reader of a model, opening it on first use.
+
+        Raises
+        ------
+        worker.registry.UnknownModel
+            If the registry has no such model.
+        model.bundle.BundleInvalid
+            If the bundle is gone, was changed, or does not give its golden output.
+        """
+        if digest not in self._readers:
+            with self._database.read() as session:
+                model = known_model(session, digest)
+            if model is None:
+                raise UnknownModel(f"model {digest[:12]} is not in the registry")
+            reader = Reader.open(Path(model.folder), precision=self._settings.reading.precision, threads=1)
+            if reader.bundle.digest != digest:
+                raise BundleInvalid(Path(model.folder), f"holds model {reader.bundle.digest[:12]}, not {digest[:12]}")
+            while len(self._readers) >= _KEPT_READERS:
+                del self._readers[next(iter(self._readers))]
+            self._readers[digest] = reader
+        return self._readers[digest]
+
+    def _claim(self, analysis_id: int) -> ClaimedAnalysis | None:
+        for first in (True, False):
+            with self._database.write() as session:
+                claimed = analyses.claim(
+                    session,
+                    analysis_id,
+                    owner=self._owner,
+                    now=now(),
+                    lease=ANALYSIS_LEASE,
+                    max_attempts=MAX_ATTEMPTS,
+                )
+                # redelivered because its child died: that child's lease is free at once, without the sweep
+                if claimed is not None or not first or not analyses.release_dead(session, is_dead, now()):
+                    return claimed
+        return None
+
+    def _read_and_store(self, claimed: ClaimedAnalysis) -> str:
+        reader = self.reader(claimed.model_digest)
+        if preprocessing_id(reader.bundle) != claimed.preprocessing_id:
+            return self._end(
+                claimed,
+                "failed",
+                f"queued for preprocessing {claimed.preprocessing_id}, but this program has "
+                f"{preprocessing_id(reader.bundle)}",
+            )
+        source = self._store.path(claimed.uri)
+        read = read_dicom(source, reader, age_years=claimed.age_years, view=claimed.view, flags=claimed.flags)
+        heatmaps = make_heatmaps(
+            source,
+            read,
+            reader.bundle,
+            installation=self._installation_uid(),
+            sop_instance_uid=claimed.sop_instance_uid,
+            study_instance_uid=claimed.study_instance_uid,
+            created=claimed.created_at,
+        )
+        result = self._result(reader, read, heatmaps)
+        with self._database.write() as session:
+            if not analyses.complete(session, claimed, self._owner, result, now()):
+                return "lease lost"  # somebody else took it over; nothing of ours was written
+            rank_study(session, claimed.study_id, claimed.model_digest, self._settings.triage.horizon_hours)
+        return "done"
+
+    def _result(self, reader: Reader, read: ImageReading, heatmaps: list[Heatmap]) -> AnalysisResult:
+        destinations = tuple(place.name for place in self._settings.destinations if "heatmap" in place.send)
+        objects = []
+        for heatmap in heatmaps:
+            stored = self._store.put(heatmap.data)
+            objects.append(
+                ObjectRecord(
+                    kind="heatmap",
+                    label=heatmap.label,
+                    variant="",
+                    revision=RENDERING_VERSION,
+                    sop_instance_uid=heatmap.sop_instance_uid,
+                    uri=stored.uri,
+                    sha256=stored.sha256,
+                    size=stored.size,
+                    destinations=destinations,
+                )
+            )
+        return AnalysisResult(
+            engine=reader.engine.name,
+            precision=reader.engine.precision,
+            application_version=APPLICATION,
+            ood_score=float(read.reading.ood_score),
+            flags=read.flags,
+            outside_domain=read.outside_domain,
+            record=read.record,
+            findings=read.findings,
+            maps=read.reading.maps.to_bytes(),
+            affine=tuple(float(number) for number in read.prepared.affine.ravel()),
+            objects=tuple(objects),
+        )
+
+    def _installation_uid(self) -> UUID:
+        if self._installation is None:
+            with self._database.read() as session:
+                self._installation = installation_uid(session)
+        return self._installation
+
+    def _end(self, claimed: ClaimedAnalysis, state: str, reason: str) -> str:
+        with self._database.write() as session:
+            kept = analyses.end(session, claimed.id, self._owner, state=state, reason=reason, now=now())
+        return state if kept else "lease lost"

@@ -1,0 +1,83 @@
+"""The Celery worker process: children that load their model after the fork and analyse one id at a time."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Sequence
+
+import structlog
+from celery.signals import worker_process_init
+
+from db.models import active_model
+from db.session import Database, DatabaseUnavailable
+from model.bundle import BundleInvalid
+from worker.analyst import Analyst
+from worker.broker import BATCH, LIVE
+from worker.celery_app import ANALYSE, make_app
+from worker.leases import lease_owner
+from worker.registry import UnknownModel
+from worker.settings import Settings
+from worker.store import FolderStore
+
+_log = structlog.get_logger(__name__)
+
+
+def run_worker(settings: Settings) -> None:
+    """Run until SIGTERM or SIGINT, letting running images finish. Blocks."""
+    app = make_app(settings)
+    children: list[Analyst] = []  # filled in each child after the fork; empty in the parent
+
+    def open_child(**_signal: object) -> None:
+        children.append(_open_analyst(settings))
+
+    @app.task(name=ANALYSE)
+    def analyse(analysis_ids: Sequence[int]) -> None:
+        for analysis_id in analysis_ids:
+            try:
+                children[0].analyse(analysis_id)
+            except DatabaseUnavailable as error:
+                _log.error("database away: the sweep will ring again", analysis=analysis_id, error=str(error))
+
+    worker_process_init.connect(open_child, weak=False)
+    worker = app.Worker(
+        queues=[LIVE, BATCH],
+        concurrency=settings.worker.processes or os.cpu_count() or 1,
+        pool_cls="prefork",
+        optimization="fair",
+        without_gossip=True,
+        without_mingle=True,
+        without_heartbeat=True,
+        loglevel="WARNING",
+        hostname=f"cxr-triage-{os.getpid()}@%h",
+    )
+    worker.start()
+
+
+def _open_analyst(settings: Settings) -> Analyst:
+    """Open everything a child needs, the active model included, and say how long it took and what it weighs."""
+    started = time.monotonic()
+    analyst = Analyst(settings, Database(settings.database_url), FolderStore(settings.home / "store"))
+    name = None
+    try:
+        with Database(settings.database_url).read() as session:
+            model = active_model(session)
+        if model is not None:
+            name = model.name
+            analyst.reader(model.digest)
+    except (BundleInvalid, UnknownModel, DatabaseUnavailable) as error:
+        _log.error("model not opened yet", error=str(error))  # each analysis tries again, and says so
+    _log.info(
+        "worker child ready",
+        model=name,
+        seconds=round(time.monotonic() - started, 2),
+        resident_megabytes=_resident_megabytes(),
+        owner=lease_owner(),
+    )
+    return analyst
+
+
+def _resident_megabytes() -> int:
+    import psutil
+
+    return int(psutil.Process().memory_info().rss // 1_000_000)

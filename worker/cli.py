@@ -1,0 +1,19 @@
+"""The command line. Each command is in one of `cli_*`; nothing heavy is imported before a command runs."""
+
+from __future__ import annotations
+
+import typer
+
+from worker import cli_engineer, cli_model, cli_read, cli_run
+
+app = typer.Typer(
+    name="cxr-triage",
+    help="Reads chest radiographs beside the PACS and orders the worklist. Research software: not for diagnosis.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+cli_run.add_commands(app)
+cli_read.add_commands(app)
+cli_engineer.add_commands(app)
+cli_model.add_commands(app)

@@ -1,0 +1,145 @@
+"""Commands of the engineer: echo, send, config, db."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from worker.cli_options import Config, Home, Json, print_json
+from worker.site import Site, open_site
+
+if TYPE_CHECKING:
+    from dicom_io.sender import Peer
+
+_Name = Annotated[str, typer.Argument(help="A configured destination, or 'self' for our own listener.")]
+
+
+def add_commands(app: typer.Typer) -> None:
+    """Register the commands of this module."""
+    panel = "Engineer"
+    for command in (echo, send, config_command):
+        app.command(name=command.__name__.removesuffix("_command"), rich_help_panel=panel)(command)
+    database = typer.Typer(help="The database.", no_args_is_help=True)
+    database.command("upgrade")(db_upgrade)
+    app.add_typer(database, name="db", rich_help_panel=panel)
+
+
+def echo(name: _Name = "self", home: Home = None, config: Config = None, json: Json = False) -> None:
+    """Ask a DICOM peer whether it is there (C-ECHO)."""
+    from dicom_io.sender import echo as c_echo
+
+    peer = _peer(open_site(home, config), name)
+    c_echo(peer)
+    if json:
+        print_json({"name": name, "ae_title": peer.ae_title, "host": peer.host, "port": peer.port, "answered": True})
+    else:
+        print(f"{name}: {peer.ae_title} at {peer.host}:{peer.port} answers")
+
+
+def send(
+    paths: Annotated[list[Path], typer.Argument(help="DICOM files or folders.", metavar="PATH...")],
+    to: Annotated[str, typer.Option("--to", help="A configured destination, or 'self' for our own listener.")] = "self",
+    home: Home = None,
+    config: Config = None,
+    json: Json = False,
+) -> None:
+    """Send DICOM files (C-STORE): to our own listener by default."""
+    from dicom_io.sender import Outgoing
+    from dicom_io.sender import send as c_store
+
+    from dicom_io.sources import find_inputs
+
+    peer = _peer(open_site(home, config), to)
+    items: list[Outgoing] = []
+    results: list[dict[str, object]] = []
+    for found in find_inputs(paths):
+        if found.kind == "dicom":
+            items.append(Outgoing(str(found.path), found.path))
+        else:
+            results.append(
+                {"path": str(found.path), "result": "permanent", "status": None, "reason": "not a DICOM file"}
+            )
+    for outcome in c_store(peer, items) if items else ():
+        results.append(
+            {"path": outcome.key, "result": outcome.result, "status": outcome.status, "reason": outcome.reason}
+        )
+    if json:
+        print_json({"to": to, "results": results})
+    else:
+        for result in results:
+            print(f"{result['result']:<10} {result['path']}  {result['reason']}")
+        if not results:
+            print("nothing to send")
+    if not results or any(result["result"] != "stored" for result in results):
+        raise typer.Exit(1)
+
+
+def config_command(home: Home = None, config: Config = None, json: Json = False) -> None:
+    """Print the configuration in force, passwords left out."""
+    import re
+
+    settings = open_site(home, config).settings
+    facts = settings.model_dump(mode="json")
+    facts["storage"]["home"] = str(settings.home)
+    facts["database"]["url"] = re.sub(r"://([^:/@]*):[^@]*@", r"://\1:***@", settings.database_url)
+    facts["broker"]["url"] = re.sub(r"://([^:/@]*):[^@]*@", r"://\1:***@", settings.broker.url)
+    if json:
+        print_json(facts)
+        return
+    for section, values in facts.items():
+        if isinstance(values, dict):
+            print(f"[{section}]")
+            for key, value in values.items():
+                print(f"{key} = {_toml(value)}")
+            print()
+    for destination in facts["destinations"]:
+        print("[[destinations]]")
+        for key, value in destination.items():
+            print(f"{key} = {_toml(value)}")
+        print()
+
+
+def db_upgrade(home: Home = None, config: Config = None) -> None:
+    """Bring the database's schema to this program's version."""
+    from db.schema import upgrade
+    from db.session import Database
+    from worker.timing import now
+
+    settings = open_site(home, config).settings
+    if not settings.database.url:
+        settings.home.mkdir(parents=True, exist_ok=True)
+    database = Database(settings.database_url)
+    print(f"{database.place}: revision {upgrade(database, now())}")
+
+
+def _toml(value: object) -> str:
+    import json
+
+    return json.dumps(
+        value, ensure_ascii=False
+    )  # strings, numbers, booleans and lists of these are written alike in both
+
+
+def _peer(site: Site, name: str) -> Peer:
+    from dicom_io.sender import Peer
+
+    from worker.delivery import peer
+    from worker.settings import ConfigurationError
+
+    settings = site.settings
+    for destination in settings.destinations:
+        if destination.name == name:
+            return peer(settings, destination)
+    if name != "self":
+        names = ", ".join(["self", *(destination.name for destination in settings.destinations)])
+        raise ConfigurationError(f"no destination is named {name!r}; there are: {names}")
+    callers = settings.dicom.allowed_callers
+    return Peer(
+        ae_title=settings.dicom.ae_title,
+        host="127.0.0.1" if settings.dicom.host in ("0.0.0.0", "::") else settings.dicom.host,
+        port=settings.dicom.port,
+        calling_ae_title=callers[0].split("@")[0] if callers else settings.dicom.ae_title,
+        timeout=30,
+    )

@@ -1,0 +1,25 @@
+"""Options that every command takes, and the one way facts are printed as JSON."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+Home = Annotated[
+    Path | None, typer.Option("--home", help="Folder of database, files and models.", metavar="DIR", show_default=False)
+]
+Config = Annotated[
+    Path | None, typer.Option("--config", help="Configuration file (TOML).", metavar="FILE", show_default=False)
+]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")]
+
+
+def print_json(facts: Mapping[str, Any]) -> None:
+    """Print facts as one JSON document on standard output."""
+    json.dump(facts, sys.stdout, indent=2, ensure_ascii=False)
+    sys.stdout.write("\n")

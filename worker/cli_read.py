@@ -1,0 +1,247 @@
+"""Commands that read: analyse, worklist, status, ledger, explain."""
+
+from __future__ import annotations
+
+import re
+from datetime import timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from worker.cli_options import Config, Home, Json, print_json
+from worker.site import Site, open_site
+
+if TYPE_CHECKING:
+    from model.bundle import Bundle
+
+
+def add_commands(app: typer.Typer) -> None:
+    """Register the commands of this module."""
+    for command in (analyse, worklist, status, ledger, explain):
+        app.command(rich_help_panel="Read")(command)
+
+
+def analyse(
+    paths: Annotated[list[Path], typer.Argument(help="DICOM, PNG, JPEG, folder or DICOMDIR.", metavar="PATH...")],
+    out: Annotated[
+        Path | None, typer.Option("--out", help="Write overlays and DICOM objects here.", metavar="DIR")
+    ] = None,
+    model: Annotated[
+        str | None, typer.Option("--model", help="Model name (default: the active one, else the demonstration).")
+    ] = None,
+    home: Home = None,
+    config: Config = None,
+    json: Json = False,
+) -> None:
+    """Analyse files now, without any service: a table of findings, and overlays with --out."""
+    from dataclasses import replace
+
+    from rich.console import Console
+    from rich.progress import Progress
+
+    from model.reader import Reader
+    from worker.intake import gate_rules
+    from worker.one_shot import analyse_files
+    from worker.pipeline import preprocessing_id
+
+    missing = [str(path) for path in paths if not path.exists()]
+    if missing:
+        raise typer.BadParameter(f"does not exist: {', '.join(missing)}")
+    site = open_site(home, config)
+    bundle = _bundle(site, model)
+    reader = Reader.open(bundle.folder, precision=site.settings.reading.precision, threads=1)
+    rules = replace(gate_rules(site.settings), small_images="flag")
+    with Progress(console=Console(stderr=True), transient=True) as progress:
+        task = progress.add_task("analysing", total=None)
+        results = list(
+            analyse_files(
+                paths, reader, rules, out, lambda done, total: progress.update(task, completed=done, total=total)
+            )
+        )
+    if json:
+        facts = {"name": bundle.name, "digest": bundle.digest, "preprocessing": preprocessing_id(bundle)}
+        print_json({"model": facts, "results": results})
+    else:
+        _print_results(results, bundle)
+    if not results or any(result["status"] == "failed" for result in results):
+        raise typer.Exit(1)
+
+
+def worklist(
+    limit: Annotated[int, typer.Option("--limit", min=1, help="At most so many studies.")] = 200,
+    home: Home = None,
+    config: Config = None,
+    json: Json = False,
+) -> None:
+    """The triage list, in reading order."""
+    from worker.facts import worklist_facts
+
+    facts = worklist_facts(open_site(home, config), limit)
+    if json:
+        print_json(facts)
+        return
+    from rich.table import Table
+
+    if facts["model"] is None:
+        _console().print("[yellow]no model is active: studies are received and wait[/]")
+    table = Table("priority", "score", "waiting", "accession", "patient", "state", "flags, then findings", box=None)
+    for item in facts["items"]:
+        table.add_row(
+            item["priority"],
+            f"{item['score']:.2f}",
+            _duration(item["waiting_seconds"]),
+            item["accession_number"],
+            item["patient_id"],
+            item["state"].replace("_", " "),
+            _says(item),
+        )
+    _console().print(table)
+    _console().print(f"{len(facts['items'])} studies. AI results: not for diagnosis")
+
+
+def status(home: Home = None, config: Config = None, json: Json = False) -> None:
+    """Health: database, broker, store, model, and what waits. Exit code 1 when not ready."""
+    from worker.facts import status_facts
+
+    facts = status_facts(open_site(home, config))
+    if json:
+        print_json(facts)
+    else:
+        for key, value in facts.items():
+            text = ", ".join(f"{name} {number}" for name, number in value.items()) if isinstance(value, dict) else value
+            print(f"{key.replace('_', ' '):<18} {text}")
+    if not facts["ready"]:
+        raise typer.Exit(1)
+
+
+def ledger(
+    unfinished: Annotated[bool, typer.Option("--unfinished", help="List what has no result, and why.")] = False,
+    older_than: Annotated[
+        str, typer.Option("--older-than", help="Only what came longer ago: 30s, 10m, 2h, 1d.")
+    ] = "0s",
+    home: Home = None,
+    config: Config = None,
+    json: Json = False,
+) -> None:
+    """What arrived, what has a result, what was sent and committed, what has none and why."""
+    from worker.facts import ledger_facts
+
+    age = _parse_duration(older_than)
+    facts = ledger_facts(open_site(home, config), age)
+    if json:
+        print_json(facts)
+        return
+    for key in ("received", "done", "not_applicable", "failed", "pending", "rejected"):
+        print(f"{key.replace('_', ' '):<16} {facts[key]}")
+    print("deliveries       " + ", ".join(f"{name} {number}" for name, number in facts["deliveries"].items()))
+    for reason, number in facts["refusals"].items():
+        print(f"  not read: {number} x {reason}")
+    if unfinished:
+        for entry in facts["unfinished"]:
+            print(f"  {entry['state']:<8} since {entry['since']}  {entry['sop_instance_uid']}  {entry['reason']}")
+
+
+def explain(
+    file: Annotated[Path, typer.Argument(help="A DICOM file.", exists=True, dir_okay=False)],
+    home: Home = None,
+    config: Config = None,
+    json: Json = False,
+) -> None:
+    """Which rule of the admission gate decides about a file, and the facts it sees."""
+    from dicom_io.facts import read_facts
+    from dicom_io.gate import decide
+    from worker.intake import gate_rules
+
+    decision = decide(read_facts(file), gate_rules(open_site(home, config).settings), is_own=False)
+    facts: dict[str, Any] = {
+        "file": str(file),
+        "accepted": decision.accepted,
+        "rule": decision.rule,
+        "reason": decision.reason,
+        "flags": list(decision.flags),
+        "facts": dict(decision.facts),
+    }
+    if json:
+        print_json(facts)
+        return
+    print(f"{'accepted' if decision.accepted else 'refused'} by rule '{decision.rule}': {decision.reason}")
+    for flag in decision.flags:
+        print(f"  ! {flag}")
+    for name, value in decision.facts.items():
+        print(f"  {name:<24} {value if value not in ('', None) else '-'}")
+
+
+def _bundle(site: Site, name: str | None) -> Bundle:
+    from db.models import active_model
+    from model.bundle import BundleInvalid, load_bundle
+    from worker.registry import UnknownModel, find_bundle, list_bundles
+
+    if name is not None:
+        return find_bundle(site.settings, name)
+    if site.settings.database.url or (site.settings.home / "cxr-triage.sqlite").exists():
+        with site.database.read() as session:
+            active = active_model(session)
+        if active is not None:
+            return load_bundle(Path(active.folder))
+    for bundle in list_bundles(site.settings):
+        if not isinstance(bundle, BundleInvalid):
+            return bundle
+    raise UnknownModel("no model is active and none is shipped: import one, or name a bundle's folder with --model")
+
+
+def _print_results(results: list[dict[str, Any]], bundle: Bundle) -> None:
+    from rich.markup import escape
+    from rich.table import Table
+
+    table = Table("source", "status", "flags", *[label.name for label in bundle.labels], title=f"model {bundle.name}")
+    for result in results:
+        numbers = [
+            f"[bold]{finding['probability']:.3f}[/]" if finding["positive"] else f"{finding['probability']:.3f}"
+            for finding in result["findings"]
+        ]
+        notes = "\n".join(
+            [*([result["reason"]] if result["reason"] else []), *(f"! {flag}" for flag in result["flags"])]
+        )
+        table.add_row(escape(Path(result["source"]).name), result["status"].replace("_", " "), escape(notes), *numbers)
+    console = _console()
+    console.print(table)
+    thresholds = ", ".join(f"{label.name} {bundle.thresholds[label.name]:.3f}" for label in bundle.labels)
+    console.print(f"bold: at or above its threshold ({thresholds}). AI result: not for diagnosis")
+    for result in results:
+        for made in result["objects"]:
+            console.print(f"{made['kind']} of {made['label']}: {made['path']}", soft_wrap=True)
+
+
+def _says(item: dict[str, Any]) -> str:
+    from rich.markup import escape
+
+    parts = [f"! {flag}" for flag in item["flags"]]
+    if item["reason"]:
+        parts.append(item["reason"])
+    positive = [
+        f"{finding['label']} {finding['probability']:.2f}" for finding in item["findings"] if finding["positive"]
+    ]
+    if item["findings"]:
+        parts.append(", ".join(positive) or "no finding at or above its threshold")
+    return escape("\n".join(parts))
+
+
+def _console() -> Any:  # noqa: ANN401 - rich is imported late
+    from rich.console import Console
+
+    return Console()
+
+
+def _duration(seconds: int) -> str:
+    for size, unit in ((86400, "d"), (3600, "h"), (60, "min")):
+        if seconds >= size:
+            return f"{seconds // size} {unit}"
+    return f"{seconds} s"
+
+
+def _parse_duration(text: str) -> timedelta:
+    match = re.fullmatch(r"(\d+)\s*([smhd])", text.strip())
+    if match is None:
+        raise typer.BadParameter(f"{text!r} is not a duration; write 30s, 10m, 2h or 1d", param_hint="--older-than")
+    return int(match[1]) * timedelta(seconds={"s": 1, "m": 60, "h": 3600, "d": 86400}[match[2]])

@@ -1,0 +1,126 @@
+"""Commands that run: the whole machine (`up`), or one of its processes."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from worker.cli_options import Config, Home
+from worker.site import Site, open_site
+
+
+def add_commands(app: typer.Typer) -> None:
+    """Register the commands of this module."""
+    panel = "Run"
+    for command in (up, listen, work, deliver, schedule, web):
+        app.command(rich_help_panel=panel)(command)
+
+
+def up(
+    home: Home = None,
+    config: Config = None,
+    demonstrate: Annotated[
+        bool,
+        typer.Option("--demonstrate", help="Send two real radiographs through, show what became of them, and go on."),
+    ] = False,
+) -> None:
+    """Run everything on this machine: broker, listener, worker, deliver, scheduler, web. Stops on Ctrl-C."""
+    from worker.up import run_up
+
+    site = open_site(home, config)
+    raise typer.Exit(run_up(site, home, config, demonstrate=demonstrate))
+
+
+def listen(home: Home = None, config: Config = None) -> None:
+    """Receive DICOM objects."""
+    site = _start("listen", home, config)
+    from dicom_io.listener import Listener, ListenerSettings
+
+    from worker.celery_app import make_app
+    from worker.doorbell import Doorbell
+    from worker.intake import Intake
+
+    dicom = site.settings.dicom
+    doorbell = Doorbell(make_app(site.settings))
+    intake = Intake(site.settings, site.database, site.store, doorbell.ring)
+    listener = Listener(
+        ListenerSettings(
+            ae_title=dicom.ae_title, host=dicom.host, port=dicom.port, allowed_callers=dicom.allowed_callers
+        ),
+        on_instance=intake.receive,
+        on_rejected=intake.rejected,
+        on_released=lambda _association, _studies: None,
+    )
+    listener.start()
+    _log_ready(ae_title=dicom.ae_title, host=dicom.host, port=listener.port)
+    _until_stopped().wait()
+    listener.stop()
+    doorbell.close()
+
+
+def work(home: Home = None, config: Config = None) -> None:
+    """Read images: a Celery worker with a child a core."""
+    site = _start("work", home, config)
+    site.database.ping()
+    site.database.dispose()  # children open their own
+    site.store  # noqa: B018 - created before the children look for it
+    from worker.celery_worker import run_worker
+
+    run_worker(site.settings)
+
+
+def deliver(home: Home = None, config: Config = None) -> None:
+    """Send made objects to the configured destinations."""
+    site = _start("deliver", home, config)
+    from worker.delivery import deliver_forever
+
+    stop = _until_stopped()
+    database, store = site.database, site.store
+    _log_ready(destinations=[destination.name for destination in site.settings.destinations])
+    deliver_forever(site.settings, database, store, stop)
+
+
+def schedule(home: Home = None, config: Config = None) -> None:
+    """Sweep: free what dead processes held and ring again for what is unfinished."""
+    site = _start("schedule", home, config)
+    from worker.celery_app import make_app
+    from worker.sweep import sweep_forever
+
+    stop = _until_stopped()
+    database = site.database
+    _log_ready()
+    sweep_forever(site.settings, database, make_app(site.settings), stop)
+
+
+def web(home: Home = None, config: Config = None) -> None:
+    """Serve /healthz, /readyz and the worklist as JSON."""
+    site = _start("web", home, config)
+    from worker.web import serve
+
+    serve(site)
+
+
+def _start(process: str, home: Path | None, config: Path | None) -> Site:
+    from worker.logs import configure_logging
+
+    site = open_site(home, config)
+    configure_logging(process)
+    return site
+
+
+def _log_ready(**facts: object) -> None:
+    import structlog
+
+    structlog.get_logger(__name__).info("ready", **facts)
+
+
+def _until_stopped() -> threading.Event:
+    """Return an event that SIGTERM or SIGINT sets."""
+    stop = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stop.set())
+    return stop

@@ -1,0 +1,105 @@
+"""`up --demonstrate`: two real radiographs go through the running system over DICOM, and what became of them is shown.
+
+The films are those of the PyPI package ``pydicom-data`` (extra ``[demo]``): RG1, an adult's chest, and RG3, an
+extremity, which must be refused.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from importlib.util import find_spec
+from pathlib import Path
+
+from dicom_io.secondary_capture import read_picture
+from dicom_io.sender import Outgoing, Peer, send
+from rich.console import Console
+from rich.table import Table
+
+from db.records import WorklistItem
+from db.worklist import object_uris, study_item
+from dicom_io.facts import read_facts
+from worker.ports import StartFailed
+from worker.site import Site
+
+_FILMS = (("RG1_UNCR.dcm", "an adult's chest"), ("RG3_UNCR.dcm", "an extremity, to be refused"))
+_PATIENCE = 120.0  # seconds; a reading takes about one
+
+
+def show(site: Site, console: Console, stop: threading.Event) -> None:
+    """Send the films, wait for their results; print flags, findings, refusals, and the heatmap's path."""
+    films = _films()
+    settings = site.settings
+    host = "127.0.0.1" if settings.dicom.host in ("0.0.0.0", "::") else settings.dicom.host
+    callers = settings.dicom.allowed_callers
+    peer = Peer(
+        ae_title=settings.dicom.ae_title,
+        host=host,
+        port=settings.dicom.port,
+        calling_ae_title=callers[0].split("@")[0] if callers else "MODALITY",
+        timeout=30,
+    )
+    console.rule("demonstration")
+    for path, what in films:
+        for outcome in send(peer, [Outgoing(path.name, path)]):
+            if outcome.result != "stored":
+                raise StartFailed(f"{path.name} was not taken by the listener: {outcome.reason}")
+            console.print(f"sent {path.name} ({what}) over DICOM: acknowledged")
+    for path, _what in films:
+        item = _await(site, read_facts(path).study_instance_uid, stop)
+        if item is None:
+            return
+        _print(site, console, path.name, item)
+    console.rule()
+
+
+def _films() -> list[tuple[Path, str]]:
+    spec = find_spec("data_store")
+    folders = [Path(folder) / "data" for folder in (spec.submodule_search_locations or [])] if spec else []
+    found = [(folder / name, what) for folder in folders for name, what in _FILMS if (folder / name).is_file()]
+    if len(found) != len(_FILMS):
+        raise StartFailed("the demonstration's radiographs are missing: pip install 'cxr-triage[demo]'")
+    return found
+
+
+def _await(site: Site, study_instance_uid: str, stop: threading.Event) -> WorklistItem | None:
+    deadline = time.monotonic() + _PATIENCE
+    while not stop.wait(0.2):
+        with site.database.read() as session:
+            item = study_item(session, study_instance_uid)
+        if item is not None and item.state not in ("pending", "running"):
+            return item
+        if time.monotonic() > deadline:
+            reason = "it is not on the worklist" if item is None else f"it is still {item.state} {item.reason}"
+            raise StartFailed(f"a study was not read within {_PATIENCE:.0f} s: {reason}; see the logs")
+    return None
+
+
+def _print(site: Site, console: Console, name: str, item: WorklistItem) -> None:
+    if item.state != "done":
+        console.print(f"\n[bold]{name}[/]: {item.state.replace('_', ' ')}: {item.reason}")
+        return
+    console.print(f"\n[bold]{name}[/]: read by {item.model}, priority {item.priority}")
+    for flag in item.flags:
+        console.print(f"  [yellow]! {flag}[/]")
+    table = Table("finding", "probability", "threshold", "")
+    for finding in item.findings:
+        mark = "[bold]at or above[/]" if finding.positive else "below"
+        table.add_row(finding.label, f"{finding.probability:.3f}", f"{finding.threshold:.3f}", mark)
+    console.print(table)
+    with site.database.read() as session:
+        objects = object_uris(session, item.study_instance_uid)
+    for kind, label, uri in objects:
+        path = site.store.path(uri)
+        picture = site.settings.home / "demonstration" / f"{Path(name).stem}_{label}.png"
+        _save_picture(path, picture)
+        console.print(f"{kind} of {label}, as sent to a PACS: {path}", soft_wrap=True)
+        console.print(f"{kind} of {label}, as a picture:      {picture}", soft_wrap=True)
+    console.print("[dim]AI result: not for diagnosis[/]")
+
+
+def _save_picture(source: Path, target: Path) -> None:
+    from PIL import Image
+
+    target.parent.mkdir(exist_ok=True)
+    Image.fromarray(read_picture(source)).save(target)

@@ -1,0 +1,58 @@
+"""Ringing for work that is already committed. A lost ring loses nothing: the sweep rings again from the database."""
+
+from __future__ import annotations
+
+import queue
+import threading
+from collections.abc import Sequence
+
+import structlog
+from celery import Celery
+from kombu.exceptions import KombuError
+
+from worker.broker import LIVE
+from worker.celery_app import ANALYSE
+
+_log = structlog.get_logger(__name__)
+_STOP = -1
+
+
+def ring(app: Celery, analysis_ids: Sequence[int], queue_name: str = LIVE) -> bool:
+    """Publish one task a live analysis id. False if the broker could not be reached."""
+    try:
+        with app.producer_pool.acquire(block=True, timeout=5) as producer:
+            for analysis_id in analysis_ids:
+                app.send_task(ANALYSE, args=[[analysis_id]], queue=queue_name, producer=producer, retry=False)
+    except (KombuError, OSError) as error:
+        _log.warning(
+            "doorbell not heard: the sweep will ring again", error=type(error).__name__, count=len(analysis_ids)
+        )
+        return False
+    return True
+
+
+class Doorbell:
+    """Rings from a thread of its own, so that a dead broker never delays the answer to a C-STORE."""
+
+    def __init__(self, app: Celery) -> None:
+        self._app = app
+        self._waiting: queue.SimpleQueue[int] = queue.SimpleQueue()
+        self._thread = threading.Thread(target=self._run, name="doorbell", daemon=True)
+        self._thread.start()
+
+    def ring(self, analysis_id: int) -> None:
+        self._waiting.put(analysis_id)
+
+    def close(self) -> None:
+        """Ring for what is waiting, then stop."""
+        self._waiting.put(_STOP)
+        self._thread.join(timeout=5)
+
+    def _run(self) -> None:
+        while True:
+            ids = [self._waiting.get()]
+            while not self._waiting.empty():
+                ids.append(self._waiting.get())
+            ring(self._app, [number for number in ids if number != _STOP])
+            if _STOP in ids:
+                return

@@ -1,0 +1,101 @@
+"""What the faces say, as plain JSON values: the command line and the web show the same facts under the same names."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Any
+
+from db.ledger import ledger
+from db.models import active_model
+from db.records import FindingRecord, WorklistItem
+from db.session import DatabaseUnavailable
+from db.worklist import worklist
+from worker.broker import BrokerUnavailable, queue_lengths
+from worker.site import Site
+from worker.store import StoreUnavailable
+from worker.timing import now
+
+
+def finding_facts(finding: FindingRecord) -> dict[str, Any]:
+    """Return one finding under the names of the contract."""
+    return {
+        "label": finding.label,
+        "probability": round(finding.probability, 6),
+        "threshold": round(finding.threshold, 6),
+        "positive": finding.positive,
+    }
+
+
+def worklist_facts(site: Site, limit: int | None = None) -> dict[str, Any]:
+    """Return the worklist in reading order."""
+    with site.database.read() as session:
+        items = worklist(session, limit)
+        model = active_model(session)
+    return {"model": None if model is None else model.name, "items": [_item(item) for item in items]}
+
+
+def _item(item: WorklistItem) -> dict[str, Any]:
+    return {
+        "study_instance_uid": item.study_instance_uid,
+        "accession_number": item.accession_number,
+        "patient_id": item.patient_id,
+        "patient_name": item.patient_name,
+        "study_date": item.study_date,
+        "priority": item.priority,
+        "score": round(item.score, 4),
+        "waiting_seconds": max(0, int((now() - item.arrived_at).total_seconds())),
+        "state": item.state,
+        "reason": item.reason,
+        "flags": list(item.flags),
+        "findings": [finding_facts(finding) for finding in item.findings],
+        "model": item.model,
+    }
+
+
+def ledger_facts(site: Site, older_than: timedelta = timedelta(0)) -> dict[str, Any]:
+    """Return the ledger: what arrived adds up to what ended and what is unfinished."""
+    with site.database.read() as session:
+        book = ledger(session, now(), older_than)
+    return {
+        "received": book.received,
+        "done": book.done,
+        "not_applicable": book.not_applicable,
+        "failed": book.failed,
+        "pending": book.pending,
+        "rejected": book.rejected,
+        "deliveries": book.deliveries,
+        "refusals": book.reasons,
+        "unfinished": [
+            {
+                "sop_instance_uid": entry.sop_instance_uid,
+                "state": entry.state,
+                "reason": entry.reason,
+                "since": entry.since.isoformat(),
+            }
+            for entry in book.unfinished
+        ],
+    }
+
+
+def status_facts(site: Site) -> dict[str, Any]:
+    """Return the health of database, broker, store and model; ``ready`` is whether studies can be received and read."""
+    facts: dict[str, Any] = {"ready": True, "database": "ok", "broker": "ok", "store": "ok", "model": None}
+    try:
+        with site.database.read() as session:
+            model = active_model(session)
+        if model is None:
+            facts["model_note"] = "no model is active: studies are received and wait"
+        else:
+            facts["model"] = {"name": model.name, "digest": model.digest, "preprocessing": model.preprocessing_id}
+        facts.update({key: value for key, value in ledger_facts(site).items() if key not in ("unfinished", "refusals")})
+    except DatabaseUnavailable as error:
+        facts.update(ready=False, database=str(error))
+    try:
+        facts["queues"] = queue_lengths(site.settings)
+    except BrokerUnavailable as error:
+        facts.update(ready=False, broker=str(error))
+    try:
+        facts["store_free_bytes"] = site.store.free_bytes()
+    except (StoreUnavailable, OSError) as error:
+        facts.update(ready=False, store=str(error))
+    return facts

@@ -1,0 +1,144 @@
+"""From received bytes to a durable, decided, recorded instance, and only then to "success".
+
+The order is the guarantee: file (fsync, rename, fsync folder) -> rows in one transaction -> status 0x0000 -> doorbell.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import uuid
+from collections.abc import Callable
+
+import structlog
+from dicom_io.listener import Received, Rejection
+
+from db.intake import RecordedElsewhere, is_own_object, record_instance, record_rejection
+from db.records import Decision, NewInstance, Recorded, StudyIdentity
+from db.session import Database, DatabaseUnavailable, Session
+from dicom_io.facts import InstanceFacts
+from dicom_io.gate import GateRules, decide
+from dicom_io.status_codes import Status
+from worker.settings import Settings
+from worker.store import Store, Stored, StoreUnavailable
+from worker.timing import now
+from worker.triage import place
+
+_log = structlog.get_logger(__name__)
+
+
+def gate_rules(settings: Settings) -> GateRules:
+    """Return the admission rules as this site has set them."""
+    gate = settings.gate
+    return GateRules(
+        minimum_short_side=gate.minimum_short_side,
+        unknown_region=gate.unknown_region,
+        accept_secondary_capture=gate.accept_secondary_capture,
+    )
+
+
+def rules_version(rules: GateRules) -> str:
+    """Return a name for exactly these rules: the program's version of them, and a digest of what the site has set."""
+    return f"{rules.version}-{hashlib.sha256(repr(rules).encode()).hexdigest()[:8]}"
+
+
+class Intake:
+    """The one way in, whatever brings the bytes."""
+
+    def __init__(self, settings: Settings, database: Database, store: Store, ring: Callable[[int], None]) -> None:
+        self._rules = gate_rules(settings)
+        self._horizon = settings.triage.horizon_hours
+        self._database = database
+        self._store = store
+        self._ring = ring
+
+    def receive(self, received: Received) -> Status:
+        """Make one instance durable and return the status its sender gets. Rings after the commit."""
+        try:
+            stored = self._store.put(received.data)
+            recorded = self._record(received, stored)
+        except (StoreUnavailable, DatabaseUnavailable) as error:
+            _log.error("instance not taken", status="out of resources", error=str(error))
+            return Status.OUT_OF_RESOURCES
+        if recorded.analysis_id is not None:
+            self._ring(recorded.analysis_id)
+        return Status.SUCCESS
+
+    def rejected(self, rejection: Rejection) -> None:
+        """Remember a transfer that the listener refused."""
+        _log.warning("transfer refused", calling_ae=rejection.calling_ae, reason=rejection.reason)
+        try:
+            with self._database.write() as session:
+                record_rejection(
+                    session,
+                    when=rejection.when,
+                    calling_ae=rejection.calling_ae,
+                    address=rejection.address,
+                    status=int(rejection.status),
+                    reason=rejection.reason,
+                )
+        except DatabaseUnavailable as error:
+            _log.error("refused transfer not recorded", error=str(error))
+
+    def _record(self, received: Received, stored: Stored) -> Recorded:
+        correlation = str(uuid.uuid4())
+        for last in (False, True):
+            try:
+                with self._database.write() as session:
+                    recorded = record_instance(session, self._instance(session, received, stored, correlation))
+                break
+            except RecordedElsewhere as error:
+                if last:  # twice in a row is no race any more
+                    raise DatabaseUnavailable(f"instance cannot be recorded: {error.__cause__}") from error
+        _log.info(
+            "received",
+            correlation_id=correlation,
+            outcome=recorded.outcome,
+            instance=recorded.instance_id,
+            bytes=stored.size,
+            calling_ae=received.calling_ae,
+        )
+        return recorded
+
+    def _instance(self, session: Session, received: Received, stored: Stored, correlation: str) -> NewInstance:
+        facts = received.facts
+        decision = decide(facts, self._rules, is_own=is_own_object(session, facts.sop_instance_uid))
+        when = now()
+        return NewInstance(
+            study=_identity(facts),
+            sop_instance_uid=facts.sop_instance_uid,
+            sop_class_uid=facts.sop_class_uid,
+            series_instance_uid=facts.series_instance_uid,
+            transfer_syntax_uid=facts.transfer_syntax_uid,
+            origin="live",
+            calling_ae=received.calling_ae,
+            correlation_id=correlation,
+            uri=stored.uri,
+            sha256=stored.sha256,
+            size=stored.size,
+            age_years=facts.age_years,
+            view=facts.view,
+            decision=Decision(
+                rules_version=rules_version(self._rules),
+                accepted=decision.accepted,
+                rule=decision.rule,
+                reason=decision.reason,
+                facts=dict(decision.facts),
+                flags=decision.flags,
+            ),
+            triage=place(None, when, self._horizon),
+            received_at=when,
+        )
+
+
+def _identity(facts: InstanceFacts) -> StudyIdentity:
+    return StudyIdentity(
+        study_instance_uid=facts.study_instance_uid,
+        patient_id=facts.patient_id,
+        patient_name=facts.patient_name,
+        patient_birth_date=facts.patient_birth_date,
+        patient_sex=facts.patient_sex,
+        accession_number=facts.accession_number,
+        study_date=facts.study_date,
+        study_time=facts.study_time,
+        study_description=facts.study_description,
+    )

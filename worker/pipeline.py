@@ -1,0 +1,223 @@
+"""One image, one pass: grayscale -> tensor -> network -> findings and maps -> pictures and DICOM objects.
+
+The same functions serve `analyse` on the command line, a live image and a batch. Nothing here knows the database.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from uuid import UUID
+
+import numpy as np
+from dicom_io.grayscale import GRAYSCALE_VERSION, Grayscale, read_grayscale
+from dicom_io.secondary_capture import HeatmapRequest, heatmap_secondary_capture
+from numpy.typing import NDArray
+
+from db.records import FindingRecord
+from model.preprocessing import PreparedImage, prepare
+from worker import APPLICATION
+
+if TYPE_CHECKING:
+    from model.bundle import Bundle
+    from model.reader import Reader, Reading
+
+RENDERING_VERSION = 1  # raised when the drawn picture of the same maps changes
+HEATMAP_SERIES_NUMBER = 9001
+OUTSIDE = "outside training domain"
+HEATMAP_LONGEST_SIDE = 1024
+
+
+def preprocessing_id(bundle: Bundle) -> str:
+    """Return what names everything between file and tensor: the bundle's own preprocessing and the grayscale rules."""
+    return f"{bundle.preprocessing.identifier}+gray{GRAYSCALE_VERSION}"
+
+
+@dataclass(frozen=True)
+class ImageReading:
+    """Everything one pass found out about one image.
+
+    Attributes
+    ----------
+    image : float32 [rows, cols] in [0, 1]
+        As displayed, oriented left\\foot.
+    flags : tuple of str
+        In the order to be shown; `OUTSIDE` comes first where it applies.
+    """
+
+    image: NDArray[np.float32]
+    prepared: PreparedImage
+    reading: Reading
+    flags: tuple[str, ...]
+    findings: tuple[FindingRecord, ...]
+    record: dict[str, Any]
+    grayscale: Grayscale | None
+
+    @property
+    def outside_domain(self) -> bool:
+        return OUTSIDE in self.flags
+
+
+@dataclass(frozen=True)
+class Heatmap:
+    """A heatmap Secondary Capture, ready to be stored."""
+
+    label: str
+    sop_instance_uid: str
+    data: bytes
+
+
+def read_dicom(
+    path: Path, reader: Reader, *, age_years: float | None, view: str | None, flags: Sequence[str]
+) -> ImageReading:
+    """Read one DICOM radiograph.
+
+    Raises
+    ------
+    dicom_io.grayscale.PixelsUnreadable
+        With a reason a person can read.
+    """
+    grayscale = read_grayscale(path)
+    return _read(
+        grayscale.image,
+        reader,
+        age_years=age_years,
+        view=view,
+        flags=(*flags, *grayscale.flags),
+        record=dict(grayscale.record),
+        grayscale=grayscale,
+    )
+
+
+def read_picture(path: Path, reader: Reader) -> ImageReading:
+    """Read one PNG or JPEG radiograph, of which neither age nor view is known.
+
+    Raises
+    ------
+    model.raster.UnreadableImage
+        With a reason a person can read.
+    """
+    from model.raster import read_raster
+
+    return _read(read_raster(path), reader, age_years=None, view=None, flags=(), record={}, grayscale=None)
+
+
+def _read(
+    image: NDArray[np.float32],
+    reader: Reader,
+    *,
+    age_years: float | None,
+    view: str | None,
+    flags: Sequence[str],
+    record: dict[str, Any],
+    grayscale: Grayscale | None,
+) -> ImageReading:
+    from model.reader import domain_flags
+
+    bundle = reader.bundle
+    prepared = prepare(image, bundle.preprocessing)
+    reading = reader.read([prepared])[0]
+    domain = domain_flags(bundle, age_years, view, reading.ood_score)
+    findings = tuple(
+        FindingRecord(
+            label=label.name,
+            probability=float(probability),
+            logit=float(logit),
+            threshold=float(bundle.thresholds[label.name]),
+            positive=bool(probability >= bundle.thresholds[label.name]),
+        )
+        for label, probability, logit in zip(bundle.labels, reading.probabilities, reading.logits, strict=True)
+    )
+    return ImageReading(image, prepared, reading, tuple(dict.fromkeys((*domain, *flags))), findings, record, grayscale)
+
+
+def explained_labels(findings: Sequence[FindingRecord]) -> list[int]:
+    """Return the labels a heatmap is made for: every positive one, else the one nearest to its threshold."""
+    positive = [index for index, finding in enumerate(findings) if finding.positive]
+    return positive or [
+        max(range(len(findings)), key=lambda index: findings[index].probability / max(findings[index].threshold, 1e-9))
+    ]
+
+
+def draw(read: ImageReading, index: int, bundle: Bundle) -> tuple[NDArray[np.uint8], float]:
+    """Draw the radiograph with one label's overlay and its legend.
+
+    Returns
+    -------
+    picture : uint8 RGB [H, W, 3]
+    scale : float
+        Drawn pixels per pixel of ``read.image``.
+    """
+    from model.overlay import draw_overlay
+
+    drawn = draw_overlay(
+        read.image,
+        read.reading.maps.contribution(index),
+        read.prepared.affine,
+        bundle.preprocessing.size,
+        legend_of(read, index, bundle),
+        longest_side=HEATMAP_LONGEST_SIDE,
+    )
+    return drawn.picture, drawn.scale
+
+
+def legend_of(read: ImageReading, index: int, bundle: Bundle) -> Any:  # noqa: ANN401 - model.overlay.Legend, imported late
+    """Return the legend of one label's overlay: flags before numbers."""
+    from model.overlay import Legend
+
+    finding = read.findings[index]
+    verdict = "at or above threshold" if finding.positive else "below threshold"
+    return Legend(
+        title=finding.label,
+        flags=read.flags,
+        lines=(
+            f"probability {finding.probability:.3f}   threshold {finding.threshold:.3f}   {verdict}",
+            f"model {bundle.name} {bundle.digest[:12]}",
+        ),
+    )
+
+
+def make_heatmaps(
+    source: Path,
+    read: ImageReading,
+    bundle: Bundle,
+    *,
+    installation: UUID,
+    sop_instance_uid: str,
+    study_instance_uid: str,
+    created: datetime,
+) -> list[Heatmap]:
+    """Make the heatmap Secondary Captures of one reading; the same input gives the same bytes."""
+    assert read.grayscale is not None, "heatmap objects are made of DICOM sources only"
+    made = []
+    for index in explained_labels(read.findings):
+        finding = read.findings[index]
+        picture, scale = draw(read, index, bundle)
+        spacing = read.grayscale.pixel_spacing
+        request = HeatmapRequest(
+            installation_id=installation,
+            object_key=object_key("heatmap", sop_instance_uid, bundle, finding.label),
+            series_key=f"series|heatmap|{study_instance_uid}|{bundle.digest}",
+            label=finding.label,
+            probability=finding.probability,
+            threshold=finding.threshold,
+            model_name=bundle.name,
+            model_digest=bundle.digest,
+            application_version=APPLICATION,
+            created=created,
+            series_number=HEATMAP_SERIES_NUMBER,
+            spatial_locations_preserved=False,  # the picture is scaled and carries a legend strip
+            pixel_spacing=None if spacing is None else (spacing[0] / scale, spacing[1] / scale),
+            patient_orientation=read.grayscale.patient_orientation,
+        )
+        uid, data = heatmap_secondary_capture(source, picture, request)
+        made.append(Heatmap(finding.label, uid, data))
+    return made
+
+
+def object_key(kind: str, subject_uid: str, bundle: Bundle, label: str) -> str:
+    """Return the key that an object's UID is derived from; the columns of the database's unique key, in order."""
+    return "|".join((kind, subject_uid, bundle.digest, preprocessing_id(bundle), label, "", str(RENDERING_VERSION)))

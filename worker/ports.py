@@ -1,0 +1,26 @@
+"""Whether a TCP port can be listened on, asked before anything is started."""
+
+from __future__ import annotations
+
+import socket
+
+
+class StartFailed(Exception):
+    """Something that must be had before starting is not; the message says what, and how to mend it."""
+
+
+def require_port(host: str, port: int, purpose: str, key: str) -> None:
+    """Raise `StartFailed` if ``port`` cannot be listened on; ``key`` is the setting that changes it."""
+    if port == 0:
+        return
+    try:
+        family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
+        with socket.socket(family, socket.SOCK_STREAM) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind((host, port))
+            probe.listen(1)
+    except OSError as error:
+        raise StartFailed(
+            f"port {port} on {host} ({purpose}) cannot be listened on: {error.strerror}; "
+            f"stop the program that uses it, or set {key}"
+        ) from error

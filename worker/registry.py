@@ -1,0 +1,66 @@
+"""The models this installation can use: bundles shipped with the program and those under the home folder."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from db import models
+from db.records import ActiveModel
+from db.session import Database
+from model.bundle import Bundle, BundleInvalid, builtin_bundles_folder, find_bundles, load_bundle
+from worker.pipeline import preprocessing_id
+from worker.settings import Settings
+from worker.timing import now
+
+
+class UnknownModel(Exception):
+    """No bundle has that name; the message lists those there are."""
+
+
+def bundle_folders(settings: Settings) -> list[Path]:
+    """Return the folders that are searched for bundles: the home folder's first."""
+    return [settings.home / "models", builtin_bundles_folder()]
+
+
+def list_bundles(settings: Settings) -> list[Bundle | BundleInvalid]:
+    """Return every bundle found, the broken ones as the reason why."""
+    return list(find_bundles(bundle_folders(settings)))
+
+
+def find_bundle(settings: Settings, name: str) -> Bundle:
+    """Return the bundle with this name, or with a digest that starts so, or in this folder.
+
+    Raises
+    ------
+    UnknownModel
+        If there is none.
+    model.bundle.BundleInvalid
+        If the named folder holds a broken one.
+    """
+    if (Path(name) / "model.toml").is_file():
+        return load_bundle(Path(name).absolute())
+    found = list_bundles(settings)
+    for bundle in found:
+        if isinstance(bundle, BundleInvalid):
+            if bundle.folder is not None and bundle.folder.name == name:
+                raise bundle
+        elif name == bundle.name or (len(name) >= 6 and bundle.digest.startswith(name)):
+            return bundle
+    names = ", ".join(bundle.name for bundle in found if not isinstance(bundle, BundleInvalid)) or "none"
+    raise UnknownModel(f"no model is named {name!r}; there are: {names}")
+
+
+def activate(settings: Settings, database: Database, name: str) -> Bundle:
+    """Check a bundle whole, golden output included, and make it the active model. A broken one changes nothing."""
+    from model.reader import Reader
+
+    bundle = find_bundle(settings, name)
+    Reader.open(bundle.folder, precision=settings.reading.precision, threads=1)
+    with database.write() as session:
+        models.activate(session, as_record(bundle), now())
+    return bundle
+
+
+def as_record(bundle: Bundle) -> ActiveModel:
+    """Return the registry's row of a bundle."""
+    return ActiveModel(bundle.digest, bundle.name, str(bundle.folder), preprocessing_id(bundle))

@@ -1,0 +1,225 @@
+"""One TOML file, every key also an environment variable; read once, by the composition roots alone.
+
+``[dicom] port`` is ``CXR_TRIAGE_DICOM_PORT``; the destinations are ``CXR_TRIAGE_DESTINATIONS``, a JSON list. A wrong
+key or value stops the start with its name, its value and what is allowed.
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+import tomllib
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+
+__all__ = ["ConfigurationError", "Destination", "Settings", "load_settings"]
+
+ENVIRONMENT_PREFIX = "CXR_TRIAGE_"
+_CONFIG_NAME = "cxr-triage.toml"
+
+
+class ConfigurationError(Exception):
+    """The configuration cannot be used; the message names the key, the value and what is allowed."""
+
+
+def _ae_title(value: str) -> str:
+    if not 1 <= len(value.strip()) <= 16 or "\\" in value or not value.isascii() or not value.isprintable():
+        raise ValueError("an AE title has 1 to 16 printable ASCII characters without a backslash (PS3.5 6.2)")
+    return value.strip()
+
+
+def _caller(value: str) -> str:
+    _ae_title(value.split("@", 1)[0])
+    if value.endswith("@"):
+        raise ValueError('write "AETITLE" or "AETITLE@address"')
+    return value
+
+
+AETitle = Annotated[str, AfterValidator(_ae_title)]
+Port = Annotated[int, Field(ge=0, le=65535)]
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Dicom(_Section):
+    """The DICOM listener."""
+
+    ae_title: AETitle = "CXRTRIAGE"
+    host: str = "0.0.0.0"
+    port: Port = 11112
+    allowed_callers: tuple[Annotated[str, AfterValidator(_caller)], ...] = ()
+
+
+class Destination(_Section):
+    """A PACS or workstation that made objects are sent to."""
+
+    name: str = Field(min_length=1, max_length=64)
+    ae_title: AETitle
+    host: str
+    port: Annotated[int, Field(ge=1, le=65535)]
+    send: tuple[Literal["heatmap", "report"], ...] = ("heatmap", "report")
+    commitment: Literal[False] = False  # storage commitment is not requested yet
+
+
+class Web(_Section):
+    host: str = "127.0.0.1"
+    port: Port = 8080
+
+
+class Worker(_Section):
+    processes: int = Field(default=0, ge=0, le=1024)  # 0: one a core
+
+
+class Storage(_Section):
+    home: Path = Path("~/.local/share/cxr-triage")
+
+
+class DatabaseSettings(_Section):
+    url: str = ""  # empty: SQLite under the home folder
+
+
+class Broker(_Section):
+    url: str = ""  # empty: Valkey embedded by `up`, on a socket under the home folder
+
+
+class Reading(_Section):
+    """How the active model is run."""
+
+    precision: Literal["auto", "f32", "bf16"] = "auto"
+
+
+class Gate(_Section):
+    """What of the admission rules a site may change."""
+
+    minimum_short_side: int = Field(default=512, ge=1)
+    unknown_region: Literal["read", "refuse"] = "read"
+    accept_secondary_capture: bool = False
+
+
+class TriageSettings(_Section):
+    """Reading order. A study with score 1 is read before one with score 0 that came up to ``horizon_hours`` earlier."""
+
+    horizon_hours: float = Field(default=8.0, gt=0)
+
+
+class Settings(BaseSettings):
+    """All settings, validated. Sections are frozen values; nothing reads the environment after this."""
+
+    model_config = SettingsConfigDict(
+        env_prefix=ENVIRONMENT_PREFIX, env_nested_delimiter="_", env_nested_max_split=1, extra="forbid", frozen=True
+    )
+
+    dicom: Dicom = Dicom()
+    destinations: tuple[Destination, ...] = ()
+    web: Web = Web()
+    worker: Worker = Worker()
+    storage: Storage = Storage()
+    database: DatabaseSettings = DatabaseSettings()
+    broker: Broker = Broker()
+    reading: Reading = Reading()
+    gate: Gate = Gate()
+    triage: TriageSettings = TriageSettings()
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        return env_settings, init_settings  # the environment wins over the file, whose content is the init
+
+    @property
+    def home(self) -> Path:
+        return self.storage.home.expanduser().absolute()
+
+    @property
+    def database_url(self) -> str:
+        return self.database.url or f"sqlite:///{self.home / 'cxr-triage.sqlite'}"
+
+
+def load_settings(config: Path | None = None, home: Path | None = None) -> Settings:
+    """Read the configuration.
+
+    Parameters
+    ----------
+    config : Path, optional
+        The TOML file; default ``$CXR_TRIAGE_CONFIG``, else ``cxr-triage.toml`` in the home folder if it is there.
+    home : Path, optional
+        Overrides ``[storage] home``.
+
+    Raises
+    ------
+    ConfigurationError
+        Naming every key that is unknown or has a wrong value, the value, and what is allowed.
+    """
+    named = config or (Path(os.environ["CXR_TRIAGE_CONFIG"]) if os.environ.get("CXR_TRIAGE_CONFIG") else None)
+    environment_home = os.environ.get("CXR_TRIAGE_STORAGE_HOME")
+    folder = home or (Path(environment_home) if environment_home else Storage().home)
+    path = named or folder.expanduser() / _CONFIG_NAME
+    content: dict[str, Any] = {}
+    try:
+        content = tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        if named:
+            raise ConfigurationError(f"configuration file {path} does not exist") from error
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        if named or not isinstance(error, NotADirectoryError):
+            raise ConfigurationError(f"configuration file {path} cannot be read: {error}") from error
+    _refuse_unknown_environment()
+    try:
+        settings = Settings(**content)
+    except ValidationError as error:
+        raise ConfigurationError(_explain(error, path if content else None)) from error
+    names = [destination.name for destination in settings.destinations]
+    if len(set(names)) != len(names):
+        raise ConfigurationError(f"destinations: names must differ, got {', '.join(names)}")
+    if home is not None:
+        settings = settings.model_copy(update={"storage": Storage(home=home)})
+    return settings
+
+
+def _refuse_unknown_environment() -> None:
+    """pydantic-settings passes over variables of unknown sections; a misspelt one must not be passed over."""
+    for name in os.environ:
+        if not name.upper().startswith(ENVIRONMENT_PREFIX) or name.upper() in (
+            "CXR_TRIAGE_CONFIG",
+            "CXR_TRIAGE_SHARED_DATA",
+        ):
+            continue
+        section = name.upper().removeprefix(ENVIRONMENT_PREFIX).split("_", 1)[0].lower()
+        if section not in Settings.model_fields:
+            raise ConfigurationError(
+                f"environment variable {name}: no such section; allowed: {', '.join(Settings.model_fields)}"
+            )
+
+
+def _explain(error: ValidationError, path: Path | None) -> str:
+    lines = []
+    for problem in error.errors():
+        key = ".".join(str(part) for part in problem["loc"])
+        if problem["type"] == "extra_forbidden":
+            allowed = _allowed_keys(problem["loc"])
+            near = difflib.get_close_matches(str(problem["loc"][-1]), allowed, n=1)
+            hint = f"did you mean {near[0]}? " if near else ""
+            lines.append(f"{key}: no such key; {hint}allowed: {', '.join(allowed)}")
+        else:
+            value = "" if problem["type"] == "missing" else f" (got {problem['input']!r})"
+            lines.append(f"{key}: {problem['msg']}{value}")
+    source = f"configuration {path}" if path else "configuration from the environment"
+    return f"{source}: " + "; ".join(lines)
+
+
+def _allowed_keys(location: tuple[int | str, ...]) -> list[str]:
+    fields = Settings.model_fields
+    if len(location) == 1:
+        return list(fields)
+    section = Destination if location[0] == "destinations" else fields[str(location[0])].annotation
+    return list(section.model_fields) if isinstance(section, type) and issubclass(section, BaseModel) else []

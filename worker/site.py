@@ -1,0 +1,59 @@
+"""The composition root's first half: settings, home folder, database and store of one installation."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from worker.settings import ConfigurationError, Settings, load_settings
+from worker.timing import now
+
+if TYPE_CHECKING:
+    from db.session import Database
+    from worker.store import FolderStore
+
+
+@dataclass(frozen=True)
+class Site:
+    """One installation; database and store are opened when first asked for."""
+
+    settings: Settings
+
+    @cached_property
+    def database(self) -> Database:
+        """The database, its schema created if it was empty. `db.session.DatabaseUnavailable`."""
+        from db.schema import prepare
+        from db.session import Database
+
+        if not self.settings.database.url:
+            self._make_home()
+        database = Database(self.settings.database_url)
+        prepare(database, now())
+        return database
+
+    @cached_property
+    def store(self) -> FolderStore:
+        """The store of received instances and made objects. `worker.store.StoreUnavailable`."""
+        from worker.store import FolderStore
+
+        self._make_home()
+        return FolderStore(self.settings.home / "store")
+
+    def _make_home(self) -> None:
+        home = self.settings.home
+        try:
+            home.mkdir(parents=True, exist_ok=True)
+            probe = home / ".writable"
+            probe.touch()
+            probe.unlink()
+        except OSError as error:
+            raise ConfigurationError(
+                f"home folder {home} cannot be written ({error.strerror}): choose another with --home or [storage] home"
+            ) from error
+
+
+def open_site(home: Path | None, config: Path | None) -> Site:
+    """Read the configuration; nothing is created or connected yet. `ConfigurationError`."""
+    return Site(load_settings(config, home))

@@ -1,0 +1,49 @@
+"""The sweep: whatever the database says is unfinished is rung for again, so lost rings and dead processes are harmless."""
+
+from __future__ import annotations
+
+import threading
+
+import structlog
+from celery import Celery
+
+from db import analyses, deliveries
+from db.session import Database, DatabaseUnavailable
+from worker.broker import BrokerUnavailable, queue_lengths
+from worker.doorbell import ring
+from worker.leases import is_dead
+from worker.settings import Settings
+from worker.timing import RING_AGAIN_BUSY, RING_AGAIN_IDLE, SWEEP_BATCH, SWEEP_EVERY, now
+
+_log = structlog.get_logger(__name__)
+
+
+def sweep_once(settings: Settings, database: Database, app: Celery) -> int:
+    """Free what dead processes held, create what is missing, ring for what is pending. Returns how many rings."""
+    with database.write() as session:
+        freed = analyses.release_dead(session, is_dead, now())
+        freed_deliveries = deliveries.release_dead(session, is_dead, now())
+        created = analyses.create_missing(session, now(), SWEEP_BATCH)
+    if freed or freed_deliveries or created:
+        _log.info("swept", analyses_freed=freed, deliveries_freed=freed_deliveries, analyses_created=created)
+    try:
+        waiting = sum(queue_lengths(settings).values())
+    except BrokerUnavailable as error:
+        _log.warning("no doorbell", error=str(error))
+        return 0
+    with database.write() as session:
+        ids = analyses.ring_again(session, now(), RING_AGAIN_BUSY if waiting else RING_AGAIN_IDLE, SWEEP_BATCH)
+    if ids:
+        ring(app, ids)
+        _log.info("rang again", count=len(ids))
+    return len(ids)
+
+
+def sweep_forever(settings: Settings, database: Database, app: Celery, stop: threading.Event) -> None:
+    """Sweep every few seconds until ``stop`` is set; a database that is away is waited for."""
+    while not stop.is_set():
+        try:
+            sweep_once(settings, database, app)
+        except DatabaseUnavailable as error:
+            _log.error("sweep failed", error=str(error))
+        stop.wait(SWEEP_EVERY)

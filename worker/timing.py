@@ -1,0 +1,29 @@
+"""The one table of retry and timeout numbers, with why."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+
+MAX_ATTEMPTS = 3  # a poison image stops after three workers
+ANALYSIS_LEASE = timedelta(seconds=120)  # a reading takes about a second; a dead local owner is noticed at once anyway
+ANALYSIS_TIME_LIMIT = 100  # seconds; Celery kills a child that hangs, before its lease ends
+DELIVERY_LEASE = timedelta(seconds=300)  # one batch to a slow PACS
+DELIVERY_BATCH = 50  # objects an association
+DELIVERY_POLL = 0.5  # seconds between looks at the outbox
+DELIVERY_BACKOFF = (2, 5, 15, 60, 300)  # seconds after the 1st, 2nd, ... failed attempt; the last one for ever
+SWEEP_EVERY = 3.0  # seconds
+RING_AGAIN_IDLE = timedelta(seconds=6)  # the queue is empty, so a pending analysis this old lost its ring
+RING_AGAIN_BUSY = timedelta(minutes=10)  # the queue is long: most rings are simply waiting in it
+SWEEP_BATCH = 500
+BROKER_TIMEOUT = 2.0  # seconds; a dead broker must not hold anybody up
+PEER_TIMEOUT = 30.0  # seconds, for each wait on a DICOM peer
+
+
+def now() -> datetime:
+    """Return the time, in UTC with a zone."""
+    return datetime.now(UTC)
+
+
+def backoff(attempts: int) -> timedelta:
+    """Return how long to wait after the ``attempts``-th failed delivery attempt (counted from 1)."""
+    return timedelta(seconds=DELIVERY_BACKOFF[min(max(attempts, 1), len(DELIVERY_BACKOFF)) - 1])

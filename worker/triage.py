@@ -1,0 +1,58 @@
+"""From findings to a place on the worklist: a score, a priority, and a stored key with linear ageing."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Protocol
+
+from db import analyses
+from db.records import Triage
+from db.session import Session
+
+ROUTINE = 0.5  # the score of a study about which nothing may be said: neither before nor after its turn
+_POSITIVE = 0.5
+
+
+class Judged(Protocol):
+    """A finding: a probability beside the threshold that makes it positive."""
+
+    @property
+    def probability(self) -> float: ...
+    @property
+    def threshold(self) -> float: ...
+
+
+def score(findings: Sequence[Judged]) -> float:
+    """Return the study's score in [0, 1]: 0.5 where its strongest finding stands at its threshold.
+
+    Probabilities of different labels are compared by how far they are between 0, their threshold and 1, so that a
+    label with a low threshold weighs as much as one with a high threshold.
+    """
+    return max((_margin(finding.probability, finding.threshold) for finding in findings), default=ROUTINE)
+
+
+def _margin(probability: float, threshold: float) -> float:
+    if probability >= threshold:
+        return _POSITIVE + 0.5 * (probability - threshold) / max(1.0 - threshold, 1e-9)
+    return 0.5 * probability / max(threshold, 1e-9)
+
+
+def place(study_score: float | None, arrived_at: datetime, horizon_hours: float) -> Triage:
+    """Return a study's place; ``study_score`` None where no result inside the model's domain exists.
+
+    HIGH: a finding at or above its threshold. LOW: all below. MEDIUM: no opinion (not read yet, refused, or outside the
+    training domain, which never raises a priority).
+    """
+    value = ROUTINE if study_score is None else study_score
+    priority = "MEDIUM" if study_score is None else "HIGH" if study_score >= _POSITIVE else "LOW"
+    key = value * horizon_hours * 3600.0 - arrived_at.timestamp()
+    return Triage(priority=priority, score=value, reading_key=key)  # type: ignore[arg-type]  # one of the three, above
+
+
+def rank_study(session: Session, study_id: int, model_digest: str, horizon_hours: float) -> Triage:
+    """Rank a study by what is known of it now, in the caller's transaction."""
+    findings, _any_done, inside = analyses.study_findings(session, study_id, model_digest)
+    triage = place(score(findings) if inside else None, analyses.arrival(session, study_id), horizon_hours)
+    analyses.rank(session, study_id, triage)
+    return triage
