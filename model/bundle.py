@@ -1,0 +1,277 @@
+"""A bundle: a folder with everything a network needs to be run, explained, judged and trusted.
+
+``model.toml`` names the labels, preprocessing, head, thresholds, calibration, ages, views, and the SHA-256 of each other
+file. Nothing here needs Keras or OpenVINO.
+"""
+
+import hashlib
+import io
+import json
+import tomllib
+import zipfile
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from model.distribution import TrainingDistribution
+from model.findings import Code, Label
+from model.head import Head
+from model.preprocessing import Preprocessing
+
+DESCRIPTION_FILE = "model.toml"
+WEIGHTS_FILE = "weights.keras"
+NETWORK_FILE = "network.xml"
+NETWORK_DATA_FILE = "network.bin"
+HEAD_FILE = "head.npz"
+DISTRIBUTION_FILE = "distribution.npz"
+GOLDEN_FILE = "golden.npz"
+METRICS_FILE = "metrics.json"
+CARD_FILE = "README.md"
+REQUIRED_FILES = (WEIGHTS_FILE, NETWORK_FILE, NETWORK_DATA_FILE, HEAD_FILE, DISTRIBUTION_FILE, GOLDEN_FILE)
+FORMAT = 1
+
+
+class BundleInvalid(ValueError):
+    """A bundle cannot be used. ``folder`` is where it lies, ``reason`` what is wrong and how to mend it."""
+
+    def __init__(self, folder: Path, reason: str) -> None:
+        super().__init__(f"bundle {folder}: {reason}")
+        self.folder, self.reason = folder, reason
+
+
+@dataclass(frozen=True, eq=False)
+class Golden:
+    """A synthetic input and what the network answers to it.
+
+    Attributes
+    ----------
+    tensors
+        float32 [n, size, size, channels].
+    logits
+        float32 [n, labels].
+    activations
+        float32 [n, h, w, channels].
+    """
+
+    tensors: NDArray[np.float32]
+    logits: NDArray[np.float32]
+    activations: NDArray[np.float32]
+
+
+@dataclass(frozen=True, eq=False)
+class Bundle:
+    """What a bundle's folder says, checked.
+
+    Attributes
+    ----------
+    digest
+        SHA-256 over weights, labels, head and preprocessing, as hex: the identity of the model behind a result.
+    thresholds
+        Calibrated probability at or above which a label counts as positive.
+    temperatures
+        What each logit is divided by before the sigmoid; 1.0 where uncalibrated.
+    ages
+        Ranges in completed years, both ends included, that the network was trained for; empty: any.
+    views
+        View positions it was trained for ("AP", "PA"); empty: any.
+    metrics
+        What evaluation measured, as ``metrics.json`` holds it.
+    description
+        All of ``model.toml``.
+    """
+
+    folder: Path
+    name: str
+    version: str
+    digest: str
+    labels: tuple[Label, ...]
+    preprocessing: Preprocessing
+    head: Head
+    explanation_layer: str
+    thresholds: dict[str, float]
+    temperatures: NDArray[np.float32]
+    ages: tuple[tuple[float, float], ...]
+    views: tuple[str, ...]
+    distribution: TrainingDistribution
+    metrics: dict[str, Any]
+    description: dict[str, Any]
+
+    @property
+    def label_names(self) -> tuple[str, ...]:
+        """Names of the labels, in the order of the logits."""
+        return tuple(label.name for label in self.labels)
+
+    @property
+    def card_path(self) -> Path:
+        """The model card, Markdown."""
+        return self.folder / CARD_FILE
+
+    @property
+    def network_path(self) -> Path:
+        """The compiled network (OpenVINO IR)."""
+        return self.folder / NETWORK_FILE
+
+    @property
+    def weights_path(self) -> Path:
+        """The Keras model."""
+        return self.folder / WEIGHTS_FILE
+
+    @property
+    def statement(self) -> str:
+        """The one line that stands wherever the model's answers do."""
+        return str(self.description["model"].get("statement", "AI result - not for diagnosis"))
+
+    @cached_property
+    def golden(self) -> Golden:
+        """The golden input and output, read when asked for."""
+        arrays = _read_arrays(self.folder / GOLDEN_FILE, (self.folder / GOLDEN_FILE).read_bytes(), self.folder)
+        return Golden(
+            arrays["tensors"].astype(np.float32),
+            arrays["logits"].astype(np.float32),
+            arrays["activations"].astype(np.float32),
+        )
+
+
+def builtin_bundles_folder() -> Path:
+    """Return the folder of the bundles that ship in the package."""
+    return Path(__file__).resolve().parent / "bundles"
+
+
+def find_bundles(folders: Iterable[Path]) -> list[Bundle | BundleInvalid]:
+    """Load every bundle that lies in one of the folders, in order of folder and name; what is broken says so itself."""
+    found: list[Bundle | BundleInvalid] = []
+    for folder in folders:
+        for description in sorted(Path(folder).glob(f"*/{DESCRIPTION_FILE}")):
+            try:
+                found.append(load_bundle(description.parent))
+            except BundleInvalid as invalid:
+                found.append(invalid)
+    return found
+
+
+def load_bundle(folder: Path) -> Bundle:
+    """Read a bundle and check every digest in it.
+
+    Raises
+    ------
+    BundleInvalid
+        A file is missing, was changed, or says what cannot be.
+    """
+    folder = Path(folder)
+    try:
+        description = tomllib.loads((folder / DESCRIPTION_FILE).read_text(encoding="utf-8"))
+    except OSError as error:
+        raise BundleInvalid(folder, f"{DESCRIPTION_FILE} cannot be read: {error.strerror or error}") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise BundleInvalid(folder, f"{DESCRIPTION_FILE} is no TOML: {error}") from error
+    if description.get("format") != FORMAT:
+        raise BundleInvalid(folder, f"its format is {description.get('format')!r}; this version reads {FORMAT}")
+    contents = _checked_files(folder, description.get("files", {}))
+    try:
+        return _assemble(folder, description, contents)
+    except KeyError as error:
+        raise BundleInvalid(folder, f"{DESCRIPTION_FILE} or an array file lacks {error}") from error
+    except (TypeError, ValueError) as error:
+        raise BundleInvalid(folder, f"{DESCRIPTION_FILE} says what cannot be: {error}") from error
+
+
+def model_digest(
+    weights_sha256: str, labels: Iterable[str], head_table: Mapping[str, Any], head_sha256: str, spec: Preprocessing
+) -> str:
+    """Return the identity of a model: SHA-256 over its weights, labels, head and preprocessing."""
+    parts = {
+        "weights": weights_sha256,
+        "labels": list(labels),
+        "head": {**head_table, "sha256": head_sha256},
+        "preprocessing": spec.as_table(),
+    }
+    return hashlib.sha256(json.dumps(parts, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+
+
+def _checked_files(folder: Path, digests: Mapping[str, str]) -> dict[str, bytes]:
+    """Compare every file with its digest; return the contents of the small ones."""
+    missing = [name for name in REQUIRED_FILES if name not in digests]
+    if missing:
+        raise BundleInvalid(folder, f"{DESCRIPTION_FILE} names no digest of {', '.join(missing)}")
+    contents = {}
+    for name, expected in digests.items():
+        if Path(name).name != name:
+            raise BundleInvalid(
+                folder, f"{DESCRIPTION_FILE} names the file {name!r}; only names in the folder are allowed"
+            )
+        path = folder / name
+        try:
+            with path.open("rb") as file:
+                actual = hashlib.file_digest(file, "sha256").hexdigest()
+            if name in (HEAD_FILE, DISTRIBUTION_FILE, METRICS_FILE):
+                contents[name] = path.read_bytes()
+        except OSError as error:
+            raise BundleInvalid(folder, f"{name} cannot be read: {error.strerror or error}") from error
+        if actual != expected:
+            raise BundleInvalid(
+                folder,
+                f"{name} was changed: its SHA-256 is {actual[:12]}..., {DESCRIPTION_FILE} says {expected[:12]}...; "
+                "restore the bundle from its source",
+            )
+    return contents
+
+
+def _assemble(folder: Path, description: dict[str, Any], contents: Mapping[str, bytes]) -> Bundle:
+    model, files = description["model"], description["files"]
+    labels = tuple(_label(entry) for entry in description["labels"])
+    names = [label.name for label in labels]
+    spec = Preprocessing.from_table(description["preprocessing"])
+    head = Head.from_parts(description["head"], _read_arrays(folder / HEAD_FILE, contents[HEAD_FILE], folder))
+    if not labels or len(set(names)) != len(names) or len(head.layers[-1].bias) != len(labels):
+        raise ValueError(f"{len(names)} labels ({', '.join(names)}) for {len(head.layers[-1].bias)} logits")
+    head_table = head.as_table()
+    digest = model_digest(files[WEIGHTS_FILE], names, head_table, files[HEAD_FILE], spec)
+    if digest != model["digest"]:
+        raise BundleInvalid(
+            folder,
+            f"labels, head or preprocessing were changed: the model digest is {digest[:12]}..., "
+            f"{DESCRIPTION_FILE} says {str(model['digest'])[:12]}...",
+        )
+    thresholds = {entry["name"]: float(entry["threshold"]) for entry in description["labels"]}
+    temperatures = np.array([float(entry.get("temperature", 1.0)) for entry in description["labels"]], np.float32)
+    if not all(0 < value < 1 for value in thresholds.values()) or not (temperatures > 0).all():
+        raise ValueError(f"thresholds {thresholds} must be within 0 and 1, temperatures {temperatures} above 0")
+    intended = description.get("intended", {})
+    return Bundle(
+        folder=folder,
+        name=str(model["name"]),
+        version=str(model["version"]),
+        digest=digest,
+        labels=labels,
+        preprocessing=spec,
+        head=head,
+        explanation_layer=str(description["head"]["explanation_layer"]),
+        thresholds=thresholds,
+        temperatures=temperatures,
+        ages=tuple((float(low), float(high)) for low, high in intended.get("ages", [])),
+        views=tuple(str(view) for view in intended.get("views", [])),
+        distribution=TrainingDistribution.from_arrays(
+            description["distribution"]["domains"],
+            _read_arrays(folder / DISTRIBUTION_FILE, contents[DISTRIBUTION_FILE], folder),
+        ),
+        metrics=json.loads(contents[METRICS_FILE]) if METRICS_FILE in contents else {},
+        description=description,
+    )
+
+
+def _label(entry: Mapping[str, Any]) -> Label:
+    codes = tuple(Code(code["value"], code["scheme"], code["meaning"]) for code in entry.get("codes", []))
+    return Label(str(entry["name"]), codes)
+
+
+def _read_arrays(path: Path, data: bytes, folder: Path) -> dict[str, NDArray[Any]]:
+    try:
+        with np.load(io.BytesIO(data), allow_pickle=False) as arrays:
+            return {name: arrays[name] for name in arrays.files}
+    except (OSError, ValueError, zipfile.BadZipFile) as error:
+        raise BundleInvalid(folder, f"{path.name} holds no arrays: {error}") from error

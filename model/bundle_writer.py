@@ -1,0 +1,148 @@
+"""Writing a bundle's folder: weights, compiled network, head, distribution, golden output, description and digests."""
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from model.bundle import (
+    CARD_FILE,
+    DESCRIPTION_FILE,
+    DISTRIBUTION_FILE,
+    FORMAT,
+    GOLDEN_FILE,
+    HEAD_FILE,
+    METRICS_FILE,
+    NETWORK_DATA_FILE,
+    NETWORK_FILE,
+    WEIGHTS_FILE,
+    Bundle,
+    load_bundle,
+    model_digest,
+)
+from model.distribution import TrainingDistribution
+from model.findings import label_of
+from model.network import KerasModel
+from model.preprocessing import Preprocessing
+from model.toml_text import toml_text
+
+
+@dataclass(frozen=True)
+class BundleDescription:
+    """What a person decides or measures about a bundle, beside the network itself."""
+
+    name: str
+    version: str
+    labels: tuple[str, ...]
+    preprocessing: Preprocessing
+    explanation_layer: str
+    ages: tuple[tuple[float, float], ...] = ()
+    views: tuple[str, ...] = ()
+    provenance: dict[str, Any] = field(default_factory=dict)
+    statement: str = "AI result - not for diagnosis"
+
+
+def write_network_files(network: KerasModel, description: BundleDescription, folder: Path) -> None:
+    """Write weights, compiled network, head and golden output of a float32 Keras model into a folder."""
+    import keras
+
+    from model.export import export_network, extract_head, golden_tensors, save_half_precision, with_feature_map
+
+    folder.mkdir(parents=True, exist_ok=True)
+    save_half_precision(network, folder / WEIGHTS_FILE)
+    rounded = keras.models.load_model(folder / WEIGHTS_FILE, compile=False)
+    export_network(folder / WEIGHTS_FILE, description.explanation_layer, folder / NETWORK_FILE)
+    head = extract_head(rounded, description.explanation_layer)
+    write_arrays(folder / HEAD_FILE, head.to_arrays())
+    spec = description.preprocessing
+    tensors = golden_tensors(spec.size, spec.channels, spec.mean, spec.std)
+    two_outputs = with_feature_map(rounded, description.explanation_layer)
+    logits, activations = (np.asarray(value, np.float32) for value in two_outputs.predict_on_batch(tensors))
+    golden: dict[str, NDArray[Any]] = {
+        "tensors": tensors.astype(np.float16),
+        "logits": logits,
+        "activations": activations.astype(np.float16),
+    }
+    write_arrays(folder / GOLDEN_FILE, golden)
+
+
+def write_description(
+    folder: Path,
+    description: BundleDescription,
+    head_table: Mapping[str, Any],
+    distribution: TrainingDistribution,
+    thresholds: Mapping[str, float],
+    temperatures: Mapping[str, float],
+) -> Bundle:
+    """Write the distribution and ``model.toml`` with the digests of every file there; return the bundle, checked."""
+    write_arrays(folder / DISTRIBUTION_FILE, distribution.to_arrays())
+    files = {path.name: _sha256(path) for path in sorted(folder.iterdir()) if _belongs(path)}
+    spec = description.preprocessing
+    digest = model_digest(files[WEIGHTS_FILE], description.labels, head_table, files[HEAD_FILE], spec)
+    table = {
+        "format": FORMAT,
+        "model": {
+            "name": description.name,
+            "version": description.version,
+            "digest": digest,
+            "statement": description.statement,
+        },
+        "intended": {"ages": [list(limits) for limits in description.ages], "views": list(description.views)},
+        "preprocessing": spec.as_table(),
+        "head": {**head_table, "explanation_layer": description.explanation_layer},
+        "distribution": {"domains": list(distribution.domains)},
+        "labels": [
+            {
+                "name": name,
+                "threshold": round(float(thresholds[name]), 6),
+                "temperature": round(float(temperatures[name]), 6),
+                "codes": [asdict(code) for code in label_of(name).codes],
+            }
+            for name in description.labels
+        ],
+        "provenance": description.provenance,
+        "files": files,
+    }
+    (folder / DESCRIPTION_FILE).write_text(toml_text(table), encoding="utf-8")
+    return load_bundle(folder)
+
+
+def write_arrays(path: Path, arrays: Mapping[str, NDArray[Any]]) -> None:
+    """Write a compressed ``.npz`` whose bytes depend on the arrays alone."""
+    import io
+    import zipfile
+
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, array in arrays.items():
+            buffer = io.BytesIO()
+            np.lib.format.write_array(buffer, np.ascontiguousarray(array), allow_pickle=False)
+            info = zipfile.ZipInfo(f"{name}.npy", (1980, 1, 1, 0, 0, 0))
+            info.compress_type = zipfile.ZIP_DEFLATED
+            archive.writestr(info, buffer.getvalue())
+
+
+FILE_NAMES: Sequence[str] = (
+    WEIGHTS_FILE,
+    NETWORK_FILE,
+    NETWORK_DATA_FILE,
+    HEAD_FILE,
+    DISTRIBUTION_FILE,
+    GOLDEN_FILE,
+    METRICS_FILE,
+    "split.csv",
+    "history.csv",
+)
+"""The files with a digest. The card and the curves may be edited: they are for people."""
+
+
+def _belongs(path: Path) -> bool:
+    return path.name in FILE_NAMES and path.name != CARD_FILE
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,0 +1,124 @@
+"""The model card: what a bundle was trained on, how good it was measured to be, and what it must not be used for."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from model.bundle import CARD_FILE, Bundle
+
+
+def write_card(bundle: Bundle, curves: str | None = None) -> Path:
+    """Write the bundle's card, Markdown, from what its description and metrics hold; no figure comes from elsewhere."""
+    provenance = bundle.description.get("provenance", {})
+    sections = [
+        _heading(bundle),
+        _intended(bundle),
+        _data(provenance),
+        _quality(bundle),
+        _distribution(bundle.metrics.get("distribution", {})),
+        _training(provenance, curves),
+        _limits(provenance.get("weaknesses", [])),
+        _terms(provenance.get("terms", [])),
+    ]
+    path = bundle.folder / CARD_FILE
+    path.write_text("\n\n".join(section for section in sections if section) + "\n", encoding="utf-8")
+    return path
+
+
+def _heading(bundle: Bundle) -> str:
+    return (
+        f"# {bundle.name} {bundle.version}\n\n"
+        f"**{bundle.description['provenance'].get('warning', bundle.statement)}**\n\n"
+        f"DenseNet121 on {bundle.preprocessing.size} x {bundle.preprocessing.size} pixels "
+        f"({bundle.preprocessing.identifier}), a logit each for {', '.join(bundle.label_names)}.\n"
+        f"Model digest `{bundle.digest}`."
+    )
+
+
+def _intended(bundle: Bundle) -> str:
+    ages = " and ".join(f"{low:g} to {high:g} years" for low, high in bundle.ages) or "any age"
+    views = " and ".join(bundle.views) or "any view"
+    return (
+        "## Made for\n\n"
+        f"Frontal chest radiographs ({views}), patients of {ages}. Anything else is flagged "
+        "`outside training domain`, and so is an image whose pooled features lie far from those of the training images."
+    )
+
+
+def _data(provenance: Mapping[str, Any]) -> str:
+    counts: Sequence[Mapping[str, Any]] = provenance.get("data", [])
+    if not counts:
+        return ""
+    rows = ["| part | domain | images | patients | positives |", "|---|---|---|---|---|"]
+    for entry in counts:
+        positives = ", ".join(f"{name} {count}" for name, count in entry["positives"].items())
+        rows.append(f"| {entry['part']} | {entry['domain']} | {entry['images']} | {entry['patients']} | {positives} |")
+    return (
+        "## Trained on\n\n" + "\n".join(rows) + "\n\nParts share no patient and no byte-identical image (`split.csv`). "
+        "A label that a domain does not know is left out of the loss there."
+    )
+
+
+def _quality(bundle: Bundle) -> str:
+    test = bundle.metrics.get("test", {})
+    if not test:
+        return ""
+    text = [
+        "## Measured on the test part",
+        f"With {test['engine']} in {test['precision']}; 95 % intervals from {test['resamples']} bootstrap resamples of "
+        "patients. Thresholds and temperatures come from the validation part alone. A probability means what it would "
+        "where half of the patients have the finding; it is not a prevalence-corrected risk.",
+    ]
+    for domain, cells in test["domains"].items():
+        rows = [
+            "| label | positives of images | AUROC | average precision | threshold | sensitivity | specificity |",
+            "|---|---|---|---|---|---|---|",
+        ]
+        for label, cell in cells.items():
+            rows.append(
+                f"| {label} | {cell['positives']} of {cell['images']} | {_interval(cell, 'auroc')} | "
+                f"{_interval(cell, 'average_precision')} | {cell['threshold']:.3f} | "
+                f"{_interval(cell, 'sensitivity')} | {_interval(cell, 'specificity')} |"
+            )
+        text += [f"### {domain.capitalize()}", "\n".join(rows)]
+    return "\n\n".join(text)
+
+
+def _interval(cell: Mapping[str, Any], key: str) -> str:
+    low, high = cell[f"{key}_interval"]
+    return f"{cell[key]:.2f} ({low:.2f} to {high:.2f})"
+
+
+def _distribution(found: Mapping[str, Any]) -> str:
+    if not found:
+        return ""
+    rows = ["| images | number | median score | largest | above 1.0 |", "|---|---|---|---|---|"]
+    for name, cell in found.items():
+        rows.append(
+            f"| {name} | {cell['images']} | {cell['median']:.2f} | {cell['largest']:.2f} | "
+            f"{100 * cell['outside']:.0f} % |"
+        )
+    return (
+        "## Unlike the training images\n\nThe score is a distance of pooled features; 1.0 is the 99th percentile of "
+        "each domain's validation part.\n\n" + "\n".join(rows)
+    )
+
+
+def _training(provenance: Mapping[str, Any], curves: str | None) -> str:
+    fitting: Mapping[str, Any] = provenance.get("fitting", {})
+    rows = "\n".join(f"| {name} | {value} |" for name, value in fitting.items())
+    command = provenance.get("command", "")
+    picture = f"\n\n![loss and AUROC an epoch]({curves})" if curves else ""
+    return (
+        "## How it was made\n\n"
+        + (f"```\n{command}\n```\n\n" if command else "")
+        + f"| | |\n|---|---|\n{rows}\n\nEpoch by epoch: `history.csv`.{picture}"
+    )
+
+
+def _limits(weaknesses: Sequence[str]) -> str:
+    return "## Weaknesses\n\n" + "\n".join(f"- {text}" for text in weaknesses) if weaknesses else ""
+
+
+def _terms(terms: Sequence[str]) -> str:
+    return "## Data: sources and terms\n\n" + "\n".join(f"- {text}" for text in terms) if terms else ""

@@ -1,0 +1,120 @@
+"""How unlike the training images an image is: a distance in the space of pooled features."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+@dataclass(frozen=True, eq=False)
+class TrainingDistribution:
+    """Gaussians of one shared shape around the centre of each training domain.
+
+    The distance is Mahalanobis' within the leading principal components, plus what lies outside them over its mean
+    variance (Lee et al. 2018, with the covariance shrunk, since there are more features than adults to fit it on).
+
+    Attributes
+    ----------
+    domains
+        Names of the training domains.
+    means
+        float32 [domains, features].
+    components
+        float32 [kept, features], orthonormal rows.
+    variances
+        float32 [kept], shrunk.
+    residual_variance
+        Mean variance of a direction outside the components.
+    thresholds
+        float32 [domains]: the distance that counts as 1.0, the 99th percentile of each domain's validation part.
+    """
+
+    domains: tuple[str, ...]
+    means: NDArray[np.float32]
+    components: NDArray[np.float32]
+    variances: NDArray[np.float32]
+    residual_variance: float
+    thresholds: NDArray[np.float32]
+
+    def distances(self, pooled: NDArray[np.float32]) -> NDArray[np.float64]:
+        """Return the distance of each pooled vector [n, features] from each domain, float64 [n, domains]."""
+        centred = pooled[:, np.newaxis, :].astype(np.float64) - self.means
+        inside = centred @ self.components.T.astype(np.float64)
+        outside = np.maximum((centred**2).sum(-1) - (inside**2).sum(-1), 0.0)
+        free = max(1, self.means.shape[1] - len(self.components))
+        squared = (inside**2 / self.variances).sum(-1) + outside / self.residual_variance
+        result: NDArray[np.float64] = np.sqrt(squared / (len(self.components) + free))
+        return result
+
+    def score(self, pooled: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Return how unlike the nearest training domain each vector is, float32 [n]; above 1.0 is outside."""
+        return (self.distances(pooled) / self.thresholds).min(axis=1).astype(np.float32)
+
+    def to_arrays(self) -> dict[str, NDArray[np.float32]]:
+        """Return the arrays that a bundle's ``distribution.npz`` holds."""
+        return {
+            "means": self.means.astype(np.float32),
+            "components": self.components.astype(np.float32),
+            "variances": self.variances.astype(np.float32),
+            "residual_variance": np.array([self.residual_variance], np.float32),
+            "thresholds": self.thresholds.astype(np.float32),
+        }
+
+    @classmethod
+    def from_arrays(cls, domains: Sequence[str], arrays: Mapping[str, NDArray[np.float32]]) -> "TrainingDistribution":
+        """Read what `to_arrays` returned."""
+        return cls(
+            tuple(domains),
+            arrays["means"],
+            arrays["components"],
+            arrays["variances"],
+            float(arrays["residual_variance"][0]),
+            arrays["thresholds"],
+        )
+
+
+def fit_distribution(
+    training: Mapping[str, NDArray[np.float32]],
+    validation: Mapping[str, NDArray[np.float32]],
+    kept: int = 64,
+    shrinkage: float = 0.1,
+    percentile: float = 99.0,
+) -> TrainingDistribution:
+    """Fit the distribution on pooled features [n, features] a domain of the training part.
+
+    Every domain weighs the same in the shared shape. The thresholds come from the validation part, so that one image in
+    a hundred of each domain scores above 1.0.
+    """
+    domains = tuple(sorted(training))
+    means = np.stack([training[name].mean(axis=0) for name in domains]).astype(np.float64)
+    centred = [
+        (training[name] - mean) / np.sqrt(len(training[name]) * len(domains))
+        for name, mean in zip(domains, means, strict=True)
+    ]
+    stacked = np.concatenate(centred)
+    _, singular, rows = np.linalg.svd(stacked, full_matrices=False)
+    kept = min(kept, len(singular) - 1)
+    variances = singular[:kept] ** 2
+    residual = float((singular[kept:] ** 2).sum() / max(1, means.shape[1] - kept))
+    residual = max(residual, 1e-12)
+    shrunk = (1 - shrinkage) * variances + shrinkage * variances.mean()
+    unscaled = TrainingDistribution(
+        domains,
+        means.astype(np.float32),
+        rows[:kept].astype(np.float32),
+        shrunk.astype(np.float32),
+        residual,
+        np.ones(len(domains), np.float32),
+    )
+    thresholds = [
+        np.percentile(unscaled.distances(validation[name])[:, index], percentile) for index, name in enumerate(domains)
+    ]
+    return TrainingDistribution(
+        domains,
+        unscaled.means,
+        unscaled.components,
+        unscaled.variances,
+        residual,
+        np.asarray(thresholds, np.float32),
+    )

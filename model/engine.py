@@ -1,0 +1,158 @@
+"""Engines run a bundle's network: tensors in, logits and the feature map out."""
+
+from dataclasses import dataclass
+from typing import Any, Literal, Protocol, get_args
+
+import numpy as np
+from numpy.typing import NDArray
+
+from model.bundle import Bundle
+
+Precision = Literal["auto", "f32", "bf16"]
+
+GOLDEN_TOLERANCES: dict[str, tuple[float, float]] = {"f32": (2e-3, 2e-3), "bf16": (5e-2, 5e-2)}
+"""Largest difference allowed from the golden output, a precision: of the logits over (1 + the largest logit), and of the
+feature map over its largest value. Measured on a processor with AMX: f32 1e-6, bf16 6e-3; other ones add differently."""
+
+
+class EngineUnsuitable(RuntimeError):
+    """The engine cannot run this bundle on this machine as asked; the message says why and what would do."""
+
+
+@dataclass(frozen=True, eq=False)
+class EngineOutput:
+    """What a network answers.
+
+    Attributes
+    ----------
+    logits
+        float32 [n, labels].
+    activations
+        float32 [n, h, w, channels], the feature map that the head reads.
+    """
+
+    logits: NDArray[np.float32]
+    activations: NDArray[np.float32]
+
+
+class Engine(Protocol):
+    """Runs one network in this process."""
+
+    @property
+    def name(self) -> str:
+        """Name and version, as a result records it."""
+
+    @property
+    def precision(self) -> str:
+        """What it computes in: f32 or bf16."""
+
+    def run(self, batch: NDArray[np.float32]) -> EngineOutput:
+        """Run float32 [n, size, size, channels]; a ValueError names a shape that does not fit."""
+
+
+def open_engine(bundle: Bundle, precision: Precision = "auto", threads: int = 1, check_golden: bool = True) -> Engine:
+    """Open the network of a bundle, ready to run.
+
+    Parameters
+    ----------
+    bundle
+        A loaded bundle.
+    precision
+        ``auto`` takes bf16 where the processor computes it natively, else f32.
+    threads
+        Of one inference. Images come one at a time to a process a core, so 1 is right for a worker.
+    check_golden
+        Compare the network's answer to the golden input with the golden output first.
+
+    Raises
+    ------
+    EngineUnsuitable
+        The processor lacks the precision, or the golden output is missed.
+    """
+    if precision not in get_args(Precision):
+        raise EngineUnsuitable(f"engine precision is {precision!r}; allowed are {', '.join(get_args(Precision))}")
+    if threads < 1:
+        raise EngineUnsuitable(f"engine threads is {threads}; at least 1 is needed")
+    engine = OpenVinoEngine(bundle, precision, threads)
+    if check_golden:
+        check_against_golden(engine, bundle)
+    return engine
+
+
+def check_against_golden(engine: Engine, bundle: Bundle) -> tuple[float, float]:
+    """Return how far an engine is from the golden output (logits, feature map); raise EngineUnsuitable if too far."""
+    golden = bundle.golden
+    output = engine.run(golden.tensors)
+    if output.logits.shape != golden.logits.shape or output.activations.shape != golden.activations.shape:
+        raise EngineUnsuitable(
+            f"{engine.name} answers {bundle.name} with shapes {output.logits.shape} and {output.activations.shape}; "
+            f"golden are {golden.logits.shape} and {golden.activations.shape}"
+        )
+    logits = float(np.abs(output.logits - golden.logits).max() / (1 + np.abs(golden.logits).max()))
+    activations = float(np.abs(output.activations - golden.activations).max() / np.abs(golden.activations).max())
+    allowed = GOLDEN_TOLERANCES[engine.precision]
+    if not (logits <= allowed[0] and activations <= allowed[1]):
+        raise EngineUnsuitable(
+            f"{engine.name} in {engine.precision} misses the golden output of {bundle.name}: logits by {logits:.2g} "
+            f"(allowed {allowed[0]:g}), feature map by {activations:.2g} (allowed {allowed[1]:g})"
+        )
+    return logits, activations
+
+
+class OpenVinoEngine:
+    """OpenVINO on the CPU, one image at a time, one stream."""
+
+    def __init__(self, bundle: Bundle, precision: Precision, threads: int) -> None:
+        import openvino
+
+        core = openvino.Core()
+        native = "BF16" in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+        if precision == "bf16" and not native:
+            raise EngineUnsuitable("this processor does not compute bf16; use precision f32 or auto")
+        chosen = "bf16" if precision == "bf16" or (precision == "auto" and native) else "f32"
+        network = core.read_model(bundle.network_path)
+        spec = bundle.preprocessing
+        self._shape = (1, spec.size, spec.size, spec.channels)
+        network.reshape(list(self._shape))
+        self._compiled: Any = core.compile_model(
+            network,
+            "CPU",
+            {
+                "INFERENCE_PRECISION_HINT": chosen,
+                "INFERENCE_NUM_THREADS": threads,
+                "NUM_STREAMS": 1,
+                # several processes share the cores: pinned, they would all sit on the first
+                "ENABLE_CPU_PINNING": False,
+            },
+        )
+        self._request: Any = self._compiled.create_infer_request()
+        self._name, self._precision = f"openvino {openvino.__version__.split('-')[0]}", chosen
+        ranks = [len(output.get_partial_shape()) for output in self._compiled.outputs]
+        if sorted(ranks) != [2, 4]:
+            raise EngineUnsuitable(
+                f"{bundle.network_path.name} has outputs of ranks {ranks}; logits and a map are needed"
+            )
+        self._logits, self._activations = ranks.index(2), ranks.index(4)
+
+    @property
+    def name(self) -> str:
+        """``openvino`` and its version."""
+        return self._name
+
+    @property
+    def precision(self) -> str:
+        """``f32`` or ``bf16``."""
+        return self._precision
+
+    def run(self, batch: NDArray[np.float32]) -> EngineOutput:
+        """Run float32 [n, size, size, channels]."""
+        if batch.ndim != 4 or batch.shape[1:] != self._shape[1:] or not len(batch):
+            raise ValueError(
+                f"a batch of shape {batch.shape} does not fit; [n, {', '.join(map(str, self._shape[1:]))}] does"
+            )
+        logits, activations = [], []
+        for image in np.ascontiguousarray(batch, dtype=np.float32):
+            self._request.infer([image[np.newaxis]])
+            logits.append(np.array(self._request.get_output_tensor(self._logits).data[0], np.float32))
+            activations.append(np.array(self._request.get_output_tensor(self._activations).data[0], np.float32))
+        return EngineOutput(np.stack(logits), np.stack(activations))

@@ -1,0 +1,36 @@
+"""Labels and the codes that stand for them."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Code:
+    """A coded concept: value, coding scheme designator (PS3.16 section 8), meaning."""
+
+    value: str
+    scheme: str
+    meaning: str
+
+
+@dataclass(frozen=True)
+class Label:
+    """A finding that a network gives a probability for. ``codes`` may be empty: no code is invented."""
+
+    name: str
+    codes: tuple[Code, ...] = ()
+
+
+# SNOMED CT, as ChestX-ray14's labels map to it; meanings are the concepts' own terms
+# (browser.ihtsdotools.org). 409609008's term says what the label means: an opacity seen on a film, not a disease.
+KNOWN_CODES: dict[str, tuple[Code, ...]] = {
+    "Atelectasis": (Code("46621007", "SCT", "Atelectasis"),),
+    "Edema": (Code("19242006", "SCT", "Pulmonary edema"),),
+    "Effusion": (Code("60046008", "SCT", "Pleural effusion"),),
+    "Infiltration": (Code("409609008", "SCT", "Radiologic infiltrate of lung"),),
+    "Pneumonia": (Code("233604007", "SCT", "Pneumonia"),),
+}
+
+
+def label_of(name: str) -> Label:
+    """Return a label with the codes known for its name."""
+    return Label(name, KNOWN_CODES.get(name, ()))

@@ -1,0 +1,149 @@
+"""The part of a network after its last feature map, in NumPy: logits, and their derivative by the pooled features."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+Array = NDArray[np.float64]
+Pooling = Literal["average", "flatten"]
+
+ACTIVATIONS = ("linear", "relu", "tanh", "sigmoid", "elu", "silu", "softplus")
+
+
+class HeadUnsupported(ValueError):
+    """The head has a part that this module cannot differentiate; the message names it."""
+
+
+@dataclass(frozen=True, eq=False)
+class HeadLayer:
+    """An affine map, then an activation; a batch normalisation is an affine map with a diagonal kernel.
+
+    Attributes
+    ----------
+    kernel
+        float32 [inputs, outputs], or [inputs] for a scale a feature.
+    bias
+        float32 [outputs].
+    """
+
+    kernel: NDArray[np.float32]
+    bias: NDArray[np.float32]
+    activation: str = "linear"
+
+    def __post_init__(self) -> None:
+        if self.activation not in ACTIVATIONS:
+            raise HeadUnsupported(f"head activation is {self.activation!r}; allowed are {', '.join(ACTIVATIONS)}")
+        if self.kernel.ndim not in (1, 2) or self.bias.shape != self.kernel.shape[-1:]:
+            raise HeadUnsupported(f"head kernel of shape {self.kernel.shape} does not fit bias {self.bias.shape}")
+
+
+@dataclass(frozen=True, eq=False)
+class Head:
+    """What turns a feature map [h, w, channels] into logits: pooling or flattening, then layers."""
+
+    pooling: Pooling
+    layers: tuple[HeadLayer, ...]
+
+    def pooled(self, activations: NDArray[np.float32]) -> Array:
+        """Return the vector that the layers read, float64 [features], of one feature map [h, w, channels]."""
+        if self.pooling == "average":
+            return activations.mean(axis=(0, 1), dtype=np.float64)
+        return activations.astype(np.float64).reshape(-1)
+
+    def logits(self, pooled: Array) -> Array:
+        """Return float64 [labels] of one pooled vector."""
+        value = pooled
+        for layer in self.layers:
+            value = _activate(_affine(layer, value), layer.activation)
+        return value
+
+    def jacobian(self, pooled: Array) -> Array:
+        """Return the derivative of every logit by every pooled feature, float64 [labels, features]."""
+        value, slopes = pooled, []
+        for layer in self.layers:
+            before = _affine(layer, value)
+            slopes.append(_slope(before, layer.activation))
+            value = _activate(before, layer.activation)
+        derivative: Array = np.eye(len(value))
+        for layer, slope in zip(reversed(self.layers), reversed(slopes), strict=True):
+            derivative = derivative * slope
+            kernel = layer.kernel.astype(np.float64)
+            derivative = derivative * kernel if kernel.ndim == 1 else derivative @ kernel.T
+        return derivative
+
+    def to_arrays(self) -> dict[str, NDArray[np.float32]]:
+        """Return the parameters under the names that a bundle's ``head.npz`` has."""
+        arrays: dict[str, NDArray[np.float32]] = {}
+        for index, layer in enumerate(self.layers):
+            arrays |= {f"{index}.kernel": layer.kernel, f"{index}.bias": layer.bias}
+        return arrays
+
+    def as_table(self) -> dict[str, Any]:
+        """Return what ``model.toml`` says of the head."""
+        return {"pooling": self.pooling, "activations": [layer.activation for layer in self.layers]}
+
+    @classmethod
+    def from_parts(cls, table: Mapping[str, Any], arrays: Mapping[str, NDArray[np.float32]]) -> "Head":
+        """Join what ``model.toml`` and ``head.npz`` hold."""
+        if table["pooling"] not in ("average", "flatten"):
+            raise HeadUnsupported(f"head pooling is {table['pooling']!r}; allowed are average, flatten")
+        activations: Sequence[str] = table["activations"]
+        layers = tuple(
+            HeadLayer(arrays[f"{index}.kernel"], arrays[f"{index}.bias"], name)
+            for index, name in enumerate(activations)
+        )
+        return cls(cast(Pooling, table["pooling"]), layers)
+
+
+def _affine(layer: HeadLayer, value: Array) -> Array:
+    kernel = layer.kernel.astype(np.float64)
+    product: Array = value * kernel if kernel.ndim == 1 else value @ kernel
+    return product + layer.bias
+
+
+def _sigmoid(value: Array) -> Array:
+    result: Array = 0.5 * (1 + np.tanh(value / 2))
+    return result
+
+
+def _activate(value: Array, activation: str) -> Array:
+    result: Array
+    match activation:
+        case "relu":
+            result = np.maximum(value, 0)
+        case "tanh":
+            result = np.tanh(value)
+        case "sigmoid":
+            result = _sigmoid(value)
+        case "elu":
+            result = np.where(value > 0, value, np.expm1(np.minimum(value, 0)))
+        case "silu":
+            result = value * _sigmoid(value)
+        case "softplus":
+            result = np.logaddexp(0, value)
+        case _:
+            result = value
+    return result
+
+
+def _slope(value: Array, activation: str) -> Array:
+    result: Array
+    match activation:
+        case "relu":
+            result = (value > 0).astype(np.float64)
+        case "tanh":
+            result = 1 - np.tanh(value) ** 2
+        case "sigmoid":
+            result = _sigmoid(value) * (1 - _sigmoid(value))
+        case "elu":
+            result = np.where(value > 0, 1.0, np.exp(np.minimum(value, 0)))
+        case "silu":
+            result = _sigmoid(value) * (1 + value * (1 - _sigmoid(value)))
+        case "softplus":
+            result = _sigmoid(value)
+        case _:
+            result = np.ones_like(value)
+    return result

@@ -1,0 +1,92 @@
+"""Radiographs that come as PNG or JPEG."""
+
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+COLOUR_TOLERANCE = 12 / 255
+"""Mean spread between the colour channels up to which an image counts as gray; JPEG's rounding stays below it."""
+
+MAXIMUM_PIXELS = 100_000_000
+"""No radiograph is larger; a file that says so is refused before it is decoded."""
+
+
+class UnreadableImage(ValueError):
+    """A PNG or JPEG file holds no radiograph that can be read; the message says why."""
+
+
+def read_raster(path: Path) -> NDArray[np.float32]:
+    """Read a PNG or JPEG file as a grayscale image.
+
+    Gray images of 8 or 16 bits are divided by the full range of their type. RGB images whose channels agree are taken
+    as gray; an alpha channel is ignored, since radiographs carry it only by accident of the tool that wrote them.
+    Orientation tags are ignored likewise.
+
+    Parameters
+    ----------
+    path
+        The file.
+
+    Returns
+    -------
+    float32 [rows, columns] in [0, 1].
+
+    Raises
+    ------
+    UnreadableImage
+        The file is missing, empty, damaged, not a PNG or JPEG, too large, or in colour.
+    """
+    import cv2
+
+    try:
+        data = Path(path).read_bytes()
+    except OSError as error:
+        raise UnreadableImage(f"{path} cannot be read: {error.strerror or error}") from error
+    if not data.startswith((b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff")):
+        raise UnreadableImage(f"{path} is neither PNG nor JPEG ({len(data)} bytes)")
+    _check_size(path, data)
+    try:
+        pixels = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
+    except cv2.error as error:
+        raise UnreadableImage(f"{path} cannot be decoded: {error.err}") from error
+    if pixels is None:
+        raise UnreadableImage(f"{path} cannot be decoded: it is damaged or truncated")
+    if pixels.dtype not in (np.uint8, np.uint16):
+        raise UnreadableImage(f"{path} has pixels of type {pixels.dtype}; allowed are 8 and 16 bits")
+    image: NDArray[np.float32] = np.divide(pixels, 255 if pixels.dtype == np.uint8 else 65535, dtype=np.float32)
+    return np.ascontiguousarray(image if image.ndim == 2 else _gray(path, image))
+
+
+def _check_size(path: Path, data: bytes) -> None:
+    """Refuse by the header alone what would not fit in memory or is cut off."""
+    import io
+
+    from PIL import Image
+
+    try:
+        with Image.open(io.BytesIO(data)) as header:
+            width, height = header.size
+            if width * height > MAXIMUM_PIXELS:
+                raise UnreadableImage(f"{path} has {width}x{height} pixels; allowed are {MAXIMUM_PIXELS}")
+            if header.format == "PNG":
+                header.verify()
+    except (OSError, SyntaxError, Image.DecompressionBombError) as error:
+        raise UnreadableImage(f"{path} cannot be decoded: {error}") from error
+    if data.startswith(b"\xff\xd8\xff") and b"\xff\xd9" not in data[-4096:]:
+        raise UnreadableImage(f"{path} cannot be decoded: the JPEG data are truncated")
+
+
+def _gray(path: Path, image: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Return the one channel of an image whose colour channels agree."""
+    if image.shape[2] == 2:
+        return image[:, :, 0]
+    colour = image[:, :, :3]
+    spread = float((colour.max(axis=2) - colour.min(axis=2)).mean())
+    if spread > COLOUR_TOLERANCE:
+        raise UnreadableImage(
+            f"{path} is in colour (channels differ by {spread:.3f} on average, allowed {COLOUR_TOLERANCE:.3f}); "
+            "a grayscale radiograph is needed"
+        )
+    mean: NDArray[np.float32] = colour.mean(axis=2, dtype=np.float32)
+    return mean

@@ -1,0 +1,115 @@
+"""Reading prepared images with a bundle: what a worker's child process holds."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from model.bundle import Bundle, load_bundle
+from model.engine import Engine, Precision, open_engine
+from model.gradcam import LogitMaps, closed_form_maps
+from model.preprocessing import PreparedImage
+
+OUTSIDE = "outside training domain"
+"""The flag that keeps a result from raising a priority."""
+
+SCORE_LIMIT = 1.0
+
+
+@dataclass(frozen=True, eq=False)
+class Reading:
+    """What the network says of one image.
+
+    Attributes
+    ----------
+    logits
+        float32 [labels], as the network gives them.
+    probabilities
+        float32 [labels], calibrated.
+    maps
+        Grad-CAM of every label.
+    ood_score
+        How unlike the training images: 1.0 is the 99th percentile of images like them.
+    """
+
+    logits: NDArray[np.float32]
+    probabilities: NDArray[np.float32]
+    maps: LogitMaps
+    ood_score: float
+
+
+class Reader:
+    """A bundle and an open engine. Open it after forking."""
+
+    def __init__(self, bundle: Bundle, engine: Engine) -> None:
+        self.bundle, self.engine = bundle, engine
+
+    @classmethod
+    def open(cls, bundle_folder: Path, precision: Precision = "auto", threads: int = 1) -> "Reader":
+        """Load a bundle and open its engine.
+
+        Raises
+        ------
+        BundleInvalid, EngineUnsuitable
+            See `load_bundle` and `open_engine`.
+        """
+        bundle = load_bundle(bundle_folder)
+        return cls(bundle, open_engine(bundle, precision, threads))
+
+    def read(self, prepared: Sequence[PreparedImage]) -> list[Reading]:
+        """Read images made with the bundle's own preprocessing."""
+        if not prepared:
+            return []
+        output = self.engine.run(np.stack([image.tensor for image in prepared]))
+        probabilities = calibrated(output.logits, self.bundle.temperatures)
+        scores = self.bundle.distribution.score(output.activations.mean(axis=(1, 2)))
+        return [
+            Reading(logits, probability, closed_form_maps(self.bundle.head, activations), float(score))
+            for logits, probability, activations, score in zip(
+                output.logits, probabilities, output.activations, scores, strict=True
+            )
+        ]
+
+
+def calibrated(logits: NDArray[np.float32], temperatures: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Return sigmoid(logits / temperatures), float32 of the logits' shape."""
+    result: NDArray[np.float32] = (0.5 * (1 + np.tanh(logits / temperatures / 2))).astype(np.float32)
+    return result
+
+
+def domain_flags(bundle: Bundle, age_years: float | None, view: str | None, ood_score: float | None) -> tuple[str, ...]:
+    """Say in plain words where an image leaves what the bundle was made for.
+
+    Parameters
+    ----------
+    bundle
+        Its ages, views and labels.
+    age_years
+        None where unknown: said, but not outside.
+    view
+        Position such as ``PA``; None or empty where unknown: said, but not outside.
+    ood_score
+        Of a `Reading`, or None before it was read.
+
+    Returns
+    -------
+    Flags, "outside training domain" first where anything is outside.
+    """
+    outside, unknown = [], []
+    if bundle.ages:
+        if age_years is None or not math.isfinite(age_years):
+            unknown.append("age unknown")
+        elif not any(low <= math.floor(age_years) <= high for low, high in bundle.ages):
+            ranges = " and ".join(f"{low:g}-{high:g}" for low, high in bundle.ages)
+            outside.append(f"age {math.floor(age_years):g} outside {ranges}")
+    if bundle.views:
+        if not view:
+            unknown.append("view unknown")
+        elif view.upper() not in bundle.views:
+            outside.append(f"view {view.upper()} is none of {', '.join(bundle.views)}")
+    if ood_score is not None and not ood_score <= SCORE_LIMIT:
+        outside.append(f"unlike the training images (score {ood_score:.1f})")
+    return (*((OUTSIDE, *outside) if outside else ()), *unknown)
