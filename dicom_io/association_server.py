@@ -1,0 +1,107 @@
+"""pynetdicom's association server, hardened: a peer can neither block a thread forever nor fill the memory.
+
+Measured on pynetdicom 3.0.4: an accepted socket has no timeout, so a peer that sends four bytes of a PDU and then
+nothing held its threads for ever; and a PDU's claimed length of up to 4 GiB was read whatever the agreed maximum.
+"""
+
+import logging
+import socket
+import sys
+import time
+from typing import Any
+
+from pynetdicom.association import Association
+from pynetdicom.transport import AssociationSocket, RequestHandler, ThreadedAssociationServer
+
+_log = logging.getLogger(__name__)
+
+# PS3.8 9.3.1 bounds only P-DATA-TF by the agreed maximum; 128 contexts with 16 syntaxes each need about 0.2 MB.
+_LARGEST_OTHER_PDU = 1 << 20
+
+
+class BoundedSocket(AssociationSocket):
+    """A peer's socket that reads a PDU within a time and a size, or gives the connection up."""
+
+    def __init__(self, assoc: Association, client_socket: socket.socket, pdu_timeout: float, largest_pdu: int) -> None:
+        super().__init__(assoc, client_socket=client_socket)
+        self.pdu_timeout = pdu_timeout
+        self.largest_pdu = max(largest_pdu, _LARGEST_OTHER_PDU)
+        client_socket.settimeout(pdu_timeout)
+
+    def recv(self, nr_bytes: int) -> bytearray:
+        """Read exactly so many bytes, fewer when the peer closes.
+
+        Raises
+        ------
+        OSError
+            If the peer claims more than the largest PDU, or is slower than the timeout; the connection is closed.
+        """
+        peer = self.socket
+        if peer is None:
+            return bytearray()
+        if nr_bytes > self.largest_pdu:
+            self._hang_up(peer)
+            raise OSError(f"the peer claims a PDU of {nr_bytes} bytes; the maximum is {self.largest_pdu}")
+        received = bytearray(nr_bytes)
+        view, count = memoryview(received), 0
+        deadline = time.monotonic() + self.pdu_timeout
+        while count < nr_bytes:
+            remaining = deadline - time.monotonic()
+            if remaining <= 0:
+                self._hang_up(peer)
+                raise TimeoutError(f"the peer sent {count} of {nr_bytes} bytes in {self.pdu_timeout:g} s")
+            peer.settimeout(remaining)
+            try:
+                step = peer.recv_into(view[count:])
+            except TimeoutError:
+                continue
+            if step == 0:
+                break
+            count += step
+        peer.settimeout(self.pdu_timeout)
+        view.release()
+        del received[count:]
+        return received
+
+    @staticmethod
+    def _hang_up(peer: socket.socket) -> None:
+        try:
+            peer.shutdown(socket.SHUT_RDWR)
+        except OSError:
+            return  # it is gone already
+
+
+class _Handler(RequestHandler):
+    """Starts an association on a bounded socket, in threads that never keep the process from ending."""
+
+    server: "AssociationServer"
+
+    def _create_association(self) -> Association:
+        association = super()._create_association()
+        pdu_limit = self.ae.maximum_pdu_size + 6
+        # the plain socket that pynetdicom made announced the connection (Evt5); ours announces it again
+        association.dul.event_queue.queue.clear()
+        association.dul.socket = None
+        association.set_socket(BoundedSocket(association, self.request, self.server.pdu_timeout, pdu_limit))
+        association.dul.daemon = True
+        return association
+
+
+class AssociationServer(ThreadedAssociationServer):
+    """Accepts connections, more than five at once, and never more than `largest_connections`."""
+
+    request_queue_size = 128
+    daemon_threads = True
+
+    def __init__(self, *args: Any, pdu_timeout: float, largest_connections: int, **keywords: Any) -> None:  # noqa: ANN401
+        self.pdu_timeout = pdu_timeout
+        self.largest_connections = largest_connections
+        super().__init__(*args, request_handler=_Handler, **keywords)
+
+    def verify_request(self, request: object, client_address: object) -> bool:
+        """Turn a connection away at once where there are too many, instead of starting a thread for it."""
+        return len(self.active_associations) < self.largest_connections
+
+    def handle_error(self, request: object, client_address: object) -> None:
+        """Log what went wrong while a connection was set up; the server goes on."""
+        _log.error("a connection from %s failed: %r", client_address, sys.exc_info()[1])

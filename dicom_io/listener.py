@@ -1,0 +1,337 @@
+"""The DICOM listener: C-ECHO and C-STORE of radiographs. It checks what arrives and hands it on; it stores nothing.
+
+Durability is `on_instance`'s, which returns the status to answer: 0x0000 leaves this process only after it returned
+`Status.SUCCESS`. Every other way out of a request is a named status too.
+"""
+
+import errno
+import logging
+import threading
+import time
+import uuid
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from types import TracebackType
+
+from pydicom.dataset import Dataset
+from pynetdicom import AE, evt
+from pynetdicom.association import Association
+
+from dicom_io.admission import StoreRefused, StoreRequest, examine, is_allowed
+from dicom_io.association_server import AssociationServer
+from dicom_io.facts import InstanceFacts
+from dicom_io.network import FASTEST_PDU, received_contexts
+from dicom_io.status_codes import Status
+from dicom_io.uids import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
+
+_log = logging.getLogger(__name__)
+
+_LONGEST_COMMENT = 64  # Error Comment (0000,0902) is LO
+_POLL_SECONDS = 0.02
+
+# A-ASSOCIATE-RJ: result, source, reason (PS3.8 Table 9-21)
+_REJECT_CALLING_TITLE = (1, 1, 3)
+_REJECT_CALLED_TITLE = (1, 1, 7)
+_REJECT_LOCAL_LIMIT = (2, 3, 2)
+
+
+class ListenerCannotBind(Exception):
+    """The listener's address cannot be used; the message names it and says why."""
+
+
+class ListenerPortInUse(ListenerCannotBind):
+    """Another process listens on the port already."""
+
+
+@dataclass(frozen=True)
+class ListenerSettings:
+    """Where to listen and for whom; times in seconds.
+
+    Attributes
+    ----------
+    allowed_callers
+        ``AETITLE`` or ``AETITLE@address`` each; empty: any caller.
+    maximum_associations
+        Established at once; a further one is rejected as transient.
+    association_timeout
+        How long a connection may stay without a complete association request.
+    idle_timeout
+        How long an association may stay without a message.
+    pdu_timeout
+        How long one PDU may take to arrive.
+    """
+
+    ae_title: str = "CXRTRIAGE"
+    host: str = "0.0.0.0"
+    port: int = 11112
+    allowed_callers: tuple[str, ...] = ()
+    maximum_pdu: int = FASTEST_PDU
+    maximum_associations: int = 50
+    association_timeout: float = 15.0
+    idle_timeout: float = 60.0
+    pdu_timeout: float = 30.0
+
+
+@dataclass(frozen=True)
+class Received:
+    """One received object: the complete file (preamble, meta, the data set exactly as sent), its facts and sender."""
+
+    data: bytes = field(repr=False)
+    facts: InstanceFacts
+    calling_ae: str
+    called_ae: str
+    address: str
+    association_id: str
+
+
+@dataclass(frozen=True)
+class Rejection:
+    """An association or object that was turned away; `reason` holds no patient data, `when` is UTC."""
+
+    calling_ae: str
+    address: str
+    status: Status
+    reason: str
+    when: datetime
+
+
+OnInstance = Callable[[Received], Status]
+OnRejected = Callable[[Rejection], None]
+OnReleased = Callable[[str, frozenset[str]], None]
+
+
+@dataclass
+class _Visit:
+    """One association's stay: what it stored, and whether it ended while a request was still being answered."""
+
+    association_id: str
+    studies: set[str] = field(default_factory=set)
+    busy: int = 0
+    ended: bool = False
+
+
+class Listener:
+    """A DICOM SCP for verification and storage of radiographs.
+
+    Parameters
+    ----------
+    settings
+        Where to listen and for whom.
+    on_instance
+        Makes an object durable and returns the status to answer; called in the association's thread.
+    on_rejected
+        Told of every association and object that the listener itself turned away.
+    on_released
+        Told once at the end of every established association, however it ended: its id and the UIDs of the studies
+        of which it stored objects.
+    """
+
+    def __init__(
+        self,
+        settings: ListenerSettings,
+        on_instance: OnInstance,
+        on_rejected: OnRejected | None = None,
+        on_released: OnReleased | None = None,
+    ) -> None:
+        self.settings = settings
+        self._on_instance = on_instance
+        self._on_rejected = on_rejected or (lambda _rejection: None)
+        self._on_released = on_released or (lambda _association, _studies: None)
+        self._visits: dict[int, _Visit] = {}
+        self._lock = threading.Lock()
+        self._server: AssociationServer | None = None
+        self._thread: threading.Thread | None = None
+        self._ae = AE(ae_title=settings.ae_title)
+        self._ae.implementation_class_uid = IMPLEMENTATION_CLASS_UID
+        self._ae.implementation_version_name = IMPLEMENTATION_VERSION_NAME
+        self._ae.maximum_pdu_size = settings.maximum_pdu
+        self._ae.maximum_associations = 10 * settings.maximum_associations  # ours counts established ones only
+        self._ae.acse_timeout = settings.association_timeout
+        self._ae.dimse_timeout = settings.idle_timeout
+        self._ae.network_timeout = settings.idle_timeout
+        self._ae.require_called_aet = True
+        self._ae.supported_contexts = received_contexts()
+
+    @property
+    def port(self) -> int:
+        """The port that is listened on, also where the settings say 0 for any."""
+        return self.settings.port if self._server is None else int(self._server.server_address[1])
+
+    def start(self) -> None:
+        """Listen, in a thread of its own.
+
+        Raises
+        ------
+        ListenerPortInUse
+            If another process listens on the port.
+        ListenerCannotBind
+            If the address is not ours, or the port needs rights that we lack.
+        """
+        host, port = self.settings.host, self.settings.port
+        handlers = [
+            (evt.EVT_REQUESTED, self._requested),
+            (evt.EVT_ESTABLISHED, self._established),
+            (evt.EVT_C_ECHO, self._echo),
+            (evt.EVT_C_STORE, self._store),
+            *((ending, self._ended) for ending in (evt.EVT_RELEASED, evt.EVT_ABORTED, evt.EVT_CONN_CLOSE)),
+        ]
+        try:
+            self._server = self._ae.make_server(
+                (host, port),
+                evt_handlers=handlers,
+                server_class=AssociationServer,
+                pdu_timeout=self.settings.pdu_timeout,
+                largest_connections=4 * self.settings.maximum_associations,
+            )
+        except OSError as error:
+            if error.errno == errno.EADDRINUSE:
+                raise ListenerPortInUse(f"DICOM port {port} on {host} is in use by another process") from error
+            raise ListenerCannotBind(f"cannot listen for DICOM on {host} port {port}: {error.strerror}") from error
+        self._ae._servers.append(self._server)
+        self._thread = threading.Thread(
+            target=self._server.serve_forever, kwargs={"poll_interval": 0.1}, name="dicom-listener", daemon=True
+        )
+        self._thread.start()
+
+    def stop(self, grace_seconds: float = 5.0) -> None:
+        """Accept no more, let requests that are being answered finish within the grace, then end every association."""
+        if self._server is None:
+            return
+        self._server.shutdown()
+        self._server = None
+        deadline = time.monotonic() + grace_seconds
+        while time.monotonic() < deadline and self._is_busy():
+            time.sleep(_POLL_SECONDS)
+        self._ae.shutdown()
+        if self._thread is not None:
+            self._thread.join(grace_seconds)
+
+    def __enter__(self) -> "Listener":
+        self.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stop()
+
+    def _is_busy(self) -> bool:
+        with self._lock:
+            return any(visit.busy for visit in self._visits.values())
+
+    # Association -----------------------------------------------------------------------------------------------------
+
+    def _requested(self, event: evt.Event) -> None:
+        """Reject who may not associate; pynetdicom knows no addresses, and counts idle sockets as associations."""
+        association: Association = event.assoc
+        request = association.requestor.primitive
+        calling, called, address = request.calling_ae_title, request.called_ae_title, association.requestor.address
+        with self._lock:
+            established = len(self._visits)
+        if called.strip() != self.settings.ae_title.strip():
+            rejection, reason = _REJECT_CALLED_TITLE, f"called AE title is {called.strip()!r}, ours is another"
+        elif not is_allowed(calling, address, self.settings.allowed_callers):
+            rejection, reason = _REJECT_CALLING_TITLE, "calling AE title and address are not among the allowed callers"
+        elif established >= self.settings.maximum_associations:
+            rejection, reason = _REJECT_LOCAL_LIMIT, f"{established} associations are open, the most allowed"
+        else:
+            return
+        association.acse.send_reject(*rejection)
+        status = Status.OUT_OF_RESOURCES if rejection is _REJECT_LOCAL_LIMIT else Status.NOT_AUTHORISED
+        self._reject(calling.strip(), address, status, f"association rejected: {reason}")
+        association.kill()
+
+    def _established(self, event: evt.Event) -> None:
+        with self._lock:
+            self._visits[id(event.assoc)] = _Visit(uuid.uuid4().hex)
+
+    def _ended(self, event: evt.Event) -> None:
+        with self._lock:
+            visit = self._visits.get(id(event.assoc))
+            if visit is None:
+                return
+            visit.ended = True
+            if visit.busy:
+                return  # whoever is being answered reports the end
+            del self._visits[id(event.assoc)]
+        self._report_end(visit)
+
+    def _report_end(self, visit: _Visit) -> None:
+        try:
+            self._on_released(visit.association_id, frozenset(visit.studies))
+        except Exception as error:  # noqa: BLE001  (edge of the process: pynetdicom's thread must go on)
+            _log.error("on_released failed for association %s: %s", visit.association_id, type(error).__name__)
+
+    # Services --------------------------------------------------------------------------------------------------------
+
+    @staticmethod
+    def _echo(_event: evt.Event) -> int:
+        return Status.SUCCESS
+
+    def _store(self, event: evt.Event) -> Dataset:
+        association: Association = event.assoc
+        with self._lock:
+            visit = self._visits.setdefault(id(association), _Visit(uuid.uuid4().hex))
+            visit.busy += 1
+        try:
+            status, reason, study = self._answer(event, visit.association_id)
+        finally:
+            with self._lock:
+                visit.busy -= 1
+                over = visit.ended and not visit.busy
+                if over:
+                    self._visits.pop(id(association), None)
+        if study:
+            visit.studies.add(study)
+        if over:
+            self._report_end(visit)
+        return _response(status, reason)
+
+    def _answer(self, event: evt.Event, association_id: str) -> tuple[Status, str, str]:
+        """Examine one request and hand it on; returns the status, an error comment, and the study's UID if stored."""
+        request = event.request
+        calling, called = event.assoc.requestor.ae_title.strip(), event.assoc.acceptor.ae_title.strip()
+        address = event.assoc.requestor.address
+        try:
+            data, facts = examine(
+                StoreRequest(
+                    sop_class_uid=str(request.AffectedSOPClassUID or ""),
+                    sop_instance_uid=str(request.AffectedSOPInstanceUID or ""),
+                    abstract_syntax=str(event.context.abstract_syntax),
+                    transfer_syntax_uid=str(event.context.transfer_syntax),
+                    data_set=b"" if request.DataSet is None else request.DataSet.getvalue(),
+                )
+            )
+            status = self._on_instance(Received(data, facts, calling, called, address, association_id))
+        except StoreRefused as refusal:
+            self._reject(calling, address, refusal.status, refusal.reason)
+            return refusal.status, refusal.reason, ""
+        except Exception as error:  # noqa: BLE001  (edge of the process: the peer must get an answer)
+            # the kind only: a database's or parser's message may quote patient data
+            reason = f"internal error: {type(error).__name__}"
+            _log.error("a C-STORE request failed: %s", reason)
+            self._reject(calling, address, Status.PROCESSING_FAILURE, reason)
+            return Status.PROCESSING_FAILURE, reason, ""
+        stored = status in {Status.SUCCESS, Status.COERCED}
+        return (
+            status,
+            "" if stored else status.name.replace("_", " ").lower(),
+            facts.study_instance_uid if stored else "",
+        )
+
+    def _reject(self, calling: str, address: str, status: Status, reason: str) -> None:
+        rejection = Rejection(calling, address, status, reason, datetime.now(UTC))
+        _log.warning("rejected from %s at %s: %s (%s)", calling, address, reason, status.name)
+        try:
+            self._on_rejected(rejection)
+        except Exception as error:  # noqa: BLE001  (edge of the process: the answer must still go out)
+            _log.error("on_rejected failed: %s", type(error).__name__)
+
+
+def _response(status: Status, comment: str) -> Dataset:
+    response = Dataset()
+    response.Status = int(status)
+    if comment:
+        response.ErrorComment = comment[:_LONGEST_COMMENT]
+    return response

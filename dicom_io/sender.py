@@ -1,0 +1,250 @@
+"""Sending objects to a peer: C-STORE of many files over one association, and C-ECHO.
+
+Every wait has a timeout. What cannot be delivered now and what can never be are told apart; the caller keeps the
+queue and decides when to try again: there is no retry in here.
+"""
+
+import logging
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import pydicom
+from pydicom.dataset import Dataset
+from pynetdicom import AE
+from pynetdicom.association import Association
+from pynetdicom.presentation import PresentationContext, build_context
+
+from dicom_io.network import FASTEST_PDU, UNCOMPRESSED, VERIFICATION
+from dicom_io.reading import PARSING_ERRORS, UnreadableDicom, read_header, read_whole, text, transfer_syntax
+from dicom_io.status_codes import Delivery, Status, store_result
+from dicom_io.uids import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME, is_uid
+
+_log = logging.getLogger(__name__)
+
+_MOST_CONTEXTS = 128  # presentation context IDs are the odd numbers of one byte (PS3.8 9.3.2.2)
+_REJECTIONS = {  # A-ASSOCIATE-RJ source and reason (PS3.8 Table 9-21)
+    (1, 1): "no reason given",
+    (1, 2): "application context name not supported",
+    (1, 3): "it does not know our AE title",
+    (1, 7): "its AE title is another",
+    (2, 1): "no reason given",
+    (2, 2): "protocol version not supported",
+    (3, 1): "temporary congestion",
+    (3, 2): "it has too many associations",
+}
+
+
+class PeerUnreachable(Exception):
+    """No association with the peer could be had; worth another try later. `reason` says why."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+        self.reason = reason
+
+
+class _NothingAccepted(PeerUnreachable):
+    """The peer associates, but takes none of the kinds of objects offered: no later try will change that."""
+
+
+@dataclass(frozen=True)
+class Peer:
+    """A DICOM node to send to; times in seconds.
+
+    Attributes
+    ----------
+    calling_ae_title
+        Our own AE title, which the peer must know.
+    connect_timeout
+        For the TCP connection.
+    association_timeout
+        For the answers to association and release requests.
+    response_timeout
+        For the answer to one C-STORE or C-ECHO.
+    """
+
+    ae_title: str
+    host: str
+    port: int
+    calling_ae_title: str = "CXRTRIAGE"
+    connect_timeout: float = 10.0
+    association_timeout: float = 15.0
+    response_timeout: float = 60.0
+
+    def __str__(self) -> str:
+        return f"{self.ae_title} at {self.host} port {self.port}"
+
+
+@dataclass(frozen=True)
+class Outgoing:
+    """One file to send; `key` is the caller's and comes back with the outcome."""
+
+    key: str
+    path: Path
+
+
+@dataclass(frozen=True)
+class SendOutcome:
+    """What became of one file: stored, to be tried again, or refused for good; `status` as the peer gave it."""
+
+    key: str
+    result: Delivery
+    status: int | None
+    reason: str
+
+
+@dataclass(frozen=True)
+class _Announced:
+    """An item and what its header says, read before the association to propose only what is needed."""
+
+    item: Outgoing
+    sop_class: str
+    transfer_syntax: str
+
+    @property
+    def context(self) -> tuple[str, tuple[str, ...]]:
+        return self.sop_class, UNCOMPRESSED if self.transfer_syntax in UNCOMPRESSED else (self.transfer_syntax,)
+
+
+def echo(peer: Peer) -> None:
+    """Verify that a peer answers (C-ECHO).
+
+    Raises
+    ------
+    PeerUnreachable
+        If there is no association, no answer in time, or a status other than success.
+    """
+    association = _associate(peer, [build_context(VERIFICATION, list(UNCOMPRESSED))])
+    try:
+        if not association.accepted_contexts:
+            raise PeerUnreachable(f"{peer} accepts associations but not C-ECHO")
+        status = association.send_c_echo()
+        if "Status" not in status:
+            raise PeerUnreachable(f"{peer} did not answer a C-ECHO within {peer.response_timeout:g} s")
+        if status.Status != Status.SUCCESS:
+            raise PeerUnreachable(f"{peer} answered C-ECHO with status 0x{status.Status:04X}")
+    finally:
+        _end(association)
+
+
+def send(peer: Peer, items: Sequence[Outgoing]) -> Iterator[SendOutcome]:
+    """Send files over one association, each read when its turn comes.
+
+    A file is sent in its own transfer syntax, byte for byte. Only an uncompressed one is re-encoded, and only where
+    the peer takes no more than the other little endian syntax.
+
+    Yields
+    ------
+    SendOutcome
+        Exactly one for each item, in order, except that unreadable files come first. When the association is lost,
+        the item under way and those after it come as ``retry``.
+
+    Raises
+    ------
+    PeerUnreachable
+        On the first step, when no association can be had.
+    """
+    announced: list[_Announced] = []
+    for item in items:
+        problem = _announce(item, announced)
+        if problem is not None:
+            yield problem
+    # a peer may take 128 contexts; objects of more kinds than that wait for the next time
+    kinds = list(dict.fromkeys(entry.context for entry in announced))[:_MOST_CONTEXTS]
+    if not kinds:
+        return
+    try:
+        association = _associate(peer, [build_context(sop_class, list(syntaxes)) for sop_class, syntaxes in kinds])
+    except _NothingAccepted as error:
+        yield from (SendOutcome(entry.item.key, "permanent", None, error.reason) for entry in announced)
+        return
+    try:
+        for entry in announced:
+            if entry.context not in kinds:
+                yield SendOutcome(entry.item.key, "retry", None, "too many kinds of objects for one association")
+            elif not association.is_established:
+                yield SendOutcome(entry.item.key, "retry", None, f"the association with {peer} was lost")
+            else:
+                yield _store(association, entry, peer)
+    finally:
+        _end(association)
+
+
+def _announce(item: Outgoing, announced: list[_Announced]) -> SendOutcome | None:
+    try:
+        header, _ = read_header(item.path, ["SOPClassUID", "SOPInstanceUID"])
+    except (UnreadableDicom, OSError) as error:
+        reason = error.reason if isinstance(error, UnreadableDicom) else f"{error.strerror or type(error).__name__}"
+        return SendOutcome(item.key, "permanent", None, f"the file cannot be read: {reason}")
+    sop_class = text(header, "SOPClassUID")
+    if not is_uid(sop_class) or not is_uid(text(header, "SOPInstanceUID")):
+        return SendOutcome(item.key, "permanent", None, "the file has no valid SOP Class and Instance UID")
+    announced.append(_Announced(item, sop_class, transfer_syntax(header)))
+    return None
+
+
+def _associate(peer: Peer, contexts: list[PresentationContext]) -> Association:
+    ae = AE(ae_title=peer.calling_ae_title)
+    ae.implementation_class_uid = IMPLEMENTATION_CLASS_UID
+    ae.implementation_version_name = IMPLEMENTATION_VERSION_NAME
+    ae.maximum_pdu_size = FASTEST_PDU
+    ae.connection_timeout = peer.connect_timeout
+    ae.acse_timeout = peer.association_timeout
+    ae.dimse_timeout = peer.response_timeout
+    ae.network_timeout = peer.response_timeout
+    try:
+        association = ae.associate(peer.host, peer.port, contexts=contexts, ae_title=peer.ae_title)
+    except OSError as error:  # the name cannot be resolved
+        raise PeerUnreachable(f"{peer} cannot be reached: {error.strerror}") from error
+    if association.is_established:
+        return association
+    if association.is_rejected:
+        answer = association.acceptor.primitive
+        why = _REJECTIONS.get((answer.result_source, answer.diagnostic), "reason unknown")
+        raise PeerUnreachable(f"{peer} rejected our association as {peer.calling_ae_title}: {why}")
+    if association.acceptor.primitive is not None:
+        raise _NothingAccepted(f"{peer} accepted none of the presentation contexts that we need")
+    raise PeerUnreachable(f"{peer} cannot be reached: no connection, or no answer to our association request")
+
+
+def _store(association: Association, entry: _Announced, peer: Peer) -> SendOutcome:
+    key = entry.item.key
+    offers = [context for context in association.accepted_contexts if context.abstract_syntax == entry.sop_class]
+    accepted = {str(context.transfer_syntax[0]) for context in offers}
+    try:
+        if entry.transfer_syntax in accepted and _has_file_meta(entry.item.path):
+            status = association.send_c_store(entry.item.path)
+        elif accepted & set(entry.context[1]):
+            status = association.send_c_store(_with_file_meta(entry))
+        else:
+            name = pydicom.uid.UID(entry.sop_class).name
+            syntax = pydicom.uid.UID(entry.transfer_syntax).name
+            return SendOutcome(key, "permanent", None, f"{peer} does not accept {name} in {syntax}")
+    except OSError as error:
+        return SendOutcome(key, "permanent", None, f"the file cannot be read: {error.strerror or type(error).__name__}")
+    except RuntimeError:  # pynetdicom: the association ended before the request
+        return SendOutcome(key, "retry", None, f"the association with {peer} was lost")
+    except PARSING_ERRORS as error:
+        return SendOutcome(key, "permanent", None, f"the file cannot be encoded: {type(error).__name__}")
+    if "Status" not in status:
+        return SendOutcome(key, "retry", None, f"{peer} did not answer within {peer.response_timeout:g} s, or hung up")
+    result, meaning = store_result(int(status.Status))
+    return SendOutcome(key, result, int(status.Status), meaning)
+
+
+def _has_file_meta(path: Path) -> bool:
+    with path.open("rb") as handle:
+        return handle.read(132)[128:] == b"DICM"
+
+
+def _with_file_meta(entry: _Announced) -> Dataset:
+    dataset = read_whole(entry.item.path)
+    dataset.file_meta.TransferSyntaxUID = pydicom.uid.UID(entry.transfer_syntax)
+    return dataset
+
+
+def _end(association: Association) -> None:
+    if association.is_established:
+        association.release()
+    if not association.is_released:
+        association.abort()

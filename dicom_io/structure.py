@@ -1,0 +1,124 @@
+"""Is an encoded data set whole? A walk over its elements' headers that decodes no value.
+
+A parser reads a truncated value without a word and hands on what is there; so what is acknowledged is checked first.
+"""
+
+import struct
+import zlib
+
+from pydicom.uid import DeflatedExplicitVRLittleEndian, ExplicitVRBigEndian, ImplicitVRLittleEndian
+
+from dicom_io.reading import UnreadableDicom
+
+_LONG_VRS = {b"OB", b"OD", b"OF", b"OL", b"OV", b"OW", b"SQ", b"SV", b"UC", b"UN", b"UR", b"UT", b"UV"}
+_UNDEFINED = 0xFFFFFFFF
+_ITEM = (0xFFFE, 0xE000)
+_ITEM_END = (0xFFFE, 0xE00D)
+_SEQUENCE_END = (0xFFFE, 0xE0DD)
+_PIXEL_DATA = (0x7FE0, 0x0010)
+_DEEPEST_NESTING = 32
+_LARGEST_INFLATED = 1 << 30
+
+
+def check_whole(data: bytes, transfer_syntax_uid: str) -> None:
+    """Check that every element of a data set (without preamble and file meta) ends within it.
+
+    Raises
+    ------
+    UnreadableDicom
+        Naming the tag that is cut off, the bytes it claims and the bytes there are.
+    """
+    if transfer_syntax_uid == DeflatedExplicitVRLittleEndian:
+        data = _inflate(data)
+    implicit = transfer_syntax_uid == ImplicitVRLittleEndian
+    order = ">" if transfer_syntax_uid == ExplicitVRBigEndian else "<"
+    if not data:
+        raise UnreadableDicom("the data set is empty")
+    _Walk(data, implicit, order).data_set(0, len(data), nested=False, depth=0)
+
+
+def _inflate(data: bytes) -> bytes:
+    stream = zlib.decompressobj(-zlib.MAX_WBITS)
+    try:
+        inflated = stream.decompress(data, _LARGEST_INFLATED)
+    except zlib.error as error:
+        raise UnreadableDicom("the deflated data set cannot be inflated") from error
+    if not stream.eof:
+        raise UnreadableDicom("the deflated data set is truncated, or larger than 1 GiB")
+    return inflated
+
+
+class _Walk:
+    """One pass over one data set; each method returns the position after what it walked over."""
+
+    def __init__(self, data: bytes, implicit: bool, order: str) -> None:
+        self.data = data
+        self.implicit = implicit
+        self.tag = struct.Struct(order + "HH")
+        self.short = struct.Struct(order + "H")
+        self.long = struct.Struct(order + "I")
+
+    def data_set(self, position: int, end: int, *, nested: bool, depth: int) -> int:
+        if depth > _DEEPEST_NESTING:
+            raise UnreadableDicom(f"sequences are nested more than {_DEEPEST_NESTING} deep")
+        while position < end:
+            if end - position < 8:
+                if any(self.data[position:end]):
+                    raise UnreadableDicom(f"data set truncated: {end - position} bytes left for an element's header")
+                return end
+            tag = self._tag(position)
+            if nested and tag == _ITEM_END:
+                return position + 8
+            position = self._element(tag, position, end, depth)
+        if nested:
+            raise UnreadableDicom("data set truncated: an item of undefined length does not end")
+        return position
+
+    def _element(self, tag: tuple[int, int], position: int, end: int, depth: int) -> int:
+        vr, length, position = self._header(tag, position, end)
+        if length != _UNDEFINED:
+            if length > end - position:
+                raise UnreadableDicom(
+                    f"data set truncated: ({tag[0]:04X},{tag[1]:04X}) has {end - position} of {length} bytes"
+                )
+            return position + length
+        if tag == _PIXEL_DATA:
+            return self._items(position, end, depth, encapsulated=True)
+        if vr == b"UN":  # an unknown sequence is encoded as implicit VR little endian (PS3.5 6.2.2)
+            return _Walk(self.data, True, "<")._items(position, end, depth, encapsulated=False)
+        return self._items(position, end, depth, encapsulated=False)
+
+    def _header(self, tag: tuple[int, int], position: int, end: int) -> tuple[bytes, int, int]:
+        vr = b"" if self.implicit else self.data[position + 4 : position + 6]
+        if self.implicit or tag[0] == 0xFFFE:
+            return vr, self.long.unpack_from(self.data, position + 4)[0], position + 8
+        if vr not in _LONG_VRS:
+            if not vr.isalpha() or not vr.isupper():
+                raise UnreadableDicom(f"({tag[0]:04X},{tag[1]:04X}) has no value representation: not a data set")
+            return vr, self.short.unpack_from(self.data, position + 6)[0], position + 8
+        if end - position < 12:
+            raise UnreadableDicom(f"data set truncated in the header of ({tag[0]:04X},{tag[1]:04X})")
+        return vr, self.long.unpack_from(self.data, position + 8)[0], position + 12
+
+    def _items(self, position: int, end: int, depth: int, *, encapsulated: bool) -> int:
+        while end - position >= 8:
+            tag = self._tag(position)
+            length = self.long.unpack_from(self.data, position + 4)[0]
+            position += 8
+            if tag == _SEQUENCE_END:
+                return position
+            if tag != _ITEM:
+                raise UnreadableDicom(f"({tag[0]:04X},{tag[1]:04X}) stands where an item should begin")
+            if length == _UNDEFINED and not encapsulated:
+                position = self.data_set(position, end, nested=True, depth=depth + 1)
+            elif length > end - position:
+                raise UnreadableDicom(f"data set truncated: an item has {end - position} of {length} bytes")
+            else:
+                position += length
+        if encapsulated and position == end:
+            return end  # every fragment is whole, only the delimiter was left out: decoding will tell
+        raise UnreadableDicom("data set truncated: a sequence of undefined length does not end")
+
+    def _tag(self, position: int) -> tuple[int, int]:
+        group, element = self.tag.unpack_from(self.data, position)
+        return group, element
