@@ -1,7 +1,7 @@
 """A bundle: a folder with everything a network needs to be run, explained, judged and trusted.
 
-``model.toml`` names the labels, preprocessing, head, thresholds, calibration, ages, views, and the SHA-256 of each other
-file. Nothing here needs Keras or OpenVINO.
+``model.toml`` names the labels, preprocessing, head, thresholds, calibration, ages, views, and the SHA-256 of each
+other file. Nothing here needs Keras or OpenVINO.
 """
 
 import hashlib

@@ -12,7 +12,7 @@ IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".dcm"})
 NORMAL_NAMES = frozenset({"normal", "no finding", "no_finding", "negative", "healthy"})
 
 DEFAULT_PATIENT_PATTERN = r"^(person\d+|NORMAL2-IM-\d+|IM-\d+|\d{8}(?=_\d+$))"
-"""The patient in a file's name, as the Kermany collection and ChestX-ray14 write it; any other name is its own patient."""
+"""The patient in a file's name, as the Kermany collection and ChestX-ray14 write it. Any other name: a patient each."""
 
 
 class DatasetInvalid(ValueError):

@@ -18,8 +18,8 @@ TERMS = (
     "Children: Kermany D, Zhang K, Goldbaum M. Labeled Optical Coherence Tomography (OCT) and Chest X-Ray Images for "
     "Classification. Mendeley Data, 2018, doi 10.17632/rscbjbr9sj, CC BY 4.0 (its training part, at 224 x 224).",
     "Adults: a subset of ChestX-ray14. Wang X, Peng Y, Lu L, Lu Z, Bagheri M, Summers RM. ChestX-ray8: "
-    "Hospital-scale Chest X-ray Database and Benchmarks on Weakly-Supervised Classification and Localization of Common Thorax Diseases. "
-    "IEEE CVPR 2017. The NIH Clinical Center provided the images: https://nihcc.app.box.com/v/ChestXray-NIHCC",
+    "Hospital-scale Chest X-ray Database and Benchmarks on Weakly-Supervised Classification and "
+    "Localization of Common Thorax Diseases. IEEE CVPR 2017. The NIH Clinical Center provided the images: https://nihcc.app.box.com/v/ChestXray-NIHCC",
 )
 
 WEAKNESSES = (

@@ -11,8 +11,8 @@ from model.bundle import Bundle
 Precision = Literal["auto", "f32", "bf16"]
 
 GOLDEN_TOLERANCES: dict[str, tuple[float, float]] = {"f32": (2e-3, 2e-3), "bf16": (5e-2, 5e-2)}
-"""Largest difference allowed from the golden output, a precision: of the logits over (1 + the largest logit), and of the
-feature map over its largest value. Measured on a processor with AMX: f32 1e-6, bf16 6e-3; other ones add differently."""
+"""Largest difference allowed from the golden output, a precision: of the logits over (1 + the largest logit), and of
+the feature map over its largest value. Measured on a processor with AMX: f32 1e-6, bf16 6e-3; others differ."""
 
 
 class EngineUnsuitable(RuntimeError):

@@ -1,4 +1,4 @@
-"""How good a bundle is: calibration and thresholds from the validation part, figures and intervals from the test part."""
+"""How good a bundle is: calibration and thresholds from the validation part, figures from the test part."""
 
 import math
 from collections.abc import Callable, Mapping, Sequence

@@ -1,9 +1,9 @@
 """Grad-CAM (Selvaraju et al. 2017) of every label from one forward pass.
 
 Where the head reads a global average pool, the gradient of a logit by each cell of the feature map is its gradient by
-the pooled feature over the number of cells: no backward pass through the network is needed. Maps are of the logit, since
-the gradient of a sigmoid's output vanishes on confident images, and are kept before the ReLU, so that what speaks against
-a finding is kept too.
+the pooled feature over the number of cells: no backward pass through the network is needed. Maps are of the logit,
+since the gradient of a sigmoid's output vanishes on confident images, and are kept before the ReLU, so that what speaks
+against a finding is kept too.
 """
 
 import struct

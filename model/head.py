@@ -74,6 +74,13 @@ class Head:
             derivative = derivative * kernel if kernel.ndim == 1 else derivative @ kernel.T
         return derivative
 
+    def of_the_logit(self) -> "Head":
+        """Return the head without a sigmoid at its end, so that it gives logits."""
+        *before, last = self.layers
+        if last.activation != "sigmoid":
+            return self
+        return Head(self.pooling, (*before, HeadLayer(last.kernel, last.bias)))
+
     def to_arrays(self) -> dict[str, NDArray[np.float32]]:
         """Return the parameters under the names that a bundle's ``head.npz`` has."""
         arrays: dict[str, NDArray[np.float32]] = {}

@@ -1,0 +1,96 @@
+"""The strip of text beneath a drawn radiograph: flags first, then the numbers, then what it is not for."""
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    from PIL.ImageFont import FreeTypeFont
+
+BACKGROUND = (16, 16, 20)
+TEXT = (232, 232, 232)
+QUIET = (170, 170, 176)
+WARNING = (255, 196, 61)
+RULE = (70, 70, 78)
+
+
+@dataclass(frozen=True)
+class Legend:
+    """What stands beneath a radiograph. It must hold nothing that names a patient.
+
+    Attributes
+    ----------
+    title
+        The label.
+    lines
+        Probability, threshold, model.
+    flags
+        Drawn first, in the colour of a warning.
+    footer
+        Drawn last.
+    """
+
+    title: str
+    lines: tuple[str, ...]
+    flags: tuple[str, ...] = ()
+    footer: str = "AI result - not for diagnosis"
+
+
+def draw_legend(legend: Legend, width: int) -> NDArray[np.uint8]:
+    """Return the strip, uint8 RGB [height, width, 3], as high as its text needs: lines are wrapped, never cut off."""
+    from PIL import Image, ImageDraw
+
+    size = max(11, min(26, round(width / 42)))
+    margin, gap = max(4, round(size * 0.7)), max(2, round(size * 0.35))
+    rows: list[tuple[str, FreeTypeFont, tuple[int, int, int]]] = []
+    for text, font, colour in _paragraphs(legend, size):
+        rows += [(line, font, colour) for line in wrapped(text, font, width - 2 * margin)]
+    heights = [sum(font.getmetrics()) + gap for _, font, _ in rows]
+    strip = Image.new("RGB", (width, sum(heights) + 2 * margin), BACKGROUND)
+    draw = ImageDraw.Draw(strip)
+    draw.line([(0, 0), (width, 0)], fill=RULE, width=2)
+    top = margin
+    for (line, font, colour), height in zip(rows, heights, strict=True):
+        draw.text((margin, top), line, font=font, fill=colour)
+        top += height
+    return np.array(strip, np.uint8)
+
+
+def wrapped(text: str, font: "FreeTypeFont", width: int) -> list[str]:
+    """Break a text into lines no wider than so many pixels; a word that is wider by itself is broken too."""
+    lines, line = [], ""
+    for word in text.split():
+        while font.getlength(word) > width and len(word) > 1:
+            fits = next((n for n in range(len(word), 0, -1) if font.getlength(word[:n]) <= width), 1)
+            if line:
+                lines.append(line)
+                line = ""
+            lines.append(word[:fits])
+            word = word[fits:]
+        joined = f"{line} {word}".strip()
+        if line and font.getlength(joined) > width:
+            lines.append(line)
+            line = word
+        else:
+            line = joined
+    return [*lines, line] if line else lines
+
+
+def _paragraphs(legend: Legend, size: int) -> list[tuple[str, "FreeTypeFont", tuple[int, int, int]]]:
+    from PIL import ImageFont
+
+    def font(points: float) -> "FreeTypeFont":
+        loaded = ImageFont.load_default(points)
+        if not isinstance(loaded, ImageFont.FreeTypeFont):
+            raise RuntimeError("Pillow was built without FreeType; a build with it is needed to draw legends")
+        return loaded
+
+    plain = font(size)
+    return [
+        *((f"! {flag}", plain, WARNING) for flag in legend.flags),
+        (legend.title, font(size * 1.35), TEXT),
+        *((line, plain, TEXT) for line in legend.lines),
+        (legend.footer, plain, WARNING),
+    ]

@@ -1,0 +1,155 @@
+"""The three functions a notebook wants: load a model, prepare a radiograph, explain the answer."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from model.bundle import DESCRIPTION_FILE, load_bundle
+from model.export import extract_head, find_feature_layer, with_feature_map
+from model.gradcam import closed_form_maps
+from model.head import HeadUnsupported
+from model.network import KerasModel
+from model.preprocessing import Preprocessing, prepare
+from model.raster import read_raster
+
+_MODEL_SUFFIXES = (".keras", ".h5")
+
+
+def load_model(path: str | Path) -> KerasModel:
+    """Load a Keras model.
+
+    Parameters
+    ----------
+    path
+        A ``.keras`` or ``.h5`` file, or the folder of a bundle.
+
+    Returns
+    -------
+    keras.Model, not compiled.
+
+    Raises
+    ------
+    FileNotFoundError
+        There is nothing at the path.
+    ValueError
+        It is neither a bundle nor a file of these kinds.
+    BundleInvalid
+        It is a bundle, and damaged.
+    """
+    path = Path(path)
+    if path.is_dir():
+        if not (path / DESCRIPTION_FILE).is_file():
+            raise ValueError(f"folder {path} is no bundle: it holds no {DESCRIPTION_FILE}")
+        path = load_bundle(path).weights_path
+    elif path.suffix.lower() not in _MODEL_SUFFIXES:
+        raise ValueError(f"{path} is no model; allowed are .keras, .h5 and the folder of a bundle")
+    if not path.is_file():
+        raise FileNotFoundError(f"model {path} does not exist")
+    import keras
+
+    return keras.models.load_model(path, compile=False)
+
+
+def preprocess_xray(path: str | Path, preprocessing: Preprocessing | None = None) -> NDArray[np.float32]:
+    """Read a PNG or JPEG radiograph and make the network's input of it.
+
+    Parameters
+    ----------
+    path
+        The image file. DICOM files are read by ``cxr-triage analyse``.
+    preprocessing
+        A bundle's, as ``load_bundle(folder).preprocessing``; by default the one of the demonstration bundle.
+
+    Returns
+    -------
+    float32 [1, 224, 224, 3] (size and channels as the preprocessing says).
+
+    Raises
+    ------
+    UnreadableImage
+        The file holds no grayscale radiograph.
+    """
+    return prepare(read_raster(Path(path)), preprocessing or Preprocessing()).tensor[np.newaxis]
+
+
+def generate_gradcam(
+    model: KerasModel, image: NDArray[np.float32], layer_name: str | None = None, label: int | None = None
+) -> NDArray[np.float32]:
+    """Explain a model's answer by Grad-CAM of the logit.
+
+    Parameters
+    ----------
+    model
+        What `load_model` returned.
+    image
+        float32 [1, size, size, channels] or [size, size, channels], what `preprocess_xray` returned.
+    layer_name
+        The layer with the feature map; by default the last one that has one.
+    label
+        Index of the output to explain; by default the one with the highest answer.
+
+    Returns
+    -------
+    float32 [h, w] of the feature map's size, zero or more, in units of the logit: cells that speak for the label. Not
+    divided by its maximum, so that a negative image does not look like a positive one.
+
+    Raises
+    ------
+    ValueError
+        The layer has no feature map (the message lists those that do), or the image does not fit the model.
+    """
+    batch = _batch(image, model.input_shape)
+    layer = find_feature_layer(model, layer_name)
+    try:
+        head = extract_head(model, layer.name).of_the_logit()
+    except HeadUnsupported:
+        return _by_gradient(model, batch, layer.name, label)
+    activations = np.asarray(with_feature_map(model, layer.name).predict_on_batch(batch)[1], np.float32)[0]
+    chosen = _chosen(head.logits(head.pooled(activations)), label)
+    return np.maximum(closed_form_maps(head, activations).contribution(chosen), 0)
+
+
+def _by_gradient(
+    model: KerasModel, batch: NDArray[np.float32], layer_name: str, label: int | None
+) -> NDArray[np.float32]:
+    """Grad-CAM by automatic differentiation, for heads that have no closed form; needs the TensorFlow backend."""
+    import keras
+
+    if keras.backend.backend() != "tensorflow":
+        raise ValueError(
+            f"the head after layer {layer_name} has no closed form, and Keras runs on {keras.backend.backend()}; "
+            "set KERAS_BACKEND=tensorflow to explain it by gradients"
+        )
+    import tensorflow as tf
+
+    two_outputs = with_feature_map(model, layer_name)
+    answers, activations = two_outputs(batch, training=False)
+    rest = keras.Model(find_feature_layer(model, layer_name).output, model.output)
+    with tf.GradientTape() as tape:
+        tape.watch(activations)
+        answer = rest(activations, training=False)[0, _chosen(np.asarray(answers)[0], label)]
+    gradient = np.asarray(tape.gradient(answer, activations), np.float32)[0]
+    contribution = (np.asarray(activations, np.float32)[0] * gradient.mean(axis=(0, 1))).sum(axis=-1)
+    return np.maximum(contribution, 0)
+
+
+def _batch(image: NDArray[np.float32], expected: Sequence[int | None]) -> NDArray[np.float32]:
+    batch = image[np.newaxis] if image.ndim == 3 else image
+    fits = batch.ndim == 4 and all(
+        want in (None, have) for want, have in zip(expected[1:], batch.shape[1:], strict=True)
+    )
+    if not fits or len(batch) != 1:
+        raise ValueError(
+            f"an image of shape {image.shape} does not fit; one of [1, {', '.join(map(str, expected[1:]))}] does"
+        )
+    return np.asarray(batch, np.float32)
+
+
+def _chosen(answers: NDArray[np.float64], label: int | None) -> int:
+    if label is None:
+        return int(np.argmax(answers))
+    if not 0 <= label < len(answers):
+        raise ValueError(f"label is {label}; the model has {len(answers)} outputs, 0 to {len(answers) - 1}")
+    return label

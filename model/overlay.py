@@ -1,0 +1,177 @@
+"""Pictures of a reading: the radiograph with what spoke for a label laid over it, and a legend beneath."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from model.bundle import Bundle
+from model.legend import Legend, draw_legend
+from model.reader import Reading
+
+RENDERING_VERSION = 1
+"""Raised when the same inputs give another picture."""
+
+DENSITY_FLOOR = 0.75
+DENSITY_FULL = 4.0
+MAXIMUM_OPACITY = 0.55
+"""Opacity grows from nothing at the floor to its maximum at the full density.
+
+The scale is absolute: a density is a cell's contribution to the logit times the number of cells, that is the logit that
+the image would have if every cell were like this one. A map divided by its own maximum would glow on negative films.
+"""
+
+COLOUR_RANGE = (0.35, 0.95)
+"""The part of the colour map used: inferno's dark end would hide the radiograph, its last colours look like bone."""
+
+
+@dataclass(frozen=True, eq=False)
+class Overlay:
+    """A drawn reading.
+
+    Attributes
+    ----------
+    rgb
+        uint8 [height, width, 3]: radiograph above, legend beneath.
+    scale
+        Drawn pixels an image pixel, the same in x and y.
+    radiograph
+        (left, top, width, height) of the radiograph in the picture.
+    """
+
+    rgb: NDArray[np.uint8]
+    scale: float
+    radiograph: tuple[int, int, int, int]
+
+
+def legend_for(bundle: Bundle, reading: Reading, index: int, flags: tuple[str, ...]) -> Legend:
+    """Return the legend of one label of a reading: nothing of the patient is in it."""
+    label = bundle.label_names[index]
+    probability, threshold = float(reading.probabilities[index]), bundle.thresholds[label]
+    verdict = "at or above the threshold" if probability >= threshold else "below the threshold"
+    return Legend(
+        title=label,
+        lines=(
+            f"probability {probability:.2f} (threshold {threshold:.2f}): {verdict}",
+            f"colour: what speaks for {label}, on a scale that is the same for every image",
+            f"model {bundle.name} {bundle.version} ({bundle.digest[:12]})",
+        ),
+        flags=flags,
+        footer=bundle.statement,
+    )
+
+
+def draw_overlay(
+    image: NDArray[np.float32],
+    contribution: NDArray[np.float32],
+    affine: NDArray[np.float64],
+    tensor_size: int,
+    legend: Legend,
+    longest_side: int = 1024,
+) -> Overlay:
+    """Draw one label's overlay.
+
+    Parameters
+    ----------
+    image
+        float32 [rows, columns] in [0, 1], as the tensor was made of.
+    contribution
+        float32 [h, w], `LogitMaps.contribution`: cells in units of the logit, before ReLU.
+    affine
+        `PreparedImage.affine`: tensor pixel -> image pixel.
+    tensor_size
+        Rows and columns of the tensor.
+    legend
+        What stands beneath.
+    longest_side
+        Of the drawn radiograph, in pixels; a smaller image is enlarged to it.
+
+    Raises
+    ------
+    ValueError
+        A shape does not fit.
+    """
+    if image.ndim != 2 or contribution.ndim != 2 or affine.shape != (2, 3):
+        raise ValueError(
+            f"image {image.shape}, map {contribution.shape}, affine {affine.shape}; [rows, columns], [h, w], [2, 3] fit"
+        )
+    if longest_side < 64:
+        raise ValueError(f"longest side is {longest_side}; at least 64 is needed")
+    gray, scale = _scaled(image, longest_side)
+    density = _density_on(contribution, affine, tensor_size, scale, gray.shape)
+    radiograph = _blend(gray, density)
+    beneath = draw_legend(legend, gray.shape[1])
+    rgb = np.concatenate([radiograph, beneath], axis=0)
+    return Overlay(rgb, scale, (0, 0, gray.shape[1], gray.shape[0]))
+
+
+def draw_thumbnail(image: NDArray[np.float32], longest_side: int = 256) -> NDArray[np.uint8]:
+    """Return a small radiograph, uint8 [h, w], of an image float32 [rows, columns] in [0, 1]."""
+    gray, _ = _scaled(image, min(longest_side, max(image.shape)))
+    return np.rint(gray * 255).astype(np.uint8)
+
+
+def opacity(density: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Return how opaque a density is drawn, float32 of its shape in [0, MAXIMUM_OPACITY]."""
+    strength = np.clip((density - DENSITY_FLOOR) / (DENSITY_FULL - DENSITY_FLOOR), 0.0, 1.0)
+    return (MAXIMUM_OPACITY * strength).astype(np.float32)
+
+
+def _scaled(image: NDArray[np.float32], longest_side: int) -> tuple[NDArray[np.float32], float]:
+    import cv2
+
+    rows, columns = image.shape
+    scale = longest_side / max(rows, columns)
+    size = (max(1, round(columns * scale)), max(1, round(rows * scale)))
+    way = cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC
+    drawn = cv2.resize(np.asarray(image, np.float32), size, interpolation=way)
+    return np.clip(drawn, 0.0, 1.0).astype(np.float32), scale
+
+
+def _density_on(
+    contribution: NDArray[np.float32],
+    affine: NDArray[np.float64],
+    tensor_size: int,
+    scale: float,
+    shape: tuple[int, ...],
+) -> NDArray[np.float32]:
+    """Lay a map onto the drawn radiograph, float32 of its shape; nothing where the tensor did not reach."""
+    import cv2
+
+    height, width = contribution.shape
+    density = np.maximum(contribution, 0).astype(np.float32) * contribution.size
+    # cell centre -> tensor pixel -> image pixel -> drawn pixel, each a centre at a whole number
+    cell = np.array([[tensor_size / width, 0, tensor_size / width / 2 - 0.5]])
+    cell = np.concatenate([cell, [[0, tensor_size / height, tensor_size / height / 2 - 0.5]], [[0, 0, 1]]])
+    to_image = np.concatenate([affine, [[0, 0, 1]]])
+    to_drawn = np.array([[scale, 0, scale / 2 - 0.5], [0, scale, scale / 2 - 0.5], [0, 0, 1]])
+    padded = np.pad(density, 1, mode="edge")
+    shift = np.array([[1.0, 0, -1], [0, 1, -1], [0, 0, 1]])
+    forward = to_drawn @ to_image @ cell @ shift
+    size = (shape[1], shape[0])
+    laid: NDArray[np.float32] = cv2.warpAffine(padded, forward[:2], size, flags=cv2.INTER_CUBIC).astype(np.float32)
+    reached = _reached(to_drawn @ to_image, tensor_size, shape)
+    return np.maximum(laid, 0) * reached
+
+
+def _reached(tensor_to_drawn: NDArray[np.float64], tensor_size: int, shape: tuple[int, ...]) -> NDArray[np.float32]:
+    """Return 1 where the tensor covers the drawn radiograph, else 0."""
+    inverse = np.linalg.inv(tensor_to_drawn)
+    x, y = np.arange(shape[1]), np.arange(shape[0])
+    columns = inverse[0, 0] * x + inverse[0, 2]
+    rows = inverse[1, 1] * y + inverse[1, 2]
+    inside_x = (columns >= -0.5) & (columns <= tensor_size - 0.5)
+    inside_y = (rows >= -0.5) & (rows <= tensor_size - 0.5)
+    return np.outer(inside_y, inside_x).astype(np.float32)
+
+
+def _blend(gray: NDArray[np.float32], density: NDArray[np.float32]) -> NDArray[np.uint8]:
+    import cv2
+
+    alpha = opacity(density)[..., np.newaxis]
+    low, high = COLOUR_RANGE
+    strength = alpha[..., 0] / MAXIMUM_OPACITY
+    index = np.rint(255 * (low + (high - low) * strength)).astype(np.uint8)
+    colours = cv2.cvtColor(cv2.applyColorMap(index, cv2.COLORMAP_INFERNO), cv2.COLOR_BGR2RGB).astype(np.float32)
+    blended = (1 - alpha) * (gray * 255)[..., np.newaxis] + alpha * colours
+    return np.rint(blended).clip(0, 255).astype(np.uint8)
