@@ -153,9 +153,9 @@ class Site:
             self.wait_ready(name)
         return self
 
-    def activate_model(self, name: str = "demonstration") -> None:
-        """Choose the model, as the engineer does once."""
-        done = self.run("model", "activate", name)
+    def activate_model(self) -> None:
+        """Choose the model, as the engineer does once: the one that ships, or the bundle that TEST_MODEL names."""
+        done = self.run("model", "activate", os.environ.get("TEST_MODEL", "demonstration"))
         assert done.exit_code == 0, done.output
 
     def wait_ready(self, name: str, seconds: float = 60) -> float:
