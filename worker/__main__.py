@@ -16,7 +16,7 @@ def main() -> None:
         if not _mendable(error):
             raise
         print(f"cxr-triage: {error}", file=sys.stderr)
-        sys.exit(1)
+        sys.exit(2 if type(error).__name__ == "ConfigurationError" else 1)
 
 
 def _mendable(error: Exception) -> bool:
@@ -25,7 +25,7 @@ def _mendable(error: Exception) -> bool:
     return bool(names & {
         "ConfigurationError", "DatabaseUnavailable", "StoreUnavailable", "BrokerUnavailable", "BundleInvalid",
         "UnknownModel", "PeerUnreachable", "ListenerPortInUse", "StartFailed", "UnreadableDicom", "UnreadableImage",
-        "TrainingDataInvalid",
+        "EngineUnsuitable", "DatasetInvalid", "ListenerCannotBind",
     })  # fmt: skip
 
 

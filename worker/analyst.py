@@ -15,10 +15,12 @@ from db.records import AnalysisResult, ClaimedAnalysis, ObjectRecord
 from db.schema import installation_uid
 from db.session import Database
 from model.bundle import BundleInvalid
+from model.engine import EngineUnsuitable
+from model.overlay import RENDERING_VERSION
 from model.reader import Reader
 from worker import APPLICATION
 from worker.leases import is_dead, lease_owner
-from worker.pipeline import RENDERING_VERSION, Heatmap, ImageReading, make_heatmaps, preprocessing_id, read_dicom
+from worker.pipeline import Heatmap, ImageReading, make_heatmaps, preprocessing_id, read_dicom
 from worker.registry import UnknownModel
 from worker.settings import Settings
 from worker.store import Store, StoreUnavailable
@@ -50,7 +52,12 @@ class Analyst:
             state = self._read_and_store(claimed)
         except PixelsUnreadable as error:
             state = self._end(claimed, "failed", str(error))
-        except (StoreUnavailable, BundleInvalid, UnknownModel) as error:  # the machine's fault, not the image's
+        except (
+            StoreUnavailable,
+            BundleInvalid,
+            EngineUnsuitable,
+            UnknownModel,
+        ) as error:  # the machine's fault, not the image's
             with self._database.write() as session:
                 analyses.give_back(session, claimed.id, self._owner, reason=str(error), counted=False)
             state = "given back"

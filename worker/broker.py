@@ -57,7 +57,7 @@ def queue_lengths(settings: Settings) -> dict[str, int]:
     )
     try:
         with client:
-            return {queue: int(client.llen(queue)) for queue in (LIVE, BATCH)}  # type: ignore[arg-type]
+            return {queue: int(client.llen(queue)) for queue in (LIVE, BATCH)}
     except (redis.RedisError, OSError, ValueError) as error:
         raise BrokerUnavailable(f"broker does not answer: {error}") from error
 

@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from worker.cli_options import Config, Home, Json, print_json
-from worker.site import Site, open_site
-
-if TYPE_CHECKING:
-    from dicom_io.sender import Peer
+from worker.site import open_site
 
 _Name = Annotated[str, typer.Argument(help="A configured destination, or 'self' for our own listener.")]
 
@@ -29,8 +26,9 @@ def add_commands(app: typer.Typer) -> None:
 def echo(name: _Name = "self", home: Home = None, config: Config = None, json: Json = False) -> None:
     """Ask a DICOM peer whether it is there (C-ECHO)."""
     from dicom_io.sender import echo as c_echo
+    from worker.peers import named_peer
 
-    peer = _peer(open_site(home, config), name)
+    peer = named_peer(open_site(home, config).settings, name)
     c_echo(peer)
     if json:
         print_json({"name": name, "ae_title": peer.ae_title, "host": peer.host, "port": peer.port, "answered": True})
@@ -48,10 +46,10 @@ def send(
     """Send DICOM files (C-STORE): to our own listener by default."""
     from dicom_io.sender import Outgoing
     from dicom_io.sender import send as c_store
-
     from dicom_io.sources import find_inputs
+    from worker.peers import named_peer
 
-    peer = _peer(open_site(home, config), to)
+    peer = named_peer(open_site(home, config).settings, to)
     items: list[Outgoing] = []
     results: list[dict[str, object]] = []
     for found in find_inputs(paths):
@@ -120,26 +118,3 @@ def _toml(value: object) -> str:
     return json.dumps(
         value, ensure_ascii=False
     )  # strings, numbers, booleans and lists of these are written alike in both
-
-
-def _peer(site: Site, name: str) -> Peer:
-    from dicom_io.sender import Peer
-
-    from worker.delivery import peer
-    from worker.settings import ConfigurationError
-
-    settings = site.settings
-    for destination in settings.destinations:
-        if destination.name == name:
-            return peer(settings, destination)
-    if name != "self":
-        names = ", ".join(["self", *(destination.name for destination in settings.destinations)])
-        raise ConfigurationError(f"no destination is named {name!r}; there are: {names}")
-    callers = settings.dicom.allowed_callers
-    return Peer(
-        ae_title=settings.dicom.ae_title,
-        host="127.0.0.1" if settings.dicom.host in ("0.0.0.0", "::") else settings.dicom.host,
-        port=settings.dicom.port,
-        calling_ae_title=callers[0].split("@")[0] if callers else settings.dicom.ae_title,
-        timeout=30,
-    )

@@ -85,7 +85,10 @@ def worklist(
 
     if facts["model"] is None:
         _console().print("[yellow]no model is active: studies are received and wait[/]")
-    table = Table("priority", "score", "waiting", "accession", "patient", "state", "flags, then findings", box=None)
+    table = Table(box=None, padding=(0, 1))
+    for title in ("priority", "score", "waiting", "accession", "patient", "state"):
+        table.add_column(title, no_wrap=title in ("priority", "score", "waiting"))
+    table.add_column("flags, then findings", ratio=1)
     for item in facts["items"]:
         table.add_row(
             item["priority"],

@@ -6,12 +6,13 @@ import threading
 from collections.abc import Iterator
 
 import structlog
-from dicom_io.sender import Outgoing, Peer, PeerUnreachable, SendOutcome, send
 
 from db import deliveries
 from db.records import ClaimedDelivery
 from db.session import Database, DatabaseUnavailable
+from dicom_io.sender import Outgoing, PeerUnreachable, SendOutcome, send
 from worker.leases import lease_owner
+from worker.peers import destination_peer
 from worker.settings import Destination, Settings
 from worker.store import Store, StoreUnavailable
 from worker.timing import DELIVERY_BATCH, DELIVERY_LEASE, DELIVERY_POLL, PEER_TIMEOUT, backoff, now
@@ -19,26 +20,15 @@ from worker.timing import DELIVERY_BATCH, DELIVERY_LEASE, DELIVERY_POLL, PEER_TI
 _log = structlog.get_logger(__name__)
 
 
-def peer(settings: Settings, destination: Destination) -> Peer:
-    """Return a destination as the sender knows it."""
-    return Peer(
-        ae_title=destination.ae_title,
-        host=destination.host,
-        port=destination.port,
-        calling_ae_title=settings.dicom.ae_title,
-        timeout=PEER_TIMEOUT,
-    )
-
-
 class Courier:
     """Carries the outbox of one destination."""
 
     def __init__(self, settings: Settings, destination: Destination, database: Database, store: Store) -> None:
         self._destination = destination
-        self._peer = peer(settings, destination)
+        self._peer = destination_peer(settings, destination)
         self._database = database
         self._store = store
-        self._owner = f"{lease_owner()}"
+        self._owner = lease_owner()
 
     def run(self, stop: threading.Event) -> None:
         """Deliver until ``stop`` is set; a database that is away is waited for."""

@@ -12,13 +12,14 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from dicom_io.secondary_capture import read_picture
-from dicom_io.sender import Outgoing, Peer, send
 from rich.console import Console
 from rich.table import Table
 
 from db.records import WorklistItem
 from db.worklist import object_uris, study_item
 from dicom_io.facts import read_facts
+from dicom_io.sender import Outgoing, send
+from worker.peers import own_peer
 from worker.ports import StartFailed
 from worker.site import Site
 
@@ -29,16 +30,7 @@ _PATIENCE = 120.0  # seconds; a reading takes about one
 def show(site: Site, console: Console, stop: threading.Event) -> None:
     """Send the films, wait for their results; print flags, findings, refusals, and the heatmap's path."""
     films = _films()
-    settings = site.settings
-    host = "127.0.0.1" if settings.dicom.host in ("0.0.0.0", "::") else settings.dicom.host
-    callers = settings.dicom.allowed_callers
-    peer = Peer(
-        ae_title=settings.dicom.ae_title,
-        host=host,
-        port=settings.dicom.port,
-        calling_ae_title=callers[0].split("@")[0] if callers else "MODALITY",
-        timeout=30,
-    )
+    peer = own_peer(site.settings)
     console.rule("demonstration")
     for path, what in films:
         for outcome in send(peer, [Outgoing(path.name, path)]):

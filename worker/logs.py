@@ -15,6 +15,7 @@ def configure_logging(process: str, stream: TextIO | None = None) -> None:
     interactive = output.isatty()
     structlog.configure(
         processors=[
+            lambda _logger, _method, event: {"process": process, **event},  # threads inherit no context variables
             structlog.contextvars.merge_contextvars,
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="iso", utc=True),
@@ -25,7 +26,6 @@ def configure_logging(process: str, stream: TextIO | None = None) -> None:
         logger_factory=structlog.WriteLoggerFactory(file=output),
         cache_logger_on_first_use=False,
     )
-    structlog.contextvars.bind_contextvars(process=process)
     # libraries: warnings and worse only, and never the identifiers of a DIMSE message
     logging.basicConfig(
         stream=output, level=logging.WARNING, format="%(asctime)s %(name)s %(levelname)s %(message)s", force=True

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from uuid import UUID
 
 import numpy as np
@@ -18,16 +18,14 @@ from dicom_io.secondary_capture import HeatmapRequest, heatmap_secondary_capture
 from numpy.typing import NDArray
 
 from db.records import FindingRecord
+from model.bundle import Bundle
+from model.overlay import RENDERING_VERSION, draw_overlay, legend_for
 from model.preprocessing import PreparedImage, prepare
+from model.raster import read_raster
+from model.reader import OUTSIDE, Reader, Reading, domain_flags
 from worker import APPLICATION
 
-if TYPE_CHECKING:
-    from model.bundle import Bundle
-    from model.reader import Reader, Reading
-
-RENDERING_VERSION = 1  # raised when the drawn picture of the same maps changes
 HEATMAP_SERIES_NUMBER = 9001
-OUTSIDE = "outside training domain"
 HEATMAP_LONGEST_SIDE = 1024
 
 
@@ -100,8 +98,6 @@ def read_picture(path: Path, reader: Reader) -> ImageReading:
     model.raster.UnreadableImage
         With a reason a person can read.
     """
-    from model.raster import read_raster
-
     return _read(read_raster(path), reader, age_years=None, view=None, flags=(), record={}, grayscale=None)
 
 
@@ -115,8 +111,6 @@ def _read(
     record: dict[str, Any],
     grayscale: Grayscale | None,
 ) -> ImageReading:
-    from model.reader import domain_flags
-
     bundle = reader.bundle
     prepared = prepare(image, bundle.preprocessing)
     reading = reader.read([prepared])[0]
@@ -151,33 +145,15 @@ def draw(read: ImageReading, index: int, bundle: Bundle) -> tuple[NDArray[np.uin
     scale : float
         Drawn pixels per pixel of ``read.image``.
     """
-    from model.overlay import draw_overlay
-
     drawn = draw_overlay(
         read.image,
         read.reading.maps.contribution(index),
         read.prepared.affine,
         bundle.preprocessing.size,
-        legend_of(read, index, bundle),
+        legend_for(bundle, read.reading, index, read.flags),
         longest_side=HEATMAP_LONGEST_SIDE,
     )
-    return drawn.picture, drawn.scale
-
-
-def legend_of(read: ImageReading, index: int, bundle: Bundle) -> Any:  # noqa: ANN401 - model.overlay.Legend, imported late
-    """Return the legend of one label's overlay: flags before numbers."""
-    from model.overlay import Legend
-
-    finding = read.findings[index]
-    verdict = "at or above threshold" if finding.positive else "below threshold"
-    return Legend(
-        title=finding.label,
-        flags=read.flags,
-        lines=(
-            f"probability {finding.probability:.3f}   threshold {finding.threshold:.3f}   {verdict}",
-            f"model {bundle.name} {bundle.digest[:12]}",
-        ),
-    )
+    return drawn.rgb, drawn.scale
 
 
 def make_heatmaps(

@@ -7,11 +7,9 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from worker.settings import ConfigurationError, Settings, load_settings
-from worker.timing import now
-
 if TYPE_CHECKING:
     from db.session import Database
+    from worker.settings import Settings
     from worker.store import FolderStore
 
 
@@ -26,6 +24,7 @@ class Site:
         """The database, its schema created if it was empty. `db.session.DatabaseUnavailable`."""
         from db.schema import prepare
         from db.session import Database
+        from worker.timing import now
 
         if not self.settings.database.url:
             self._make_home()
@@ -42,6 +41,8 @@ class Site:
         return FolderStore(self.settings.home / "store")
 
     def _make_home(self) -> None:
+        from worker.settings import ConfigurationError
+
         home = self.settings.home
         try:
             home.mkdir(parents=True, exist_ok=True)
@@ -56,4 +57,6 @@ class Site:
 
 def open_site(home: Path | None, config: Path | None) -> Site:
     """Read the configuration; nothing is created or connected yet. `ConfigurationError`."""
+    from worker.settings import load_settings  # pydantic takes 0.1 s, which `--help` need not wait for
+
     return Site(load_settings(config, home))

@@ -1,4 +1,4 @@
-"""The sweep: whatever the database says is unfinished is rung for again, so lost rings and dead processes are harmless."""
+"""The sweep rings again for whatever the database says is unfinished: lost rings and dead processes are harmless."""
 
 from __future__ import annotations
 

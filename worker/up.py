@@ -18,6 +18,7 @@ from rich.console import Console
 from db import models
 from model.bundle import BundleInvalid
 from worker.broker import start_embedded
+from worker.peers import own_peer
 from worker.ports import StartFailed, require_port
 from worker.registry import activate, list_bundles
 from worker.settings import Settings
@@ -104,10 +105,9 @@ def _start(name: str, options: list[str], logs: Path) -> subprocess.Popen[bytes]
 def _wait_until_ready(
     settings: Settings, children: dict[str, subprocess.Popen[bytes]], logs: Path, stop: threading.Event
 ) -> None:
-    from dicom_io.sender import Peer, PeerUnreachable, echo
+    from dicom_io.sender import PeerUnreachable, echo
 
-    host = "127.0.0.1" if settings.dicom.host in ("0.0.0.0", "::") else settings.dicom.host
-    me = Peer(settings.dicom.ae_title, host, settings.dicom.port, _calling_title(settings), timeout=5)
+    me = own_peer(settings)
     deadline = time.monotonic() + _READY_SECONDS
     while not stop.is_set():
         for name, child in children.items():
@@ -122,12 +122,6 @@ def _wait_until_ready(
             if time.monotonic() > deadline:
                 raise StartFailed(f"the listener did not answer within {_READY_SECONDS:.0f} s: {error}") from error
         stop.wait(0.1)
-
-
-def _calling_title(settings: Settings) -> str:
-    """A calling AE title that our own listener admits."""
-    callers = settings.dicom.allowed_callers
-    return callers[0].split("@")[0] if callers else settings.dicom.ae_title
 
 
 def _say_ready(settings: Settings, console: Console, active: str | None) -> None:

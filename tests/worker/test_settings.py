@@ -1,0 +1,87 @@
+"""A wrong key or value stops the start with its name, its value and what is allowed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from worker.settings import ConfigurationError, load_settings
+
+
+@pytest.fixture(autouse=True)
+def clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("CXR_TRIAGE_CONFIG", raising=False)
+
+
+def write(tmp_path: Path, text: str) -> Path:
+    path = tmp_path / "site.toml"
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def test_defaults_are_those_of_the_documentation(tmp_path: Path) -> None:
+    settings = load_settings(home=tmp_path)
+    assert (settings.dicom.ae_title, settings.dicom.host, settings.dicom.port) == ("CXRTRIAGE", "0.0.0.0", 11112)
+    assert (settings.web.host, settings.web.port) == ("127.0.0.1", 8080)
+    assert settings.destinations == ()
+    assert settings.database_url == f"sqlite:///{tmp_path / 'cxr-triage.sqlite'}"
+
+
+def test_file_in_the_home_folder_is_read_without_being_named(tmp_path: Path) -> None:
+    (tmp_path / "cxr-triage.toml").write_text("[dicom]\nport = 4000\n", encoding="utf-8")
+    assert load_settings(home=tmp_path).dicom.port == 4000
+
+
+def test_environment_wins_over_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CXR_TRIAGE_DICOM_AE_TITLE", "OTHER")
+    monkeypatch.setenv(
+        "CXR_TRIAGE_DESTINATIONS", '[{"name": "pacs", "ae_title": "PACS", "host": "127.0.0.1", "port": 4242}]'
+    )
+    settings = load_settings(write(tmp_path, '[dicom]\nae_title = "FILE"\nport = 4001\n'), tmp_path)
+    assert (settings.dicom.ae_title, settings.dicom.port) == ("OTHER", 4001)
+    assert settings.destinations[0].name == "pacs"
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("[dicom]\nprot = 1\n", r"dicom\.prot: no such key; did you mean port\?.*allowed: ae_title, host, port"),
+        ("[dciom]\nport = 1\n", r"dciom: no such key; did you mean dicom\?"),
+        ("[dicom]\nport = 70000\n", r"dicom\.port: .*65535.*got 70000"),
+        ('[dicom]\nae_title = "SEVENTEEN LETTERS"\n', r"dicom\.ae_title: .*16.*got 'SEVENTEEN LETTERS'"),
+        ('[[destinations]]\nname = "a"\nhost = "h"\nport = 1\n', r"destinations\.0\.ae_title: Field required"),
+        ('[[destinations]]\nnaem = "a"\n', r"destinations\.0\.naem: no such key; did you mean name\?"),
+        ('[reading]\nprecision = "f16"\n', r"reading\.precision: .*'auto', 'f32' or 'bf16'.*got 'f16'"),
+        ("[dicom\n", r"cannot be read"),
+    ],
+)
+def test_wrong_file_is_refused_with_what_is_allowed(tmp_path: Path, text: str, message: str) -> None:
+    with pytest.raises(ConfigurationError, match=message):
+        load_settings(write(tmp_path, text), tmp_path)
+
+
+def test_two_destinations_of_one_name_are_refused(tmp_path: Path) -> None:
+    one = '[[destinations]]\nname = "p"\nae_title = "P"\nhost = "h"\nport = 1\n'
+    with pytest.raises(ConfigurationError, match="names must differ"):
+        load_settings(write(tmp_path, one + one), tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("CXR_TRIAGE_DIOCM_PORT", "no such section"),
+        ("CXR_TRIAGE_DICOM_PROT", r"dicom\.prot: no such key; did you mean port"),
+    ],
+)
+def test_misspelt_environment_variable_is_not_passed_over(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, message: str
+) -> None:
+    monkeypatch.setenv(name, "1")
+    with pytest.raises(ConfigurationError, match=message):
+        load_settings(home=tmp_path)
+
+
+def test_named_file_that_is_not_there_is_said(tmp_path: Path) -> None:
+    with pytest.raises(ConfigurationError, match="does not exist"):
+        load_settings(tmp_path / "none.toml", tmp_path)

@@ -1,0 +1,69 @@
+"""Bytes in the store are whole or not there, and nothing from the wire becomes a path."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from pathlib import Path
+
+import pytest
+
+from worker.store import FolderStore, StoreUnavailable
+
+
+def test_stored_bytes_come_back_from_an_address_made_of_their_hash(tmp_path: Path) -> None:
+    store = FolderStore(tmp_path / "store")
+    stored = store.put(b"some film")
+    digest = hashlib.sha256(b"some film").hexdigest()
+    assert stored.uri == f"store:{digest[:2]}/{digest[2:4]}/{digest}.dcm"
+    assert store.path(stored.uri).read_bytes() == b"some film"
+    assert store.put(b"some film") == stored
+
+
+def test_file_and_folders_are_synced_before_put_returns(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = FolderStore(tmp_path / "store")
+    synced: list[str] = []
+    real = os.fsync
+
+    def fsync(descriptor: int) -> None:
+        synced.append(Path(f"/proc/self/fd/{descriptor}").readlink().name)
+        real(descriptor)
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    stored = store.put(b"film")
+    first, second, file = stored.uri.removeprefix("store:").split("/")
+    # the bytes, then every folder that got a new name in it, the file's own last
+    assert len(synced[0]) == 32
+    assert synced[1:] == ["store", first, second]
+    assert file.startswith(stored.sha256)
+
+
+def test_failure_in_the_middle_leaves_nothing_half_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = FolderStore(tmp_path / "store")
+
+    def full(_descriptor: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(StoreUnavailable, match="No space left on device"):
+        store.put(b"film")
+    assert [path for path in (tmp_path / "store").rglob("*") if path.is_file()] == []
+
+
+def test_truncated_file_under_the_right_name_is_replaced(tmp_path: Path) -> None:
+    store = FolderStore(tmp_path / "store")
+    stored = store.put(b"whole film")
+    store.path(stored.uri).write_bytes(b"who")
+    store.put(b"whole film")
+    assert store.path(stored.uri).read_bytes() == b"whole film"
+
+
+def test_missing_file_is_said(tmp_path: Path) -> None:
+    with pytest.raises(StoreUnavailable, match="is not in the store"):
+        FolderStore(tmp_path / "store").path("store:aa/bb/none.dcm")
+
+
+def test_store_that_cannot_be_made_says_why(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("in the way", encoding="utf-8")
+    with pytest.raises(StoreUnavailable, match="cannot be written"):
+        FolderStore(tmp_path / "file" / "store")

@@ -1,0 +1,88 @@
+"""Lost rings are rung again, from the database alone; a full queue is not filled further."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from collections.abc import Callable
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+import redis
+
+from db import analyses, models
+from db.intake import record_instance
+from db.records import NewInstance
+from tests.db.conftest import MODEL, NOON
+from tests.db.conftest import new_instance as new_instance
+from worker.broker import BrokerUnavailable, client_url, queue_lengths, socket_path, start_embedded
+from worker.celery_app import ANALYSE, make_app
+from worker.doorbell import Doorbell, ring
+from worker.leases import lease_owner
+from worker.site import Site
+from worker.sweep import sweep_once
+
+
+@pytest.fixture
+def analysis_id(site: Site, new_instance: Callable[..., NewInstance]) -> int:
+    with site.database.write() as session:
+        models.activate(session, MODEL, NOON)
+        recorded = record_instance(session, new_instance())
+    assert recorded.analysis_id is not None
+    return recorded.analysis_id
+
+
+@pytest.mark.usefixtures("broker")
+def test_ring_is_a_task_that_carries_the_id_alone(site: Site) -> None:
+    assert ring(make_app(site.settings), [7])
+    message = json.loads(redis.Redis.from_url(client_url(site.settings)).lrange("live", 0, -1)[0])  # type: ignore[index]
+    assert message["headers"]["task"] == ANALYSE
+    assert message["headers"]["argsrepr"] == "[[7]]"
+
+
+@pytest.mark.usefixtures("broker")
+def test_pending_analysis_whose_ring_was_lost_is_rung_again_once(site: Site, analysis_id: int) -> None:
+    app = make_app(site.settings)
+    assert sweep_once(site.settings, site.database, app) == 1  # it was created long ago, and the queue is empty
+    assert queue_lengths(site.settings) == {"live": 1, "batch": 0}
+    assert sweep_once(site.settings, site.database, app) == 0
+
+
+@pytest.mark.usefixtures("broker")
+def test_work_of_a_dead_process_is_freed_and_rung_for(site: Site, analysis_id: int) -> None:
+    process = subprocess.Popen(["sleep", "0"])
+    process.wait()
+    place, _, _start = lease_owner().rpartition("/")
+    dead = f"{place.rpartition('/')[0]}/{process.pid}/1"
+    with site.database.write() as session:
+        claimed = analyses.claim(
+            session, analysis_id, owner=dead, now=NOON, lease=timedelta(days=99999), max_attempts=3
+        )
+    assert claimed is not None
+    assert sweep_once(site.settings, site.database, make_app(site.settings)) == 1
+
+
+def test_sweep_without_a_broker_loses_nothing(site: Site, analysis_id: int, tmp_path: Path) -> None:
+    app = make_app(site.settings)
+    assert sweep_once(site.settings, site.database, app) == 0
+    process = start_embedded(site.settings, tmp_path / "late.log")
+    try:
+        assert sweep_once(site.settings, site.database, app) == 1
+    finally:
+        process.terminate()
+        process.wait(10)
+
+
+def test_doorbell_without_a_broker_neither_blocks_nor_raises(site: Site) -> None:
+    with pytest.raises(BrokerUnavailable):
+        queue_lengths(site.settings)
+    doorbell = Doorbell(make_app(site.settings))
+    doorbell.ring(1)
+    doorbell.close()
+
+
+def test_socket_of_a_deep_home_folder_is_short_enough() -> None:
+    deep = Path("/" + "/".join(["a-rather-long-folder-name"] * 8))
+    assert len(str(socket_path(deep))) <= 100
+    assert socket_path(deep) != socket_path(deep / "other")
