@@ -1,0 +1,22 @@
+"""The sample configuration shows every key, with the default that the program really has."""
+
+from __future__ import annotations
+
+import tomllib
+from pathlib import Path
+
+from worker.settings import Settings, load_settings
+
+SAMPLE = Path(__file__).parents[2] / "deploy" / "cxr-triage.toml"
+
+
+def test_sample_is_accepted_and_changes_nothing(tmp_path: Path) -> None:
+    assert load_settings(SAMPLE, tmp_path) == load_settings(home=tmp_path)
+
+
+def test_sample_names_every_key() -> None:
+    content = tomllib.loads(SAMPLE.read_text(encoding="utf-8"))
+    expected = {
+        section: set(value) for section, value in Settings().model_dump().items() if isinstance(value, dict)
+    }
+    assert {section: set(value) for section, value in content.items()} == expected
