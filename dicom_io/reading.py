@@ -105,7 +105,7 @@ def _unreadable(error: Exception) -> UnreadableDicom:
 
 def _not_empty(dataset: FileDataset) -> FileDataset:
     if len(dataset) == 0:
-        raise UnreadableDicom("not a DICOM object: no attribute was found in it")
+        raise UnreadableDicom("no attribute could be read: not a DICOM object, or truncated")
     return dataset
 
 

@@ -1,0 +1,197 @@
+"""Pixel data to stored values: uncompressed, RLE, the JPEG family, JPEG-LS, JPEG 2000 and HTJ2K.
+
+imagecodecs is called directly on the encapsulated frame: it is the only one that decodes 12-bit JPEG Extended, and the
+fastest for JPEG Lossless (29 ms where gdcm takes 86). pydicom's own array functions are not used: they leave bits above
+BitsStored in place.
+"""
+
+import struct
+from collections.abc import Callable
+
+import numpy as np
+from numpy.typing import NDArray
+from pydicom import uid
+from pydicom.encaps import get_frame
+
+from dicom_io.codestream import FrameHeader, frame_header
+from dicom_io.pixel_description import PixelDescription, PixelsUnreadable
+from dicom_io.reading import PARSING_ERRORS
+
+Samples = NDArray[np.integer]
+
+NATIVE = {
+    str(uid.ImplicitVRLittleEndian),
+    str(uid.ExplicitVRLittleEndian),
+    str(uid.ExplicitVRBigEndian),
+    str(uid.DeflatedExplicitVRLittleEndian),
+}
+# transfer syntax -> imagecodecs' decoder, and whether it gives back exactly what was compressed
+_DECODERS: dict[str, tuple[str, bool]] = {
+    str(uid.JPEGBaseline8Bit): ("jpeg8_decode", False),
+    str(uid.JPEGExtended12Bit): ("jpeg8_decode", False),
+    str(uid.JPEGLossless): ("ljpeg_decode", True),
+    str(uid.JPEGLosslessSV1): ("ljpeg_decode", True),
+    str(uid.JPEGLSLossless): ("jpegls_decode", True),
+    str(uid.JPEGLSNearLossless): ("jpegls_decode", False),
+    str(uid.JPEG2000Lossless): ("jpeg2k_decode", True),
+    str(uid.JPEG2000): ("jpeg2k_decode", False),
+    str(uid.HTJ2KLossless): ("jpeg2k_decode", True),
+    str(uid.HTJ2KLosslessRPCL): ("jpeg2k_decode", True),
+    str(uid.HTJ2K): ("jpeg2k_decode", False),
+}
+
+
+def decode(pixel_data: bytes, description: PixelDescription, *, swapped_bytes: bool = False) -> tuple[Samples, str]:
+    """Decode the one frame of an image.
+
+    Parameters
+    ----------
+    pixel_data
+        The value of (7FE0,0010).
+    description
+        The checked layout.
+    swapped_bytes
+        Whether 8-bit samples are stored in big-endian words (VR OW in explicit VR big endian).
+
+    Returns
+    -------
+    tuple of ndarray [rows, columns, samples] of an integer type, and str
+        The stored values: bits above BitsStored masked (uncompressed, RLE, lossless) or clipped (lossy), sign
+        extended; and the decoder's name for the record.
+
+    Raises
+    ------
+    PixelsUnreadable
+        If the pixels do not fit their description, are truncated, or in a transfer syntax that is not read.
+    """
+    syntax = description.transfer_syntax_uid
+    if syntax in NATIVE:
+        return _extract(_native(pixel_data, description, swapped_bytes), description), "none"
+    frame = _frame(pixel_data)
+    if syntax == uid.RLELossless:
+        return _extract(_rle(frame, description), description), "RLE"
+    if syntax not in _DECODERS:
+        raise PixelsUnreadable(f"transfer syntax {uid.UID(syntax).name[:64]} is not read")
+    return _compressed(frame, description)
+
+
+def _frame(pixel_data: bytes) -> bytes:
+    try:
+        return bytes(get_frame(pixel_data, 0, number_of_frames=1))
+    except (*PARSING_ERRORS, StopIteration) as error:
+        raise PixelsUnreadable("PixelData is not encapsulated as its transfer syntax says, or truncated") from error
+
+
+def _native(data: bytes, description: PixelDescription, swapped_bytes: bool) -> Samples:
+    expected = description.frame_bytes
+    one_row = expected // description.rows
+    if len(data) < expected or len(data) - expected >= max(one_row, 2):
+        raise PixelsUnreadable(
+            f"Rows x Columns is {description.rows} x {description.columns}, which is {expected} bytes, "
+            f"but PixelData holds {len(data)} bytes"
+        )
+    order = ">" if description.big_endian else "<"
+    if description.bits_allocated == 8 and swapped_bytes:
+        padded = data[: expected + expected % 2].ljust(expected + expected % 2, b"\0")
+        values = np.frombuffer(padded, np.uint8).reshape(-1, 2)[:, ::-1].reshape(-1)[:expected]
+    else:
+        values = np.frombuffer(
+            data, np.dtype(f"{order}u{description.bits_allocated // 8}"), expected * 8 // description.bits_allocated
+        )
+    if description.samples == 1:
+        return values.reshape(description.rows, description.columns, 1)
+    if description.photometric == "YBR_FULL_422":
+        raise PixelsUnreadable("PhotometricInterpretation is YBR_FULL_422, uncompressed: not read")
+    if description.planar:
+        return values.reshape(3, description.rows, description.columns).transpose(1, 2, 0)
+    return values.reshape(description.rows, description.columns, 3)
+
+
+def _rle(frame: bytes, description: PixelDescription) -> Samples:
+    """Decode RLE (PS3.5 G): one PackBits segment for each byte of each sample, the highest byte first."""
+    import imagecodecs
+
+    sample_bytes = description.bits_allocated // 8
+    expected = description.samples * sample_bytes
+    if len(frame) < 64:
+        raise PixelsUnreadable(f"the RLE frame is truncated: {len(frame)} bytes, its header alone has 64")
+    count, *offsets = struct.unpack_from("<16I", frame)
+    if count != expected:
+        raise PixelsUnreadable(f"the RLE frame has {count} segments, the header's samples and bits need {expected}")
+    ends = [*offsets[1:count], len(frame)]
+    pixels = description.rows * description.columns
+    result = np.zeros((description.samples, pixels, sample_bytes), np.uint8)
+    for index, (start, end) in enumerate(zip(offsets, ends, strict=False)):
+        segment = imagecodecs.packbits_decode(frame[start:end]) if start < end <= len(frame) else b""
+        if not 0 <= len(segment) - pixels <= 2:
+            raise PixelsUnreadable(
+                f"Rows x Columns is {description.rows} x {description.columns}, which is {pixels} pixels, "
+                f"but an RLE segment holds {len(segment)}"
+            )
+        result[index // sample_bytes, :, sample_bytes - 1 - index % sample_bytes] = np.frombuffer(
+            segment, np.uint8, pixels
+        )
+    values = result.view(np.dtype(f"<u{sample_bytes}")).reshape(description.samples, description.rows, -1)
+    return values.transpose(1, 2, 0)
+
+
+def _extract(values: Samples, description: PixelDescription) -> Samples:
+    """Take BitsStored bits below HighBit, and extend the sign."""
+    stored, shift = description.bits_stored, description.high_bit + 1 - description.bits_stored
+    native = values.astype(values.dtype.newbyteorder("="), copy=False)
+    if stored == description.bits_allocated:
+        return native.view(native.dtype.str.replace("u", "i")) if description.signed else native
+    masked = (native >> shift) & native.dtype.type((1 << stored) - 1)
+    return _signed(masked, stored) if description.signed else masked
+
+
+def _signed(values: Samples, bits: int) -> Samples:
+    wide = values.astype(np.int64 if bits > 31 else np.int32)
+    negative = np.greater_equal(wide, 1 << (bits - 1))
+    return np.where(negative, wide - (1 << bits), wide)
+
+
+def _compressed(frame: bytes, description: PixelDescription) -> tuple[Samples, str]:
+    import imagecodecs
+
+    name, lossless = _DECODERS[description.transfer_syntax_uid]
+    header = frame_header(frame)
+    _check(header, description)
+    assert header is not None
+    decoder: Callable[[bytes], Samples] = getattr(imagecodecs, name)
+    try:
+        decoded = np.asarray(decoder(frame))
+    except (RuntimeError, *PARSING_ERRORS) as error:
+        raise PixelsUnreadable(f"the compressed frame cannot be decoded ({type(error).__name__}, {name})") from error
+    if decoded.size != description.rows * description.columns * description.samples or decoded.dtype.kind not in "ui":
+        raise PixelsUnreadable(
+            f"{name} gave an array of {decoded.shape} for {description.rows} x {description.columns}"
+        )
+    values = decoded.reshape(description.rows, description.columns, description.samples)
+    if description.signed and values.dtype.kind == "u":
+        values = _signed(values, header.precision)
+    elif not description.signed and values.dtype.kind == "i":
+        values = values.astype(np.int64) & ((1 << header.precision) - 1)
+    if lossless and header.precision > description.bits_stored:
+        values = values & ((1 << description.bits_stored) - 1)
+        return (_signed(values, description.bits_stored) if description.signed else values), name
+    if header.precision > description.bits_stored or not lossless:
+        values = np.clip(values, description.lowest, min(description.highest, int(np.iinfo(values.dtype).max)))
+    return values, name
+
+
+def _check(header: FrameHeader | None, description: PixelDescription) -> None:
+    """Refuse what the codestream itself contradicts, before a decoder allocates what it claims."""
+    if header is None:
+        raise PixelsUnreadable("the compressed frame has no readable header: truncated, or another compression")
+    if (header.rows, header.columns) != (description.rows, description.columns):
+        raise PixelsUnreadable(
+            f"Rows x Columns is {description.rows} x {description.columns}, "
+            f"but the compressed frame is {header.rows} x {header.columns}"
+        )
+    if header.components != description.samples:
+        raise PixelsUnreadable(
+            f"SamplesPerPixel is {description.samples}, but the compressed frame has {header.components} components"
+        )
+    if not 1 <= header.precision <= 32:
+        raise PixelsUnreadable(f"the compressed frame has {header.precision} bits a sample: 1 to 32 are read")

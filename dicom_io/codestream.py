@@ -1,0 +1,57 @@
+"""What a compressed frame says of itself, read from its own header before any decoder is let at it."""
+
+import struct
+from dataclasses import dataclass
+
+_JPEG_START = b"\xff\xd8"
+_J2K_START = b"\xff\x4f\xff\x51"
+# SOF0..SOF15 without DHT (C4), JPG (C8) and DAC (CC): ITU-T T.81 Table B.1; F7 is JPEG-LS (T.87)
+_FRAME_MARKERS = frozenset({*range(0xC0, 0xD0), 0xF7} - {0xC4, 0xC8, 0xCC})
+_STANDALONE_MARKERS = frozenset({0x01, *range(0xD0, 0xD9)})
+
+
+@dataclass(frozen=True)
+class FrameHeader:
+    """Size, components and precision in bits that a codestream claims."""
+
+    rows: int
+    columns: int
+    components: int
+    precision: int
+
+
+def frame_header(frame: bytes) -> FrameHeader | None:
+    """Read a JPEG, JPEG-LS or JPEG 2000 (HTJ2K too) header; None where there is none to be found."""
+    try:
+        if frame.startswith(_JPEG_START):
+            return _jpeg(frame)
+        start = frame.find(_J2K_START, 0, 4096)  # raw, or behind the boxes of a JP2 file
+        return None if start < 0 else _jpeg2000(frame, start + 4)
+    except (struct.error, IndexError, ZeroDivisionError):
+        return None
+
+
+def _jpeg(frame: bytes) -> FrameHeader | None:
+    position = 2
+    while position < len(frame) - 4:
+        if frame[position] != 0xFF:
+            return None
+        marker = frame[position + 1]
+        if marker == 0xFF:  # fill byte
+            position += 1
+        elif marker in _STANDALONE_MARKERS:
+            position += 2
+        elif marker in _FRAME_MARKERS:
+            precision, rows, columns, components = struct.unpack_from(">BHHB", frame, position + 4)
+            return FrameHeader(rows, columns, components, precision)
+        else:
+            position += 2 + struct.unpack_from(">H", frame, position + 2)[0]
+    return None
+
+
+def _jpeg2000(frame: bytes, position: int) -> FrameHeader:
+    """Read the SIZ marker segment (ITU-T T.800 A.5.1), `position` is after its marker."""
+    right, bottom, left, top = struct.unpack_from(">4I", frame, position + 4)
+    components, precision = struct.unpack_from(">HB", frame, position + 36)
+    step_x, step_y = frame[position + 39], frame[position + 40]
+    return FrameHeader((bottom - top) // step_y, (right - left) // step_x, components, (precision & 0x7F) + 1)

@@ -1,0 +1,158 @@
+"""A radiograph's pixels as a person sees them: the whole way from stored values to a hanging grayscale image.
+
+Order (PS3.4 N.2.1): padding set aside, Modality LUT, VOI LUT, polarity; then shutters, square pixels, orientation.
+"""
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from pydicom.dataset import FileDataset
+from pydicom.uid import UID
+
+from dicom_io import codecs, geometry, orientation, reading
+from dicom_io.display_attributes import display_steps
+from dicom_io.lut import display
+from dicom_io.pixel_description import PixelDescription, PixelsUnreadable, describe
+
+__all__ = ["GRAYSCALE_VERSION", "Grayscale", "PixelsUnreadable", "read_grayscale"]
+
+# Raised whenever the same file would give other values: it is part of what identifies a result.
+GRAYSCALE_VERSION = 1
+
+_GRAY_TOLERANCE = 2  # lossy colour transforms give back R, G and B apart by one or two
+
+
+@dataclass(frozen=True)
+class Grayscale:
+    """One image ready to be looked at or read by a network.
+
+    Attributes
+    ----------
+    image
+        float32 [rows, columns], 0 (black) to 1 (white), rows to the patient's left and columns to the feet where the
+        header says how it lies.
+    flags
+        What people should know of it: ``orientation unknown``, ``window unusable``, ...
+    record
+        What was applied and assumed, to be kept with the result.
+    patient_orientation
+        ``L\\F`` where it could be brought there, else what the header says, or ``""``.
+    pixel_spacing
+        Of this image, mm between rows and between columns; None where unknown.
+    to_stored
+        float64 [2, 3]: this image's pixel centre (x, y) -> the stored image's.
+    """
+
+    image: NDArray[np.float32]
+    flags: tuple[str, ...]
+    record: dict[str, str]
+    patient_orientation: str
+    pixel_spacing: tuple[float, float] | None
+    to_stored: NDArray[np.float64]
+
+
+def read_grayscale(source: Path | bytes) -> Grayscale:
+    """Read the pixels of one radiograph.
+
+    Parameters
+    ----------
+    source
+        A DICOM file, or the bytes of one; preamble and file meta may be missing.
+
+    Raises
+    ------
+    PixelsUnreadable
+        If there are none, they contradict their description, are truncated, or in a form that is not read.
+    UnreadableDicom
+        If it is not DICOM.
+    OSError
+        If the file cannot be read.
+    """
+    dataset = reading.read_whole(source)
+    description, assumed = describe(dataset)
+    stored, decoder = codecs.decode(
+        _pixel_bytes(dataset), description, swapped_bytes=description.big_endian and dataset["PixelData"].VR == "OW"
+    )
+    image, record, flags = _brightness(dataset, description, _one_plane(stored, description))
+    record["transfer_syntax"] = UID(description.transfer_syntax_uid).name
+    record["decoder"] = decoder
+    if assumed:
+        record["assumed"] = "; ".join(assumed)
+
+    opening, shutter = geometry.shutter_opening(dataset, description.rows, description.columns)
+    if opening is not None:
+        image = np.where(opening, image, np.float32(0.0))
+    if shutter:
+        record["shutter"] = shutter
+    image, to_stored, spacing = _square(dataset, image, record)
+    return _hang(dataset, image, to_stored, spacing, record, flags)
+
+
+def _pixel_bytes(dataset: FileDataset) -> bytes:
+    value = dataset["PixelData"].value
+    if not isinstance(value, bytes | bytearray) or not value:
+        raise PixelsUnreadable("PixelData is empty")
+    return bytes(value)
+
+
+def _one_plane(stored: codecs.Samples, description: PixelDescription) -> codecs.Samples:
+    """Take the one plane of an image stored in colour, and refuse one that has colours."""
+    if description.samples == 1:
+        return stored[:, :, 0]
+    native_ybr = description.photometric.startswith("YBR_FULL") and description.transfer_syntax_uid in codecs.NATIVE
+    if native_ybr:
+        middle = 1 << (description.bits_stored - 1)
+        apart = int(np.abs(stored[:, :, 1:].astype(np.int64) - middle).max())
+    else:
+        apart = int((stored.max(axis=2).astype(np.int64) - stored.min(axis=2)).max())
+    if apart > _GRAY_TOLERANCE:
+        raise PixelsUnreadable(f"SamplesPerPixel is 3 and the samples differ by up to {apart}: a colour image")
+    return stored[:, :, 0]
+
+
+def _brightness(
+    dataset: FileDataset, description: PixelDescription, stored: codecs.Samples
+) -> tuple[NDArray[np.float32], dict[str, str], tuple[str, ...]]:
+    steps, record, flags = display_steps(dataset, description)
+    image = display(stored, steps, description.lowest, description.highest)
+    if steps.voi is not None and image.min() == image.max() and stored.min() != stored.max():
+        record["voi_fallback"] = f"{record['voi']} shows nothing"
+        image = display(stored, replace(steps, voi=None), description.lowest, description.highest)
+        record["voi"] = "full range"
+    if "voi_fallback" in record:
+        flags = (*flags, "window unusable")
+    return image, record, flags
+
+
+def _square(
+    dataset: FileDataset, image: NDArray[np.float32], record: dict[str, str]
+) -> tuple[NDArray[np.float32], orientation.Affine, tuple[float, float] | None]:
+    spacing = geometry.pixel_spacing(dataset)
+    factors = geometry.square_pixels(dataset)
+    if factors == (1.0, 1.0):
+        return image, np.array([[1.0, 0.0, 0.0], [0.0, 1.0, 0.0]]), spacing
+    stretched, affine = geometry.resample(image, factors)
+    record["aspect"] = f"rows x {factors[0]:.4f}, columns x {factors[1]:.4f}"
+    return stretched, affine, None if spacing is None else (spacing[0] / factors[0], spacing[1] / factors[1])
+
+
+def _hang(
+    dataset: FileDataset,
+    image: NDArray[np.float32],
+    to_stored: orientation.Affine,
+    spacing: tuple[float, float] | None,
+    record: dict[str, str],
+    flags: tuple[str, ...],
+) -> Grayscale:
+    stated = tuple(value.upper() for value in reading.texts(dataset, "PatientOrientation"))
+    how = orientation.turn_for(stated)
+    if how is None:
+        record["orientation"] = "as stored"
+        return Grayscale(image, (*flags, "orientation unknown"), record, "\\".join(stated), spacing, to_stored)
+    turned, affine = orientation.turn(image, how)
+    record["orientation"] = f"{'/'.join(stated)} brought to L/F"
+    if spacing is not None and how[0]:
+        spacing = spacing[1], spacing[0]
+    return Grayscale(turned, flags, record, orientation.HANGING, spacing, orientation.compose(to_stored, affine))

@@ -1,0 +1,118 @@
+"""How an image's pixels are stored: the Image Pixel module (PS3.3 C.7.6.3) checked before a single pixel is decoded."""
+
+from dataclasses import dataclass
+
+from pydicom.dataset import FileDataset
+from pydicom.uid import ExplicitVRBigEndian
+
+from dicom_io import reading
+
+# Before decoding: 200 megapixels, four times the largest radiograph; a header cannot make us allocate more than this.
+MOST_PIXELS = 200_000_000
+_COLOUR = {"RGB", "YBR_FULL", "YBR_FULL_422", "YBR_RCT", "YBR_ICT"}
+
+
+class PixelsUnreadable(Exception):
+    """The pixels cannot be had; `reason` says why, names attributes and values, and holds no patient data."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+        self.reason = reason
+
+
+@dataclass(frozen=True)
+class PixelDescription:
+    """One image's layout; `photometric` is ``""`` where the header does not say."""
+
+    rows: int
+    columns: int
+    samples: int
+    bits_allocated: int
+    bits_stored: int
+    high_bit: int
+    signed: bool
+    photometric: str
+    planar: bool
+    transfer_syntax_uid: str
+
+    @property
+    def lowest(self) -> int:
+        """The lowest value that can be stored."""
+        return -(1 << (self.bits_stored - 1)) if self.signed else 0
+
+    @property
+    def highest(self) -> int:
+        """The highest value that can be stored."""
+        return (1 << (self.bits_stored - (1 if self.signed else 0))) - 1
+
+    @property
+    def big_endian(self) -> bool:
+        """Whether words are stored with their high byte first."""
+        return self.transfer_syntax_uid == str(ExplicitVRBigEndian)
+
+    @property
+    def frame_bytes(self) -> int:
+        """The length of the uncompressed frame."""
+        return self.rows * self.columns * self.samples * self.bits_allocated // 8
+
+
+def describe(dataset: FileDataset) -> tuple[PixelDescription, tuple[str, ...]]:
+    """Read and check the description of the pixels.
+
+    Returns
+    -------
+    tuple of PixelDescription and tuple of str
+        The layout, and what had to be assumed about it.
+
+    Raises
+    ------
+    PixelsUnreadable
+        If there are no pixels, or more frames, samples, bits or pixels than are read.
+    """
+    if not reading.has(dataset, "PixelData"):
+        floats = [name for name in ("FloatPixelData", "DoubleFloatPixelData") if reading.has(dataset, name)]
+        raise PixelsUnreadable(f"{floats[0]} is not read: only PixelData is" if floats else "PixelData is missing")
+    rows, columns = _whole(dataset, "Rows"), _whole(dataset, "Columns")
+    if rows <= 0 or columns <= 0:
+        raise PixelsUnreadable(f"Rows is {rows} and Columns is {columns}: both must be at least 1")
+    frames = _whole(dataset, "NumberOfFrames", 1)
+    if frames != 1:
+        raise PixelsUnreadable(f"NumberOfFrames is {frames}: only single images are read")
+    samples = _whole(dataset, "SamplesPerPixel", 1)
+    if samples not in {1, 3}:
+        raise PixelsUnreadable(f"SamplesPerPixel is {samples}: 1 or 3 are read")
+    if rows * columns * samples > MOST_PIXELS:
+        raise PixelsUnreadable(f"Rows x Columns is {rows} x {columns}: more than {MOST_PIXELS} samples are not decoded")
+    assumed: list[str] = []
+    allocated = _whole(dataset, "BitsAllocated", 16)
+    if allocated not in {8, 16, 32}:
+        raise PixelsUnreadable(f"BitsAllocated is {allocated}: 8, 16 or 32 are read")
+    stored = _whole(dataset, "BitsStored", allocated)
+    if not 1 <= stored <= allocated:
+        assumed.append(f"BitsStored {stored} read as BitsAllocated {allocated}")
+        stored = allocated
+    high = _whole(dataset, "HighBit", stored - 1)
+    if not stored - 1 <= high < allocated:
+        assumed.append(f"HighBit {high} read as {stored - 1}")
+        high = stored - 1
+    photometric = reading.text(dataset, "PhotometricInterpretation").upper()
+    if photometric and photometric not in ({"MONOCHROME1", "MONOCHROME2"} if samples == 1 else _COLOUR):
+        raise PixelsUnreadable(f"PhotometricInterpretation is {photometric[:16]} with {samples} samples: not read")
+    description = PixelDescription(
+        rows=rows,
+        columns=columns,
+        samples=samples,
+        bits_allocated=allocated,
+        bits_stored=stored,
+        high_bit=high,
+        signed=_whole(dataset, "PixelRepresentation") == 1,
+        photometric=photometric,
+        planar=_whole(dataset, "PlanarConfiguration") == 1,
+        transfer_syntax_uid=reading.transfer_syntax(dataset),
+    )
+    return description, tuple(assumed)
+
+
+def _whole(dataset: FileDataset, keyword: str, default: int = 0) -> int:
+    value = reading.number(dataset, keyword)
+    return default if value is None or abs(value) > 2**32 else int(value)
