@@ -1,0 +1,45 @@
+"""What the tests of the network room share."""
+
+import importlib.util
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from model.bundle import Bundle, builtin_bundles_folder, load_bundle
+from model.reader import Reader
+
+
+@pytest.fixture(scope="session")
+def demonstration() -> Bundle:
+    """The bundle that ships in the package."""
+    return load_bundle(builtin_bundles_folder() / "demonstration")
+
+
+@pytest.fixture(scope="session")
+def reader(demonstration: Bundle) -> Reader:
+    """The demonstration bundle on an engine in full precision."""
+    return Reader.open(demonstration.folder, precision="f32", threads=2)
+
+
+@pytest.fixture(scope="session")
+def needs_tensorflow() -> None:
+    """Skip where the extra [train] is not installed."""
+    if importlib.util.find_spec("tensorflow") is None:
+        pytest.skip("TensorFlow is not installed (extra [train])")
+
+
+@pytest.fixture
+def write_png(tmp_path: Path) -> Callable[..., Path]:
+    """Return a function that writes an array as PNG and gives its path."""
+    import cv2
+
+    def write(pixels: NDArray[np.uint8] | NDArray[np.uint16], name: str = "image.png") -> Path:
+        path = tmp_path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        assert cv2.imwrite(str(path), pixels)
+        return path
+
+    return write
