@@ -30,7 +30,7 @@ _CHEST_CODES = {
     ("SCT", "39607008"),
     ("SRT", "T-D3000"),
 }
-_CHEST_BODY_PARTS = {"CHEST", "THORAX", "LUNG", "LUNGS"}
+CHEST_BODY_PARTS = {"CHEST", "THORAX", "LUNG", "LUNGS"}
 # Words looked for in descriptions when nothing coded says the region: ours, from no standard, and kept few. A chest
 # word wins: "CHEST AND ABDOMEN" is read.
 _CHEST_WORDS = {"CHEST", "THORAX", "LUNG", "LUNGS", "CXR", "TORAX"}
@@ -258,7 +258,7 @@ def region_of(facts: InstanceFacts) -> tuple[str, str, bool | None]:
             (code.scheme, code.value) in _CHEST_CODES,
         )
     if facts.body_part:
-        return "BodyPartExamined", _plain(facts.body_part), facts.body_part in _CHEST_BODY_PARTS
+        return "BodyPartExamined", _plain(facts.body_part), facts.body_part in CHEST_BODY_PARTS
     words = _words(facts.region_text)
     if chest := sorted(words & _CHEST_WORDS):
         return DESCRIPTION, chest[0], True

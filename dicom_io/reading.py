@@ -121,8 +121,17 @@ def transfer_syntax(dataset: FileDataset) -> str:
     return str(ExplicitVRLittleEndian if little or little is None else ExplicitVRBigEndian)
 
 
-def text(dataset: Dataset, keyword: str) -> str:
+def text(dataset: Dataset, keyword: str | BaseTag, character_set: Dataset | None = None) -> str:
     """Read an attribute as decoded text, however badly it is encoded.
+
+    Parameters
+    ----------
+    dataset
+        Where the attribute is.
+    keyword
+        Its keyword or tag.
+    character_set
+        The data set whose SpecificCharacterSet counts, where it is not `dataset`: that of a sequence's item.
 
     Returns
     -------
@@ -136,18 +145,26 @@ def text(dataset: Dataset, keyword: str) -> str:
     element = dataset.get_item(tag)
     if isinstance(element, RawDataElement):
         value = element.value
-        return _decode(value, dataset).strip(_PADDING) if isinstance(value, bytes) else ""
+        return (
+            _decode(value, dataset if character_set is None else character_set).strip(_PADDING)
+            if isinstance(value, bytes)
+            else ""
+        )
     value = element.value
     if value is None or isinstance(value, bytes) or element.VR == "SQ":
-        return _decode(value, dataset).strip(_PADDING) if isinstance(value, bytes) else ""
+        return (
+            _decode(value, dataset if character_set is None else character_set).strip(_PADDING)
+            if isinstance(value, bytes)
+            else ""
+        )
     if isinstance(value, MutableSequence):
         return "\\".join(str(member) for member in value).strip(_PADDING)
     return str(value).strip(_PADDING)
 
 
-def texts(dataset: Dataset, keyword: str) -> tuple[str, ...]:
+def texts(dataset: Dataset, keyword: str | BaseTag, character_set: Dataset | None = None) -> tuple[str, ...]:
     """Read a multi-valued attribute; ``()`` when it is missing or empty."""
-    whole = text(dataset, keyword)
+    whole = text(dataset, keyword, character_set)
     return tuple(member.strip(_PADDING) for member in whole.split("\\")) if whole else ()
 
 
@@ -175,7 +192,7 @@ def numbers(dataset: Dataset, keyword: str) -> tuple[float | None, ...]:
     return tuple(_finite(member) for member in members)
 
 
-def items(dataset: Dataset, keyword: str) -> list[Dataset]:
+def items(dataset: Dataset, keyword: str | BaseTag) -> list[Dataset]:
     """Read a sequence; an empty list when it is missing, empty or cannot be parsed."""
     tag = Tag(keyword)
     if tag not in dataset:
@@ -187,7 +204,7 @@ def items(dataset: Dataset, keyword: str) -> list[Dataset]:
     return [item for item in value if isinstance(item, Dataset)] if hasattr(value, "__iter__") else []
 
 
-def has(dataset: Dataset, keyword: str) -> bool:
+def has(dataset: Dataset, keyword: str | BaseTag) -> bool:
     """Tell whether an attribute is present, with a value or without."""
     return Tag(keyword) in dataset
 

@@ -1,0 +1,103 @@
+"""Copying who the patient is and what was ordered from a source to an object made of it.
+
+Attributes are decoded by the source's character set and written anew as ISO_IR 192 (UTF-8): raw elements copied from a
+source in another character set would come out as other names. Values are kept as they are; only what no data set may
+hold at all (a date in ACR-NEMA form) is put into the form of today.
+"""
+
+import re
+from collections.abc import Sequence
+
+from pydicom import config
+from pydicom.dataelem import DataElement
+from pydicom.dataset import Dataset
+from pydicom.sequence import Sequence as DicomSequence
+from pydicom.tag import BaseTag, Tag
+
+from dicom_io import reading
+
+# Patient, General Study, Patient Study and Clinical Trial modules (PS3.3 C.7.1.1, C.7.2.1, C.7.2.2, C.7.1.3, C.7.2.3)
+# and the order that the images answer: what every object of a study must agree on.
+_KEYWORDS = re.findall(
+    r"\w+",
+    """
+    PatientName PatientID IssuerOfPatientID IssuerOfPatientIDQualifiersSequence TypeOfPatientID PatientBirthDate
+    PatientBirthTime PatientSex OtherPatientIDs OtherPatientIDsSequence OtherPatientNames EthnicGroup PatientComments
+    PatientSpeciesDescription PatientSpeciesCodeSequence PatientBreedDescription PatientBreedCodeSequence
+    ResponsiblePerson ResponsiblePersonRole ResponsibleOrganization PatientIdentityRemoved DeidentificationMethod
+    DeidentificationMethodCodeSequence ReferencedPatientSequence
+    StudyInstanceUID StudyDate StudyTime ReferringPhysicianName ReferringPhysicianIdentificationSequence
+    ConsultingPhysicianName StudyID AccessionNumber IssuerOfAccessionNumberSequence StudyDescription PhysiciansOfRecord
+    PhysiciansOfRecordIdentificationSequence RequestingService ReferencedStudySequence ProcedureCodeSequence
+    ReasonForPerformedProcedureCodeSequence
+    AdmittingDiagnosesDescription AdmittingDiagnosesCodeSequence PatientAge PatientSize PatientWeight MedicalAlerts
+    Allergies SmokingStatus PregnancyStatus LastMenstrualDate PatientState Occupation AdditionalPatientHistory
+    AdmissionID IssuerOfAdmissionIDSequence ServiceEpisodeID IssuerOfServiceEpisodeIDSequence
+    ServiceEpisodeDescription PatientSexNeutered
+    ClinicalTrialSponsorName ClinicalTrialProtocolID ClinicalTrialProtocolName ClinicalTrialSiteID
+    ClinicalTrialSiteName ClinicalTrialSubjectID ClinicalTrialSubjectReadingID ClinicalTrialTimePointID
+    ClinicalTrialTimePointDescription
+    """,
+)
+# Type 2 attributes of the Patient and General Study modules: there, and empty where the source has none.
+_ALWAYS = (
+    *("PatientName", "PatientID", "PatientBirthDate", "PatientSex", "StudyDate", "StudyTime"),
+    *("ReferringPhysicianName", "StudyID", "AccessionNumber"),
+)
+# Text whose bytes mean what SpecificCharacterSet says (PS3.5 6.2); the rest is plain ASCII or binary.
+_BY_CHARACTER_SET = {"LO", "LT", "PN", "SH", "ST", "UC", "UT"}
+_ASCII = {"AE", "AS", "CS", "DA", "DS", "DT", "IS", "TM", "UI", "UR"}
+_DEEPEST = 8
+
+
+def copy_identity(source: Dataset, target: Dataset) -> None:
+    """Give `target` the identity of `source`, decoded; `target` must be written with ISO_IR 192."""
+    for keyword in _KEYWORDS:
+        if reading.has(source, keyword):
+            element = _copied(source, Tag(keyword), source, 0)
+            if element is not None:
+                target.add(element)
+    for keyword in _ALWAYS:
+        if keyword not in target:
+            setattr(target, keyword, None)
+
+
+def _copied(holder: Dataset, tag: BaseTag, root: Dataset, depth: int) -> DataElement | None:
+    """Copy one element; `root` is the data set whose character set counts where an item names none."""
+    try:
+        vr = str(holder[tag].VR)
+    except reading.PARSING_ERRORS:
+        return None
+    if vr == "SQ":
+        if depth > _DEEPEST:
+            return None
+        items = [_copied_item(item, root, depth + 1) for item in reading.items(holder, tag)]
+        return DataElement(tag, "SQ", DicomSequence(items))
+    if vr in _BY_CHARACTER_SET or vr in _ASCII:
+        character_set = holder if "SpecificCharacterSet" in holder else root
+        members = _members(holder, tag, vr, character_set)
+        if vr in {"LT", "ST", "UT", "UR"}:  # a backslash is text in these
+            return DataElement(tag, vr, "\\".join(members), validation_mode=config.IGNORE)
+        value: str | Sequence[str] | None = members if len(members) > 1 else (members[0] if members else None)
+        return DataElement(tag, vr, value, validation_mode=config.IGNORE)
+    return DataElement(tag, vr, holder[tag].value, validation_mode=config.IGNORE)
+
+
+def _copied_item(item: Dataset, root: Dataset, depth: int) -> Dataset:
+    result = Dataset()
+    for tag in sorted(item.keys()):
+        if tag == Tag("SpecificCharacterSet") or tag.is_private:
+            continue
+        element = _copied(item, tag, item if "SpecificCharacterSet" in item else root, depth)
+        if element is not None:
+            result.add(element)
+    return result
+
+
+def _members(holder: Dataset, tag: BaseTag, vr: str, character_set: Dataset) -> list[str]:
+    members = list(reading.texts(holder, tag, character_set))
+    if vr == "DA":  # 1993.02.24 of ACR-NEMA 300 (PS3.5 6.2)
+        members = [re.sub(r"^(\d{4})\.(\d\d)\.(\d\d)$", r"\1\2\3", member) for member in members]
+    if vr == "TM":
+        members = [re.sub(r"^(\d\d):(\d\d):(\d\d)", r"\1\2\3", member) for member in members]
+    return members

@@ -1,0 +1,244 @@
+"""A heatmap as a Secondary Capture of the study it explains (DICOM PS3.3 A.8.1).
+
+Nothing in it comes from the clock or from chance: the same source, picture and request give the same bytes, which is
+what makes it safe to send them again under the same UID.
+"""
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta, timezone
+from io import BytesIO
+from pathlib import Path
+from uuid import UUID
+
+import numpy as np
+from numpy.typing import NDArray
+from pydicom import dcmwrite
+from pydicom.dataset import Dataset, FileMetaDataset
+from pydicom.sequence import Sequence
+from pydicom.uid import UID, ExplicitVRLittleEndian
+from pydicom.valuerep import DSfloat
+
+from dicom_io import lossy, reading
+from dicom_io.gate import CHEST_BODY_PARTS, SECONDARY_CAPTURE
+from dicom_io.identity import MANUFACTURER, MANUFACTURER_MODEL_NAME
+from dicom_io.identity_copy import copy_identity
+from dicom_io.uids import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME, derive_uid, is_uid
+
+_LO = 64
+_ST = 1024
+
+
+@dataclass(frozen=True)
+class HeatmapRequest:
+    """What a heatmap object says besides its picture and its source.
+
+    Attributes
+    ----------
+    installation_id, object_key, series_key
+        What the object's and the series' UIDs are derived from.
+    label, probability, threshold
+        The finding explained; probability and threshold in 0 .. 1.
+    model_name, model_digest, application_version
+        Who made it.
+    created
+        When its row was made, with a zone; written in the source's zone where that names one, else in this one.
+    pixel_spacing
+        Of the picture, mm between rows and between columns; None where unknown.
+    patient_orientation
+        Of the picture, ``L\\F`` where it hangs.
+    spatial_locations_preserved
+        Whether the picture's pixels lie where the source's do.
+    content_qualification
+        PRODUCT, RESEARCH or SERVICE.
+    derivation
+        What was done, in words; made from the request when empty.
+    """
+
+    installation_id: UUID
+    object_key: str
+    series_key: str
+    label: str
+    probability: float
+    threshold: float
+    model_name: str
+    model_digest: str
+    application_version: str
+    created: datetime
+    series_number: int = 9001
+    instance_number: int = 1
+    spatial_locations_preserved: bool = False
+    pixel_spacing: tuple[float, float] | None = None
+    patient_orientation: str = ""
+    content_qualification: str = "RESEARCH"
+    derivation: str = ""
+
+
+def heatmap_secondary_capture(
+    source: Path | bytes, rgb: NDArray[np.uint8], request: HeatmapRequest
+) -> tuple[str, bytes]:
+    """Make the Secondary Capture of one heatmap.
+
+    Parameters
+    ----------
+    source
+        The radiograph it explains: a file, or the bytes of one.
+    rgb
+        uint8 [rows, columns, 3], the picture with its legend; no patient data may be burned into it.
+    request
+        What it says.
+
+    Returns
+    -------
+    tuple of str and bytes
+        Its SOP Instance UID, and a complete DICOM file in explicit VR little endian.
+
+    Raises
+    ------
+    ValueError
+        If the picture is not uint8 [rows, columns, 3], `created` has no zone, or the source names no study.
+    UnreadableDicom
+        If the source is not DICOM.
+    OSError
+        If the source cannot be read.
+    """
+    if rgb.dtype != np.uint8 or rgb.ndim != 3 or rgb.shape[2] != 3 or not rgb.size or max(rgb.shape) > 0xFFFF:
+        raise ValueError(f"the picture is {rgb.dtype} {rgb.shape}; it must be uint8 [rows, columns, 3]")
+    if request.created.tzinfo is None:
+        raise ValueError(f"created is {request.created}; it must name its zone")
+    header, _ = reading.read_header(source)
+    for keyword in ("StudyInstanceUID", "SOPClassUID", "SOPInstanceUID"):
+        if not is_uid(reading.text(header, keyword)):
+            raise ValueError(f"the source's {keyword} is missing or not a UID: no object can be made for it")
+
+    sop_instance_uid = derive_uid(request.installation_id, request.object_key)
+    dataset = Dataset()
+    dataset.SpecificCharacterSet = "ISO_IR 192"
+    copy_identity(header, dataset)
+    _add_instance(dataset, header, sop_instance_uid, request)
+    _add_series_and_equipment(dataset, request)
+    _add_image(dataset, header, request)
+    _add_source(dataset, header, request)
+    lossy.add_lossy_history(dataset, header, source)
+    _add_pixels(dataset, rgb)
+    return sop_instance_uid, _written(dataset, sop_instance_uid)
+
+
+def _add_instance(dataset: Dataset, header: Dataset, sop_instance_uid: str, request: HeatmapRequest) -> None:
+    """SOP Common (PS3.3 C.12.1) and the dates, in the zone that the source's dates are in."""
+    zone = _zone(header)
+    created = request.created
+    if zone is not None:
+        created = created.astimezone(zone)
+        dataset.TimezoneOffsetFromUTC = created.strftime("%z")
+    day, time = created.strftime("%Y%m%d"), created.strftime("%H%M%S.%f")
+    dataset.SOPClassUID = SECONDARY_CAPTURE
+    dataset.SOPInstanceUID = sop_instance_uid
+    dataset.InstanceCreationDate, dataset.InstanceCreationTime = day, time
+    dataset.InstanceCreatorUID = IMPLEMENTATION_CLASS_UID
+    dataset.ContentDate, dataset.ContentTime = day, time
+    dataset.DateOfSecondaryCapture, dataset.TimeOfSecondaryCapture = day, time
+    dataset.InstanceNumber = request.instance_number
+    dataset.ContentQualification = request.content_qualification
+
+
+def _zone(header: Dataset) -> timezone | None:
+    stated = reading.text(header, "TimezoneOffsetFromUTC")
+    if len(stated) != 5 or stated[0] not in "+-" or not stated[1:].isascii() or not stated[1:].isdigit():
+        return None
+    offset = timedelta(hours=int(stated[1:3]), minutes=int(stated[3:]))
+    return timezone(offset if stated[0] == "+" else -offset) if offset <= timedelta(hours=14) else None
+
+
+def _add_series_and_equipment(dataset: Dataset, request: HeatmapRequest) -> None:
+    serial, device = str(request.installation_id), derive_uid(request.installation_id, f"device:{request.model_digest}")
+    versions = [request.application_version[:_LO], f"{request.model_name} {request.model_digest}"[:_LO]]
+    dataset.Modality = "OT"
+    dataset.ConversionType = "WSD"
+    dataset.SeriesInstanceUID = derive_uid(request.installation_id, request.series_key)
+    dataset.SeriesNumber = request.series_number
+    dataset.SeriesDescription = f"AI {request.model_name}"[: _LO - 20] + " - not for diagnosis"
+
+    dataset.Manufacturer = MANUFACTURER
+    dataset.ManufacturerModelName = MANUFACTURER_MODEL_NAME
+    dataset.DeviceSerialNumber = serial
+    dataset.SoftwareVersions = versions
+    equipment = Dataset()
+    equipment.PurposeOfReferenceCodeSequence = Sequence([_code("109102", "DCM", "Processing Equipment")])
+    equipment.Manufacturer = MANUFACTURER
+    equipment.ManufacturerModelName = MANUFACTURER_MODEL_NAME
+    equipment.DeviceSerialNumber = serial
+    equipment.SoftwareVersions = versions
+    equipment.DeviceUID = device
+    equipment.ContributionDescription = "Heatmap of an automatic reading"
+    dataset.ContributingEquipmentSequence = Sequence([equipment])
+
+
+def _add_image(dataset: Dataset, header: Dataset, request: HeatmapRequest) -> None:
+    dataset.ImageType = ["DERIVED", "SECONDARY", "OTHER"]
+    dataset.BurnedInAnnotation = "YES"  # the legend; never patient data
+    dataset.PatientOrientation = request.patient_orientation.split("\\") if request.patient_orientation else None
+    dataset.DerivationDescription = (request.derivation or _derivation(request))[:_ST]
+    _add_region(dataset, header)
+    if request.pixel_spacing is not None and min(request.pixel_spacing) > 0:
+        dataset.PixelSpacing = [DSfloat(value, auto_format=True) for value in request.pixel_spacing]
+
+
+def _add_region(dataset: Dataset, header: Dataset) -> None:
+    """Say the body part; Laterality (2C) must be there unless that part is known to be unpaired, as a chest is."""
+    body_part = reading.text(header, "BodyPartExamined").upper()
+    if body_part in CHEST_BODY_PARTS:
+        dataset.BodyPartExamined = "CHEST"
+        return
+    if body_part and body_part.isascii():
+        dataset.BodyPartExamined = body_part[:16]
+    laterality = reading.text(header, "Laterality").upper()
+    dataset.Laterality = laterality if laterality in {"L", "R"} else None
+
+
+def _derivation(request: HeatmapRequest) -> str:
+    return (
+        f"Grad-CAM heatmap of {request.label}: probability {request.probability:.4f}, threshold "
+        f"{request.threshold:.4f}; model {request.model_name} {request.model_digest}; research, not for diagnosis"
+    )
+
+
+def _add_source(dataset: Dataset, header: Dataset, request: HeatmapRequest) -> None:
+    image = Dataset()
+    image.ReferencedSOPClassUID = reading.text(header, "SOPClassUID")
+    image.ReferencedSOPInstanceUID = reading.text(header, "SOPInstanceUID")
+    image.PurposeOfReferenceCodeSequence = Sequence(
+        [_code("121322", "DCM", "Source image for image processing operation")]
+    )
+    if request.spatial_locations_preserved:
+        image.SpatialLocationsPreserved = "YES"
+    dataset.SourceImageSequence = Sequence([image])
+
+
+def _add_pixels(dataset: Dataset, rgb: NDArray[np.uint8]) -> None:
+    dataset.SamplesPerPixel = 3
+    dataset.PhotometricInterpretation = "RGB"
+    dataset.PlanarConfiguration = 0
+    dataset.Rows, dataset.Columns = int(rgb.shape[0]), int(rgb.shape[1])
+    dataset.BitsAllocated, dataset.BitsStored, dataset.HighBit, dataset.PixelRepresentation = 8, 8, 7, 0
+    pixels = np.ascontiguousarray(rgb).tobytes()
+    dataset.PixelData = pixels + b"\0" * (len(pixels) % 2)
+    dataset["PixelData"].VR = "OB"
+
+
+def _code(value: str, scheme: str, meaning: str) -> Dataset:
+    code = Dataset()
+    code.CodeValue, code.CodingSchemeDesignator, code.CodeMeaning = value, scheme, meaning
+    return code
+
+
+def _written(dataset: Dataset, sop_instance_uid: str) -> bytes:
+    meta = FileMetaDataset()
+    meta.MediaStorageSOPClassUID = UID(SECONDARY_CAPTURE)
+    meta.MediaStorageSOPInstanceUID = UID(sop_instance_uid)
+    meta.TransferSyntaxUID = ExplicitVRLittleEndian
+    meta.ImplementationClassUID = UID(IMPLEMENTATION_CLASS_UID)
+    meta.ImplementationVersionName = IMPLEMENTATION_VERSION_NAME
+    dataset.file_meta = meta
+    buffer = BytesIO()
+    dcmwrite(buffer, dataset, enforce_file_format=True)
+    return buffer.getvalue()
