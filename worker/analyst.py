@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import time
+from contextlib import suppress
 from pathlib import Path
 from uuid import UUID
 
 import structlog
-from dicom_io.grayscale import PixelsUnreadable
 
 from db import analyses
 from db.models import known_model
 from db.records import AnalysisResult, ClaimedAnalysis, ObjectRecord
 from db.schema import installation_uid
-from db.session import Database
+from db.session import Database, DatabaseUnavailable
+from dicom_io.grayscale import PixelsUnreadable
 from model.bundle import BundleInvalid
 from model.engine import EngineUnsuitable
 from model.overlay import RENDERING_VERSION
@@ -62,6 +63,10 @@ class Analyst:
                 analyses.give_back(session, claimed.id, self._owner, reason=str(error), counted=False)
             state = "given back"
             _log.error("analysis given back", analysis=claimed.id, error=str(error))
+        except DatabaseUnavailable as error:
+            with suppress(DatabaseUnavailable), self._database.write() as session:
+                analyses.give_back(session, claimed.id, self._owner, reason=str(error), counted=False)
+            raise
         except Exception as error:
             # the outermost edge: an unforeseen error is kept with the image and counted, then shown with its traceback
             with self._database.write() as session:

@@ -197,23 +197,28 @@ def _print_results(results: list[dict[str, Any]], bundle: Bundle) -> None:
     from rich.markup import escape
     from rich.table import Table
 
-    table = Table("source", "status", "flags", *[label.name for label in bundle.labels], title=f"model {bundle.name}")
+    table = Table(title=f"model {bundle.name} {bundle.digest[:12]}", title_justify="left", padding=(0, 1))
+    table.add_column("source", overflow="fold", ratio=2)
+    table.add_column("flags and reasons", overflow="fold", ratio=3)
+    table.add_column("findings (bold: at or above threshold)", ratio=3)
     for result in results:
-        numbers = [
-            f"[bold]{finding['probability']:.3f}[/]" if finding["positive"] else f"{finding['probability']:.3f}"
-            for finding in result["findings"]
+        status = [] if result["status"] == "done" else [result["status"].replace("_", " ") + ": " + result["reason"]]
+        flags = [f"! {flag}" for flag in result["flags"]]
+        findings = [f"{finding['label']} {finding['probability']:.3f}" for finding in result["findings"]]
+        marked = [
+            f"[bold]{text}[/]" if finding["positive"] else text
+            for text, finding in zip(findings, result["findings"], strict=True)
         ]
-        notes = "\n".join(
-            [*([result["reason"]] if result["reason"] else []), *(f"! {flag}" for flag in result["flags"])]
-        )
-        table.add_row(escape(Path(result["source"]).name), result["status"].replace("_", " "), escape(notes), *numbers)
+        table.add_row(escape(Path(result["source"]).name), escape("\n".join([*status, *flags])), "\n".join(marked))
+        table.add_section()
     console = _console()
     console.print(table)
     thresholds = ", ".join(f"{label.name} {bundle.thresholds[label.name]:.3f}" for label in bundle.labels)
-    console.print(f"bold: at or above its threshold ({thresholds}). AI result: not for diagnosis")
+    console.print(f"thresholds: {thresholds}")
     for result in results:
         for made in result["objects"]:
             console.print(f"{made['kind']} of {made['label']}: {made['path']}", soft_wrap=True)
+    console.print("AI result: not for diagnosis")
 
 
 def _says(item: dict[str, Any]) -> str:

@@ -56,7 +56,8 @@ def train(
     if (out / "model.toml").exists():
         raise typer.BadParameter(f"{out} already holds a bundle; choose another folder", param_hint="--out")
     from model.dataset import Source
-    from model.training import TrainingPlan, TrainingProgress
+    from model.fitting import TrainingProgress
+    from model.training import TrainingPlan
     from model.training import train as fit
 
     plan = TrainingPlan(
@@ -97,9 +98,8 @@ def read_image(path: Path) -> NDArray[np.float32]:
     model.raster.UnreadableImage
         With a reason; the training lists such files and goes on.
     """
-    from dicom_io.grayscale import PixelsUnreadable, read_grayscale
-
     from dicom_io.facts import UnreadableDicom
+    from dicom_io.grayscale import PixelsUnreadable, read_grayscale
     from dicom_io.sources import kind_of
     from model.raster import UnreadableImage, read_raster
 

@@ -11,13 +11,13 @@ import time
 from importlib.util import find_spec
 from pathlib import Path
 
-from dicom_io.secondary_capture import read_picture
 from rich.console import Console
 from rich.table import Table
 
 from db.records import WorklistItem
 from db.worklist import object_uris, study_item
 from dicom_io.facts import read_facts
+from dicom_io.picture import read_picture
 from dicom_io.sender import Outgoing, send
 from worker.peers import own_peer
 from worker.ports import StartFailed

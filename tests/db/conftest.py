@@ -34,7 +34,7 @@ def with_model(database: Database) -> Database:
 
 @pytest.fixture
 def new_instance() -> Callable[..., NewInstance]:
-    def make(number: int = 1, *, study: int = 1, accepted: bool = True, **changes: Any) -> NewInstance:
+    def make(number: int = 1, *, study: int = 1, accepted: bool = True, **changes: object) -> NewInstance:
         values: dict[str, Any] = {
             "study": StudyIdentity(study_instance_uid=f"1.2.{study}", patient_id="P1", patient_name="A^B"),
             "sop_instance_uid": f"1.2.3.{number}",

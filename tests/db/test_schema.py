@@ -42,12 +42,12 @@ def test_upgrading_twice_keeps_the_installation_and_its_rows(database: Database)
 
 def test_processes_that_start_together_on_an_empty_database_agree(tmp_path: Path) -> None:
     url = sqlite_url(tmp_path / "together.sqlite")
-    failures: list[BaseException] = []
+    failures: list[DatabaseUnavailable] = []
 
     def start() -> None:
         try:
             prepare(Database(url), NOON)
-        except BaseException as error:
+        except DatabaseUnavailable as error:
             failures.append(error)
 
     threads = [threading.Thread(target=start) for _ in range(4)]

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
 
+from model.bundle import builtin_bundles_folder
+from model.reader import Reader
 from worker.broker import start_embedded
 from worker.settings import load_settings
 from worker.site import Site
@@ -24,3 +28,23 @@ def broker(site: Site, tmp_path: Path) -> Iterator[None]:
     yield
     process.terminate()
     process.wait(10)
+
+
+@pytest.fixture(scope="session")
+def bundle_folder() -> Path:
+    """The bundle that ships with the program (or the one that TEST_MODEL names)."""
+    return Path(os.environ.get("TEST_MODEL") or builtin_bundles_folder() / "demonstration")
+
+
+@pytest.fixture(scope="session")
+def reader(bundle_folder: Path) -> Reader:
+    return Reader.open(bundle_folder)
+
+
+@pytest.fixture(scope="session")
+def films() -> Path:
+    """Folder of the real radiographs of pydicom-data: RG1, an adult's chest, and RG3, an extremity."""
+    spec = find_spec("data_store")
+    if spec is None or not spec.submodule_search_locations:
+        pytest.skip("the package pydicom-data is not installed")
+    return Path(spec.submodule_search_locations[0]) / "data"

@@ -1,0 +1,34 @@
+"""The picture of a heatmap Secondary Capture, for faces that show it."""
+
+from pathlib import Path
+
+import numpy as np
+import pydicom
+from numpy.typing import NDArray
+
+from dicom_io.grayscale import PixelsUnreadable
+from dicom_io.reading import PARSING_ERRORS
+
+
+def read_picture(path: Path) -> NDArray[np.uint8]:
+    """Read the pixels of an object that `heatmap_secondary_capture` made.
+
+    Returns
+    -------
+    uint8 RGB [rows, columns, 3]
+
+    Raises
+    ------
+    PixelsUnreadable
+        If the file is not DICOM or holds no uncompressed 8 bit RGB picture.
+    """
+    try:
+        dataset = pydicom.dcmread(path)
+        shape = (int(dataset.Rows), int(dataset.Columns), int(dataset.SamplesPerPixel))
+        pixels = np.frombuffer(dataset.PixelData, dtype=np.uint8)
+    except (*PARSING_ERRORS, AttributeError, TypeError) as error:
+        raise PixelsUnreadable(f"{path} holds no picture: {type(error).__name__}") from error
+    size = shape[0] * shape[1] * shape[2]
+    if shape[2] != 3 or pixels.size < size:
+        raise PixelsUnreadable(f"{path} holds {pixels.size} bytes in {shape}, not an 8 bit RGB picture")
+    return pixels[:size].reshape(shape)

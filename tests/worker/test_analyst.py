@@ -1,0 +1,132 @@
+"""One analysis, claimed to stored: results once, reasons always, faults of the machine not blamed on the image."""
+
+from __future__ import annotations
+
+from io import BytesIO
+from pathlib import Path
+
+import pytest
+from pydicom import dcmread
+from sqlalchemy import func, select
+
+from db import analyses, ledger
+from db.session import DatabaseUnavailable
+from db.tables import Analysis, Delivery, Finding, LogitMaps, MadeObject
+from db.worklist import worklist
+from dicom_io.facts import read_facts
+from dicom_io.listener import Received
+from dicom_io.status_codes import Status
+from model.gradcam import LogitMaps as Maps
+from worker import registry
+from worker.analyst import Analyst
+from worker.intake import Intake
+from worker.settings import Destination
+from worker.site import Site
+from worker.timing import now
+
+
+@pytest.fixture
+def sited(site: Site, bundle_folder: Path) -> Site:
+    destination = Destination(name="pacs", ae_title="PACS", host="127.0.0.1", port=1)
+    site = Site(site.settings.model_copy(update={"destinations": (destination,)}))
+    registry.activate(site.settings, site.database, str(bundle_folder))
+    return site
+
+
+def receive(site: Site, data: bytes) -> list[int]:
+    rung: list[int] = []
+    intake = Intake(site.settings, site.database, site.store, rung.append)
+    received = Received(
+        data=data,
+        facts=read_facts(data),
+        calling_ae="MODALITY",
+        called_ae="CXRTRIAGE",
+        address="127.0.0.1",
+        association_id="1",
+    )
+    assert intake.receive(received) == Status.SUCCESS
+    return rung
+
+
+def count(site: Site, table: type) -> int:
+    with site.database.read() as session:
+        return session.scalar(select(func.count()).select_from(table)) or 0
+
+
+def test_film_becomes_findings_maps_a_heatmap_and_an_outbox_row_and_all_of_it_once(sited: Site, films: Path) -> None:
+    data = (films / "RG1_UNCR.dcm").read_bytes()
+    (analysis_id,) = receive(sited, data)
+    analyst = Analyst(sited.settings, sited.database, sited.store)
+    assert analyst.analyse(analysis_id) == "done"
+    assert analyst.analyse(analysis_id) == "not free"
+    assert receive(sited, data) == []  # the same film again rings for nothing
+    with sited.database.read() as session:
+        analysis = session.get_one(Analysis, analysis_id)
+        item = worklist(session)[0]
+        maps = Maps.from_bytes(session.scalars(select(LogitMaps.data)).one())
+        objects = session.scalars(select(MadeObject)).all()
+    assert analysis.attempts == 1
+    assert analysis.source_sha256
+    assert item.state == "done"
+    assert "age unknown" in item.flags
+    assert len(item.findings) == len(maps.scales) == count(sited, Finding)
+    positive = [finding.label for finding in item.findings if finding.positive]
+    assert [made.label for made in objects] == positive or len(objects) == 1
+    assert count(sited, Delivery) == len(objects)
+    for made in objects:
+        facts = read_facts(sited.store.path(made.uri))
+        assert facts.sop_instance_uid == made.sop_instance_uid
+        assert facts.study_instance_uid == item.study_instance_uid
+        assert facts.patient_id == item.patient_id
+
+
+def test_same_film_analysed_anew_gives_the_same_object_bytes(
+    sited: Site, films: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (analysis_id,) = receive(sited, (films / "RG1_UNCR.dcm").read_bytes())
+    analyst = Analyst(sited.settings, sited.database, sited.store)
+    stored: list[str] = []
+    real_put = sited.store.put
+    monkeypatch.setattr(sited.store, "put", lambda data: stored.append(real_put(data).sha256) or real_put(data))
+    real_complete = analyses.complete
+
+    def power_cut(*_arguments: object) -> bool:
+        raise DatabaseUnavailable("the database went away just before the commit")
+
+    monkeypatch.setattr(analyses, "complete", power_cut)
+    with pytest.raises(DatabaseUnavailable):
+        analyst.analyse(analysis_id)
+    assert count(sited, Finding) == count(sited, MadeObject) == 0
+    monkeypatch.setattr(analyses, "complete", real_complete)
+    assert analyst.analyse(analysis_id) == "done"
+    half = len(stored) // 2
+    assert half > 0
+    assert stored[:half] == stored[half:]
+
+
+def test_truncated_pixels_fail_at_once_with_their_reason(sited: Site, films: Path) -> None:
+    (analysis_id,) = receive(sited, _with_short_pixels(films / "RG1_UNCR.dcm"))
+    assert Analyst(sited.settings, sited.database, sited.store).analyse(analysis_id) == "failed"
+    with sited.database.read() as session:
+        book = ledger.ledger(session, now())
+    assert book.failed == 1
+    assert "bytes" in book.unfinished[0].reason
+
+
+def test_missing_file_is_the_machines_fault_and_is_tried_again(sited: Site, films: Path) -> None:
+    (analysis_id,) = receive(sited, (films / "RG1_UNCR.dcm").read_bytes())
+    (file,) = sited.store.root.glob("*/*/*.dcm")
+    hidden = file.rename(file.with_suffix(".away"))
+    analyst = Analyst(sited.settings, sited.database, sited.store)
+    for _ in range(4):
+        assert analyst.analyse(analysis_id) == "given back"
+    hidden.rename(file)
+    assert analyst.analyse(analysis_id) == "done"
+
+
+def _with_short_pixels(path: Path) -> bytes:
+    dataset = dcmread(path)
+    dataset.PixelData = dataset.PixelData[: len(dataset.PixelData) // 2]
+    buffer = BytesIO()
+    dataset.save_as(buffer)
+    return buffer.getvalue()

@@ -1,0 +1,113 @@
+"""`analyse` on real films: read by the real model, or refused with a reason; no input stops the others."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+from typer.testing import CliRunner
+
+from dicom_io.gate import GateRules
+from model.reader import Reader
+from worker.cli import app
+from worker.one_shot import analyse_files
+
+RULES = GateRules(small_images="flag")
+
+
+def analyse(reader: Reader, *paths: Path, out: Path | None = None) -> list[dict[str, Any]]:
+    return list(analyse_files(list(paths), reader, RULES, out, lambda _done, _total: None))
+
+
+def test_adult_chest_is_read_with_its_flag_and_the_extremity_refused_with_its_reason(
+    reader: Reader, films: Path
+) -> None:
+    chest, extremity = analyse(reader, films / "RG1_UNCR.dcm", films / "RG3_UNCR.dcm")
+    assert chest["status"] == "done"
+    assert "age unknown" in chest["flags"]
+    assert [finding["label"] for finding in chest["findings"]] == list(reader.bundle.label_names)
+    assert all(0 <= finding["probability"] <= 1 for finding in chest["findings"])
+    assert extremity["status"] == "not_applicable"
+    assert extremity["reason"] == "BodyPartExamined is EXTREMITY: not a chest"
+    assert extremity["findings"] == []
+
+
+def test_lossless_coding_of_the_same_film_gives_the_same_numbers(reader: Reader, films: Path) -> None:
+    plain, coded = analyse(reader, films / "RG1_UNCR.dcm", films / "RG1_J2KR.dcm")
+    assert plain["findings"] == coded["findings"]
+
+
+def test_picture_of_a_film_reads_like_the_film_and_says_what_it_does_not_know(
+    reader: Reader, films: Path, tmp_path: Path
+) -> None:
+    from dicom_io.grayscale import read_grayscale
+
+    gray = read_grayscale(films / "RG1_UNCR.dcm").image
+    picture = tmp_path / "film.png"
+    Image.fromarray((gray * 65535).round().astype(np.uint16)).save(picture)
+    from_dicom, from_png = analyse(reader, films / "RG1_UNCR.dcm", picture)
+    assert {"age unknown", "view unknown"} <= set(from_png["flags"])
+    for one, other in zip(from_dicom["findings"], from_png["findings"], strict=True):
+        assert one["probability"] == pytest.approx(
+            other["probability"], abs=0.01
+        )  # bf16 turns rounding to 16 bits into thousandths
+
+
+def test_bad_inputs_end_each_with_its_reason_and_the_good_one_is_read(
+    reader: Reader, films: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "a.txt").write_text("this is no film", encoding="utf-8")
+    (tmp_path / "b.dcm").write_bytes((films / "RG1_UNCR.dcm").read_bytes()[:100_000])
+    (tmp_path / "c.png").write_bytes(b"\x89PNG\r\n\x1a\nbroken")
+    (tmp_path / "d.dcm").write_bytes(b"")
+    shutil.copy(films / "RG1_UNCR.dcm", tmp_path / "e.dcm")
+    results = {Path(result["source"]).name: result for result in analyse(reader, tmp_path)}
+    assert {name: result["status"] for name, result in results.items()} == {
+        "a.txt": "failed",
+        "b.dcm": "failed",
+        "c.png": "failed",
+        "d.dcm": "failed",
+        "e.dcm": "done",
+    }
+    assert all(result["reason"] for name, result in results.items() if name != "e.dcm")
+
+
+def test_objects_are_an_overlay_and_a_heatmap_a_label_explained(reader: Reader, films: Path, tmp_path: Path) -> None:
+    (result,) = analyse(reader, films / "RG1_UNCR.dcm", out=tmp_path)
+    explained = [finding["label"] for finding in result["findings"] if finding["positive"]]
+    for kind in ("overlay", "heatmap"):
+        made = [entry for entry in result["objects"] if entry["kind"] == kind]
+        if explained:
+            assert [entry["label"] for entry in made] == explained
+        assert len(made) >= 1
+        assert all(Path(entry["path"]).is_file() for entry in made)
+    uids = [entry["sop_instance_uid"] for entry in result["objects"] if entry["kind"] == "heatmap"]
+    assert len(set(uids)) == len(uids)
+    (again,) = analyse(reader, films / "RG1_UNCR.dcm", out=tmp_path / "again")
+    assert not set(uids) & {entry["sop_instance_uid"] for entry in again["objects"]}  # no UID for two contents
+
+
+def test_command_prints_the_names_of_the_contract(films: Path, bundle_folder: Path, tmp_path: Path) -> None:
+    words = ["analyse", str(films / "RG1_UNCR.dcm"), "--model", str(bundle_folder), "--home", str(tmp_path), "--json"]
+    done = CliRunner().invoke(app, words)
+    assert done.exit_code == 0
+    facts = json.loads(done.stdout)
+    assert set(facts["model"]) == {"name", "digest", "preprocessing"}
+    expected = "source sop_instance_uid study_instance_uid status reason flags findings objects"
+    assert set(facts["results"][0]) == set(expected.split())
+    assert set(facts["results"][0]["findings"][0]) == {"label", "probability", "threshold", "positive"}
+    assert not any(tmp_path.iterdir())  # one-shot leaves nothing behind in the home folder
+
+
+def test_command_exits_with_1_when_an_input_failed_and_2_when_there_is_none(
+    bundle_folder: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "a.txt").write_text("no film", encoding="utf-8")
+    words = ["--model", str(bundle_folder), "--home", str(tmp_path / "home")]
+    assert CliRunner().invoke(app, ["analyse", str(tmp_path / "a.txt"), *words]).exit_code == 1
+    assert CliRunner().invoke(app, ["analyse", str(tmp_path / "none.dcm"), *words]).exit_code == 2
