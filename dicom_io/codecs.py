@@ -25,6 +25,8 @@ NATIVE = {
     str(uid.ExplicitVRBigEndian),
     str(uid.DeflatedExplicitVRLittleEndian),
 }
+_END_MARKER = b"\xff\xd9"
+_LONGEST_TRAILER = 4096  # padding, or what a sender left behind the end
 # transfer syntax -> imagecodecs' decoder, and whether it gives back exactly what was compressed
 _DECODERS: dict[str, tuple[str, bool]] = {
     str(uid.JPEGBaseline8Bit): ("jpeg8_decode", False),
@@ -156,7 +158,7 @@ def _compressed(frame: bytes, description: PixelDescription) -> tuple[Samples, s
 
     name, lossless = _DECODERS[description.transfer_syntax_uid]
     header = frame_header(frame)
-    _check(header, description)
+    _check(frame, header, description)
     assert header is not None
     decoder: Callable[[bytes], Samples] = getattr(imagecodecs, name)
     try:
@@ -180,7 +182,7 @@ def _compressed(frame: bytes, description: PixelDescription) -> tuple[Samples, s
     return values, name
 
 
-def _check(header: FrameHeader | None, description: PixelDescription) -> None:
+def _check(frame: bytes, header: FrameHeader | None, description: PixelDescription) -> None:
     """Refuse what the codestream itself contradicts, before a decoder allocates what it claims."""
     if header is None:
         raise PixelsUnreadable("the compressed frame has no readable header: truncated, or another compression")
@@ -193,5 +195,8 @@ def _check(header: FrameHeader | None, description: PixelDescription) -> None:
         raise PixelsUnreadable(
             f"SamplesPerPixel is {description.samples}, but the compressed frame has {header.components} components"
         )
+    # every one of these codestreams ends with FFD9, which cannot occur within it; OpenJPEG and CharLS do not mind
+    if _END_MARKER not in frame[-_LONGEST_TRAILER:]:
+        raise PixelsUnreadable("the compressed frame is truncated: its end marker is missing")
     if not 1 <= header.precision <= 32:
         raise PixelsUnreadable(f"the compressed frame has {header.precision} bits a sample: 1 to 32 are read")

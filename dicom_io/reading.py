@@ -38,6 +38,7 @@ PARSING_ERRORS = (
     zlib.error,
 )
 _PIXEL_TAGS = frozenset(Tag(keyword) for keyword in ("FloatPixelData", "DoubleFloatPixelData", "PixelData"))
+_GROUPS_OF_OBJECTS = frozenset({0x0004, 0x0008, 0x0028})
 _ESCAPE = b"\x1b"
 _DELIMITERS = {0x09, 0x0A, 0x0C, 0x0D, 0x3D, 0x5C, 0x5E}  # each resets the character set (PS3.5 6.1.2.5.3)
 _PADDING = "\0 \t\r\n"
@@ -104,7 +105,8 @@ def _unreadable(error: Exception) -> UnreadableDicom:
 
 
 def _not_empty(dataset: FileDataset) -> FileDataset:
-    if len(dataset) == 0:
+    # any text parses as some elements, but of groups that no object is without
+    if not any(tag >> 16 in _GROUPS_OF_OBJECTS for tag in dataset.keys()):  # noqa: SIM118  (values must stay raw)
         raise UnreadableDicom("no attribute could be read: not a DICOM object, or truncated")
     return dataset
 

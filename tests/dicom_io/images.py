@@ -1,0 +1,120 @@
+"""Small DICOM objects with exactly the attributes a test is about, and the real files by name."""
+
+from __future__ import annotations
+
+from io import BytesIO
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from pydicom import config
+from pydicom.datadict import dictionary_VR, tag_for_keyword
+from pydicom.dataelem import DataElement, RawDataElement
+from pydicom.dataset import Dataset, FileMetaDataset
+from pydicom.encaps import encapsulate
+from pydicom.filewriter import dcmwrite
+from pydicom.sequence import Sequence
+from pydicom.tag import Tag
+from pydicom.uid import UID, ExplicitVRBigEndian, ExplicitVRLittleEndian, ImplicitVRLittleEndian
+
+CR = "1.2.840.10008.5.1.4.1.1.1"
+STUDY, SERIES, INSTANCE = "1.2.3.1", "1.2.3.2", "1.2.3.3"
+ENCAPSULATED = "1.2.840.10008.1.2.4"
+
+
+def item(**attributes: object) -> Dataset:
+    """A data set of these attributes; values are taken as they are, valid or not."""
+    result = Dataset()
+    for keyword, value in attributes.items():
+        tag = tag_for_keyword(keyword)
+        assert tag is not None, keyword
+        vr = "SQ" if isinstance(value, Sequence) else dictionary_VR(tag)
+        if isinstance(value, tuple):  # an ambiguous VR, said by the test: ("SS", -5)
+            vr, value = value
+        if isinstance(value, bytes) and vr not in {"OB", "OW", "UN"}:  # the encoded value, whatever it holds
+            padded = value + b" " * (len(value) % 2)
+            result[tag] = RawDataElement(Tag(tag), vr, len(padded), padded, 0, False, True, True)
+            continue
+        result.add(DataElement(tag, vr, value, validation_mode=config.IGNORE))
+    return result
+
+
+def sequence(*items: Dataset) -> Sequence:
+    return Sequence(items)
+
+
+def code(value: str, scheme: str, meaning: str = "meaning") -> Sequence:
+    return sequence(item(CodeValue=value, CodingSchemeDesignator=scheme, CodeMeaning=meaning))
+
+
+def dicom_file(transfer_syntax: str = ExplicitVRLittleEndian, **attributes: object) -> bytes:
+    """A complete file: a chest CR unless told otherwise; an attribute of None is left out."""
+    defaults: dict[str, object] = {
+        "SOPClassUID": CR,
+        "SOPInstanceUID": INSTANCE,
+        "StudyInstanceUID": STUDY,
+        "SeriesInstanceUID": SERIES,
+        "Modality": "CR",
+    }
+    merged = {keyword: value for keyword, value in {**defaults, **attributes}.items() if value is not None}
+    dataset = item(**merged)
+    dataset.file_meta = FileMetaDataset()
+    dataset.file_meta.MediaStorageSOPClassUID = UID(CR)
+    dataset.file_meta.MediaStorageSOPInstanceUID = UID(INSTANCE)
+    dataset.file_meta.TransferSyntaxUID = UID(transfer_syntax)
+    buffer = BytesIO()
+    mode = config.settings.writing_validation_mode
+    config.settings.writing_validation_mode = config.IGNORE
+    try:
+        dcmwrite(buffer, dataset, enforce_file_format=True)
+    finally:
+        config.settings.writing_validation_mode = mode
+    return buffer.getvalue()
+
+
+def image_file(
+    pixels: NDArray[np.generic] | bytes,
+    transfer_syntax: str = ExplicitVRLittleEndian,
+    **attributes: object,
+) -> bytes:
+    """A file with pixels: an array [rows, columns] of u1/i1/u2/i2, or an encoded frame with Rows and Columns given."""
+    if isinstance(pixels, bytes):
+        data, vr = (encapsulate([pixels]), "OB") if transfer_syntax.startswith(ENCAPSULATED) else (pixels, "OB")
+        if transfer_syntax == "1.2.840.10008.1.2.5":
+            data = encapsulate([pixels])
+        described: dict[str, object] = {"BitsAllocated": 16}
+    else:
+        size = pixels.dtype.itemsize
+        order = ">" if transfer_syntax == ExplicitVRBigEndian else "<"
+        data = pixels.astype(pixels.dtype.newbyteorder(order)).tobytes()
+        vr = "OW" if size > 1 or transfer_syntax == ImplicitVRLittleEndian else "OB"
+        described = {
+            "Rows": pixels.shape[0],
+            "Columns": pixels.shape[1],
+            "BitsAllocated": 8 * size,
+            "PixelRepresentation": int(pixels.dtype.kind == "i"),
+        }
+    merged: dict[str, object] = {
+        "SamplesPerPixel": 1,
+        "PhotometricInterpretation": "MONOCHROME2",
+        "PixelRepresentation": 0,
+        **described,
+        **attributes,
+    }
+    merged.setdefault("BitsStored", merged["BitsAllocated"])
+    stored = merged["BitsStored"]
+    merged.setdefault("HighBit", stored - 1 if isinstance(stored, int) else 0)
+    merged["PixelData"] = (vr, data + b"\0" * (len(data) % 2))
+    return dicom_file(transfer_syntax, **merged)
+
+
+def data_set_of(file: bytes) -> bytes:
+    """The data set without preamble and file meta, as it goes over the wire."""
+    length = int.from_bytes(file[140:144], "little")
+    return file[144 + length :]
+
+
+def write(folder: Path, data: bytes, name: str = "image.dcm") -> Path:
+    path = folder / name
+    path.write_bytes(data)
+    return path

@@ -1,0 +1,77 @@
+"""A data set is whole, or the element that is cut off is named."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pydicom import uid
+
+from dicom_io.reading import UnreadableDicom
+from dicom_io.structure import check_whole
+from tests.dicom_io.images import code, data_set_of, image_file
+
+PIXELS = np.zeros((20, 30), np.uint16)
+SYNTAXES = [
+    uid.ImplicitVRLittleEndian,
+    uid.ExplicitVRLittleEndian,
+    uid.ExplicitVRBigEndian,
+    uid.DeflatedExplicitVRLittleEndian,
+]
+
+
+def encoded(syntax: str) -> bytes:
+    return data_set_of(image_file(PIXELS, syntax, AnatomicRegionSequence=code("51185008", "SCT"), PatientName="A^B"))
+
+
+@pytest.mark.parametrize("syntax", SYNTAXES)
+def test_a_whole_data_set_passes(syntax: str) -> None:
+    check_whole(encoded(syntax), syntax)
+
+
+@pytest.mark.parametrize("syntax", SYNTAXES)
+def test_every_truncation_inside_an_element_is_found(syntax: str) -> None:
+    whole = encoded(syntax)
+    for length in (len(whole) - 2, len(whole) - 100, len(whole) // 2 - len(whole) // 2 % 2 + 1, 5):
+        with pytest.raises(UnreadableDicom, match=r"truncated|inflated"):
+            check_whole(whole[:length], syntax)
+
+
+def test_the_reason_names_the_element_and_the_bytes() -> None:
+    whole = encoded(uid.ExplicitVRLittleEndian)
+    with pytest.raises(UnreadableDicom, match=r"\(7FE0,0010\) has 1100 of 1200 bytes"):
+        check_whole(whole[:-100], uid.ExplicitVRLittleEndian)
+
+
+def test_encapsulated_pixels_are_walked_through() -> None:
+    whole = data_set_of(image_file(b"\xff\xd8" + b"x" * 98, uid.JPEGLosslessSV1, Rows=1, Columns=1))
+    check_whole(whole, uid.JPEGLosslessSV1)
+    check_whole(whole[:-8], uid.JPEGLosslessSV1)  # only the delimiter left out: some senders do
+    with pytest.raises(UnreadableDicom, match="truncated"):
+        check_whole(whole[:-20], uid.JPEGLosslessSV1)
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"",
+        b"\x08\x00\x05\x00",
+        b"Dear colleague, this is a letter and no data set at all",
+        b"\x08\x00\x40\x11SQ\x00\x00\xff\xff\xff\xff",
+        b"\x08\x00\x40\x11SQ\x00\x00\xff\xff\xff\xff" + b"\xfe\xff\x00\xe0\xff\xff\xff\xff",
+        b"\x08\x00\x40\x11SQ\x00\x00\xff\xff\xff\xff" + b"\x10\x00\x10\x00PN\x02\x00AB",
+        b"\x08\x00\x40\x11SQ\x00\x00\xff\xff\xff\xff\xfe\xff\x00\xe0\xff\xff\xff\xff" * 200,
+    ],
+)
+def test_what_is_no_data_set_is_refused(data: bytes) -> None:
+    with pytest.raises(UnreadableDicom):
+        check_whole(data, uid.ExplicitVRLittleEndian)
+
+
+@given(data=st.binary(max_size=400), syntax=st.sampled_from(SYNTAXES))
+def test_any_bytes_pass_or_are_refused(data: bytes, syntax: str) -> None:
+    try:
+        check_whole(data, syntax)
+    except UnreadableDicom as refusal:
+        assert refusal.reason
