@@ -49,6 +49,7 @@ def run_worker(settings: Settings) -> None:
         without_mingle=True,
         without_heartbeat=True,
         loglevel="WARNING",
+        quiet=True,
         hostname=f"cxr-triage-{os.getpid()}@%h",
     )
     worker.start()

@@ -85,10 +85,10 @@ def worklist(
 
     if facts["model"] is None:
         _console().print("[yellow]no model is active: studies are received and wait[/]")
-    table = Table(box=None, padding=(0, 1))
+    table = Table(box=None, padding=(0, 1), expand=True)
     for title in ("priority", "score", "waiting", "accession", "patient", "state"):
-        table.add_column(title, no_wrap=title in ("priority", "score", "waiting"))
-    table.add_column("flags, then findings", ratio=1)
+        table.add_column(title, overflow="fold")
+    table.add_column("flags, then findings", overflow="fold", ratio=1, min_width=30)
     for item in facts["items"]:
         table.add_row(
             item["priority"],
