@@ -44,7 +44,7 @@ def with_feature_map(network: KerasModel, layer_name: str) -> KerasModel:
     """Return the model with two outputs: its logits, and the feature map of a layer."""
     import keras
 
-    return keras.Model(network.inputs, [network.output, find_feature_layer(network, layer_name).output])
+    return keras.Model(network.inputs, [network.outputs[0], find_feature_layer(network, layer_name).output])
 
 
 def find_feature_layer(network: KerasModel, layer_name: str | None = None) -> KerasModel:

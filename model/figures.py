@@ -39,18 +39,6 @@ def sensitivity_specificity(
     return sensitivity, specificity
 
 
-def youden_threshold(targets: NDArray[np.float32], scores: NDArray[np.float32]) -> float:
-    """Return the threshold with the largest sensitivity + specificity, halfway between neighbouring scores."""
-    known = np.isfinite(targets)
-    targets, scores = targets[known], scores[known]
-    values = np.unique(scores)
-    candidates = (values[1:] + values[:-1]) / 2
-    if not candidates.size:
-        return float(values[0]) if values.size else 0.5
-    merit = [sum(sensitivity_specificity(targets, scores, float(candidate))) for candidate in candidates]
-    return float(candidates[int(np.nanargmax(merit))])
-
-
 def _average_ranks(values: NDArray[np.float32]) -> NDArray[np.float64]:
     order = np.argsort(values, kind="stable")
     ordered = values[order]

@@ -68,7 +68,7 @@ def masked_loss(packed: Tensor, logits: Tensor) -> Tensor:
     packed = ops.cast(packed, "float32")
     targets, weights = packed[:, :labels], packed[:, labels:]
     logits = ops.cast(logits, "float32")
-    entropy = ops.relu(logits) - logits * targets + ops.log1p(ops.exp(-ops.abs(logits)))
+    entropy = ops.softplus(logits) - logits * targets
     return ops.sum(entropy * weights, axis=-1)
 
 

@@ -126,7 +126,7 @@ def _by_gradient(
 
     two_outputs = with_feature_map(model, layer_name)
     answers, activations = two_outputs(batch, training=False)
-    rest = keras.Model(find_feature_layer(model, layer_name).output, model.output)
+    rest = keras.Model(find_feature_layer(model, layer_name).output, model.outputs[0])
     with tf.GradientTape() as tape:
         tape.watch(activations)
         answer = rest(activations, training=False)[0, _chosen(np.asarray(answers)[0], label)]

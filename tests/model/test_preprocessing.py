@@ -12,7 +12,7 @@ def spec(geometry: str, size: int = 16) -> Preprocessing:
     return Preprocessing(size=size, geometry=geometry, channels=1, mean=(0.0,), std=(1.0,))  # type: ignore[arg-type]
 
 
-# image shape, geometry, tensor pixel (x, y) -> image pixel (x, y), worked out by hand with pixel centres at whole numbers
+# image shape, geometry, tensor pixel (x, y) -> image pixel (x, y), by hand, with pixel centres at whole numbers
 AFFINES = [
     ((32, 64), "squash", (0, 0), (1.5, 0.5)),
     ((32, 64), "squash", (15, 15), (61.5, 30.5)),

@@ -1,0 +1,172 @@
+"""Bundles: what was changed is refused with the reason; engines answer as the golden output says."""
+
+import shutil
+import tomllib
+
+import numpy as np
+import pytest
+
+from model.bundle import Bundle, BundleInvalid, builtin_bundles_folder, find_bundles, load_bundle
+from model.engine import EngineUnsuitable, check_against_golden, open_engine
+from model.toml_text import toml_text
+
+
+@pytest.fixture
+def copy(demonstration, tmp_path):
+    """A copy of the demonstration bundle that a test may damage."""
+    return shutil.copytree(demonstration.folder, tmp_path / "copy")
+
+
+def test_the_demonstration_bundle_says_what_it_is(demonstration):
+    assert demonstration.label_names == ("Pneumonia", "Infiltration", "Atelectasis", "Edema", "Effusion")
+    assert demonstration.name == "demonstration"
+    assert len(demonstration.digest) == 64
+    assert set(demonstration.thresholds) == set(demonstration.label_names)
+    assert demonstration.views == ("AP", "PA")
+    assert (1, 5) in demonstration.ages
+    assert [(code.scheme, code.value) for code in demonstration.labels[0].codes] == [("SCT", "233604007")]
+    assert "not for diagnosis" in demonstration.statement
+
+
+def test_the_card_states_measured_figures_for_children_and_for_adults_and_the_terms(demonstration):
+    card = demonstration.card_path.read_text(encoding="utf-8")
+    for text in ("not for diagnosis", "### Adults", "### Children", "CC BY 4.0", "NIH Clinical Center", "split.csv"):
+        assert text in card
+    for domain, cells in demonstration.metrics["test"]["domains"].items():
+        for label, cell in cells.items():
+            low, high = cell["auroc_interval"]
+            assert low <= cell["auroc"] <= high, (domain, label)
+            assert f"{cell['auroc']:.2f} ({low:.2f} to {high:.2f})" in card
+
+
+def test_the_shipped_bundle_stays_small(demonstration):
+    assert sum(path.stat().st_size for path in demonstration.folder.iterdir()) < 30_000_000
+
+
+@pytest.mark.parametrize("name", ["weights.keras", "network.xml", "network.bin", "head.npz", "golden.npz", "split.csv"])
+def test_a_changed_file_is_refused_by_name(copy, name):
+    data = bytearray((copy / name).read_bytes())
+    data[len(data) // 2] ^= 1
+    (copy / name).write_bytes(data)
+    with pytest.raises(BundleInvalid, match=f"{name} was changed"):
+        load_bundle(copy)
+
+
+def test_a_missing_file_is_refused_by_name(copy):
+    (copy / "network.bin").unlink()
+    with pytest.raises(BundleInvalid, match=r"network.bin cannot be read: No such file"):
+        load_bundle(copy)
+
+
+def rewritten(copy, change):
+    path = copy / "model.toml"
+    table = tomllib.loads(path.read_text(encoding="utf-8"))
+    change(table)
+    path.write_text(toml_text(table), encoding="utf-8")
+    return copy
+
+
+CHANGES = [
+    (lambda t: t["labels"][0].update(name="Fracture"), "labels, head or preprocessing were changed"),
+    (lambda t: t["labels"].reverse(), "labels, head or preprocessing were changed"),
+    (lambda t: t["preprocessing"].update(geometry="pad"), "labels, head or preprocessing were changed"),
+    (lambda t: t["preprocessing"].update(geometry="bend"), "allowed are squash, crop, pad"),
+    (lambda t: t["labels"].pop(), "4 labels .* for 5 logits"),
+    (lambda t: t["labels"][0].update(threshold=1.5), "must be within 0 and 1"),
+    (lambda t: t.update(format=99), "its format is 99; this version reads 1"),
+    (lambda t: t["files"].pop("head.npz"), "names no digest of head.npz"),
+    (lambda t: t["files"].update({"../outside": "0"}), "only names in the folder are allowed"),
+    (lambda t: t["model"].pop("digest"), "lacks 'digest'"),
+]
+
+
+@pytest.mark.parametrize(("change", "message"), CHANGES)
+def test_a_description_that_was_changed_or_cannot_be_is_refused_with_its_reason(copy, change, message):
+    with pytest.raises(BundleInvalid, match=message):
+        load_bundle(rewritten(copy, change))
+
+
+def test_thresholds_may_be_changed_without_becoming_another_model(copy, demonstration):
+    changed = load_bundle(rewritten(copy, lambda t: t["labels"][0].update(threshold=0.125)))
+    assert changed.thresholds["Pneumonia"] == 0.125
+    assert changed.digest == demonstration.digest
+
+
+def test_what_is_no_bundle_is_refused(tmp_path):
+    with pytest.raises(BundleInvalid, match=r"model.toml cannot be read"):
+        load_bundle(tmp_path)
+    (tmp_path / "model.toml").write_text("= nonsense")
+    with pytest.raises(BundleInvalid, match="is no TOML"):
+        load_bundle(tmp_path)
+
+
+def test_finding_bundles_lists_the_broken_ones_too(copy, tmp_path):
+    (copy / "head.npz").unlink()
+    good, broken = find_bundles([builtin_bundles_folder(), tmp_path, tmp_path / "missing"])
+    assert isinstance(good, Bundle)
+    assert isinstance(broken, BundleInvalid)
+    assert broken.folder == copy
+
+
+def test_full_precision_meets_the_golden_output_closely(demonstration):
+    engine = open_engine(demonstration, precision="f32")
+    logits, activations = check_against_golden(engine, demonstration)
+    assert logits < 1e-3
+    assert activations < 1e-3
+    assert engine.precision == "f32"
+    assert engine.name.startswith("openvino ")
+
+
+def test_auto_takes_the_fastest_precision_that_meets_the_golden_output(demonstration):
+    import openvino
+
+    native = "BF16" in openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+    engine = open_engine(demonstration)
+    assert engine.precision == ("bf16" if native else "f32")
+
+
+def test_a_network_that_misses_the_golden_output_is_refused(demonstration):
+    engine = open_engine(demonstration, precision="f32", check_golden=False)
+
+    class Shifted:
+        name, precision = "shifted", "f32"
+
+        def run(self, batch):
+            output = engine.run(batch)
+            return type(output)(output.logits + 0.5, output.activations)
+
+    with pytest.raises(EngineUnsuitable, match="misses the golden output of demonstration: logits by"):
+        check_against_golden(Shifted(), demonstration)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [({"precision": "int4"}, "allowed are auto, f32, bf16"), ({"threads": 0}, "threads is 0; at least 1")],
+)
+def test_an_engine_asked_for_what_it_cannot_says_what_it_can(demonstration, arguments, message):
+    with pytest.raises(EngineUnsuitable, match=message):
+        open_engine(demonstration, **arguments)
+
+
+def test_a_batch_is_read_image_by_image_with_the_same_answers(reader):
+    batch = np.random.default_rng(0).normal(size=(3, 224, 224, 3)).astype(np.float32)
+    together = reader.engine.run(batch)
+    for index in range(3):
+        alone = reader.engine.run(batch[index : index + 1])
+        assert np.array_equal(alone.logits[0], together.logits[index])
+        assert np.array_equal(alone.activations[0], together.activations[index])
+
+
+@pytest.mark.parametrize("shape", [(1, 224, 224, 1), (224, 224, 3), (0, 224, 224, 3), (1, 200, 224, 3)])
+def test_a_batch_that_does_not_fit_is_refused_with_what_does(reader, shape):
+    with pytest.raises(ValueError, match=r"\[n, 224, 224, 3\] does"):
+        reader.engine.run(np.zeros(shape, np.float32))
+
+
+def test_the_engines_logits_are_the_heads(reader):
+    output = reader.engine.run(reader.bundle.golden.tensors)
+    head = reader.bundle.head
+    for logits, activations in zip(output.logits, output.activations, strict=True):
+        assert head.logits(head.pooled(activations)) == pytest.approx(
+            logits, abs=2e-3 * (1 + float(np.abs(logits).max()))
+        )

@@ -1,0 +1,80 @@
+"""The three functions of a notebook."""
+
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+import model
+from model.bundle import builtin_bundles_folder
+
+
+def test_preprocess_xray_gives_the_tensor_that_the_reader_is_given(write_png):
+    from model.preprocessing import Preprocessing, prepare
+    from model.raster import read_raster
+
+    pixels = np.random.default_rng(0).integers(0, 255, (90, 120), np.uint8)
+    path = write_png(pixels)
+    batch = model.preprocess_xray(path)
+    assert batch.shape == (1, 224, 224, 3)
+    assert batch.dtype == np.float32
+    assert np.array_equal(batch[0], prepare(read_raster(path), Preprocessing()).tensor)
+
+
+def test_load_model_says_what_it_cannot_load(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"none.keras does not exist"):
+        model.load_model(tmp_path / "none.keras")
+    with pytest.raises(ValueError, match=r"allowed are .keras, .h5 and the folder of a bundle"):
+        model.load_model(tmp_path / "model.pickle")
+    with pytest.raises(ValueError, match="is no bundle"):
+        model.load_model(tmp_path)
+
+
+def test_other_names_are_not_there():
+    with pytest.raises(AttributeError, match="no attribute 'nonsense'"):
+        model.nonsense  # noqa: B018
+    assert {"load_model", "preprocess_xray", "generate_gradcam"} <= set(dir(model))
+
+
+def test_importing_the_room_is_quick_and_loads_nothing_heavy():
+    code = "import sys, model; sys.exit(bool({'numpy', 'keras', 'tensorflow', 'openvino', 'cv2'} & set(sys.modules)))"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+@pytest.mark.train
+@pytest.mark.usefixtures("needs_tensorflow")
+def test_the_shipped_weights_load_in_keras_and_are_explained_as_the_engine_explains_them(reader):
+    network = model.load_model(builtin_bundles_folder() / "demonstration")
+    tensor = reader.bundle.golden.tensors[:1]
+    logits = network.predict_on_batch(tensor)
+    output = reader.engine.run(tensor)
+    assert np.asarray(logits)[0] == pytest.approx(output.logits[0], abs=2e-3 * (1 + float(np.abs(logits).max())))
+    heatmap = model.generate_gradcam(network, tensor, label=0)
+    from model.gradcam import closed_form_maps
+
+    expected = np.maximum(closed_form_maps(reader.bundle.head, output.activations[0]).contribution(0), 0)
+    assert heatmap.shape == (7, 7)
+    assert heatmap == pytest.approx(expected, abs=5e-3 * float(np.abs(expected).max() + 1e-6))
+    with pytest.raises(ValueError, match=r"layer 'conv9000' has no feature map .* the last that would do: .*relu"):
+        model.generate_gradcam(network, tensor, "conv9000")
+    with pytest.raises(ValueError, match="label is 9; the model has 5 outputs, 0 to 4"):
+        model.generate_gradcam(network, tensor, label=9)
+    with pytest.raises(ValueError, match=r"does not fit; one of \[1, 224, 224, 3\] does"):
+        model.generate_gradcam(network, tensor[:, :100])
+
+
+@pytest.mark.train
+@pytest.mark.usefixtures("needs_tensorflow")
+def test_a_head_without_a_closed_form_is_explained_by_gradients():
+    import keras
+
+    layers = keras.layers
+    inputs = keras.Input((32, 32, 1))
+    features = layers.Conv2D(4, 5, strides=4, activation="relu", name="features")(inputs)
+    pooled = layers.Concatenate()([layers.GlobalAveragePooling2D()(features), layers.GlobalMaxPooling2D()(features)])
+    network = keras.Model(inputs, layers.Dense(2)(pooled))
+    image = np.random.default_rng(0).random((1, 32, 32, 1), dtype=np.float32)
+    heatmap = model.generate_gradcam(network, image, "features", label=1)
+    assert heatmap.shape == (7, 7)
+    assert heatmap.min() >= 0

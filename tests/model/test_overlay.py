@@ -1,0 +1,171 @@
+"""Pictures: a negative film does not glow, a spot lands where it is, text is readable, whole, and flags come first."""
+
+import numpy as np
+import pytest
+from PIL import ImageFont
+
+from model.legend import WARNING, Legend, draw_legend, wrapped
+from model.overlay import draw_overlay, draw_thumbnail, legend_for, opacity
+from model.preprocessing import Preprocessing, prepare
+
+LEGEND = Legend("Pneumonia", ("probability 0.12 (threshold 0.40)", "model demonstration 1"))
+CELLS = 49
+
+
+def drawn(image, contribution, geometry="squash", side=512, legend=LEGEND):
+    affine = prepare(image, Preprocessing(geometry=geometry)).affine
+    overlay = draw_overlay(image, contribution.astype(np.float32), affine, 224, legend, side)
+    left, top, width, height = overlay.radiograph
+    return overlay, overlay.rgb[top : top + height, left : left + width].astype(int)
+
+
+def colourfulness(radiograph):
+    return radiograph.max(axis=2) - radiograph.min(axis=2)
+
+
+def negative_maps():
+    """Maps such as negative films have: what speaks against, or next to nothing, however they are spread."""
+    random = np.random.default_rng(4)
+    noise = random.normal(size=(7, 7))
+    return {
+        "against": -np.abs(noise) / CELLS,
+        "nothing": np.zeros((7, 7)),
+        "faint": noise / np.abs(noise).max() * 0.5 / CELLS,
+        "fainter still": noise * 1e-6,
+    }
+
+
+@pytest.mark.parametrize("name", list(negative_maps()))
+def test_a_negative_film_does_not_glow(name):
+    image = np.random.default_rng(5).random((300, 280), dtype=np.float32)
+    _, radiograph = drawn(image, negative_maps()[name])
+    assert colourfulness(radiograph).max() <= 1
+
+
+def test_strength_is_absolute_twice_the_contribution_is_more_opaque():
+    image = np.full((256, 256), 0.5, np.float32)
+    contribution = np.zeros((7, 7))
+    seen = []
+    for density in (1.0, 2.0, 3.0):
+        contribution[3, 3] = density / CELLS
+        seen.append(colourfulness(drawn(image, contribution)[1]).max())
+    assert 0 < seen[0] < seen[1] < seen[2]
+
+
+def test_opacity_grows_from_nothing_and_never_hides_the_radiograph():
+    densities = opacity(np.array([-9.0, 0.0, 0.5, 1.0, 2.0, 4.0, 400.0], np.float32))
+    assert (densities[:3] == 0).all()
+    assert (np.diff(densities) >= 0).all()
+    assert densities[-1] <= 0.6
+
+
+# cell (row, column) of the map, and the quadrant of the picture it must be seen in
+CORNERS = [((1, 1), "top left"), ((1, 5), "top right"), ((5, 1), "bottom left"), ((5, 5), "bottom right")]
+
+
+@pytest.mark.parametrize("geometry", ["squash", "crop", "pad"])
+@pytest.mark.parametrize("shape", [(300, 500), (500, 300)])
+@pytest.mark.parametrize(("cell", "quadrant"), CORNERS)
+def test_a_spot_lands_in_its_own_quadrant(geometry, shape, cell, quadrant):
+    contribution = np.zeros((7, 7))
+    contribution[cell] = 4.0 / CELLS
+    _, radiograph = drawn(np.full(shape, 0.5, np.float32), contribution, geometry)
+    glow = colourfulness(radiograph)
+    y, x = np.unravel_index(glow.argmax(), glow.shape)
+    vertical = "top" if y < glow.shape[0] / 2 else "bottom"
+    horizontal = "left" if x < glow.shape[1] / 2 else "right"
+    assert f"{vertical} {horizontal}" == quadrant
+
+
+@pytest.mark.parametrize(
+    ("geometry", "column", "expected"), [("squash", 1, 1.5 / 7 * 600), ("crop", 1, 150 + 1.5 / 7 * 300)]
+)
+def test_a_spot_lies_where_the_affine_says(geometry, column, expected):
+    contribution = np.zeros((7, 7))
+    contribution[3, column] = 3.0 / CELLS
+    _, radiograph = drawn(np.full((300, 600), 0.5, np.float32), contribution, geometry, side=600)
+    weights = colourfulness(radiograph).astype(float)
+    assert (weights.sum(axis=0) * np.arange(600)).sum() / weights.sum() == pytest.approx(expected, abs=3)
+
+
+def test_nothing_is_drawn_where_the_tensor_did_not_reach():
+    contribution = np.full((7, 7), 5.0 / CELLS)
+    _, radiograph = drawn(np.full((300, 600), 0.5, np.float32), contribution, "crop", side=600)
+    glow = colourfulness(radiograph)
+    assert glow[:, :145].max() == 0
+    assert glow[:, 155:445].min() > 0
+    assert glow[:, 455:].max() == 0
+
+
+@pytest.mark.parametrize(("shape", "size"), [((3000, 2000), (1024, 683)), ((200, 400), (512, 1024))])
+def test_the_radiograph_is_drawn_at_a_useful_size_and_the_scale_says_so(shape, size):
+    overlay, radiograph = drawn(np.zeros(shape, np.float32), np.zeros((7, 7)), side=1024)
+    assert radiograph.shape[:2] == size
+    assert overlay.scale == pytest.approx(1024 / max(shape))
+    assert overlay.rgb.dtype == np.uint8
+
+
+def test_the_radiograph_is_the_image_itself_and_the_legend_lies_beneath_it():
+    image = np.tile(np.linspace(0, 1, 512, dtype=np.float32), (512, 1))
+    overlay, radiograph = drawn(image, np.zeros((7, 7)))
+    assert np.abs(radiograph[..., 0] - np.rint(image * 255)).max() <= 1
+    assert overlay.rgb.shape[0] > 512 + 60
+
+
+def rows_of(colour, strip):
+    return np.flatnonzero((np.abs(strip.astype(int) - colour).max(axis=2) < 40).any(axis=1))
+
+
+def test_flags_come_before_the_numbers_in_the_colour_of_a_warning():
+    without = draw_legend(Legend("Pneumonia", ("probability 0.9",), (), ""), 800)
+    strip = draw_legend(Legend("Pneumonia", ("probability 0.9",), ("outside training domain",), ""), 800)
+    assert not len(rows_of(WARNING, without))
+    assert len(rows_of(WARNING, strip))
+    assert rows_of(WARNING, strip).max() < rows_of((232, 232, 232), strip).min()
+
+
+@pytest.mark.parametrize("width", [96, 200, 512, 1024, 2048])
+def test_no_text_is_cut_off_at_the_edge(width):
+    flag = "outside training domain because of something that takes a long time to tell " * 2
+    strip = draw_legend(Legend("Pleural_Thickening", ("m" * 150, "probability 0.90"), (flag,)), width)
+    background = strip[-1, -1].astype(int)
+    ink = np.abs(strip[4:].astype(int) - background).max(axis=2) > 30
+    assert ink.any()
+    assert not ink[:, -3:].any()
+    assert not ink[:, :3].any()
+    assert not ink[-3:].any()
+
+
+def test_wrapping_loses_no_word():
+    font = ImageFont.load_default(20)
+    text = "one two three " + "x" * 60 + " four"
+    lines = wrapped(text, font, 150)
+    assert "".join(lines).replace(" ", "") == text.replace(" ", "")
+    assert all(font.getlength(line) <= 150 for line in lines)
+
+
+def test_the_legend_of_a_reading_states_label_probability_threshold_model_and_purpose(reader):
+    image = np.zeros((64, 64), np.float32)
+    (reading,) = reader.read([prepare(image, reader.bundle.preprocessing)])
+    legend = legend_for(reader.bundle, reading, 0, ("age unknown",))
+    text = " ".join(legend.lines)
+    assert legend.title == "Pneumonia"
+    assert f"probability {reading.probabilities[0]:.2f}" in text
+    assert f"threshold {reader.bundle.thresholds['Pneumonia']:.2f}" in text
+    assert reader.bundle.digest[:12] in text
+    assert legend.flags == ("age unknown",)
+    assert "not for diagnosis" in legend.footer
+
+
+def test_a_thumbnail_is_small_and_never_enlarged():
+    image = np.linspace(0, 1, 300 * 200, dtype=np.float32).reshape(300, 200)
+    assert draw_thumbnail(image, 150).shape == (150, 100)
+    assert draw_thumbnail(image[:20, :10], 150).shape == (20, 10)
+    assert draw_thumbnail(image, 150).dtype == np.uint8
+
+
+def test_shapes_that_do_not_fit_are_named():
+    with pytest.raises(ValueError, match=r"image \(5,\), map \(7, 7\)"):
+        draw_overlay(np.zeros(5, np.float32), np.zeros((7, 7), np.float32), np.eye(3)[:2], 224, LEGEND)
+    with pytest.raises(ValueError, match="longest side is 10"):
+        draw_overlay(np.zeros((5, 5), np.float32), np.zeros((7, 7), np.float32), np.eye(3)[:2], 224, LEGEND, 10)

@@ -1,0 +1,110 @@
+"""What a worker's child holds: readings, and the flags that say where an image leaves what the bundle was made for."""
+
+import dataclasses
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from model.preprocessing import prepare
+from model.reader import OUTSIDE, calibrated, domain_flags
+
+KNOWN = {"age_years": 40.0, "view": "PA", "ood_score": 0.5}
+
+FLAGS = [
+    ({}, ()),
+    ({"age_years": 1.0}, ()),
+    ({"age_years": 5.9}, ()),
+    ({"age_years": 18.0, "view": "AP"}, ()),
+    ({"view": "pa"}, ()),
+    ({"age_years": 6.0}, (OUTSIDE, "age 6 outside 1-5 and 18-90")),
+    ({"age_years": 0.4}, (OUTSIDE, "age 0 outside 1-5 and 18-90")),
+    ({"age_years": 17.99}, (OUTSIDE, "age 17 outside 1-5 and 18-90")),
+    ({"age_years": 91.0}, (OUTSIDE, "age 91 outside 1-5 and 18-90")),
+    ({"age_years": None}, ("age unknown",)),
+    ({"age_years": float("nan")}, ("age unknown",)),
+    ({"view": None}, ("view unknown",)),
+    ({"view": ""}, ("view unknown",)),
+    ({"view": "LATERAL"}, (OUTSIDE, "view LATERAL is none of AP, PA")),
+    ({"ood_score": 1.0}, ()),
+    ({"ood_score": 1.84}, (OUTSIDE, "unlike the training images (score 1.8)")),
+    ({"ood_score": float("nan")}, (OUTSIDE, "unlike the training images (score nan)")),
+    ({"ood_score": None}, ()),
+    (
+        {"age_years": None, "view": "LL", "ood_score": 3.0},
+        (OUTSIDE, "view LL is none of AP, PA", "unlike the training images (score 3.0)", "age unknown"),
+    ),
+]
+
+
+@pytest.fixture
+def intended(demonstration):
+    return dataclasses.replace(demonstration, ages=((1, 5), (18, 90)), views=("AP", "PA"))
+
+
+@pytest.mark.parametrize(("facts", "flags"), FLAGS)
+def test_flags_say_outside_first_and_then_what_exactly(intended, facts, flags):
+    assert domain_flags(intended, **{**KNOWN, **facts}) == flags
+
+
+def test_a_bundle_for_any_age_and_view_asks_for_neither(demonstration):
+    anyone = dataclasses.replace(demonstration, ages=(), views=())
+    assert domain_flags(anyone, None, None, 0.2) == ()
+
+
+def test_calibration_divides_logits_and_survives_extremes():
+    logits = np.array([[0.0, 2.0, -2000.0, 2000.0]], np.float32)
+    answers = calibrated(logits, np.array([1.0, 2.0, 1.0, 1.0], np.float32))
+    assert answers[0] == pytest.approx([0.5, 1 / (1 + np.exp(-1)), 0.0, 1.0], abs=1e-6)
+
+
+def test_a_reading_holds_every_label_and_its_maps_sum_to_the_logits(reader):
+    spec = reader.bundle.preprocessing
+    image = np.random.default_rng(1).random((300, 260), dtype=np.float32)
+    readings = reader.read([prepare(image, spec), prepare(np.flip(image, 0).copy(), spec)])
+    assert len(readings) == 2
+    for reading in readings:
+        assert reading.logits.shape == reading.probabilities.shape == (5,)
+        assert reading.ood_score > 0
+        constants = reader.bundle.head.layers[-1].bias
+        for index in range(5):
+            total = reading.maps.contribution(index).sum() + constants[index]
+            assert total == pytest.approx(reading.logits[index], abs=5e-3 * (1 + float(np.abs(reading.logits).max())))
+
+
+def test_nothing_to_read_gives_nothing(reader):
+    assert reader.read([]) == []
+
+
+def test_noise_is_unlike_the_training_images(reader):
+    noise = np.random.default_rng(2).random((512, 512), dtype=np.float32)
+    (reading,) = reader.read([prepare(noise, reader.bundle.preprocessing)])
+    assert reading.ood_score > 1.0
+
+
+SERVING = """
+import sys
+import model, model.reader, model.overlay, model.bundle, model.raster
+heavy = {"tensorflow", "keras", "torch", "openvino", "cv2", "matplotlib", "sklearn", "pandas", "PIL"}
+assert not heavy & set(sys.modules), sorted(heavy & set(sys.modules))
+import numpy as np
+from model.bundle import builtin_bundles_folder
+from model.preprocessing import prepare
+from model.reader import Reader, domain_flags
+from model.overlay import draw_overlay, legend_for
+reader = Reader.open(builtin_bundles_folder() / "demonstration")
+prepared = prepare(np.zeros((64, 64), np.float32), reader.bundle.preprocessing)
+(reading,) = reader.read([prepared])
+legend = legend_for(reader.bundle, reading, 0, domain_flags(reader.bundle, 4, "AP", reading.ood_score))
+draw_overlay(np.zeros((64, 64), np.float32), reading.maps.contribution(0), prepared.affine, 224, legend, 256)
+assert not {"tensorflow", "keras", "torch", "matplotlib", "sklearn", "pandas"} & set(sys.modules), sorted(sys.modules)
+import psutil
+print(psutil.Process().memory_info().rss // 2**20)
+"""
+
+
+def test_serving_loads_neither_keras_nor_tensorflow_and_stays_under_400_mb():
+    done = subprocess.run([sys.executable, "-c", SERVING], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert int(done.stdout) < 400
