@@ -31,6 +31,7 @@ from model.network import EXPLANATION_LAYER, build_network
 from model.preprocessing import Preprocessing
 from model.raster import read_raster
 from model.split import split_by_patient, write_split
+from model.strangers import stranger_scores
 
 SPLIT_FILE = "split.csv"
 CURVES_FILE = "curves.png"
@@ -165,6 +166,8 @@ def make_bundle(
     chosen = choose_thresholds(answers["validation"], temperatures)
     thresholds = {name: round(float(value), 6) for name, value in zip(labels, chosen, strict=True)}
     metrics = _metrics(engine, answers, distribution, labels, temperatures, thresholds)
+    strangers = stranger_scores(engine, draft.preprocessing, distribution, parts["test"], read_image, plan.seed)
+    metrics["distribution"] |= {name: _summary(scores) for name, scores in strangers.items()}
     _write_metrics(folder, metrics)
     described = replace(description, provenance=_provenance(plan, labels, parts, history))
     bundle = write_description(
@@ -238,15 +241,10 @@ def _metrics(
     temperatures: NDArray[np.float32],
     thresholds: Mapping[str, float],
 ) -> dict[str, Any]:
-    scores = {}
-    for name, part in answers["test"].by_domain().items():
-        score = distribution.score(part.pooled)
-        scores[f"test part, {name}"] = {
-            "images": len(score),
-            "median": round(float(np.median(score)), 4),
-            "largest": round(float(score.max()), 4),
-            "outside": round(float((score > 1).mean()), 4),
-        }
+    scores = {
+        f"test part, {name}": _summary(distribution.score(part.pooled))
+        for name, part in answers["test"].by_domain().items()
+    }
     return {
         "test": {
             "engine": engine.name,
@@ -256,6 +254,15 @@ def _metrics(
             "domains": figures_of_merit(answers["test"], labels, temperatures, thresholds),
         },
         "distribution": scores,
+    }
+
+
+def _summary(scores: NDArray[np.float32]) -> dict[str, Any]:
+    return {
+        "images": len(scores),
+        "median": round(float(np.median(scores)), 4),
+        "largest": round(float(scores.max()), 4),
+        "outside": round(float((scores > 1).mean()), 4),
     }
 
 

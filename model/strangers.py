@@ -1,0 +1,46 @@
+"""Does the score of unlikeness notice what no chest radiograph of the training kind looks like?"""
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from model.dataset import Sample, limited
+from model.distribution import TrainingDistribution
+from model.engine import Engine
+from model.preprocessing import Preprocessing, prepare
+
+Image = NDArray[np.float32]
+
+NUMBER = 60
+"""Test images that are turned into strangers, of all domains together."""
+
+
+def stranger_scores(
+    engine: Engine,
+    spec: Preprocessing,
+    distribution: TrainingDistribution,
+    samples: Sequence[Sample],
+    read_image: Callable[[Path], Image],
+    seed: int = 2026,
+) -> dict[str, NDArray[np.float32]]:
+    """Return the scores of test films upside down, on their side and inverted, and of noise."""
+    images = [read_image(sample.path) for sample in limited(samples, NUMBER)]
+    random = np.random.default_rng(seed)
+    changes: Mapping[str, Callable[[Image], Image]] = {
+        "test part, upside down": lambda image: np.ascontiguousarray(image[::-1]),
+        "test part, on its side": lambda image: np.ascontiguousarray(np.rot90(image)),
+        "test part, inverted": lambda image: (1 - image).astype(np.float32),
+        "noise": lambda image: random.random(image.shape, dtype=np.float32),
+    }
+    return {
+        name: distribution.score(np.stack([_pooled(engine, spec, change(image)) for image in images]))
+        for name, change in changes.items()
+    }
+
+
+def _pooled(engine: Engine, spec: Preprocessing, image: Image) -> NDArray[np.float32]:
+    activations = engine.run(prepare(image, spec).tensor[np.newaxis]).activations
+    pooled: NDArray[np.float32] = activations[0].mean(axis=(0, 1))
+    return pooled
