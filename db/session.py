@@ -14,6 +14,7 @@ from typing import Any
 from sqlalchemy import Connection, create_engine, event, text
 from sqlalchemy.engine import Engine, make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError, SQLAlchemyError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.orm import Session
 
 __all__ = ["Database", "DatabaseUnavailable", "Session", "sqlite_url"]
@@ -76,7 +77,7 @@ class Database:
         try:
             with Session(self.engine.execution_options(**options), expire_on_commit=False) as session:
                 yield session
-        except DBAPIError as error:
+        except (DBAPIError, PoolTimeout) as error:
             raise DatabaseUnavailable(f"database {self.place}: {_first_line(error)}") from error
 
     def ping(self) -> None:

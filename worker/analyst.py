@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+import traceback
 from contextlib import suppress
 from pathlib import Path
 from uuid import UUID
@@ -67,14 +68,21 @@ class Analyst:
             with suppress(DatabaseUnavailable), self._database.write() as session:
                 analyses.give_back(session, claimed.id, self._owner, reason=str(error), counted=False)
             raise
-        except Exception as error:
-            # the outermost edge: an unforeseen error is kept with the image and counted, then shown with its traceback
+        except Exception as error:  # noqa: BLE001 - the outermost edge of one image's work
+            # kept with the image, the attempt counted; the log shows where it was raised, but not the error's text, which
+            # may hold a patient's data
             with self._database.write() as session:
                 analyses.give_back(
                     session, claimed.id, self._owner, reason=f"unexpected {type(error).__name__}", counted=True
                 )
-            _log.error("analysis failed unexpectedly", analysis=claimed.id, correlation_id=claimed.correlation_id)
-            raise
+            _log.error(
+                "analysis failed unexpectedly",
+                analysis=claimed.id,
+                correlation_id=claimed.correlation_id,
+                error=type(error).__name__,
+                raised_at=[f"{frame.filename}:{frame.lineno}" for frame in traceback.extract_tb(error.__traceback__)],
+            )
+            state = "given back"
         _log.info(
             "analysed",
             correlation_id=claimed.correlation_id,

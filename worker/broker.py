@@ -11,6 +11,7 @@ import time
 from importlib.util import find_spec
 from pathlib import Path
 
+from worker.orphans import die_with_parent
 from worker.settings import Settings
 from worker.timing import BROKER_TIMEOUT
 
@@ -87,7 +88,13 @@ def start_embedded(settings: Settings, log: Path) -> subprocess.Popen[bytes]:
     arguments = [server_program(), "--port", "0", "--unixsocket", str(path), "--unixsocketperm", "600"]
     arguments += ["--save", "", "--appendonly", "no", "--dir", str(path.parent)]
     with log.open("ab") as output:
-        process = subprocess.Popen(arguments, stdout=output, stderr=subprocess.STDOUT, start_new_session=True)
+        process = subprocess.Popen(
+            arguments,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+            preexec_fn=die_with_parent,
+        )
     deadline = time.monotonic() + 10
     while True:
         try:

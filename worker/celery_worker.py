@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import time
 from collections.abc import Sequence
 
@@ -16,6 +17,7 @@ from worker.analyst import Analyst
 from worker.broker import BATCH, LIVE
 from worker.celery_app import ANALYSE, make_app
 from worker.leases import lease_owner
+from worker.orphans import die_with_parent
 from worker.registry import UnknownModel
 from worker.settings import Settings
 from worker.store import FolderStore
@@ -29,6 +31,7 @@ def run_worker(settings: Settings) -> None:
     children: list[Analyst] = []  # filled in each child after the fork; empty in the parent
 
     def open_child(**_signal: object) -> None:
+        die_with_parent(signal.SIGKILL)  # an orphan would hold its model and its lease; the sweep frees both
         children.append(_open_analyst(settings))
 
     @app.task(name=ANALYSE)

@@ -18,6 +18,7 @@ from rich.console import Console
 from db import models
 from model.bundle import BundleInvalid
 from worker.broker import start_embedded
+from worker.orphans import die_with_parent
 from worker.peers import own_peer
 from worker.ports import StartFailed, require_port
 from worker.registry import activate, list_bundles
@@ -99,7 +100,9 @@ def _start(name: str, options: list[str], logs: Path) -> subprocess.Popen[bytes]
         # -P: a file named model.py in the current folder must not shadow a room
         arguments = [sys.executable, "-P", "-m", "worker", name, *options]
         # a session of its own, so that Ctrl-C reaches `up` alone and the order of stopping is ours
-        return subprocess.Popen(arguments, stdout=log, stderr=subprocess.STDOUT, start_new_session=True)
+        return subprocess.Popen(
+            arguments, stdout=log, stderr=subprocess.STDOUT, start_new_session=True, preexec_fn=die_with_parent
+        )
 
 
 def _wait_until_ready(

@@ -113,6 +113,26 @@ def test_truncated_pixels_fail_at_once_with_their_reason(sited: Site, films: Pat
     assert "bytes" in book.unfinished[0].reason
 
 
+def test_unforeseen_error_is_counted_kept_and_logged_without_its_text(
+    sited: Site, films: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from worker import analyst as module
+
+    def broken(*_arguments: object, **_options: object) -> None:
+        raise ValueError("Doe^Jane 1970-01-01")
+
+    monkeypatch.setattr(module, "read_dicom", broken)
+    (analysis_id,) = receive(sited, (films / "RG1_UNCR.dcm").read_bytes())
+    analyst = Analyst(sited.settings, sited.database, sited.store)
+    assert [analyst.analyse(analysis_id) for _ in range(4)] == ["given back", "given back", "given back", "not free"]
+    with sited.database.read() as session:
+        book = ledger.ledger(session, now())
+    assert book.unfinished[0].reason == "stopped after 3 attempts: unexpected ValueError"
+    output = capsys.readouterr()
+    assert "ValueError" in output.out + output.err
+    assert "Doe" not in output.out + output.err
+
+
 def test_missing_file_is_the_machines_fault_and_is_tried_again(sited: Site, films: Path) -> None:
     (analysis_id,) = receive(sited, (films / "RG1_UNCR.dcm").read_bytes())
     (file,) = sited.store.root.glob("*/*/*.dcm")
