@@ -124,7 +124,10 @@ def _rle(frame: bytes, description: PixelDescription) -> Samples:
     pixels = description.rows * description.columns
     result = np.zeros((description.samples, pixels, sample_bytes), np.uint8)
     for index, (start, end) in enumerate(zip(offsets, ends, strict=False)):
-        segment = imagecodecs.packbits_decode(frame[start:end]) if start < end <= len(frame) else b""
+        try:
+            segment = imagecodecs.packbits_decode(frame[start:end]) if start < end <= len(frame) else b""
+        except RuntimeError as error:
+            raise PixelsUnreadable(f"RLE segment {index + 1} of {count} cannot be decoded: truncated") from error
         if not 0 <= len(segment) - pixels <= 2:
             raise PixelsUnreadable(
                 f"Rows x Columns is {description.rows} x {description.columns}, which is {pixels} pixels, "
