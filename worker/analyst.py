@@ -69,7 +69,7 @@ class Analyst:
                 analyses.give_back(session, claimed.id, self._owner, reason=str(error), counted=False)
             raise
         except Exception as error:  # noqa: BLE001 - the outermost edge of one image's work
-            # kept with the image, the attempt counted; the log shows where it was raised, but not the error's text, which
+            # kept with the image, the attempt counted; the log shows where it was raised, not the error's text, which
             # may hold a patient's data
             with self._database.write() as session:
                 analyses.give_back(
