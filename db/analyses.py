@@ -148,6 +148,11 @@ def end(session: Session, analysis_id: int, owner: str, *, state: str, reason: s
     return _changed(session, statement)
 
 
+def is_known(session: Session, analysis_id: int) -> bool:
+    """Whether the analysis exists; it does not when its study was forgotten."""
+    return session.scalar(select(Analysis.id).where(Analysis.id == analysis_id)) is not None
+
+
 def give_back(session: Session, analysis_id: int, owner: str, *, reason: str, counted: bool) -> bool:
     """Give a claimed analysis back as pending; ``counted=False`` where the fault was the machine's, not the image's."""
     values: dict[str, Any] = {"state": "pending", "reason": reason, "lease_owner": None, "lease_until": None}

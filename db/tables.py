@@ -247,6 +247,21 @@ class Model(Base):
     activated_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
 
 
+class Erasure(Base):
+    """What was forgotten, by whom and why: the audit of removals, and the list of files still to be deleted."""
+
+    __tablename__ = "erasure"
+    id: Mapped[int] = mapped_column(_Key, primary_key=True)
+    requested_at: Mapped[datetime] = mapped_column(UtcDateTime)
+    requested_by: Mapped[str] = mapped_column(Text)
+    reason: Mapped[str] = mapped_column(Text)
+    subject: Mapped[str] = mapped_column(String(64))  # sha256 of the study UID: proves what was removed, names nobody
+    instances: Mapped[int] = mapped_column(Integer)
+    objects: Mapped[int] = mapped_column(Integer)
+    uris: Mapped[list[str]] = mapped_column(JSON)  # emptied when the files are gone
+    finished_at: Mapped[datetime | None] = mapped_column(UtcDateTime, index=True)
+
+
 class Rejection(Base):
     """A transfer that the listener answered with a failure: nothing was stored, but it is not forgotten."""
 

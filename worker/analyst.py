@@ -156,9 +156,18 @@ class Analyst:
         result = self._result(reader, read, heatmaps)
         with self._database.write() as session:
             if not analyses.complete(session, claimed, self._owner, result, now()):
-                return "lease lost"  # somebody else took it over; nothing of ours was written
+                self._discard_if_forgotten(claimed, result)
+                return "lease lost"  # nothing of ours was written to the database
             rank_study(session, claimed.study_id, claimed.model_digest, self._settings.triage.horizon_hours)
         return "done"
+
+    def _discard_if_forgotten(self, claimed: ClaimedAnalysis, result: AnalysisResult) -> None:
+        """Delete what was just written for a study that was removed meanwhile; else another worker needs it."""
+        with self._database.read() as session:
+            if analyses.is_known(session, claimed.id):
+                return
+        for made in result.objects:
+            self._store.discard(made.uri)
 
     def _result(self, reader: Reader, read: ImageReading, heatmaps: list[Heatmap]) -> AnalysisResult:
         destinations = tuple(place.name for place in self._settings.destinations if "heatmap" in place.send)

@@ -16,7 +16,7 @@ _Name = Annotated[str, typer.Argument(help="A configured destination, or 'self' 
 def add_commands(app: typer.Typer) -> None:
     """Register the commands of this module."""
     panel = "Engineer"
-    for command in (echo, send, config_command):
+    for command in (echo, send, config_command, forget):
         app.command(name=command.__name__.removesuffix("_command"), rich_help_panel=panel)(command)
     database = typer.Typer(help="The database.", no_args_is_help=True)
     database.command("upgrade")(db_upgrade)
@@ -97,6 +97,37 @@ def config_command(home: Home = None, config: Config = None, json: Json = False)
         for key, value in destination.items():
             print(f"{key} = {_toml(value)}")
         print()
+
+
+def forget(
+    study: Annotated[str | None, typer.Option("--study", help="A Study Instance UID.", metavar="UID")] = None,
+    patient: Annotated[str | None, typer.Option("--patient", help="A Patient ID.", metavar="ID")] = None,
+    reason: Annotated[str, typer.Option("--reason", help="Kept in the audit.")] = "on request",
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+    home: Home = None,
+    config: Config = None,
+    json: Json = False,
+) -> None:
+    """Remove a study, or all of a patient's, with files, rows and objects: here, not in the PACS. Audited."""
+    from worker.forgetting import forget as remove
+
+    if (study is None) == (patient is None):
+        raise typer.BadParameter("give either --study UID or --patient ID")
+    site = open_site(home, config)
+    if not yes:
+        typer.confirm("Remove it here for good, with results and undelivered objects?", abort=True)
+    records = remove(site.database, site.store, study_instance_uid=study, patient_id=patient, reason=reason)
+    facts = {
+        "studies": len(records),
+        "instances": sum(record.instances for record in records),
+        "objects": sum(record.objects for record in records),
+    }
+    if json:
+        print_json(facts)
+    else:
+        print(f"removed: {facts['studies']} studies, {facts['instances']} instances, {facts['objects']} objects")
+    if not records:
+        raise typer.Exit(1)
 
 
 def db_upgrade(home: Home = None, config: Config = None) -> None:

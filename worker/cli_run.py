@@ -39,7 +39,6 @@ def listen(home: Home = None, config: Config = None) -> None:
     """Receive DICOM objects."""
     site = _start("listen", home, config)
     from dicom_io.listener import Listener, ListenerSettings
-
     from worker.celery_app import make_app
     from worker.doorbell import Doorbell
     from worker.intake import Intake
@@ -85,15 +84,15 @@ def deliver(home: Home = None, config: Config = None) -> None:
 
 
 def schedule(home: Home = None, config: Config = None) -> None:
-    """Sweep: free what dead processes held and ring again for what is unfinished."""
+    """Sweep: free what dead processes held, ring again for what is unfinished, remove what retention says."""
     site = _start("schedule", home, config)
     from worker.celery_app import make_app
     from worker.sweep import sweep_forever
 
     stop = _until_stopped()
-    database = site.database
+    database, store = site.database, site.store
     _log_ready()
-    sweep_forever(site.settings, database, make_app(site.settings), stop)
+    sweep_forever(site.settings, database, store, make_app(site.settings), stop)
 
 
 def web(home: Home = None, config: Config = None) -> None:

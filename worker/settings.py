@@ -101,6 +101,13 @@ class Gate(_Section):
     accept_secondary_capture: bool = False
 
 
+class Retention(_Section):
+    """What is removed by itself. A study that is unread or undelivered is never removed."""
+
+    days: float = Field(default=0.0, ge=0)  # studies whose last image came longer ago; 0: kept for ever
+    free_gigabytes: float = Field(default=0.0, ge=0)  # the oldest go while the store has less free; 0: never
+
+
 class TriageSettings(_Section):
     """Reading order. A study with score 1 is read before one with score 0 that came up to ``horizon_hours`` earlier."""
 
@@ -124,6 +131,7 @@ class Settings(BaseSettings):
     reading: Reading = Reading()
     gate: Gate = Gate()
     triage: TriageSettings = TriageSettings()
+    retention: Retention = Retention()
 
     @classmethod
     def settings_customise_sources(

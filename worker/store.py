@@ -33,6 +33,9 @@ class Store(Protocol):
     def path(self, uri: str) -> Path:
         """Return a local path of stored bytes. `StoreUnavailable` if they are not there."""
 
+    def discard(self, uri: str) -> None:
+        """Delete stored bytes; nothing happens if they are gone already. `StoreUnavailable`."""
+
 
 class FolderStore:
     """A store in a (possibly mounted) folder: temporary name, fsync, rename, fsync of the folder.
@@ -80,6 +83,12 @@ class FolderStore:
         if not path.is_file():
             raise StoreUnavailable(f"{uri} is not in the store {self.root}")
         return path
+
+    def discard(self, uri: str) -> None:
+        try:
+            (self.root / uri.removeprefix(_SCHEME)).unlink(missing_ok=True)
+        except OSError as error:
+            raise StoreUnavailable(f"store {self.root}: {uri} cannot be deleted: {error.strerror}") from error
 
     def free_bytes(self) -> int:
         """Return the free space of the store's file system, in bytes."""

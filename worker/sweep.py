@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 
 import structlog
 from celery import Celery
@@ -11,9 +12,11 @@ from db import analyses, deliveries
 from db.session import Database, DatabaseUnavailable
 from worker.broker import BrokerUnavailable, queue_lengths
 from worker.doorbell import ring
+from worker.forgetting import retain
 from worker.leases import is_dead
 from worker.settings import Settings
-from worker.timing import RING_AGAIN_BUSY, RING_AGAIN_IDLE, SWEEP_BATCH, SWEEP_EVERY, now
+from worker.store import FolderStore, StoreUnavailable
+from worker.timing import RETENTION_EVERY, RING_AGAIN_BUSY, RING_AGAIN_IDLE, SWEEP_BATCH, SWEEP_EVERY, now
 
 _log = structlog.get_logger(__name__)
 
@@ -39,11 +42,17 @@ def sweep_once(settings: Settings, database: Database, app: Celery) -> int:
     return len(ids)
 
 
-def sweep_forever(settings: Settings, database: Database, app: Celery, stop: threading.Event) -> None:
-    """Sweep every few seconds until ``stop`` is set; a database that is away is waited for."""
+def sweep_forever(
+    settings: Settings, database: Database, store: FolderStore, app: Celery, stop: threading.Event
+) -> None:
+    """Sweep every few seconds until ``stop`` is set; a database or store that is away is waited for."""
+    retained_at = -RETENTION_EVERY
     while not stop.is_set():
         try:
             sweep_once(settings, database, app)
-        except DatabaseUnavailable as error:
+            if time.monotonic() - retained_at >= RETENTION_EVERY:
+                retain(settings, database, store)
+                retained_at = time.monotonic()
+        except (DatabaseUnavailable, StoreUnavailable, OSError) as error:
             _log.error("sweep failed", error=str(error))
         stop.wait(SWEEP_EVERY)

@@ -15,6 +15,11 @@ SWEEP_EVERY = 3.0  # seconds
 RING_AGAIN_IDLE = timedelta(seconds=6)  # the queue is empty, so a pending analysis this old lost its ring
 RING_AGAIN_BUSY = timedelta(minutes=10)  # the queue is long: most rings are simply waiting in it
 SWEEP_BATCH = 500
+RETENTION_EVERY = 60.0  # seconds
+RETENTION_BATCH = 50  # studies a round
+RESTART_BACKOFF = (1.0, 2.0, 5.0, 15.0, 60.0)  # seconds after the 1st, 2nd, ... death in a row
+RESTART_FORGIVEN = 120.0  # seconds of life after which earlier deaths no longer count
+STOP_PATIENCE = 110.0  # seconds; a worker finishes its running images, which Celery ends after ANALYSIS_TIME_LIMIT
 BROKER_TIMEOUT = 2.0  # seconds; a dead broker must not hold anybody up
 PEER_TIMEOUT = 30.0  # seconds, for each wait on a DICOM peer
 

@@ -1,0 +1,133 @@
+"""Forgetting: a study's rows go in one transaction that also notes the files to delete, so that no crash keeps one."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from datetime import datetime
+
+from sqlalchemy import and_, delete, exists, func, or_, select
+
+from db.session import Session
+from db.tables import (
+    Analysis,
+    Delivery,
+    Erasure,
+    Finding,
+    GateDecision,
+    Instance,
+    Location,
+    LogitMaps,
+    MadeObject,
+    Study,
+)
+
+
+@dataclass(frozen=True)
+class ErasureRecord:
+    """One study's removal: how much went, and which files are still to be deleted."""
+
+    id: int
+    instances: int
+    objects: int
+    uris: tuple[str, ...]
+
+
+def studies_of(session: Session, *, study_instance_uid: str | None = None, patient_id: str | None = None) -> list[int]:
+    """Return the ids of the studies with this UID, or of this patient."""
+    wanted = Study.study_instance_uid == study_instance_uid if study_instance_uid else Study.patient_id == patient_id
+    return list(session.scalars(select(Study.id).where(wanted).order_by(Study.id)))
+
+
+def removable(session: Session, *, before: datetime | None, limit: int) -> list[int]:
+    """Return studies, oldest first, of which everything is read and delivered; ``before``: last image older than this.
+
+    Unread: an analysis pending or running, or an accepted image without one. Undelivered: anything not sent, failures
+    included, since the only copy of the object is here.
+    """
+    mine = Instance.study_id == Study.id
+    unread = (
+        exists()
+        .where(mine, Analysis.instance_id == Instance.id, Analysis.state.in_(("pending", "running")))
+        .correlate(Study)
+    )
+    unanalysed = (
+        exists()
+        .where(
+            mine,
+            GateDecision.instance_id == Instance.id,
+            GateDecision.accepted.is_(True),
+            ~exists().where(Analysis.instance_id == Instance.id),
+        )
+        .correlate(Study)
+    )
+    undelivered = (
+        exists()
+        .where(
+            MadeObject.study_id == Study.id,
+            Delivery.object_id == MadeObject.id,
+            Delivery.state.not_in(("sent", "committed")),
+        )
+        .correlate(Study)
+    )
+    newest = select(func.max(Instance.received_at)).where(mine).correlate(Study).scalar_subquery()
+    query = select(Study.id).where(~unread, ~unanalysed, ~undelivered)
+    if before is not None:
+        query = query.where(newest < before)
+    return list(session.scalars(query.order_by(Study.arrived_at, Study.id).limit(limit)))
+
+
+def erase(session: Session, study_id: int, *, requested_by: str, reason: str, now: datetime) -> ErasureRecord:
+    """Delete every row of a study and note its files; delete these after the commit, then call `finish`."""
+    study = session.get_one(Study, study_id)
+    instances = select(Instance.id).where(Instance.study_id == study_id)
+    analyses = select(Analysis.id).where(Analysis.instance_id.in_(instances))
+    objects = select(MadeObject.id).where(MadeObject.study_id == study_id)
+    uris = list(session.scalars(select(Location.uri).where(Location.instance_id.in_(instances))))
+    uris += session.scalars(select(MadeObject.uri).where(MadeObject.study_id == study_id))
+    record = Erasure(
+        requested_at=now,
+        requested_by=requested_by,
+        reason=reason,
+        subject=hashlib.sha256(study.study_instance_uid.encode()).hexdigest(),
+        instances=int(session.scalar(select(func.count()).select_from(instances.subquery())) or 0),
+        objects=int(session.scalar(select(func.count()).select_from(objects.subquery())) or 0),
+        uris=uris,
+    )
+    session.add(record)
+    for statement in (
+        delete(Delivery).where(Delivery.object_id.in_(objects)),
+        delete(MadeObject).where(MadeObject.study_id == study_id),
+        delete(Finding).where(Finding.analysis_id.in_(analyses)),
+        delete(LogitMaps).where(LogitMaps.analysis_id.in_(analyses)),
+        delete(Analysis).where(Analysis.instance_id.in_(instances)),
+        delete(GateDecision).where(GateDecision.instance_id.in_(instances)),
+        delete(Location).where(Location.instance_id.in_(instances)),
+        delete(Instance).where(Instance.study_id == study_id),
+        delete(Study).where(Study.id == study_id),
+    ):
+        session.execute(statement, execution_options={"synchronize_session": False})
+    session.flush()
+    return _record(record)
+
+
+def unfinished(session: Session) -> list[ErasureRecord]:
+    """Return the removals whose files are not known to be gone."""
+    rows = session.scalars(select(Erasure).where(Erasure.finished_at.is_(None)).order_by(Erasure.id))
+    return [_record(row) for row in rows]
+
+
+def finish(session: Session, erasure_id: int, now: datetime) -> None:
+    """Note that the files of a removal are gone."""
+    row = session.get_one(Erasure, erasure_id)
+    row.finished_at, row.uris = now, []
+
+
+def referenced(session: Session, uri: str) -> bool:
+    """Whether a row still needs the file at ``uri`` (the same bytes may have come again)."""
+    either = or_(exists().where(Location.uri == uri), exists().where(MadeObject.uri == uri))
+    return bool(session.scalar(select(and_(either))))
+
+
+def _record(row: Erasure) -> ErasureRecord:
+    return ErasureRecord(row.id, row.instances, row.objects, tuple(row.uris))

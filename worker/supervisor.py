@@ -1,0 +1,146 @@
+"""Keeping a set of processes alive: restarted with backoff when they die, stopped in order, nothing left running."""
+
+from __future__ import annotations
+
+import subprocess
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from worker.broker import BrokerUnavailable
+from worker.timing import RESTART_BACKOFF, RESTART_FORGIVEN, STOP_PATIENCE
+
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Program:
+    """One process to keep alive: its name, where its log is, and how it is started."""
+
+    name: str
+    log: Path
+    start: Callable[[], subprocess.Popen[bytes]]
+
+
+@dataclass
+class Kept:
+    """A program and what became of it so far."""
+
+    program: Program
+    process: subprocess.Popen[bytes] | None = None
+    started_at: float = 0.0
+    restarts: int = 0
+    failures: int = 0  # in a row, without a quiet while in between
+    due_at: float = 0.0
+    last_words: str = ""
+
+    @property
+    def running(self) -> bool:
+        return self.process is not None and self.process.poll() is None
+
+
+@dataclass
+class Supervisor:
+    """Starts programs, restarts those that die, and stops all of them in the given order.
+
+    Parameters
+    ----------
+    programs : sequence of Program
+        In starting order.
+    stopping_order : sequence of str
+        Names, in the order in which they are stopped.
+    say : callable
+        Told in one line whatever a person should know.
+    clock : callable
+        Seconds, monotonic.
+    """
+
+    programs: Sequence[Program]
+    stopping_order: Sequence[str]
+    say: Say
+    clock: Callable[[], float] = time.monotonic
+    kept: dict[str, Kept] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.kept = {program.name: Kept(program) for program in self.programs}
+
+    def start(self) -> None:
+        """Start every program once."""
+        for kept in self.kept.values():
+            self._start(kept)
+
+    def first_dead(self) -> Kept | None:
+        """Return a program that has already ended, if there is one; asked while the first start is awaited."""
+        return next((kept for kept in self.kept.values() if not kept.running), None)
+
+    def tend(self) -> None:
+        """Notice what died, and start again what is due. Call it often."""
+        for kept in self.kept.values():
+            if kept.process is not None and not kept.running:
+                self._mourn(kept)
+            elif kept.process is None and self.clock() >= kept.due_at:
+                kept.restarts += 1
+                self._start(kept)
+                self.say(f"{kept.program.name} started again")
+
+    def stop(self) -> None:
+        """Stop every program in order, letting each finish what it does; kill what does not end in time."""
+        for name in self.stopping_order:
+            kept = self.kept[name]
+            if kept.process is None or not kept.running:
+                continue
+            kept.process.terminate()
+            try:
+                kept.process.wait(STOP_PATIENCE)
+            except subprocess.TimeoutExpired:
+                self.say(f"{name} did not stop within {STOP_PATIENCE:.0f} s and was killed")
+                kept.process.kill()
+                kept.process.wait()
+
+    def kill(self) -> None:
+        """End every program at once; the database and the leases make that harmless."""
+        for kept in self.kept.values():
+            if kept.process is not None and kept.running:
+                kept.process.kill()
+                kept.process.wait()
+
+    def _start(self, kept: Kept) -> None:
+        kept.started_at = self.clock()
+        try:
+            kept.process = kept.program.start()
+        except (OSError, BrokerUnavailable) as error:
+            kept.process = None
+            kept.last_words = ""
+            self._plan(kept, f"{kept.program.name} could not be started: {error}")
+
+    def _mourn(self, kept: Kept) -> None:
+        process = kept.process
+        assert process is not None
+        kept.process = None
+        # what was killed had no last words: its log ends with whatever went well before
+        kept.last_words = last_line(kept.program.log) if process.returncode > 0 else ""
+        if self.clock() - kept.started_at > RESTART_FORGIVEN:
+            kept.failures = 0
+        self._plan(kept, f"{kept.program.name} died ({_how(process.returncode)})")
+
+    def _plan(self, kept: Kept, what: str) -> None:
+        delay = RESTART_BACKOFF[min(kept.failures, len(RESTART_BACKOFF) - 1)]
+        kept.failures += 1
+        kept.due_at = self.clock() + delay
+        words = f": {kept.last_words}" if kept.last_words else ""
+        self.say(f"{what}, starting it again in {delay:.0f} s{words}")
+
+
+def last_line(log: Path) -> str:
+    """Return the last line of a log that says something, shortened; empty if there is none."""
+    try:
+        lines = [line.strip() for line in log.read_text(encoding="utf-8", errors="replace").splitlines()[-50:]]
+    except OSError:
+        return ""
+    spoken = [line for line in lines if line]
+    return spoken[-1][:300] if spoken else ""
+
+
+def _how(code: int) -> str:
+    return f"signal {-code}" if code < 0 else f"exit {code}"
