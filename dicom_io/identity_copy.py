@@ -1,8 +1,8 @@
 """Copying who the patient is and what was ordered from a source to an object made of it.
 
 Attributes are decoded by the source's character set and written anew as ISO_IR 192 (UTF-8): raw elements copied from a
-source in another character set would come out as other names. Values are kept as they are; only what no data set may
-hold at all (a date in ACR-NEMA form) is put into the form of today.
+source in another character set would come out as other names. Values are kept as they are, but for dates in ACR-NEMA
+form, which are put into the form of today, and dates, times, ages and numbers that are none, which are left empty.
 """
 
 import re
@@ -47,6 +47,14 @@ _ALWAYS = (
 # Text whose bytes mean what SpecificCharacterSet says (PS3.5 6.2); the rest is plain ASCII or binary.
 _BY_CHARACTER_SET = {"LO", "LT", "PN", "SH", "ST", "UC", "UT"}
 _ASCII = {"AE", "AS", "CS", "DA", "DS", "DT", "IS", "TM", "UI", "UR"}
+# Values that have another form say nothing that can be read, and would make the object illegal: they become empty.
+_FORMS = {
+    "AS": re.compile(r"\d{3}[DWMY]"),
+    "DA": re.compile(r"\d{8}"),
+    "DS": re.compile(r" *[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)? *"),
+    "IS": re.compile(r" *[+-]?\d{1,10} *"),
+    "TM": re.compile(r"\d{2}(\d{2}(\d{2}(\.\d{1,6})?)?)?"),
+}
 _DEEPEST = 8
 
 
@@ -100,4 +108,5 @@ def _members(holder: Dataset, tag: BaseTag, vr: str, character_set: Dataset) -> 
         members = [re.sub(r"^(\d{4})\.(\d\d)\.(\d\d)$", r"\1\2\3", member) for member in members]
     if vr == "TM":
         members = [re.sub(r"^(\d\d):(\d\d):(\d\d)", r"\1\2\3", member) for member in members]
-    return members
+    form = _FORMS.get(vr)
+    return [member if form is None or form.fullmatch(member) else "" for member in members]

@@ -1,0 +1,252 @@
+"""The heatmap object: identity as the source's, valid by a foreign judge, the same bytes each time."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta, timezone
+from io import BytesIO
+from pathlib import Path
+from uuid import UUID
+
+import numpy as np
+import pytest
+from pydicom import dcmread, uid
+
+from dicom_io.facts import read_facts
+from dicom_io.gate import decide
+from dicom_io.secondary_capture import HeatmapRequest, heatmap_secondary_capture
+from dicom_io.uids import derive_uid
+from tests.dicom_io.images import STUDY, code, data_set_of, dicom_file, image_file, item, sequence, write
+from tests.peers.dcmtk import dcmdump
+from tests.peers.dicom3tools import Dicom3tools
+from tests.peers.radiographs import sample
+
+SITE = UUID("0b9f0f9e-6d0f-4b43-8d23-5b7f1f9f0a11")
+PICTURE = np.random.default_rng(7).integers(0, 256, (37, 41, 3), np.uint8)
+REQUEST = HeatmapRequest(
+    installation_id=SITE,
+    object_key="heatmap/1.2.3/abc/Pneumonia/1",
+    series_key="series/1.2/abc",
+    label="Pneumonia",
+    probability=0.8125,
+    threshold=0.5,
+    model_name="demonstration",
+    model_digest="abcdef0123456789",
+    application_version="0.1.0",
+    created=datetime(2026, 3, 4, 5, 6, 7, 890, tzinfo=UTC),
+    pixel_spacing=(0.31234567890123456, 0.4),
+    patient_orientation="L\\F",
+)
+
+
+def made(source: Path | bytes, **changes: object):
+    _, data = heatmap_secondary_capture(source, PICTURE, replace(REQUEST, **changes))  # type: ignore[arg-type]
+    return dcmread(BytesIO(data))
+
+
+def test_the_picture_and_what_it_says_are_read_back_as_written() -> None:
+    sop_instance_uid, data = heatmap_secondary_capture(sample("RG1_UNCR"), PICTURE, REQUEST)
+    made_object, source = dcmread(BytesIO(data)), dcmread(sample("RG1_UNCR"), stop_before_pixels=True)
+    assert np.array_equal(made_object.pixel_array, PICTURE)
+    assert made_object.SOPInstanceUID == sop_instance_uid == derive_uid(SITE, REQUEST.object_key)
+    assert made_object.file_meta.MediaStorageSOPInstanceUID == sop_instance_uid
+    assert made_object.SeriesInstanceUID == derive_uid(SITE, REQUEST.series_key)
+    assert made_object.StudyInstanceUID == source.StudyInstanceUID
+    assert (made_object.Modality, made_object.ConversionType, made_object.SeriesNumber) == ("OT", "WSD", 9001)
+    assert made_object.ImageType == ["DERIVED", "SECONDARY", "OTHER"]
+    assert made_object.SeriesDescription == "AI demonstration - not for diagnosis"
+    assert made_object.BurnedInAnnotation == "YES"
+    assert made_object.ContentQualification == "RESEARCH"
+    assert made_object.PatientOrientation == ["L", "F"]
+    assert [float(value) for value in made_object.PixelSpacing] == pytest.approx([0.31234567890123456, 0.4])
+    assert "probability 0.8125, threshold 0.5000" in made_object.DerivationDescription
+    image = made_object.SourceImageSequence[0]
+    assert image.ReferencedSOPInstanceUID == source.SOPInstanceUID
+    assert image.PurposeOfReferenceCodeSequence[0].CodeValue == "121322"
+    assert "SpatialLocationsPreserved" not in image
+    equipment = made_object.ContributingEquipmentSequence[0]
+    assert equipment.PurposeOfReferenceCodeSequence[0].CodeValue == "109102"
+    assert equipment.DeviceUID == derive_uid(SITE, "device:abcdef0123456789")
+    assert equipment.SoftwareVersions == ["0.1.0", "demonstration abcdef0123456789"]
+    preserved = made(sample("RG1_UNCR"), spatial_locations_preserved=True, pixel_spacing=None)
+    assert preserved.SourceImageSequence[0].SpatialLocationsPreserved == "YES"
+    assert "PixelSpacing" not in preserved
+
+
+def test_the_same_request_gives_the_same_bytes_and_no_clock_or_chance_is_in_them() -> None:
+    first = heatmap_secondary_capture(sample("RG1_UNCR"), PICTURE, REQUEST)
+    assert heatmap_secondary_capture(sample("RG1_UNCR").read_bytes(), PICTURE.copy(), replace(REQUEST)) == first
+    assert heatmap_secondary_capture(sample("RG1_UNCR"), PICTURE, replace(REQUEST, label="Mass"))[1] != first[1]
+    other_site = replace(REQUEST, installation_id=UUID(int=3))
+    assert heatmap_secondary_capture(sample("RG1_UNCR"), PICTURE, other_site)[0] != first[0]
+
+
+def test_our_own_object_is_never_read_again() -> None:
+    _, data = heatmap_secondary_capture(sample("RG1_UNCR"), PICTURE, REQUEST)
+    assert decide(read_facts(data)).rule == "own object"
+
+
+NAMES = [
+    ("ISO_IR 144", "Люкceмбypг^Иван".encode("iso8859_5"), "Люкceмбypг^Иван"),
+    ("ISO_IR 100", "Müller^Jörg".encode("latin-1"), "Müller^Jörg"),
+    ("GB18030", "王^小东".encode("gb18030"), "王^小东"),
+    (
+        ["", "ISO 2022 IR 87"],
+        b"Yamada^Tarou=\x1b$B;3ED\x1b(B^\x1b$BB@O:\x1b(B=\x1b$B$d$^$@\x1b(B^\x1b$B$?$m$&\x1b(B",
+        "Yamada^Tarou=山田^太郎=やまだ^たろう",
+    ),
+    (["", "ISO 2022 IR 149"], b"Hong^Gildong=\x1b$)C\xfb\xf3^\x1b$)C\xd1\xce\xd4\xd7", "Hong^Gildong=洪^吉洞"),
+    (
+        ["ISO 2022 IR 13", "ISO 2022 IR 87"],
+        b"\xd4\xcf\xc0\xde^\xc0\xdb\xb3=\x1b$B;3ED\x1b(J^\x1b$BB@O:\x1b(J",
+        "ﾔﾏﾀﾞ^ﾀﾛｳ=山田^太郎",
+    ),
+]
+
+
+@pytest.mark.parametrize(("character_set", "encoded", "decoded"), NAMES)
+def test_identity_survives_any_character_set_in_text_and_in_sequences(
+    character_set: object, encoded: bytes, decoded: str, tmp_path: Path
+) -> None:
+    first = encoded.split(b"=")[0]
+    plain = decoded.split("=")[0].replace("^", " ")
+    source = dicom_file(
+        SpecificCharacterSet=character_set,
+        PatientName=("PN", encoded),
+        PatientID="ID 1",
+        StudyDescription=("LO", first),
+        OtherPatientNames=("PN", first + b"\\" + first),
+        ProcedureCodeSequence=code("1", "99L", meaning=""),
+        ReferencedStudySequence=sequence(item(ReferencedSOPClassUID="1.2", ReferencedSOPInstanceUID="1.3")),
+        OtherPatientIDsSequence=sequence(item(PatientID="ID 2", IssuerOfPatientID=plain)),
+    )
+    result = made(source)
+    assert result.SpecificCharacterSet == "ISO_IR 192"
+    assert result.PatientName == decoded
+    assert str(result.StudyDescription) == decoded.split("=")[0]
+    assert [str(name) for name in result.OtherPatientNames] == [decoded.split("=")[0]] * 2
+    assert result.OtherPatientIDsSequence[0].IssuerOfPatientID == plain
+    assert read_facts(source).patient_name == read_facts(_bytes(source)).patient_name == decoded
+
+
+@pytest.mark.peer
+def test_dcmtk_reads_the_japanese_name_too(tmp_path: Path) -> None:
+    source = dicom_file(SpecificCharacterSet=NAMES[3][0], PatientName=("PN", NAMES[3][1]))
+    assert "山田^太郎" in dcmdump(write(tmp_path, _bytes(source)), "PatientName")
+
+
+def _bytes(source: Path | bytes) -> bytes:
+    return heatmap_secondary_capture(source, PICTURE, REQUEST)[1]
+
+
+def test_what_the_source_lacks_is_empty_and_what_is_malformed_is_put_right_or_kept() -> None:
+    result = made(
+        dicom_file(StudyDate=b"1995.07.20", StudyTime=b"11:22:07", PatientAge=b"about 50", PatientSize=b"tall")
+    )
+    assert (result.PatientName, result.PatientID, result.AccessionNumber, result.StudyID) == ("", "", "", "")
+    assert (result.StudyDate, result.StudyTime) == ("19950720", "112207")
+    assert (result.PatientAge, result.PatientSize) == ("", None)
+    assert result.StudyInstanceUID == STUDY
+
+
+def test_dates_are_in_the_zone_of_the_source_or_of_the_request() -> None:
+    west = made(dicom_file(TimezoneOffsetFromUTC="-0800"))
+    assert (west.ContentDate, west.ContentTime, west.TimezoneOffsetFromUTC) == ("20260303", "210607.000890", "-0800")
+    local = made(dicom_file(), created=REQUEST.created.astimezone(timezone(timedelta(hours=2))))
+    assert (local.ContentDate, local.ContentTime) == ("20260304", "070607.000890")
+    assert "TimezoneOffsetFromUTC" not in local
+    assert "TimezoneOffsetFromUTC" not in made(dicom_file(TimezoneOffsetFromUTC="+9999"))
+
+
+@pytest.mark.parametrize(
+    ("attributes", "syntax", "expected"),
+    [
+        ({}, uid.ExplicitVRLittleEndian, ("00", None, None)),
+        ({"LossyImageCompression": "00"}, uid.ExplicitVRLittleEndian, ("00", None, None)),
+        (
+            {
+                "LossyImageCompression": "01",
+                "LossyImageCompressionRatio": "12.5",
+                "LossyImageCompressionMethod": "ISO_10918_1",
+            },
+            uid.ExplicitVRLittleEndian,
+            ("01", "12.5", "ISO_10918_1"),
+        ),
+        ({"LossyImageCompression": "01"}, uid.ExplicitVRLittleEndian, ("01", None, None)),
+        ({}, uid.JPEGLosslessSV1, ("00", None, None)),
+    ],
+)
+def test_a_lossy_past_is_carried_over(attributes: dict[str, object], syntax: str, expected: tuple[str, ...]) -> None:
+    file = image_file(b"x" * 40, syntax, Rows=8, Columns=8, **attributes)
+    if syntax == uid.ExplicitVRLittleEndian:
+        file = image_file(np.zeros((8, 8), np.uint16), syntax, **attributes)
+    result = made(file)
+    told = (
+        result.LossyImageCompression,
+        result.get("LossyImageCompressionRatio"),
+        result.get("LossyImageCompressionMethod"),
+    )
+    assert tuple(None if value is None else str(value) for value in told) == expected
+
+
+def test_a_lossy_transfer_syntax_is_a_lossy_past_though_the_header_says_nothing() -> None:
+    result = made(image_file(b"x" * 3000, uid.JPEG2000, Rows=100, Columns=100))
+    assert (result.LossyImageCompression, result.LossyImageCompressionMethod) == ("01", "ISO_15444_1")
+    assert 5 < result.LossyImageCompressionRatio < 7
+
+
+@pytest.mark.parametrize(
+    ("picture", "changes", "message"),
+    [
+        (np.zeros((4, 4), np.uint8), {}, r"uint8 \(4, 4\); it must be"),
+        (np.zeros((4, 4, 3), np.float32), {}, r"float32 \(4, 4, 3\)"),
+        (np.zeros((0, 4, 3), np.uint8), {}, "it must be"),
+        (PICTURE, {"created": datetime(2026, 1, 1)}, "must name its zone"),  # noqa: DTZ001
+    ],
+)
+def test_what_cannot_be_made_is_refused_by_name(picture: np.ndarray, changes: dict[str, object], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        heatmap_secondary_capture(sample("RG1_UNCR"), picture, replace(REQUEST, **changes))  # type: ignore[arg-type]
+
+
+def test_a_source_without_a_study_gets_no_object() -> None:
+    with pytest.raises(ValueError, match="StudyInstanceUID is missing"):
+        made(dicom_file(StudyInstanceUID=None))
+
+
+SOURCES = {
+    "RG1": lambda: sample("RG1_UNCR").read_bytes(),
+    "RG3": lambda: sample("RG3_J2KR").read_bytes(),
+    "bare": dicom_file,
+    "thorax": lambda: dicom_file(BodyPartExamined="THORAX", Laterality="L"),
+    "hip": lambda: dicom_file(BodyPartExamined="HIP", Laterality="R", TimezoneOffsetFromUTC="+0530"),
+    "japanese": lambda: dicom_file(SpecificCharacterSet=NAMES[3][0], PatientName=("PN", NAMES[3][1])),
+    "no meta": lambda: data_set_of(dicom_file(uid.ImplicitVRLittleEndian)),
+}
+
+
+@pytest.mark.peer
+@pytest.mark.parametrize("name", SOURCES)
+def test_dciodvfy_finds_no_error(name: str, tmp_path: Path, foreign_validator: Dicom3tools) -> None:
+    verdict = foreign_validator.object(write(tmp_path, _bytes(SOURCES[name]())))
+    assert verdict.errors == (), verdict.output
+    assert "SCImage" in verdict.output
+
+
+@pytest.mark.peer
+@pytest.mark.parametrize("name", ["RG1_UNCR", "RG3_UNCR"])
+def test_dcentvfy_finds_source_and_heatmap_agree(name: str, tmp_path: Path, foreign_validator: Dicom3tools) -> None:
+    verdict = foreign_validator.entities([sample(name), write(tmp_path, _bytes(sample(name)))])
+    assert (verdict.errors, verdict.warnings) == ((), ()), verdict.output
+
+
+@pytest.mark.peer
+@pytest.mark.shared_data
+def test_every_shared_film_gets_a_valid_heatmap(
+    tmp_path: Path, shared_data: Path, foreign_validator: Dicom3tools
+) -> None:
+    paths = sorted((shared_data / "dicom").glob("*.dcm"))
+    assert len(paths) == 12
+    for path in paths:
+        verdict = foreign_validator.object(write(tmp_path, _bytes(path)))
+        assert verdict.errors == (), f"{path.name}: {verdict.output}"
