@@ -16,9 +16,10 @@ from db.tables import Analysis, Finding, GateDecision, Instance, MadeObject, Stu
 _NO_MODEL = "no model is active: received and waiting ('cxr-triage model activate NAME')"
 
 
-def worklist(session: Session, limit: int | None = None) -> list[WorklistItem]:
-    """Return the studies in reading order: greatest ``reading_key`` first."""
-    studies = session.scalars(select(Study).order_by(Study.reading_key.desc(), Study.id).limit(limit)).all()
+def worklist(session: Session, limit: int | None = None, offset: int = 0) -> list[WorklistItem]:
+    """Return the studies in reading order, greatest ``reading_key`` first, from the ``offset``-th on."""
+    order = select(Study).order_by(Study.reading_key.desc(), Study.id)
+    studies = session.scalars(order.limit(limit).offset(offset)).all()
     return _items(session, studies)
 
 

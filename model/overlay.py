@@ -111,6 +111,51 @@ def draw_thumbnail(image: NDArray[np.float32], longest_side: int = 256) -> NDArr
     return np.rint(gray * 255).astype(np.uint8)
 
 
+def draw_layer(
+    contribution: NDArray[np.float32],
+    affine: NDArray[np.float64],
+    tensor_size: int,
+    image_shape: tuple[int, int],
+    longest_side: int = 1024,
+) -> NDArray[np.uint8]:
+    """Draw one label's overlay alone, to be laid over a radiograph drawn at the same size.
+
+    Parameters
+    ----------
+    contribution, affine, tensor_size
+        As for `draw_overlay`.
+    image_shape
+        Rows and columns of the image that the affine leads to.
+    longest_side
+        Of the drawn layer, in pixels; it is never larger than the image.
+
+    Returns
+    -------
+    uint8 RGBA [height, width, 4], alpha not premultiplied, and 0 with no colour wherever nothing speaks for the label.
+    """
+    rows, columns = image_shape
+    scale = min(longest_side, max(rows, columns)) / max(rows, columns)
+    width, height = _drawn_size(rows, columns, scale)
+    alpha = opacity(_density_on(contribution, affine, tensor_size, scale, (height, width)))
+    layer = np.zeros((height, width, 4), np.uint8)
+    layer[..., 3] = np.rint(255 * alpha)
+    shown = layer[..., 3] > 0
+    layer[shown, :3] = colours(alpha)[shown]
+    return layer
+
+
+def draw_scale(width: int = 240, height: int = 10) -> NDArray[np.uint8]:
+    """Return the scale of all overlays, uint8 RGBA [height, width, 4]: density 0 at the left, `DENSITY_FULL` right."""
+    density = np.linspace(0.0, DENSITY_FULL, width, dtype=np.float32)
+    alpha = opacity(np.tile(density, (height, 1)))
+    return np.dstack([colours(alpha), np.rint(255 * alpha / MAXIMUM_OPACITY).astype(np.uint8)])
+
+
+def peak_density(contribution: NDArray[np.float32]) -> float:
+    """Return the strongest density of a map: under `DENSITY_FLOOR` its overlay is empty."""
+    return float(max(contribution.max(), 0.0) * contribution.size)
+
+
 def opacity(density: NDArray[np.float32]) -> NDArray[np.float32]:
     """Return how opaque a density is drawn, float32 of its shape in [0, MAXIMUM_OPACITY]."""
     strength = np.clip((density - DENSITY_FLOOR) / (DENSITY_FULL - DENSITY_FLOOR), 0.0, 1.0)
@@ -122,10 +167,15 @@ def _scaled(image: NDArray[np.float32], longest_side: int) -> tuple[NDArray[np.f
 
     rows, columns = image.shape
     scale = longest_side / max(rows, columns)
-    size = (max(1, round(columns * scale)), max(1, round(rows * scale)))
+    size = _drawn_size(rows, columns, scale)
     way = cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC
     drawn = cv2.resize(np.asarray(image, np.float32), size, interpolation=way)
     return np.clip(drawn, 0.0, 1.0).astype(np.float32), scale
+
+
+def _drawn_size(rows: int, columns: int, scale: float) -> tuple[int, int]:
+    """Width and height, as OpenCV wants them."""
+    return max(1, round(columns * scale)), max(1, round(rows * scale))
 
 
 def _density_on(
@@ -165,13 +215,17 @@ def _reached(tensor_to_drawn: NDArray[np.float64], tensor_size: int, shape: tupl
     return np.outer(inside_y, inside_x).astype(np.float32)
 
 
-def _blend(gray: NDArray[np.float32], density: NDArray[np.float32]) -> NDArray[np.uint8]:
+def colours(alpha: NDArray[np.float32]) -> NDArray[np.uint8]:
+    """Return the colour that goes with an `opacity`, uint8 RGB [height, width, 3]."""
     import cv2
 
-    alpha = opacity(density)[..., np.newaxis]
     low, high = COLOUR_RANGE
-    strength = alpha[..., 0] / MAXIMUM_OPACITY
-    index = np.rint(255 * (low + (high - low) * strength)).astype(np.uint8)
-    colours = cv2.cvtColor(cv2.applyColorMap(index, cv2.COLORMAP_INFERNO), cv2.COLOR_BGR2RGB).astype(np.float32)
-    blended = (1 - alpha) * (gray * 255)[..., np.newaxis] + alpha * colours
+    index = np.rint(255 * (low + (high - low) * alpha / MAXIMUM_OPACITY)).astype(np.uint8)
+    return np.asarray(cv2.cvtColor(cv2.applyColorMap(index, cv2.COLORMAP_INFERNO), cv2.COLOR_BGR2RGB), np.uint8)
+
+
+def _blend(gray: NDArray[np.float32], density: NDArray[np.float32]) -> NDArray[np.uint8]:
+    alpha = opacity(density)[..., np.newaxis]
+    colour = colours(alpha[..., 0]).astype(np.float32)
+    blended = (1 - alpha) * (gray * 255)[..., np.newaxis] + alpha * colour
     return np.rint(blended).clip(0, 255).astype(np.uint8)
