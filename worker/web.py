@@ -8,6 +8,7 @@ from fastapi import FastAPI, Response
 from db.session import DatabaseUnavailable
 from worker import __version__
 from worker.facts import ledger_facts, status_facts, worklist_facts
+from worker.metrics import add_metrics
 from worker.ports import require_port
 from worker.site import Site
 
@@ -49,6 +50,7 @@ def make_web(site: Site) -> FastAPI:
             response.status_code = 503
             return {"error": str(error)}
 
+    add_metrics(web, site)
     return web
 
 

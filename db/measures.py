@@ -1,0 +1,166 @@
+"""What is measured of the rows: how many stand where, how long the oldest waits, and how long the last ones took.
+
+Counts agree with the ledger's. Durations are of the newest rows alone: their cost does not grow with the archive.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from sqlalchemy import case, func, select
+
+from db.models import active_model
+from db.records import ActiveModel
+from db.session import Session
+from db.tables import Analysis, Delivery, GateDecision, Instance, MadeObject, Rejection
+
+ARRIVAL_TO_RESULT = "arrival_to_result"
+RESULT_TO_SENT = "result_to_sent"
+ARRIVAL_TO_SENT = "arrival_to_sent"
+STAGES = (ARRIVAL_TO_RESULT, RESULT_TO_SENT, ARRIVAL_TO_SENT)
+INSTANCE_STATES = ("pending", "running", "done", "not_applicable", "failed")
+DELIVERY_STATES = ("pending", "sending", "sent", "committed", "failed")
+
+
+@dataclass(frozen=True)
+class Measures:
+    """One look at the database.
+
+    Attributes
+    ----------
+    instances
+        Live instances by state, all of `INSTANCE_STATES`; their sum is what was received.
+    outside_domain
+        Done, but outside the model's training domain.
+    refused
+        Instances that the gate refused, by its rule; part of ``not_applicable``.
+    oldest_unread
+        When the instance arrived that waits longest for its result; None where none waits.
+    rejected
+        Transfers answered with a failure, by status code.
+    deliveries
+        By destination and state.
+    oldest_undelivered
+        By destination: since when the object waits that waits longest; only where one waits.
+    stages
+        By stage, the durations in seconds, of `STAGES`.
+    """
+
+    model: ActiveModel | None
+    instances: dict[str, int]
+    outside_domain: int
+    refused: dict[str, int]
+    oldest_unread: datetime | None
+    rejected: dict[int, int]
+    deliveries: dict[tuple[str, str], int]
+    oldest_undelivered: dict[str, datetime]
+    stages: dict[str, tuple[float, ...]]
+
+
+def measure(session: Session, now: datetime, window: timedelta, newest: int) -> Measures:
+    """Measure; ``stages`` holds what ended within ``window``, and no more than the ``newest`` so many rows."""
+    instances = dict.fromkeys(INSTANCE_STATES, 0)
+    refused: dict[str, int] = {}
+    outside = 0
+    unread: list[datetime] = []
+    for state, rule, is_outside, number, oldest in _instances(session):
+        instances[state] = instances.get(state, 0) + number
+        if rule is not None:
+            refused[rule] = refused.get(rule, 0) + number
+        if is_outside and state == "done":
+            outside += number
+        if state in ("pending", "running"):
+            unread.append(oldest)
+    deliveries: dict[tuple[str, str], int] = {}
+    waiting: dict[str, datetime] = {}
+    rows = session.execute(
+        select(Delivery.destination, Delivery.state, func.count(), func.min(Delivery.created_at)).group_by(
+            Delivery.destination, Delivery.state
+        )
+    )
+    for destination, state, number, oldest in rows:
+        deliveries[destination, state] = int(number)
+        if state in ("pending", "sending"):
+            waiting[destination] = min(oldest, waiting.get(destination, oldest))
+    rejected = session.execute(select(Rejection.status, func.count()).group_by(Rejection.status))
+    return Measures(
+        model=active_model(session),
+        instances=instances,
+        outside_domain=outside,
+        refused=refused,
+        oldest_unread=min(unread, default=None),
+        rejected={int(status): int(number) for status, number in rejected},
+        deliveries=deliveries,
+        oldest_undelivered=waiting,
+        stages=_stages(session, now - window, newest),
+    )
+
+
+def _instances(session: Session) -> list[tuple[str, str | None, bool | None, int, datetime]]:
+    """(state, the rule that refused, outside the domain, how many, when the first arrived), as the ledger counts."""
+    latest = (
+        select(Analysis.instance_id, func.max(Analysis.id).label("id"))
+        .group_by(Analysis.instance_id)
+        .subquery("latest")
+    )
+    rows = (
+        select(
+            case(
+                (GateDecision.accepted.is_(False), "not_applicable"),
+                (Analysis.state.is_(None), "pending"),  # no model was active when it came
+                else_=Analysis.state,
+            ).label("state"),
+            case((GateDecision.accepted.is_(False), GateDecision.rule)).label("rule"),
+            Analysis.outside_domain.label("outside"),
+            Instance.received_at.label("received_at"),
+        )
+        .join(GateDecision, GateDecision.instance_id == Instance.id)
+        .outerjoin(latest, latest.c.instance_id == Instance.id)
+        .outerjoin(Analysis, Analysis.id == latest.c.id)
+        .where(Instance.origin == "live")
+        .subquery("rows")
+    )
+    key = (rows.c.state, rows.c.rule, rows.c.outside)
+    found = session.execute(select(*key, func.count(), func.min(rows.c.received_at)).group_by(*key))
+    return [(state, rule, outside, int(number), oldest) for state, rule, outside, number, oldest in found]
+
+
+def _stages(session: Session, since: datetime, newest: int) -> dict[str, tuple[float, ...]]:
+    # a finished row has no lease: with that said, SQLite finds the newest ones in the index, whatever waits above them
+    finished = (
+        select(Analysis.instance_id, Analysis.finished_at)
+        .where(Analysis.state == "done", Analysis.lease_until.is_(None))
+        .order_by(Analysis.id.desc())
+        .limit(newest)
+        .subquery("finished")
+    )
+    readings = session.execute(
+        select(Instance.received_at, finished.c.finished_at)
+        .join(Instance, Instance.id == finished.c.instance_id)
+        .where(Instance.origin == "live", finished.c.finished_at >= since)
+    )
+    arrival_to_result = tuple(_seconds(start, end) for start, end in readings)
+    sent = (
+        select(Delivery.object_id, Delivery.created_at, Delivery.sent_at)
+        .where(Delivery.state.in_(("sent", "committed")))
+        .order_by(Delivery.id.desc())
+        .limit(newest)
+        .subquery("sent")
+    )
+    deliveries = session.execute(
+        select(Instance.received_at, sent.c.created_at, sent.c.sent_at)
+        .join(MadeObject, MadeObject.id == sent.c.object_id)
+        .join(Analysis, Analysis.id == MadeObject.analysis_id)
+        .join(Instance, Instance.id == Analysis.instance_id)
+        .where(Instance.origin == "live", sent.c.sent_at >= since)
+    ).all()
+    return {
+        ARRIVAL_TO_RESULT: arrival_to_result,
+        RESULT_TO_SENT: tuple(_seconds(made, end) for _, made, end in deliveries),
+        ARRIVAL_TO_SENT: tuple(_seconds(start, end) for start, _, end in deliveries),
+    }
+
+
+def _seconds(start: datetime, end: datetime) -> float:
+    return max(0.0, (end - start).total_seconds())

@@ -1,0 +1,232 @@
+"""`/metrics` for Prometheus, read from the database at scrape time: true whichever process answers, however many run.
+
+Counts of rows are gauges: they fall when a site forgets or retains less. What Prometheus may take a rate of are the
+``..._total`` counters: what this process saw the rows grow by since it started, so that neither a restart nor a
+deletion looks like a burst. Durations are of the last hour (at most 5,000 rows), as gauge histograms: take
+``histogram_quantile`` of their buckets as they are, not of a rate. No label carries anything of a patient, and all have
+a bounded set of values.
+"""
+
+from __future__ import annotations
+
+import shutil
+import threading
+import time
+from collections.abc import Iterator
+from datetime import timedelta
+
+from fastapi import FastAPI, Request, Response
+from prometheus_client import CollectorRegistry
+from prometheus_client.exposition import choose_encoder
+from prometheus_client.metrics_core import (
+    CounterMetricFamily,
+    GaugeHistogramMetricFamily,
+    GaugeMetricFamily,
+    InfoMetricFamily,
+    Metric,
+)
+from prometheus_client.registry import Collector
+
+from db.measures import DELIVERY_STATES, STAGES, Measures, measure
+from db.session import DatabaseUnavailable
+from dicom_io.status_codes import Status
+from worker import __version__
+from worker.broker import BATCH, LIVE, BrokerUnavailable, queue_lengths
+from worker.settings import ConfigurationError
+from worker.site import Site
+from worker.store import StoreUnavailable
+from worker.timing import now
+
+WINDOW = timedelta(hours=1)
+NEWEST = 5_000
+BUCKETS = (0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 1800)  # seconds; a live image takes about one
+_REST = 20  # the database is measured again after so many times what the last measuring took: at most 5 % of its time
+
+
+def add_metrics(web: FastAPI, site: Site) -> None:
+    """Add ``/metrics`` to the web application."""
+    registry = CollectorRegistry()
+    registry.register(SiteCollector(site))
+
+    @web.get("/metrics", response_class=Response, include_in_schema=False)
+    def metrics(request: Request) -> Response:
+        """Counts, ages and durations for Prometheus."""
+        encode, content_type = choose_encoder(request.headers.get("accept", ""))
+        return Response(encode(registry), headers={"content-type": content_type})
+
+
+class SiteCollector(Collector):
+    """Measures one installation whenever it is scraped, and no oftener than the database can bear."""
+
+    def __init__(self, site: Site) -> None:
+        self._site = site
+        self._lock = threading.Lock()
+        self._measures: Measures | None = None
+        self._measured_at = 0.0
+        self._took = 0.0
+        self._seen: dict[str, int] = {}
+        self._grown: dict[str, int] = {}
+
+    def describe(self) -> Iterator[Metric]:
+        """Nothing: registering must not touch the database."""
+        return iter(())
+
+    def collect(self) -> Iterator[Metric]:
+        """Every family, those of a part that does not answer left out; ``cxr_triage_up`` says which."""
+        build = InfoMetricFamily("cxr_triage_build", "The program.", value={"version": __version__})
+        yield build
+        up = GaugeMetricFamily(
+            "cxr_triage_up", "1 where this process reaches the part: database, broker, store.", labels=["part"]
+        )
+        with self._lock:
+            measures = self._measure()
+            families = [] if measures is None else list(self._of_rows(measures))
+        yield from families
+        up.add_metric(["database"], 0 if measures is None else 1)
+        lengths = self._queues()
+        up.add_metric(["broker"], 0 if lengths is None else 1)
+        if lengths is not None:
+            queue = GaugeMetricFamily("cxr_triage_queue_length", "Rings that wait in the broker.", labels=["queue"])
+            for name in (LIVE, BATCH):
+                queue.add_metric([name], lengths[name])
+            yield queue
+        space = self._space()
+        up.add_metric(["store"], 0 if space is None else 1)
+        if space is not None:
+            free, size = space
+            yield GaugeMetricFamily("cxr_triage_store_free_bytes", "Free space of the store's file system.", value=free)
+            yield GaugeMetricFamily("cxr_triage_store_size_bytes", "Size of the store's file system.", value=size)
+        yield up
+
+    def _measure(self) -> Measures | None:
+        """The database as it is, or as it was a moment ago; None where it does not answer."""
+        if self._measures is not None and time.monotonic() - self._measured_at < _REST * self._took:
+            return self._measures
+        started = time.monotonic()
+        try:
+            with self._site.database.read() as session:
+                self._measures = measure(session, now(), WINDOW, NEWEST)
+        except (DatabaseUnavailable, ConfigurationError):
+            self._measures = None
+            return None
+        self._measured_at = time.monotonic()
+        self._took = self._measured_at - started
+        return self._measures
+
+    def _queues(self) -> dict[str, int] | None:
+        try:
+            return queue_lengths(self._site.settings)
+        except BrokerUnavailable:
+            return None
+
+    def _space(self) -> tuple[int, int] | None:
+        try:
+            usage = shutil.disk_usage(self._site.store.root)
+        except (StoreUnavailable, ConfigurationError, OSError):
+            return None
+        return usage.free, usage.total
+
+    def _of_rows(self, measures: Measures) -> Iterator[Metric]:
+        yield GaugeMetricFamily(
+            "cxr_triage_measuring_seconds", "How long the last measuring of the database took.", value=self._took
+        )
+        if measures.model is not None:
+            model = measures.model
+            labels = {"name": model.name, "digest": model.digest, "preprocessing": model.preprocessing_id}
+            yield InfoMetricFamily("cxr_triage_model", "The active model; absent where none is.", value=labels)
+        yield from self._of_instances(measures)
+        yield from self._of_deliveries(measures)
+        stage = GaugeHistogramMetricFamily(
+            "cxr_triage_stage_seconds",
+            "Durations of what ended within the last hour; no rate() needed.",
+            labels=["stage"],
+        )
+        for name in STAGES:
+            buckets, total = _buckets(measures.stages[name])
+            stage.add_metric([name], buckets, gsum_value=total)
+        yield stage
+
+    def _of_instances(self, measures: Measures) -> Iterator[Metric]:
+        instances = GaugeMetricFamily(
+            "cxr_triage_instances", "Live instances by state, as the ledger counts them.", labels=["state"]
+        )
+        for state, number in measures.instances.items():
+            instances.add_metric([state], number)
+        yield instances
+        yield GaugeMetricFamily(
+            "cxr_triage_outside_domain_instances",
+            "Read, but outside the model's training domain.",
+            value=measures.outside_domain,
+        )
+        refused = GaugeMetricFamily("cxr_triage_refused_instances", "Not read, by the gate's rule.", labels=["rule"])
+        for rule, number in sorted(measures.refused.items()):
+            refused.add_metric([rule], number)
+        yield refused
+        oldest = measures.oldest_unread
+        yield GaugeMetricFamily(
+            "cxr_triage_oldest_unread_seconds",
+            "Age of the image that waits longest for its result; 0 where none waits.",
+            value=0.0 if oldest is None else max(0.0, (now() - oldest).total_seconds()),
+        )
+        yield CounterMetricFamily(
+            "cxr_triage_received",
+            "Live instances received while this process watched.",
+            value=self._growth("received", sum(measures.instances.values())),
+        )
+        finished = CounterMetricFamily(
+            "cxr_triage_finished", "Instances that came to their end while this process watched.", labels=["outcome"]
+        )
+        for outcome in ("done", "not_applicable", "failed"):
+            finished.add_metric([outcome], self._growth(f"finished {outcome}", measures.instances[outcome]))
+        yield finished
+        rejected = CounterMetricFamily(
+            "cxr_triage_rejected", "Transfers answered with a failure while this process watched.", labels=["status"]
+        )
+        rejections = GaugeMetricFamily("cxr_triage_rejections", "Transfers answered with a failure.", labels=["status"])
+        names = {int(status): status.name.lower() for status in Status if status != Status.SUCCESS}
+        counts = dict.fromkeys((*names.values(), "other"), 0)
+        for code, number in measures.rejected.items():
+            counts[names.get(code, "other")] += number
+        for name, number in counts.items():
+            rejections.add_metric([name], number)
+            rejected.add_metric([name], self._growth(f"rejected {name}", number))
+        yield rejections
+        yield rejected
+
+    def _of_deliveries(self, measures: Measures) -> Iterator[Metric]:
+        configured = [destination.name for destination in self._site.settings.destinations]
+        destinations = list(dict.fromkeys([*configured, *sorted({name for name, _ in measures.deliveries})]))
+        deliveries = GaugeMetricFamily(
+            "cxr_triage_deliveries", "Objects for a destination, by state.", labels=["destination", "state"]
+        )
+        oldest = GaugeMetricFamily(
+            "cxr_triage_oldest_undelivered_seconds",
+            "Age of the object that waits longest for its destination; 0 where none waits.",
+            labels=["destination"],
+        )
+        sent = CounterMetricFamily(
+            "cxr_triage_sent", "Objects that a destination stored while this process watched.", labels=["destination"]
+        )
+        for name in destinations:
+            for state in DELIVERY_STATES:
+                deliveries.add_metric([name, state], measures.deliveries.get((name, state), 0))
+            since = measures.oldest_undelivered.get(name)
+            oldest.add_metric([name], 0.0 if since is None else max(0.0, (now() - since).total_seconds()))
+            stored = sum(measures.deliveries.get((name, state), 0) for state in ("sent", "committed"))
+            sent.add_metric([name], self._growth(f"sent {name}", stored))
+        yield deliveries
+        yield oldest
+        yield sent
+
+    def _growth(self, key: str, number: int) -> int:
+        """By how much a count of rows has grown since the first look; rows that were deleted take nothing away."""
+        before = self._seen.get(key, number)
+        self._seen[key] = number
+        self._grown[key] = self._grown.get(key, 0) + max(0, number - before)
+        return self._grown[key]
+
+
+def _buckets(seconds: tuple[float, ...]) -> tuple[list[tuple[str, float]], float]:
+    """Cumulative counts by upper bound, and the sum."""
+    bounds = [(str(float(bound)), float(sum(value <= bound for value in seconds))) for bound in BUCKETS]
+    return [*bounds, ("+Inf", float(len(seconds)))], sum(seconds)
