@@ -4,9 +4,11 @@ Measured on pynetdicom 3.0.4: an accepted socket has no timeout, so a peer that 
 nothing held its threads for ever; and a PDU's claimed length of up to 4 GiB was read whatever the agreed maximum.
 """
 
+import contextlib
 import logging
 import socket
 import sys
+import threading
 import time
 from typing import Any
 
@@ -15,6 +17,7 @@ from pynetdicom.transport import AssociationSocket, RequestHandler, ThreadedAsso
 
 _log = logging.getLogger(__name__)
 
+_LONGEST_STEP = 0.2  # seconds after which a stop is noticed while a PDU is being waited for
 # PS3.8 9.3.1 bounds only P-DATA-TF by the agreed maximum; 128 contexts with 16 syntaxes each need about 0.2 MB.
 _LARGEST_OTHER_PDU = 1 << 20
 
@@ -22,9 +25,17 @@ _LARGEST_OTHER_PDU = 1 << 20
 class BoundedSocket(AssociationSocket):
     """A peer's socket that reads a PDU within a time and a size, or gives the connection up."""
 
-    def __init__(self, assoc: Association, client_socket: socket.socket, pdu_timeout: float, largest_pdu: int) -> None:
+    def __init__(
+        self,
+        assoc: Association,
+        client_socket: socket.socket,
+        pdu_timeout: float,
+        largest_pdu: int,
+        closing: threading.Event,
+    ) -> None:
         super().__init__(assoc, client_socket=client_socket)
         self.pdu_timeout = pdu_timeout
+        self.closing = closing
         self.largest_pdu = max(largest_pdu, _LARGEST_OTHER_PDU)
         client_socket.settimeout(pdu_timeout)
 
@@ -34,23 +45,26 @@ class BoundedSocket(AssociationSocket):
         Raises
         ------
         OSError
-            If the peer claims more than the largest PDU, or is slower than the timeout; the connection is closed.
+            If the peer claims more than the largest PDU or is slower than the timeout (the connection is closed), or
+            if the listener stops.
         """
         peer = self.socket
         if peer is None:
             return bytearray()
         if nr_bytes > self.largest_pdu:
-            self._hang_up(peer)
+            self.hang_up()
             raise OSError(f"the peer claims a PDU of {nr_bytes} bytes; the maximum is {self.largest_pdu}")
         received = bytearray(nr_bytes)
         view, count = memoryview(received), 0
         deadline = time.monotonic() + self.pdu_timeout
         while count < nr_bytes:
             remaining = deadline - time.monotonic()
+            if self.closing.is_set():
+                raise ConnectionAbortedError("the listener stops in the middle of a PDU")
             if remaining <= 0:
-                self._hang_up(peer)
+                self.hang_up()
                 raise TimeoutError(f"the peer sent {count} of {nr_bytes} bytes in {self.pdu_timeout:g} s")
-            peer.settimeout(remaining)
+            peer.settimeout(min(remaining, _LONGEST_STEP))
             try:
                 step = peer.recv_into(view[count:])
             except TimeoutError:
@@ -63,12 +77,11 @@ class BoundedSocket(AssociationSocket):
         del received[count:]
         return received
 
-    @staticmethod
-    def _hang_up(peer: socket.socket) -> None:
-        try:
-            peer.shutdown(socket.SHUT_RDWR)
-        except OSError:
-            return  # it is gone already
+    def hang_up(self) -> None:
+        """Close the connection under whoever waits for it."""
+        if self.socket is not None:
+            with contextlib.suppress(OSError):  # it is gone already
+                self.socket.shutdown(socket.SHUT_RDWR)
 
 
 class _Handler(RequestHandler):
@@ -82,7 +95,9 @@ class _Handler(RequestHandler):
         # the plain socket that pynetdicom made announced the connection (Evt5); ours announces it again
         association.dul.event_queue.queue.clear()
         association.dul.socket = None
-        association.set_socket(BoundedSocket(association, self.request, self.server.pdu_timeout, pdu_limit))
+        association.set_socket(
+            BoundedSocket(association, self.request, self.server.pdu_timeout, pdu_limit, self.server.closing)
+        )
         association.dul.daemon = True
         return association
 
@@ -95,12 +110,19 @@ class AssociationServer(ThreadedAssociationServer):
 
     def __init__(self, *args: Any, pdu_timeout: float, largest_connections: int, **keywords: Any) -> None:  # noqa: ANN401
         self.pdu_timeout = pdu_timeout
+        self.closing = threading.Event()
         self.largest_connections = largest_connections
         super().__init__(*args, request_handler=_Handler, **keywords)
 
     def verify_request(self, request: object, client_address: object) -> bool:
         """Turn a connection away at once where there are too many, instead of starting a thread for it."""
         return len(self.active_associations) < self.largest_connections
+
+    @staticmethod
+    def hang_up(association: Association) -> None:
+        """End a connection on which no association came to be."""
+        if isinstance(association.dul.socket, BoundedSocket):
+            association.dul.socket.hang_up()
 
     def handle_error(self, request: object, client_address: object) -> None:
         """Log what went wrong while a connection was set up; the server goes on."""

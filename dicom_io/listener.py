@@ -20,10 +20,12 @@ from pynetdicom.association import Association
 
 from dicom_io.admission import StoreRefused, StoreRequest, examine, is_allowed
 from dicom_io.association_server import AssociationServer
-from dicom_io.facts import InstanceFacts
-from dicom_io.network import FASTEST_PDU, received_contexts
+from dicom_io.network import received_contexts
+from dicom_io.reception import ListenerCannotBind, ListenerPortInUse, ListenerSettings, Received, Rejection
 from dicom_io.status_codes import Status
 from dicom_io.uids import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
+
+__all__ = ["Listener", "ListenerCannotBind", "ListenerPortInUse", "ListenerSettings", "Received", "Rejection"]
 
 _log = logging.getLogger(__name__)
 
@@ -36,66 +38,6 @@ _REJECT_CALLED_TITLE = (1, 1, 7)
 _REJECT_LOCAL_LIMIT = (2, 3, 2)
 
 
-class ListenerCannotBind(Exception):
-    """The listener's address cannot be used; the message names it and says why."""
-
-
-class ListenerPortInUse(ListenerCannotBind):
-    """Another process listens on the port already."""
-
-
-@dataclass(frozen=True)
-class ListenerSettings:
-    """Where to listen and for whom; times in seconds.
-
-    Attributes
-    ----------
-    allowed_callers
-        ``AETITLE`` or ``AETITLE@address`` each; empty: any caller.
-    maximum_associations
-        Established at once; a further one is rejected as transient.
-    association_timeout
-        How long a connection may stay without a complete association request.
-    idle_timeout
-        How long an association may stay without a message.
-    pdu_timeout
-        How long one PDU may take to arrive.
-    """
-
-    ae_title: str = "CXRTRIAGE"
-    host: str = "0.0.0.0"
-    port: int = 11112
-    allowed_callers: tuple[str, ...] = ()
-    maximum_pdu: int = FASTEST_PDU
-    maximum_associations: int = 50
-    association_timeout: float = 15.0
-    idle_timeout: float = 60.0
-    pdu_timeout: float = 30.0
-
-
-@dataclass(frozen=True)
-class Received:
-    """One received object: the complete file (preamble, meta, the data set exactly as sent), its facts and sender."""
-
-    data: bytes = field(repr=False)
-    facts: InstanceFacts
-    calling_ae: str
-    called_ae: str
-    address: str
-    association_id: str
-
-
-@dataclass(frozen=True)
-class Rejection:
-    """An association or object that was turned away; `reason` holds no patient data, `when` is UTC."""
-
-    calling_ae: str
-    address: str
-    status: Status
-    reason: str
-    when: datetime
-
-
 OnInstance = Callable[[Received], Status]
 OnRejected = Callable[[Rejection], None]
 OnReleased = Callable[[str, frozenset[str]], None]
@@ -105,7 +47,8 @@ OnReleased = Callable[[str, frozenset[str]], None]
 class _Visit:
     """One association's stay: what it stored, and whether it ended while a request was still being answered."""
 
-    association_id: str
+    association: Association
+    association_id: str = field(default_factory=lambda: uuid.uuid4().hex)
     studies: set[str] = field(default_factory=set)
     busy: int = 0
     ended: bool = False
@@ -198,12 +141,17 @@ class Listener:
         """Accept no more, let requests that are being answered finish within the grace, then end every association."""
         if self._server is None:
             return
-        self._server.shutdown()
-        self._server = None
+        server, self._server = self._server, None
+        server.shutdown()
         deadline = time.monotonic() + grace_seconds
         while time.monotonic() < deadline and self._is_busy():
             time.sleep(_POLL_SECONDS)
-        self._ae.shutdown()
+        server.closing.set()
+        for association in server.active_associations:
+            if association.is_established:
+                association.abort()
+            else:  # nothing was agreed that could be aborted
+                server.hang_up(association)
         if self._thread is not None:
             self._thread.join(grace_seconds)
 
@@ -227,8 +175,7 @@ class Listener:
         association: Association = event.assoc
         request = association.requestor.primitive
         calling, called, address = request.calling_ae_title, request.called_ae_title, association.requestor.address
-        with self._lock:
-            established = len(self._visits)
+        established = self._count_established()
         if called.strip() != self.settings.ae_title.strip():
             rejection, reason = _REJECT_CALLED_TITLE, f"called AE title is {called.strip()!r}, ours is another"
         elif not is_allowed(calling, address, self.settings.allowed_callers):
@@ -244,18 +191,31 @@ class Listener:
 
     def _established(self, event: evt.Event) -> None:
         with self._lock:
-            self._visits[id(event.assoc)] = _Visit(uuid.uuid4().hex)
+            self._visits[id(event.assoc)] = _Visit(event.assoc)
 
     def _ended(self, event: evt.Event) -> None:
+        self._end(event.assoc)
+
+    def _end(self, association: Association) -> None:
         with self._lock:
-            visit = self._visits.get(id(event.assoc))
+            visit = self._visits.get(id(association))
             if visit is None:
                 return
             visit.ended = True
             if visit.busy:
                 return  # whoever is being answered reports the end
-            del self._visits[id(event.assoc)]
+            del self._visits[id(association)]
         self._report_end(visit)
+
+    def _count_established(self) -> int:
+        """Count the open associations; one whose threads died without a word is over too, and must not take a place."""
+        with self._lock:
+            open_ones = [visit.association for visit in self._visits.values()]
+        for association in open_ones:
+            if not association.is_alive():
+                self._end(association)
+        with self._lock:
+            return len(self._visits)
 
     def _report_end(self, visit: _Visit) -> None:
         try:
@@ -272,18 +232,19 @@ class Listener:
     def _store(self, event: evt.Event) -> Dataset:
         association: Association = event.assoc
         with self._lock:
-            visit = self._visits.setdefault(id(association), _Visit(uuid.uuid4().hex))
+            visit = self._visits.setdefault(id(association), _Visit(association))
             visit.busy += 1
+        study = ""
         try:
             status, reason, study = self._answer(event, visit.association_id)
         finally:
             with self._lock:
+                if study:
+                    visit.studies.add(study)
                 visit.busy -= 1
                 over = visit.ended and not visit.busy
                 if over:
                     self._visits.pop(id(association), None)
-        if study:
-            visit.studies.add(study)
         if over:
             self._report_end(visit)
         return _response(status, reason)

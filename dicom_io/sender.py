@@ -15,8 +15,9 @@ from pynetdicom import AE
 from pynetdicom.association import Association
 from pynetdicom.presentation import PresentationContext, build_context
 
-from dicom_io.network import FASTEST_PDU, UNCOMPRESSED, VERIFICATION
+from dicom_io.network import UNCOMPRESSED, VERIFICATION
 from dicom_io.reading import PARSING_ERRORS, UnreadableDicom, read_header, read_whole, text, transfer_syntax
+from dicom_io.reception import FASTEST_PDU
 from dicom_io.status_codes import Delivery, Status, store_result
 from dicom_io.uids import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME, is_uid
 

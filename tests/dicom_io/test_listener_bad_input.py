@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import time
 
 import numpy as np
 import pytest
@@ -159,3 +160,18 @@ def test_an_association_that_stalls_in_the_middle_of_an_object_is_ended() -> Non
         assert witness.next_release()[1] == frozenset()
         echo(Peer("CXRTRIAGE", "127.0.0.1", listener.port))
     assert association.requestor.requested_contexts[0].abstract_syntax == CR
+
+
+def test_a_stop_waits_neither_for_a_stalled_sender_nor_for_an_idle_one() -> None:
+    witness = Witness()
+    with listening(witness) as listener:
+        stalled = associated(listener.port)
+        stalled.dul.socket.socket.sendall(b"\x04\x00\x00\x00\x10\x00" + b"half a PDU")
+        idle = [socket.create_connection(("127.0.0.1", listener.port)) for _ in range(2)]
+        idle[1].sendall(b"\x01\x00")
+        echo(Peer("CXRTRIAGE", "127.0.0.1", listener.port))
+        started = time.monotonic()
+        listener.stop()
+        assert time.monotonic() - started < 5
+    for connection in idle:
+        connection.close()
