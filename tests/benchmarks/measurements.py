@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import json
 import statistics
 import subprocess
 import sys
 import time
-import urllib.request
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
@@ -69,9 +67,9 @@ def reading(folder: Path) -> Iterator[str]:
         site.wait_ready("web")
         site["work"].start()
         site.wait_ready("work")
-        started, already = time.monotonic(), _done(site)
+        started, already = time.monotonic(), site.ledger_by_web()["done"]
         site["schedule"].start()
-        wait_until(lambda: _done(site) >= READ, 600, "all read", every=0.2)
+        site.wait_ledger(lambda now: now["done"] == READ, 600, "all read")
         ours = (READ - already) / (time.monotonic() - started)
     loop = Path(__file__).with_name("keras_loop.py")
     done = subprocess.run(
@@ -109,8 +107,3 @@ def latency(folder: Path) -> Iterator[str]:
 
 def _arrived(orthanc: Orthanc, study_instance_uid: str) -> bool:
     return study_instance_uid in orthanc.studies()
-
-
-def _done(site: Site) -> int:
-    with urllib.request.urlopen(f"http://127.0.0.1:{site.web_port}/ledger", timeout=10) as answer:
-        return int(json.load(answer)["done"])
