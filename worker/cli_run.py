@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import signal
-import threading
 from pathlib import Path
 from typing import Annotated
 
@@ -11,6 +9,7 @@ import typer
 
 from worker.cli_options import Config, Home
 from worker.site import Site, open_site
+from worker.stopping import stop_event
 
 
 def add_commands(app: typer.Typer) -> None:
@@ -43,6 +42,7 @@ def listen(home: Home = None, config: Config = None) -> None:
     from worker.doorbell import Doorbell
     from worker.intake import Intake
 
+    stop = stop_event()
     dicom = site.settings.dicom
     doorbell = Doorbell(make_app(site.settings))
     intake = Intake(site.settings, site.database, site.store, doorbell.ring)
@@ -56,7 +56,7 @@ def listen(home: Home = None, config: Config = None) -> None:
     )
     listener.start()
     _log_ready(ae_title=dicom.ae_title, host=dicom.host, port=listener.port)
-    _until_stopped().wait()
+    stop.wait()
     listener.stop()
     doorbell.close()
 
@@ -77,7 +77,7 @@ def deliver(home: Home = None, config: Config = None) -> None:
     site = _start("deliver", home, config)
     from worker.delivery import deliver_forever
 
-    stop = _until_stopped()
+    stop = stop_event()
     database, store = site.database, site.store
     _log_ready(destinations=[destination.name for destination in site.settings.destinations])
     deliver_forever(site.settings, database, store, stop)
@@ -89,7 +89,7 @@ def schedule(home: Home = None, config: Config = None) -> None:
     from worker.celery_app import make_app
     from worker.sweep import sweep_forever
 
-    stop = _until_stopped()
+    stop = stop_event()
     database, store = site.database, site.store
     _log_ready()
     sweep_forever(site.settings, database, store, make_app(site.settings), stop)
@@ -115,11 +115,3 @@ def _log_ready(**facts: object) -> None:
     import structlog
 
     structlog.get_logger(__name__).info("ready", **facts)
-
-
-def _until_stopped() -> threading.Event:
-    """Return an event that SIGTERM or SIGINT sets."""
-    stop = threading.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: stop.set())
-    return stop

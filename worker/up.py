@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import fcntl
-import signal
 import subprocess
 import sys
 import threading
@@ -24,6 +23,7 @@ from worker.ports import StartFailed, require_port
 from worker.registry import activate, list_bundles
 from worker.settings import Settings
 from worker.site import Site
+from worker.stopping import stop_event
 from worker.supervisor import Program, Supervisor, last_line
 
 # in the order they are stopped: nothing new comes in, running images finish, what is made is sent
@@ -51,7 +51,7 @@ def run_up(site: Site, home: Path | None, config: Path | None, *, demonstrate: b
         supervisor = Supervisor(_programs(settings, options, logs), (*_PROCESSES, "broker"), _Sayer(console))
         if settings.broker.url:
             supervisor.stopping_order = _PROCESSES
-        stop = _stop_on_signals(supervisor)
+        stop = stop_event(on_repeated=supervisor.kill)  # a person who asks twice does not want to wait
         try:
             supervisor.start()
             _wait_until_ready(settings, supervisor, stop)
@@ -104,19 +104,6 @@ class _Sayer:
 
     def __call__(self, text: str) -> None:
         self._console.print(f"[dim]{time.strftime('%H:%M:%S')}[/] {text}", soft_wrap=True, highlight=False)
-
-
-def _stop_on_signals(supervisor: Supervisor) -> threading.Event:
-    stop = threading.Event()
-
-    def on_signal(_number: int, _frame: object) -> None:
-        if stop.is_set():
-            supervisor.kill()  # a person who asks twice does not want to wait
-        stop.set()
-
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, on_signal)
-    return stop
 
 
 @contextmanager
