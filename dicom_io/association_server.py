@@ -31,11 +31,14 @@ class BoundedSocket(AssociationSocket):
         client_socket: socket.socket,
         pdu_timeout: float,
         largest_pdu: int,
+        largest_request: int,
         closing: threading.Event,
     ) -> None:
         super().__init__(assoc, client_socket=client_socket)
         self.pdu_timeout = pdu_timeout
         self.closing = closing
+        self.largest_request = largest_request
+        self.unanswered = 0  # bytes since the last request was answered: what is held in memory
         self.largest_pdu = max(largest_pdu, _LARGEST_OTHER_PDU)
         client_socket.settimeout(pdu_timeout)
 
@@ -54,6 +57,12 @@ class BoundedSocket(AssociationSocket):
         if nr_bytes > self.largest_pdu:
             self.hang_up()
             raise OSError(f"the peer claims a PDU of {nr_bytes} bytes; the maximum is {self.largest_pdu}")
+        self.unanswered += nr_bytes
+        if self.unanswered > self.largest_request:
+            self.hang_up()
+            raise OSError(
+                f"the peer sent {self.unanswered} bytes of one request; the maximum is {self.largest_request}"
+            )
         received = bytearray(nr_bytes)
         view, count = memoryview(received), 0
         deadline = time.monotonic() + self.pdu_timeout
@@ -91,12 +100,18 @@ class _Handler(RequestHandler):
 
     def _create_association(self) -> Association:
         association = super()._create_association()
-        pdu_limit = self.ae.maximum_pdu_size + 6
         # the plain socket that pynetdicom made announced the connection (Evt5); ours announces it again
         association.dul.event_queue.queue.clear()
         association.dul.socket = None
         association.set_socket(
-            BoundedSocket(association, self.request, self.server.pdu_timeout, pdu_limit, self.server.closing)
+            BoundedSocket(
+                association,
+                self.request,
+                pdu_timeout=self.server.pdu_timeout,
+                largest_pdu=self.ae.maximum_pdu_size + 6,
+                largest_request=self.server.largest_request,
+                closing=self.server.closing,
+            )
         )
         association.dul.daemon = True
         return association
@@ -108,8 +123,16 @@ class AssociationServer(ThreadedAssociationServer):
     request_queue_size = 128
     daemon_threads = True
 
-    def __init__(self, *args: Any, pdu_timeout: float, largest_connections: int, **keywords: Any) -> None:  # noqa: ANN401
+    def __init__(
+        self,
+        *args: Any,  # noqa: ANN401
+        pdu_timeout: float,
+        largest_request: int,
+        largest_connections: int,
+        **keywords: Any,  # noqa: ANN401
+    ) -> None:
         self.pdu_timeout = pdu_timeout
+        self.largest_request = largest_request
         self.closing = threading.Event()
         self.largest_connections = largest_connections
         super().__init__(*args, request_handler=_Handler, **keywords)
@@ -117,6 +140,12 @@ class AssociationServer(ThreadedAssociationServer):
     def verify_request(self, request: object, client_address: object) -> bool:
         """Turn a connection away at once where there are too many, instead of starting a thread for it."""
         return len(self.active_associations) < self.largest_connections
+
+    @staticmethod
+    def request_answered(association: Association) -> None:
+        """Start counting the bytes of the association's next request."""
+        if isinstance(association.dul.socket, BoundedSocket):
+            association.dul.socket.unanswered = 0
 
     @staticmethod
     def hang_up(association: Association) -> None:

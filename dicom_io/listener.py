@@ -125,6 +125,7 @@ class Listener:
                 evt_handlers=handlers,
                 server_class=AssociationServer,
                 pdu_timeout=self.settings.pdu_timeout,
+                largest_request=self.settings.maximum_object,
                 largest_connections=4 * self.settings.maximum_associations,
             )
         except OSError as error:
@@ -226,11 +227,13 @@ class Listener:
     # Services --------------------------------------------------------------------------------------------------------
 
     @staticmethod
-    def _echo(_event: evt.Event) -> int:
+    def _echo(event: evt.Event) -> int:
+        AssociationServer.request_answered(event.assoc)
         return Status.SUCCESS
 
     def _store(self, event: evt.Event) -> Dataset:
         association: Association = event.assoc
+        AssociationServer.request_answered(association)
         with self._lock:
             visit = self._visits.setdefault(id(association), _Visit(association))
             visit.busy += 1

@@ -39,6 +39,7 @@ PARSING_ERRORS = (
 )
 _PIXEL_TAGS = frozenset(Tag(keyword) for keyword in ("FloatPixelData", "DoubleFloatPixelData", "PixelData"))
 _GROUPS_OF_OBJECTS = frozenset({0x0004, 0x0008, 0x0028})
+_LARGEST_OBJECT = 1 << 30  # it is held in memory whole
 _ESCAPE = b"\x1b"
 _DELIMITERS = {0x09, 0x0A, 0x0C, 0x0D, 0x3D, 0x5C, 0x5E}  # each resets the character set (PS3.5 6.1.2.5.3)
 _PADDING = "\0 \t\r\n"
@@ -92,6 +93,9 @@ def read_header(source: Path | bytes, keywords: Sequence[str] | None = None) -> 
 
 def read_whole(source: Path | bytes) -> FileDataset:
     """Parse a DICOM object with its pixels; parameters and errors as for `read_header`."""
+    length = len(source) if isinstance(source, bytes) else source.stat().st_size
+    if length > _LARGEST_OBJECT:
+        raise UnreadableDicom(f"an object of {length} bytes: more than {_LARGEST_OBJECT} are not read")
     try:
         dataset = pydicom.dcmread(BytesIO(source) if isinstance(source, bytes) else source, force=True)
     except PARSING_ERRORS as error:

@@ -25,6 +25,8 @@ class ListenerSettings:
     ----------
     allowed_callers
         ``AETITLE`` or ``AETITLE@address`` each; empty: any caller.
+    maximum_object
+        Most bytes of one object; a sender of more is hung up on, for an object is held in memory until it is stored.
     maximum_associations
         Established at once; a further one is rejected as transient.
     association_timeout
@@ -40,6 +42,7 @@ class ListenerSettings:
     port: int = 11112
     allowed_callers: tuple[str, ...] = ()
     maximum_pdu: int = FASTEST_PDU
+    maximum_object: int = 1 << 29
     maximum_associations: int = 50
     association_timeout: float = 15.0
     idle_timeout: float = 60.0

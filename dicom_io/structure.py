@@ -17,7 +17,7 @@ _ITEM_END = (0xFFFE, 0xE00D)
 _SEQUENCE_END = (0xFFFE, 0xE0DD)
 _PIXEL_DATA = (0x7FE0, 0x0010)
 _DEEPEST_NESTING = 32
-_LARGEST_INFLATED = 1 << 30
+_LARGEST_INFLATED = 1 << 29
 
 
 def check_whole(data: bytes, transfer_syntax_uid: str) -> None:
@@ -44,7 +44,7 @@ def _inflate(data: bytes) -> bytes:
     except zlib.error as error:
         raise UnreadableDicom("the deflated data set cannot be inflated") from error
     if not stream.eof:
-        raise UnreadableDicom("the deflated data set is truncated, or larger than 1 GiB")
+        raise UnreadableDicom("the deflated data set is truncated, or larger than 512 MiB")
     return inflated
 
 
@@ -93,8 +93,7 @@ class _Walk:
         if self.implicit or tag[0] == 0xFFFE:
             return vr, self.long.unpack_from(self.data, position + 4)[0], position + 8
         if vr not in _LONG_VRS:
-            if not vr.isalpha() or not vr.isupper():
-                raise UnreadableDicom(f"({tag[0]:04X},{tag[1]:04X}) has no value representation: not a data set")
+            # also of what is no VR at all, as some old senders write: whether it can be meant, the end will show
             return vr, self.short.unpack_from(self.data, position + 6)[0], position + 8
         if end - position < 12:
             raise UnreadableDicom(f"data set truncated in the header of ({tag[0]:04X},{tag[1]:04X})")

@@ -50,7 +50,7 @@ STORES = [
     ),
     ("truncated pixels", INSTANCE, GOOD[:-50], Status.CANNOT_UNDERSTAND, "(7FE0,0010) has 78 of 128 bytes"),
     ("truncated header", INSTANCE, GOOD[:100], Status.CANNOT_UNDERSTAND, "truncated"),
-    ("a text file", INSTANCE, b"Dear colleague, Mrs Miller is well. ", Status.CANNOT_UNDERSTAND, "not a data set"),
+    ("a text file", INSTANCE, b"Dear colleague, Mrs Miller is well. ", Status.CANNOT_UNDERSTAND, "truncated"),
     ("zeros", INSTANCE, bytes(2000), Status.CANNOT_UNDERSTAND, ""),
     ("a file with its preamble", INSTANCE, image_file(np.zeros((8, 8), np.uint16)), Status.CANNOT_UNDERSTAND, ""),
     ("another instance", "1.2.3.999", GOOD, Status.DATA_SET_MISMATCH, "SOP Instance UID differs"),
@@ -175,3 +175,17 @@ def test_a_stop_waits_neither_for_a_stalled_sender_nor_for_an_idle_one() -> None
         assert time.monotonic() - started < 5
     for connection in idle:
         connection.close()
+
+
+def test_an_object_larger_than_allowed_is_hung_up_on_and_many_small_ones_are_not() -> None:
+    witness = Witness()
+    with listening(witness, maximum_object=20_000) as listener:
+        association = associated(listener.port, patience=1)
+        for _ in range(40):
+            assert store(association, GOOD, INSTANCE)[0] == Status.SUCCESS
+        large = data_set_of(image_file(np.zeros((200, 200), np.uint16)))
+        with pytest.raises(AssertionError, match="aborted instead of answering"):
+            store(association, large, INSTANCE)
+        witness.next_release()
+        echo(Peer("CXRTRIAGE", "127.0.0.1", listener.port))
+    assert len(witness.received) == 40
