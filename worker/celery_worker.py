@@ -5,9 +5,11 @@ from __future__ import annotations
 import os
 import signal
 import time
+import warnings
 from collections.abc import Sequence
 
 import structlog
+from celery.platforms import SecurityWarning
 from celery.signals import worker_process_init
 
 from db.models import active_model
@@ -27,6 +29,8 @@ _log = structlog.get_logger(__name__)
 
 def run_worker(settings: Settings) -> None:
     """Run until SIGTERM or SIGINT, letting running images finish. Blocks."""
+    # running as root is discouraged for pickle's sake; only JSON is accepted here
+    warnings.filterwarnings("ignore", category=SecurityWarning)
     app = make_app(settings)
     children: list[Analyst] = []  # filled in each child after the fork; empty in the parent
 
