@@ -14,7 +14,7 @@ from pydicom.uid import UID
 from dicom_io import codecs, geometry, orientation, reading
 from dicom_io.display_attributes import display_steps
 from dicom_io.lut import display
-from dicom_io.pixel_description import PixelDescription, PixelsUnreadable, describe
+from dicom_io.pixel_description import MOST_PIXELS, PixelDescription, PixelsUnreadable, describe
 
 __all__ = ["GRAYSCALE_VERSION", "Grayscale", "PixelsUnreadable", "read_grayscale"]
 
@@ -131,6 +131,9 @@ def _square(
 ) -> tuple[NDArray[np.float32], orientation.Affine, tuple[float, float] | None]:
     spacing = geometry.pixel_spacing(dataset)
     factors = geometry.square_pixels(dataset)
+    if image.size * factors[0] * factors[1] > MOST_PIXELS:
+        record["aspect"] = "not made square: too many pixels"
+        factors = (1.0, 1.0)
     if factors == (1.0, 1.0):
         return image, np.array([[1.0, 0.0, 0.0], [0.0, 1.0, 0.0]]), spacing
     stretched, affine = geometry.resample(image, factors)

@@ -106,7 +106,7 @@ def image_file(
     }
     merged.setdefault("BitsStored", merged["BitsAllocated"])
     stored = merged["BitsStored"]
-    merged.setdefault("HighBit", stored - 1 if isinstance(stored, int) else 0)
+    merged.setdefault("HighBit", max(stored - 1, 0) if isinstance(stored, int) else 0)
     merged.setdefault("PixelData", (vr, data + b"\0" * (len(data) % 2)))
     return dicom_file(transfer_syntax, **merged)
 

@@ -14,6 +14,8 @@ from pydicom import dcmread, uid
 
 from dicom_io.facts import read_facts
 from dicom_io.gate import decide
+from dicom_io.grayscale import PixelsUnreadable
+from dicom_io.picture import read_picture
 from dicom_io.secondary_capture import HeatmapRequest, heatmap_secondary_capture
 from dicom_io.uids import derive_uid
 from tests.dicom_io.images import STUDY, code, data_set_of, dicom_file, image_file, item, sequence, write
@@ -79,6 +81,13 @@ def test_the_same_request_gives_the_same_bytes_and_no_clock_or_chance_is_in_them
     assert heatmap_secondary_capture(sample("RG1_UNCR"), PICTURE, replace(REQUEST, label="Mass"))[1] != first[1]
     other_site = replace(REQUEST, installation_id=UUID(int=3))
     assert heatmap_secondary_capture(sample("RG1_UNCR"), PICTURE, other_site)[0] != first[0]
+
+
+def test_a_face_can_show_the_picture_of_the_file(tmp_path: Path) -> None:
+    assert np.array_equal(read_picture(write(tmp_path, _bytes(sample("RG1_UNCR")))), PICTURE)
+    for other in (b"no dicom", dicom_file(), image_file(np.zeros((4, 4), np.uint8))):
+        with pytest.raises(PixelsUnreadable):
+            read_picture(write(tmp_path, other))
 
 
 def test_our_own_object_is_never_read_again() -> None:
