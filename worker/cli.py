@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from worker import cli_engineer, cli_model, cli_read, cli_run, cli_train
+from worker import cli_doctor, cli_engineer, cli_model, cli_read, cli_run, cli_train
 
 app = typer.Typer(
     name="cxr-triage",
@@ -16,5 +16,6 @@ app = typer.Typer(
 cli_run.add_commands(app)
 cli_read.add_commands(app)
 cli_engineer.add_commands(app)
+cli_doctor.add_commands(app)
 cli_model.add_commands(app)
 cli_train.add_commands(app)

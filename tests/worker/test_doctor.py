@@ -1,0 +1,338 @@
+"""The doctor sees what is amiss, says how to mend it, and its exit code is what monitoring can rely on."""
+
+from __future__ import annotations
+
+import json
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+from sqlalchemy import text
+from typer.testing import CliRunner
+
+from db import models
+from db.condition import condition, file_system
+from db.intake import record_instance
+from db.records import NewInstance
+from db.session import Database, sqlite_url
+from dicom_io.listener import Listener, ListenerSettings
+from dicom_io.network import RECEIVED_TRANSFER_SYNTAXES
+from dicom_io.status_codes import Status
+from tests.db.conftest import MODEL
+from tests.db.conftest import new_instance as new_instance
+from worker import codec_samples
+from worker.cli import app
+from worker.codec_samples import SAMPLES
+from worker.diagnosis import Examined, Finding
+from worker.doctor import CHECKS, examine
+from worker.registry import activate
+from worker.running import Running, process_name, running_processes
+from worker.settings import load_settings
+from worker.site import Site
+from worker.timing import now
+
+UP = (Running("up", 1, 0, 1),)
+
+
+def look(site: Site, check: str, *, running: tuple[Running, ...] = ()) -> Finding:
+    """What one check of the doctor says; it must say one thing."""
+    (finding,) = CHECKS[check](Examined(load_settings(home=site.settings.home), running))
+    return finding
+
+
+@pytest.fixture
+def made(site: Site) -> Site:
+    """An installation whose home folder, database and store are there."""
+    site.database.ping()
+    site.store.free_bytes()
+    site.settings.home.chmod(0o700)
+    return site
+
+
+@pytest.fixture
+def listening() -> Iterator[int]:
+    listener = Listener(ListenerSettings(host="127.0.0.1", port=0), on_instance=lambda _received: Status.SUCCESS)
+    with listener:
+        yield listener.port
+
+
+@pytest.fixture
+def silent_port() -> Iterator[int]:
+    """A port that nobody listens on, kept from others meanwhile."""
+    with socket.socket() as held:
+        held.bind(("127.0.0.1", 0))
+        yield int(held.getsockname()[1])
+
+
+@pytest.mark.usefixtures("broker")
+def test_nothing_failed_where_all_is_well(
+    made: Site, bundle_folder: Path, listening: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    activate(made.settings, made.database, str(bundle_folder))
+    destination = [{"name": "pacs", "ae_title": "CXRTRIAGE", "host": "127.0.0.1", "port": listening}]
+    monkeypatch.setenv("CXR_TRIAGE_DESTINATIONS", json.dumps(destination))
+    monkeypatch.setenv("CXR_TRIAGE_DICOM_PORT", str(listening))
+    done = CliRunner().invoke(app, ["doctor", "--json", "--home", str(made.settings.home)])
+    facts = json.loads(done.stdout)
+    assert done.exit_code == 0, done.stdout
+    assert facts["ok"] is True
+    levels = {each["check"]: each["level"] for each in facts["findings"]}
+    assert set(levels) == {"configuration", *CHECKS} - {"work", "destinations"} | {
+        "reading",
+        "delivery",
+        "destination pacs",
+    }
+    ours_to_answer_for = set(levels) - {"space", "clock", "processes"}
+    assert {levels[check] for check in ours_to_answer_for} == {"ok"}, facts["findings"]
+    seen = {each["check"]: each["seen"] for each in facts["findings"]}
+    assert "2 environment variables" in seen["configuration"]
+    assert " ms an image with " in seen["engine"]
+
+
+def test_fresh_machine_has_warnings_but_no_failure_and_nothing_is_created(
+    site: Site, silent_port: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CXR_TRIAGE_DICOM_PORT", str(silent_port))
+    findings = list(examine(site.settings.home, None, skip=["engine", "space"]))
+    levels = {each.check: each.level for each in findings}
+    assert "failed" not in levels.values(), findings
+    assert {levels[check] for check in ("home", "database", "store", "broker", "processes", "listener")} == {"warning"}
+    assert all(each.mend for each in findings if each.level != "ok")
+    assert not site.settings.home.exists()
+
+
+def test_wrong_configuration_is_the_only_finding_and_fails(site: Site, tmp_path: Path) -> None:
+    wrong = tmp_path / "wrong.toml"
+    wrong.write_text("[dicom]\nprot = 1\n", encoding="utf-8")
+    done = CliRunner().invoke(app, ["doctor", "--json", "--config", str(wrong), "--home", str(site.settings.home)])
+    assert done.exit_code == 1
+    (finding,) = json.loads(done.stdout)["findings"]
+    assert finding["check"] == "configuration"
+    assert "did you mean port" in finding["seen"]
+
+
+def test_unknown_check_is_wrong_usage(site: Site) -> None:
+    done = CliRunner().invoke(app, ["doctor", "--skip", "listner", "--home", str(site.settings.home)])
+    assert done.exit_code == 2
+    assert "listner" in done.output
+
+
+def test_one_line_a_finding_where_no_terminal_is(made: Site) -> None:
+    skip = [word for check in CHECKS if check != "home" for word in ("--skip", check)]
+    done = CliRunner().invoke(app, ["doctor", *skip, "--home", str(made.settings.home)])
+    lines = done.stdout.splitlines()
+    assert [line.split(":")[0].split() for line in lines] == [["ok", "configuration"], ["ok", "home"]]
+
+
+def test_password_that_everyone_may_read_is_said(made: Site, tmp_path: Path) -> None:
+    config = tmp_path / "site.toml"
+    config.write_text('[broker]\nurl = "redis://:hunter2@127.0.0.1:1/0"\n', encoding="utf-8")
+    findings = {}
+    for mode in (0o644, 0o640):
+        config.chmod(mode)
+        findings[mode] = next(examine(made.settings.home, config))
+    assert (findings[0o644].level, findings[0o640].level) == ("warning", "ok")
+    assert "chmod" in findings[0o644].mend
+    assert "hunter2" not in str(findings)
+
+
+def test_home_that_everyone_may_look_into_is_said(made: Site) -> None:
+    assert look(made, "home").level == "ok"
+    made.settings.home.chmod(0o755)
+    assert look(made, "home").mend == f"chmod o= {made.settings.home}"
+
+
+def test_home_that_is_a_file_fails(site: Site) -> None:
+    site.settings.home.write_text("", encoding="utf-8")
+    assert look(site, "home").level == "failed"
+
+
+def test_database_says_that_commits_are_durable(made: Site) -> None:
+    finding = look(made, "database")
+    assert finding.level == "ok"
+    assert "journal wal, synchronous full" in finding.seen
+
+
+def test_database_of_another_revision_fails_with_the_command_that_mends_it(made: Site) -> None:
+    with made.database.write() as session:
+        session.execute(text("UPDATE alembic_version SET version_num = '0000'"))
+    finding = look(made, "database")
+    assert (finding.level, "cxr-triage db upgrade" in finding.mend) == ("failed", True)
+
+
+def test_database_that_is_none_fails(made: Site) -> None:
+    made.database.dispose()
+    for path in made.settings.home.glob("cxr-triage.sqlite*"):
+        path.unlink()
+    (made.settings.home / "cxr-triage.sqlite").write_bytes(b"no database at all" * 100)
+    finding = look(made, "database")
+    assert finding.level == "failed"
+    assert "not a database" in finding.seen
+
+
+def test_database_that_loses_commits_is_found_out(tmp_path: Path) -> None:
+    database = Database(sqlite_url(tmp_path / "lossy.sqlite"))
+    found = condition(database)
+    assert (found.revision, found.faults) == (None, ())
+    with database.engine.connect() as connection:
+        connection.exec_driver_sql("COMMIT")
+        connection.exec_driver_sql("PRAGMA synchronous=OFF")
+        connection.exec_driver_sql("BEGIN")
+    assert condition(database).faults == ("synchronous is 0, below 2 (FULL)",)
+
+
+def test_file_system_of_a_path_is_the_deepest_mount_that_holds_it() -> None:
+    assert file_system(Path("/proc/self")) == "proc"
+
+
+def test_store_that_cannot_be_written_fails(made: Site) -> None:
+    (made.settings.home / "store" / "incoming").rmdir()
+    (made.settings.home / "store").rmdir()
+    (made.settings.home / "store").write_text("", encoding="utf-8")
+    assert look(made, "store").level == "failed"
+
+
+@pytest.mark.parametrize(
+    ("free", "level"), [(0.5e9, "failed"), (5e9, "warning"), (50e9, "ok")], ids=["half a GB", "5 GB", "50 GB"]
+)
+def test_little_space_is_said_before_it_ends(
+    made: Site, free: float, level: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    usage = type("Usage", (), {"free": int(free), "total": int(1e12)})
+    monkeypatch.setattr("worker.doctor_storage.shutil.disk_usage", lambda _folder: usage)
+    assert look(made, "space").level == level
+
+
+@pytest.mark.parametrize(("running", "level"), [((), "warning"), (UP, "failed")], ids=["nothing runs", "up runs"])
+def test_silent_service_of_ours_is_a_failure_only_where_something_runs(
+    made: Site, silent_port: int, running: tuple[Running, ...], level: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CXR_TRIAGE_DICOM_PORT", str(silent_port))
+    assert look(made, "broker", running=running).level == level
+    assert look(made, "listener", running=running).level == level
+
+
+def test_configured_broker_that_is_silent_fails_without_its_password(
+    made: Site, silent_port: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CXR_TRIAGE_BROKER_URL", f"redis://:hunter2@127.0.0.1:{silent_port}/0")
+    finding = look(made, "broker")
+    assert finding.level == "failed"
+    assert "hunter2" not in str(finding)
+
+
+def test_destination_that_is_silent_fails_and_the_others_do_not(
+    made: Site, silent_port: int, listening: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    places = [("dead", silent_port), ("alive", listening)]
+    entries = [{"name": name, "ae_title": "CXRTRIAGE", "host": "127.0.0.1", "port": port} for name, port in places]
+    monkeypatch.setenv("CXR_TRIAGE_DESTINATIONS", json.dumps(entries))
+    findings = list(CHECKS["destinations"](Examined(load_settings(home=made.settings.home), ())))
+    assert [(each.check, each.level) for each in findings] == [
+        ("destination dead", "failed"),
+        ("destination alive", "ok"),
+    ]
+
+
+def test_a_sample_of_every_compressed_transfer_syntax_is_decoded(made: Site) -> None:
+    native = {"1.2.840.10008.1.2", "1.2.840.10008.1.2.1", "1.2.840.10008.1.2.2", "1.2.840.10008.1.2.1.99"}
+    assert {sample.transfer_syntax_uid for sample in SAMPLES} == set(RECEIVED_TRANSFER_SYNTAXES) - native
+    finding = look(made, "codecs")
+    assert finding.level == "ok"
+    assert "ljpeg_decode: JPEG Lossless, JPEG Lossless SV1" in finding.seen
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [({"frame": b"\xff\xd8\xff\xd9"}, "no readable header"), ({"tolerance": -1}, "decoded wrongly, by 0")],
+    ids=["cannot be decoded", "decoded to other pixels"],
+)
+def test_decoder_that_fails_is_named(
+    made: Site, change: dict[str, object], said: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    values = {**vars(SAMPLES[3]), **change}
+    monkeypatch.setattr("worker.doctor_reading.SAMPLES", (codec_samples.CodecSample(**values),))
+    finding = look(made, "codecs")
+    assert finding.level == "failed"
+    assert f"JPEG Lossless: {said}" in finding.seen or f"JPEG Lossless: the compressed frame has {said}" in finding.seen
+
+
+def test_active_model_that_is_gone_fails(made: Site) -> None:
+    with made.database.write() as session:
+        models.activate(session, MODEL, now())
+    finding = look(made, "engine")
+    assert finding.level == "failed"
+    assert "/models/first" in finding.seen
+
+
+@pytest.mark.parametrize(
+    ("minutes", "level"), [(1, "ok"), (20, "warning"), (90, "failed")], ids=["a minute", "20 minutes", "90 minutes"]
+)
+def test_image_that_waits_too_long_is_said(
+    made: Site, minutes: int, level: str, new_instance: Callable[..., NewInstance]
+) -> None:
+    with made.database.write() as session:
+        models.activate(session, MODEL, now())
+        record_instance(session, new_instance(received_at=now() - timedelta(minutes=minutes)))
+    findings = {each.check: each for each in CHECKS["work"](Examined(made.settings, ()))}
+    assert findings["reading"].level == level
+    assert findings["reading"].seen.startswith("1 wait, the oldest for ")
+    assert findings["delivery"].level == "ok"
+
+
+def test_clock_that_differs_from_the_file_systems_is_said(made: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("worker.doctor_network._synchronised", lambda: True)
+    assert look(made, "clock").level == "ok"
+    real = time.time
+    for offset, level in ((10, "warning"), (-100, "failed")):
+        monkeypatch.setattr("worker.doctor_network.time.time", lambda offset=offset: real() + offset)
+        assert look(made, "clock").level == level
+
+
+def test_clock_that_nothing_keeps_is_said(made: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("worker.doctor_network._synchronised", lambda: False)
+    assert (look(made, "clock").level, "NTP" in look(made, "clock").mend) == ("warning", True)
+
+
+def test_pages_open_to_the_network_are_said(made: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert look(made, "certificates").level == "ok"
+    monkeypatch.setenv("CXR_TRIAGE_WEB_HOST", "0.0.0.0")
+    assert "web on 0.0.0.0" in look(made, "certificates").seen
+    assert look(made, "certificates").level == "warning"
+
+
+@pytest.mark.parametrize(
+    ("words", "name"),
+    [
+        ("/x/bin/python /x/bin/cxr-triage listen --home /h", "listen"),
+        ("/x/bin/python -P -m worker work", "work"),
+        ("cxr-triage up", "up"),
+        ("python -m worker model list", None),
+        ("vim worker work", None),
+        ("python -m other.worker work", None),
+        ("", None),
+    ],
+)
+def test_processes_are_known_by_their_command_line(words: str, name: str | None) -> None:
+    assert process_name(words.split()) == name
+
+
+def test_running_process_is_found_on_its_own_home_only(made: Site, tmp_path: Path) -> None:
+    home = made.settings.home
+    command = [sys.executable, "-P", "-m", "worker", "schedule", "--home", str(home)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, cwd=tmp_path) as process:
+        assert process.stdout is not None
+        next(line for line in process.stdout if b"ready" in line)
+        try:
+            assert [(each.name, each.pid) for each in running_processes(home)] == [("schedule", process.pid)]
+            assert process.pid not in {each.pid for each in running_processes(tmp_path)}
+        finally:
+            process.terminate()
+    finding = look(made, "processes", running=(Running("schedule", 5, 0, 40_000_000),))
+    assert finding.level == "warning"
+    assert finding.seen == "schedule 40 MB; not here: listen, work, deliver, web"

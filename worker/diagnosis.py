@@ -1,0 +1,50 @@
+"""What the doctor's checks take and give."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Literal
+
+from worker.running import Running
+from worker.settings import Settings
+
+Level = Literal["ok", "warning", "failed"]
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing that was looked at.
+
+    Attributes
+    ----------
+    check
+        Its name, stable, as monitoring knows it.
+    level
+        ``failed``: studies are not received, read or sent, or may be lost; ``warning``: a person should know.
+    seen
+        What was seen, in one line.
+    mend
+        What to do about it, in one line; empty where nothing is amiss.
+    """
+
+    check: str
+    level: Level
+    seen: str
+    mend: str = ""
+
+
+@dataclass(frozen=True)
+class Examined:
+    """One installation, and which of its processes run on this machine."""
+
+    settings: Settings
+    running: tuple[Running, ...]
+
+    @property
+    def level_if_silent(self) -> Level:
+        """How bad it is that a service of ours does not answer: before anything was started it is no fault."""
+        return "failed" if self.running else "warning"
+
+
+Check = Callable[[Examined], Iterator[Finding]]

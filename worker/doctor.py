@@ -1,0 +1,75 @@
+"""`cxr-triage doctor`: every part looked at, each finding with what was seen and how it is mended. Creates nothing."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Callable, Collection, Iterator
+from pathlib import Path
+
+from worker import doctor_network, doctor_reading, doctor_storage
+from worker.diagnosis import Check, Examined, Finding
+from worker.running import running_processes
+from worker.settings import ConfigurationError, Settings, load_settings
+
+# name -> check, in the order in which a person would look
+CHECKS: dict[str, Check] = {
+    "home": doctor_storage.home,
+    "database": doctor_storage.database,
+    "store": doctor_storage.store,
+    "space": doctor_storage.space,
+    "broker": doctor_network.broker,
+    "codecs": doctor_reading.codecs,
+    "engine": doctor_reading.engine,
+    "processes": doctor_reading.processes,
+    "listener": doctor_network.listener,
+    "destinations": doctor_network.destinations,
+    "work": doctor_reading.work,
+    "clock": doctor_network.clock,
+    "certificates": doctor_network.certificates,
+}
+
+
+def examine(
+    home: Path | None,
+    config: Path | None,
+    skip: Collection[str] = (),
+    begun: Callable[[str], None] = lambda _name: None,
+) -> Iterator[Finding]:
+    """Look at one installation and yield what was found; with a configuration that is refused, only that.
+
+    Parameters
+    ----------
+    home, config
+        As on the command line.
+    skip
+        Names of `CHECKS` that are left out.
+    begun
+        Told the name of each check before it begins.
+    """
+    begun("configuration")
+    try:
+        settings = load_settings(config, home)
+    except ConfigurationError as error:
+        yield Finding("configuration", "failed", str(error), "mend the named key; docs/configuration.md lists all")
+        return
+    yield configuration(settings, config)
+    examined = Examined(settings, tuple(running_processes(settings.home)))
+    for name, check in CHECKS.items():
+        if name not in skip:
+            begun(name)
+            yield from check(examined)
+
+
+def configuration(settings: Settings, config: Path | None) -> Finding:
+    """Where the configuration in force comes from, and whether a password in it can be read by others."""
+    named = os.environ.get("CXR_TRIAGE_CONFIG")
+    path = config or (Path(named) if named else settings.home / "cxr-triage.toml")
+    variables = sum(name.upper().startswith("CXR_TRIAGE_") and name != "CXR_TRIAGE_CONFIG" for name in os.environ)
+    sources = [str(path)] if path.exists() else []
+    sources += [f"{variables} environment variable{'s' * (variables > 1)}"] if variables else []
+    seen = f"{' and '.join(sources) or 'the defaults'}; home {settings.home}"
+    secret = any(re.search(r"://[^/@]*:[^/@]+@", url) for url in (settings.database.url, settings.broker.url))
+    if secret and path.exists() and path.stat().st_mode & 0o004:
+        return Finding("configuration", "warning", f"{seen}; everyone may read a password in it", f"chmod o= {path}")
+    return Finding("configuration", "ok", seen)

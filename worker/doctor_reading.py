@@ -1,0 +1,222 @@
+"""The doctor's look at reading: decoders, the network and its speed on this chip, what waits, and who does the work."""
+
+from __future__ import annotations
+
+import os
+import platform
+import statistics
+import time
+from collections.abc import Iterator
+from datetime import timedelta
+from importlib.metadata import version
+from pathlib import Path
+
+from db.measures import Measures, measure
+from db.models import active_model
+from db.records import ActiveModel
+from db.session import Database, DatabaseUnavailable
+from dicom_io.codecs import decode
+from dicom_io.pixel_description import PixelDescription, PixelsUnreadable
+from model.bundle import BundleInvalid
+from model.engine import EngineUnsuitable
+from model.reader import Reader
+from worker.codec_samples import COLUMNS, ROWS, SAMPLES, CodecSample
+from worker.diagnosis import Examined, Finding
+from worker.registry import list_bundles
+from worker.running import PROCESSES
+from worker.settings import Settings
+from worker.timing import now
+
+_RUNS = 10
+_UNREAD_WARNING = timedelta(minutes=10)
+_UNREAD_FAILED = timedelta(hours=1)
+_UNSENT_WARNING = timedelta(hours=1)
+
+
+def codecs(_examined: Examined) -> Iterator[Finding]:
+    """Every compressed transfer syntax that is received, by decoding a film of 8 x 8 pixels in it."""
+    decoders: dict[str, list[str]] = {}
+    broken = []
+    for sample in SAMPLES:
+        problem, decoder = _decoded(sample)
+        if problem:
+            broken.append(f"{sample.name}: {problem}")
+        else:
+            decoders.setdefault(decoder, []).append(sample.name)
+    seen = "; ".join(f"{decoder}: {', '.join(names)}" for decoder, names in decoders.items())
+    library = f"imagecodecs {version('imagecodecs')}"
+    if broken:
+        mend = (
+            "install the program's own version of imagecodecs again; until then such films are failed with this reason"
+        )
+        yield Finding("codecs", "failed", f"{library}: {'; '.join(broken)}", mend)
+    else:
+        yield Finding("codecs", "ok", f"{library} decodes {len(SAMPLES)} syntaxes ({seen}); uncompressed: none needed")
+
+
+def engine(examined: Examined) -> Iterator[Finding]:
+    """The active model, else the one that is shipped: whole, giving its golden output, and how fast."""
+    settings = examined.settings
+    try:
+        active = _active(settings)
+    except DatabaseUnavailable:
+        active = None  # the database's own check says so
+    try:
+        folder = Path(active.folder) if active else _shipped(settings)
+        if folder is None:
+            mend = "train or import a model, then 'cxr-triage model activate NAME'"
+            yield Finding("engine", "failed", "no model is active and none is shipped", mend)
+            return
+        reader = Reader.open(folder, precision=settings.reading.precision, threads=1)
+    except (BundleInvalid, EngineUnsuitable) as error:
+        mend = "'cxr-triage model activate NAME' with another model, or [reading] precision = \"auto\""
+        yield Finding("engine", "failed", str(error), mend)
+        return
+    cores = settings.worker.processes or os.cpu_count() or 1
+    seen = (
+        f"{reader.engine.name} {reader.engine.precision}: {_milliseconds(reader):.0f} ms an image with "
+        f"{reader.bundle.name} on one core of {_chip()}; {cores} worker children"
+    )
+    if active is None:
+        mend = "'cxr-triage model activate NAME' (see 'cxr-triage model list')"
+        yield Finding("engine", "warning", f"{seen}; no model is active: studies are received and wait", mend)
+    else:
+        yield Finding("engine", "ok", seen)
+
+
+def work(examined: Examined) -> Iterator[Finding]:
+    """What waits to be read and to be sent, and what never will be."""
+    try:
+        found = _measured(examined.settings)
+    except DatabaseUnavailable:
+        return  # the database's own check says so
+    if found is None:
+        return
+    waiting = found.instances["pending"] + found.instances["running"]
+    age = now() - found.oldest_unread if found.oldest_unread else timedelta(0)
+    failed = found.instances["failed"]
+    seen = f"{waiting} wait" + (f", the oldest for {_duration(age)}" if waiting else "") + f"; {failed} failed"
+    if age > _UNREAD_WARNING:
+        mend = "does 'cxr-triage work' run, and is a model active? see 'cxr-triage ledger --unfinished'"
+        yield Finding("reading", "failed" if age > _UNREAD_FAILED else "warning", seen, mend)
+    elif failed:
+        yield Finding("reading", "warning", seen, "'cxr-triage ledger --unfinished' says which and why")
+    else:
+        yield Finding("reading", "ok", seen)
+    yield _deliveries(found)
+
+
+def _deliveries(found: Measures) -> Finding:
+    refused = sum(number for (_, state), number in found.deliveries.items() if state == "failed")
+    unsent = sum(number for (_, state), number in found.deliveries.items() if state in ("pending", "sending"))
+    oldest = min(found.oldest_undelivered.values(), default=None)
+    age = now() - oldest if oldest else timedelta(0)
+    seen = f"{unsent} wait" + (f", the oldest for {_duration(age)}" if unsent else "") + f"; {refused} refused for good"
+    if age > _UNSENT_WARNING:
+        return Finding("delivery", "warning", seen, "does 'cxr-triage deliver' run, does the destination answer?")
+    if refused:
+        return Finding("delivery", "warning", seen, "its reason is on the study's page; mend it at the destination")
+    return Finding("delivery", "ok", seen)
+
+
+def processes(examined: Examined) -> Iterator[Finding]:
+    """Which processes of this installation run on this machine."""
+    running = examined.running
+    if not running:
+        yield Finding("processes", "warning", "none runs on this machine", "start them: 'cxr-triage up'")
+        return
+    seen = ", ".join(
+        f"{each.name} {each.resident_bytes / 1e6:.0f} MB" + (f" in {1 + each.children}" if each.children else "")
+        for each in running
+    )
+    missing = [name for name in PROCESSES if name not in {each.name for each in running}]
+    if missing:
+        mend = "start what does not run on another machine: " + ", ".join(f"'cxr-triage {name}'" for name in missing)
+        yield Finding("processes", "warning", f"{seen}; not here: {', '.join(missing)}", mend)
+    else:
+        yield Finding("processes", "ok", seen)
+
+
+def _decoded(sample: CodecSample) -> tuple[str, str]:
+    """What is wrong with the decoded sample (empty: nothing), and the decoder's name."""
+    allocated = 8 if sample.bits == 8 else 16
+    description = PixelDescription(
+        rows=ROWS,
+        columns=COLUMNS,
+        samples=1,
+        bits_allocated=allocated,
+        bits_stored=sample.bits,
+        high_bit=sample.bits - 1,
+        signed=False,
+        photometric="MONOCHROME2",
+        planar=False,
+        transfer_syntax_uid=sample.transfer_syntax_uid,
+    )
+    try:
+        values, decoder = decode(sample.pixel_data, description)
+    except (PixelsUnreadable, ImportError) as error:
+        return str(error), ""
+    worst = max(
+        abs(int(values[row, column, 0]) - sample.expected(row, column))
+        for row in range(ROWS)
+        for column in range(COLUMNS)
+    )
+    return ("" if worst <= sample.tolerance else f"decoded wrongly, by {worst}"), decoder
+
+
+def _active(settings: Settings) -> ActiveModel | None:
+    database = _database(settings)
+    if database is None:
+        return None
+    with database.read() as session:
+        return active_model(session)
+
+
+def _measured(settings: Settings) -> Measures | None:
+    database = _database(settings)
+    if database is None:
+        return None
+    with database.read() as session:
+        return measure(session, now(), timedelta(hours=1), 1)
+
+
+def _database(settings: Settings) -> Database | None:
+    """The database if it has this program's schema: nothing is created here. `DatabaseUnavailable`."""
+    from db.schema import HEAD_REVISION, revision
+
+    if not settings.database.url and not (settings.home / "cxr-triage.sqlite").exists():
+        return None
+    database = Database(settings.database_url)
+    return database if revision(database) == HEAD_REVISION else None
+
+
+def _shipped(settings: Settings) -> Path | None:
+    found = [bundle for bundle in list_bundles(settings) if not isinstance(bundle, BundleInvalid)]
+    return found[0].folder if found else None
+
+
+def _milliseconds(reader: Reader) -> float:
+    """The median time of one image, in milliseconds."""
+    image = reader.bundle.golden.tensors[:1]
+    times = []
+    for _ in range(_RUNS):
+        started = time.perf_counter()
+        reader.engine.run(image)
+        times.append(time.perf_counter() - started)
+    return 1000 * statistics.median(times)
+
+
+def _chip() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:
+        lines = []
+    named = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
+    return named[0] if named else platform.processor() or platform.machine()
+
+
+def _duration(age: timedelta) -> str:
+    seconds = int(age.total_seconds())
+    return next(
+        (f"{seconds // size} {unit}" for size, unit in ((3600, "h"), (60, "min")) if seconds >= size), f"{seconds} s"
+    )
