@@ -1,54 +1,56 @@
-"""The web process: health for machines, and the worklist and ledger as JSON."""
+"""The web process: pages for people, JSON and metrics for machines."""
 
 from __future__ import annotations
 
 import structlog
-from fastapi import FastAPI, Response
+from fastapi import FastAPI, Request, Response
+from fastapi.responses import JSONResponse
+from fastapi.staticfiles import StaticFiles
 
 from db.session import DatabaseUnavailable
 from worker import __version__
-from worker.facts import ledger_facts, status_facts, worklist_facts
 from worker.metrics import add_metrics
 from worker.ports import require_port
 from worker.site import Site
+from worker.web_api import api_routes
+from worker.web_docs import docs_routes
+from worker.web_headers import SafeHeaders, is_loopback
+from worker.web_images import handle_missing_pictures, image_routes, picture_threads
+from worker.web_models import ModelShelf
+from worker.web_pages import page_routes
+from worker.web_pictures import Pictures
+from worker.web_render import FOLDER, Renderer
 
 _log = structlog.get_logger(__name__)
 
 
 def make_web(site: Site) -> FastAPI:
     """Return the web application of one installation."""
-    web = FastAPI(title="cxr-triage", version=__version__, summary="Research software: not for diagnosis.")
+    pictures, renderer = Pictures(), Renderer()
+    web = FastAPI(
+        title="cxr-triage",
+        version=__version__,
+        summary="Research software: not for diagnosis.",
+        docs_url=None,  # FastAPI's own pages load their scripts from a foreign host
+        redoc_url=None,
+        lifespan=picture_threads(pictures),
+    )
+    web.add_middleware(SafeHeaders, loopback=is_loopback(site.settings.web.host))
+    web.include_router(api_routes(site))
+    web.include_router(page_routes(site, renderer, ModelShelf(site.settings)))
+    web.include_router(image_routes(site, pictures))
+    web.include_router(docs_routes(web, site, renderer))
+    web.mount("/static", StaticFiles(directory=FOLDER / "static"), name="static")
+    handle_missing_pictures(web)
 
-    @web.get("/healthz")
-    def healthz() -> dict[str, str]:
-        """The process is alive."""
-        return {"status": "ok"}
-
-    @web.get("/readyz")
-    def readyz(response: Response) -> dict[str, object]:
-        """Database, broker and store answer; 503 if one does not. Says whether a model is active."""
-        facts = status_facts(site)
-        if not facts["ready"]:
-            response.status_code = 503
-        return facts
-
-    @web.get("/worklist")
-    def worklist(response: Response, limit: int = 200) -> dict[str, object]:
-        """The studies in reading order."""
-        try:
-            return worklist_facts(site, limit)
-        except DatabaseUnavailable as error:
-            response.status_code = 503
-            return {"error": str(error)}
-
-    @web.get("/ledger")
-    def ledger(response: Response) -> dict[str, object]:
-        """What arrived, what has a result, what was sent, what has none and why."""
-        try:
-            return ledger_facts(site)
-        except DatabaseUnavailable as error:
-            response.status_code = 503
-            return {"error": str(error)}
+    @web.exception_handler(DatabaseUnavailable)
+    def database_is_away(request: Request, error: DatabaseUnavailable) -> Response:
+        if request.url.path.startswith("/api/"):
+            return JSONResponse({"error": str(error)}, 503)
+        text = f"{error}. Studies are still acknowledged only when they are stored; nothing received is lost."
+        return renderer.page(
+            request, "message.html", str(error), 503, active=False, title="The database does not answer", text=text
+        )
 
     add_metrics(web, site)
     return web
@@ -62,4 +64,4 @@ def serve(site: Site) -> None:
     require_port(host, port, "web", "[web] port")
     _log.info("ready", host=host, port=port)
     # no access log: a query string may carry a patient's identifier
-    uvicorn.run(make_web(site), host=host, port=port, access_log=False, log_level="warning")
+    uvicorn.run(make_web(site), host=host, port=port, access_log=False, log_level="warning", server_header=False)

@@ -1,0 +1,76 @@
+// The viewer: which label's overlay is shown, how strong, inverted, at actual pixels. The overlay is an image over the
+// radiograph, so that its strength is a matter of style alone.
+
+const slider = document.getElementById("opacity");
+const shown = document.getElementById("opacity-value");
+const root = document.documentElement;
+let before = 100; // strength to return to when the overlay is switched on again
+
+function strength(value) {
+  slider.value = String(Math.min(100, Math.max(0, value)));
+  root.style.setProperty("--overlay", Number(slider.value) / 100);
+  shown.textContent = `${slider.value} %`;
+  sessionStorage.setItem("overlay", slider.value);
+}
+
+function toggle(name) {
+  const on = root.classList.toggle(name);
+  document.getElementById(name === "inverted" ? "invert" : "zoom").setAttribute("aria-pressed", String(on));
+}
+
+function show(link) {
+  const layers = document.getElementById("layers");
+  let overlay = document.getElementById("overlay");
+  if (layers && link.dataset.overlay) {
+    if (!overlay) {
+      overlay = Object.assign(document.createElement("img"), { id: "overlay", className: "overlay" });
+      layers.append(overlay);
+    }
+    overlay.src = link.dataset.overlay;
+    overlay.alt = `Overlay: what speaks for ${link.dataset.label}`;
+  }
+  for (const other of document.querySelectorAll(".switcher a")) other.removeAttribute("aria-current");
+  link.setAttribute("aria-current", "true");
+  history.replaceState(null, "", link.getAttribute("href"));
+}
+
+slider.addEventListener("input", () => strength(Number(slider.value)));
+document.getElementById("invert").addEventListener("click", () => toggle("inverted"));
+document.getElementById("zoom").addEventListener("click", () => toggle("zoomed"));
+document.addEventListener("click", (event) => {
+  const link = event.target.closest(".switcher a");
+  if (!link || event.ctrlKey || event.metaKey || event.shiftKey) return;
+  event.preventDefault();
+  show(link);
+});
+
+document.addEventListener("keydown", (event) => {
+  if (event.ctrlKey || event.metaKey || event.altKey) return;
+  const go = { n: ".identity [rel=next]", p: ".identity [rel=prev]" }[event.key];
+  if (go) document.querySelector(go)?.click();
+  else if (event.key === "u") location.assign("/");
+  else if (event.key === "i") toggle("inverted");
+  else if (event.key === "z") toggle("zoomed");
+  else if (event.key === "[") strength(Number(slider.value) - 10);
+  else if (event.key === "]") strength(Number(slider.value) + 10);
+  else if (event.key === "o") {
+    const value = Number(slider.value);
+    if (value) before = value;
+    strength(value ? 0 : before);
+  } else if (/^[1-9]$/.test(event.key)) {
+    const link = document.querySelectorAll(".switcher a")[Number(event.key) - 1];
+    if (link) show(link);
+  }
+});
+
+// A picture that cannot be drawn says why in its place.
+document.addEventListener("error", async (event) => {
+  const picture = event.target;
+  if (!(picture instanceof HTMLImageElement) || !picture.classList.contains("gray")) return;
+  const answer = await fetch(picture.src).catch(() => null);
+  const reason = Object.assign(document.createElement("p"), { className: "nothing" });
+  reason.textContent = answer && !answer.ok ? await answer.text() : "The picture could not be loaded.";
+  picture.closest(".layers").replaceChildren(reason);
+}, true);
+
+strength(Number(sessionStorage.getItem("overlay") ?? 100));

@@ -1,0 +1,40 @@
+"""Routes for machines: health, and the facts of the command line's ``--json`` under the same names."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Query, Response
+
+from worker.facts import ledger_facts, status_facts, worklist_facts
+from worker.site import Site
+
+
+def api_routes(site: Site) -> APIRouter:
+    """Return the routes that answer in JSON."""
+    routes = APIRouter()
+
+    @routes.get("/healthz", tags=["health"])
+    def healthz() -> dict[str, str]:
+        """The process is alive."""
+        return {"status": "ok"}
+
+    @routes.get("/readyz", tags=["health"])
+    def readyz(response: Response) -> dict[str, Any]:
+        """Database, broker and store answer; 503 if one does not. Says whether a model is active."""
+        facts = status_facts(site)
+        if not facts["ready"]:
+            response.status_code = 503
+        return facts
+
+    @routes.get("/api/worklist", tags=["facts"])
+    def worklist(limit: Annotated[int, Query(ge=1, le=10_000)] = 200) -> dict[str, Any]:
+        """The studies in reading order."""
+        return worklist_facts(site, limit)
+
+    @routes.get("/api/ledger", tags=["facts"])
+    def ledger() -> dict[str, Any]:
+        """What arrived, what has a result, what was sent, what has none and why."""
+        return ledger_facts(site)
+
+    return routes

@@ -1,0 +1,122 @@
+"""Routes of the pictures. Addressed by the digest of the bytes shown, never by anything of the patient's."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from pathlib import Path as FilePath
+from typing import Annotated
+
+import numpy as np
+from anyio import to_thread
+from fastapi import APIRouter, FastAPI, Path, Request, Response
+from fastapi.responses import PlainTextResponse
+from numpy.typing import NDArray
+
+from db.study import StoredMaps, source_uri, stored_maps
+from dicom_io.facts import UnreadableDicom
+from dicom_io.grayscale import GRAYSCALE_VERSION, PixelsUnreadable
+from model.gradcam import LogitMaps
+from model.overlay import RENDERING_VERSION
+from worker.site import Site
+from worker.store import StoreUnavailable
+from worker.web_pictures import NoPicture, Pictures, Size, scale_picture, tensor_size
+
+Digest = Annotated[str, Path(pattern="^[0-9a-f]{64}$", description="SHA-256 of the received file")]
+_KEPT = "private, max-age=600"  # in the browser of who saw it, for a while; in no cache between
+
+
+def image_routes(site: Site, pictures: Pictures) -> APIRouter:
+    """Return the routes of radiographs, overlays and the overlays' scale."""
+    routes = APIRouter()
+
+    @routes.get("/images/{digest}/{size}.jpg", tags=["pictures"])
+    async def radiograph(request: Request, digest: Digest, size: Size) -> Response:
+        """The radiograph in grayscale as it hangs, 8 bit: 192, 1536 or at most 4096 pixels long."""
+        source = await _source(site, digest)
+        version = _version(digest, size, GRAYSCALE_VERSION)
+        if request.headers.get("if-none-match") == version:
+            return Response(status_code=304, headers=_kept(version))
+        data = await pictures.gray(digest, size, source)
+        return Response(data, media_type="image/jpeg", headers=_kept(version))
+
+    @routes.get("/images/{digest}/overlays/{analysis_id}/{position}-{size}.png", tags=["pictures"])
+    async def overlay(request: Request, digest: Digest, analysis_id: int, position: int, size: Size) -> Response:
+        """What speaks for one label, transparent elsewhere; lies on the radiograph of the same size."""
+        maps = await to_thread.run_sync(_maps, site, analysis_id, digest)
+        source = await _source(site, digest)
+        made_by = (maps.model_digest, maps.preprocessing_id, GRAYSCALE_VERSION, RENDERING_VERSION)
+        version = _version(digest, size, position, *made_by)
+        if request.headers.get("if-none-match") == version:
+            return Response(status_code=304, headers=_kept(version))
+        data = await pictures.overlay(digest, size, source, lambda: _unpacked(maps), position)
+        return Response(data, media_type="image/png", headers=_kept(version))
+
+    @routes.get("/images/scale.png", tags=["pictures"])
+    def scale() -> Response:
+        """The colour scale of every overlay."""
+        return Response(scale_picture(), media_type="image/png", headers={"Cache-Control": "public, max-age=3600"})
+
+    return routes
+
+
+def handle_missing_pictures(web: FastAPI) -> None:
+    """Answer with the reason where a picture cannot be drawn."""
+
+    async def gone(_request: Request, error: Exception) -> Response:
+        return PlainTextResponse(str(error), 404)
+
+    async def unreadable(_request: Request, error: Exception) -> Response:
+        return PlainTextResponse(f"picture cannot be shown: {error}", 422)
+
+    web.add_exception_handler(NoPicture, gone)
+    web.add_exception_handler(StoreUnavailable, gone)
+    web.add_exception_handler(PixelsUnreadable, unreadable)
+    web.add_exception_handler(UnreadableDicom, unreadable)
+
+
+def picture_threads(pictures: Pictures) -> Callable[[FastAPI], AbstractAsyncContextManager[None]]:
+    """Return the application's lifespan: the threads end with it."""
+
+    @asynccontextmanager
+    async def lifespan(_web: FastAPI) -> AsyncIterator[None]:
+        yield
+        pictures.close()
+
+    return lifespan
+
+
+async def _source(site: Site, digest: str) -> Callable[[], FilePath]:
+    """Ask the database every time: what was removed there is not shown from a cache."""
+
+    def look_up() -> str:
+        with site.database.read() as session:
+            uri = source_uri(session, digest)
+        if uri is None:
+            raise NoPicture("no received image has this digest (it may have been removed)")
+        return uri
+
+    uri = await to_thread.run_sync(look_up)
+    return lambda: site.store.path(uri)
+
+
+def _maps(site: Site, analysis_id: int, digest: str) -> StoredMaps:
+    with site.database.read() as session:
+        maps = stored_maps(session, analysis_id, digest)
+    if maps is None:
+        raise NoPicture(f"analysis {analysis_id} of this image has no maps")
+    return maps
+
+
+def _unpacked(maps: StoredMaps) -> tuple[LogitMaps, NDArray[np.float64], int]:
+    affine = np.array(maps.affine, np.float64).reshape(2, 3)
+    return LogitMaps.from_bytes(maps.data), affine, tensor_size(maps.preprocessing_id)
+
+
+def _version(*parts: object) -> str:
+    return f'"{hashlib.sha256(repr(parts).encode()).hexdigest()[:32]}"'
+
+
+def _kept(version: str) -> dict[str, str]:
+    return {"Cache-Control": _KEPT, "ETag": version}

@@ -1,0 +1,168 @@
+"""The pages for people: worklist, study, ledger, system, and the description of the JSON interface."""
+
+from __future__ import annotations
+
+from collections import Counter
+from datetime import timedelta
+from typing import Annotated, Any, Literal
+
+from fastapi import APIRouter, Query, Request, Response
+from fastapi.responses import RedirectResponse
+
+from db.ledger import ledger
+from db.ledger_details import ledger_details
+from db.models import active_model, known_model
+from db.records import ActiveModel
+from db.study import StudyPage, study_page, worklist_page
+from worker import web_views as views
+from worker.facts import status_facts
+from worker.site import Site
+from worker.timing import now
+from worker.web_headers import is_loopback
+from worker.web_models import ModelCard, ModelShelf
+from worker.web_render import Renderer
+
+STUDIES_A_PAGE = 50
+_NO_SUCH_STUDY = "There is no study with this UID here. It may have been removed, or it never arrived."
+
+
+def page_routes(site: Site, renderer: Renderer, shelf: ModelShelf) -> APIRouter:
+    """Return the routes of the pages."""
+    routes = APIRouter(include_in_schema=False)
+
+    @routes.get("/")
+    def worklist_(request: Request, page: Annotated[int, Query(ge=1, le=1_000_000)] = 1) -> Response:
+        with site.database.read() as session:
+            listed = worklist_page(session, (page - 1) * STUDIES_A_PAGE, STUDIES_A_PAGE)
+        pages = max(1, -(-listed.total // STUDIES_A_PAGE))
+        if page > pages:
+            return RedirectResponse(f"/?page={pages}" if pages > 1 else "/", 303)
+        rows = [views.shown_row(row) for row in listed.rows]
+        first = (page - 1) * STUDIES_A_PAGE + 1
+        return renderer.page(
+            request,
+            "worklist.html",
+            (listed, page),
+            active=listed.model,
+            listed=listed,
+            rows=rows,
+            page=page,
+            pages=pages,
+            first=first,
+        )
+
+    @routes.get("/worklist")
+    def worklist_by_name() -> Response:
+        return RedirectResponse("/", 307)
+
+    @routes.get("/studies/{study_instance_uid}")
+    def study(
+        request: Request, study_instance_uid: str, image: int | None = None, label: int | None = None
+    ) -> Response:
+        with site.database.read() as session:
+            active = active_model(session)
+            found = study_page(session, study_instance_uid)
+            digest = None if found is None else _digest(found, image)
+            model = None if digest is None else known_model(session, digest)
+        if found is None:
+            return renderer.page(
+                request, "message.html", None, 404, active=active, title="No such study", text=_NO_SUCH_STUDY
+            )
+        card = None if digest is None else shelf.card(digest, None if model is None else model.folder)
+        return renderer.page(
+            request,
+            "study.html",
+            (found, image, label, active, card),
+            active=active,
+            **_study(found, image, label, card),
+        )
+
+    @routes.get("/ledger")
+    def ledger_(request: Request) -> Response:
+        with site.database.read() as session:
+            active = active_model(session)
+            book = ledger(session, now(), timedelta(0), 200)
+            details = ledger_details(session)
+        refusals = sorted(book.reasons.items(), key=lambda each: (-each[1], each[0]))
+        ended = book.done + book.not_applicable + book.failed + book.pending
+        return renderer.page(
+            request,
+            "ledger.html",
+            (book, details, active),
+            active=active,
+            book=book,
+            details=details,
+            refusals=refusals,
+            rejected=Counter(each.reason for each in details.rejections).most_common(),
+            adds_up=ended == details.instances,
+            ended=ended,
+            outside_refusals=book.not_applicable - sum(book.reasons.values()),
+        )
+
+    @routes.get("/system")
+    def system(request: Request) -> Response:
+        facts = status_facts(site)
+        settings = site.settings
+        active: ActiveModel | Literal[False] | None = False  # not known
+        if facts["database"] == "ok":
+            with site.database.read() as session:
+                active = active_model(session)
+        listing = shelf.listing()
+        place = "" if facts["database"] != "ok" else site.database.place
+        return renderer.page(
+            request,
+            "system.html",
+            (facts, listing, active, place),
+            active=active,
+            status_of=facts,
+            settings=settings,
+            listing=listing,
+            place=place,
+            exposed=not is_loopback(settings.web.host),
+        )
+
+    return routes
+
+
+def _digest(found: StudyPage, image: int | None) -> str | None:
+    index = _image_index(found, image)
+    analysis = None if index is None else found.row.images[index].analysis
+    return None if analysis is None else analysis.model_digest
+
+
+def _image_index(found: StudyPage, image: int | None) -> int | None:
+    if image is not None and 0 <= image < len(found.row.images):
+        return image
+    return views.shown_image(found.row.images)
+
+
+def _study(found: StudyPage, image: int | None, label: int | None, card: ModelCard | None) -> dict[str, Any]:
+    index = _image_index(found, image)
+    shown = None if index is None else found.row.images[index]
+    findings = () if shown is None else views.shown_findings(shown, found.maps)
+    chosen = label if label is not None and 0 <= label < len(findings) else None
+    if chosen is None:
+        chosen = views.shown_label([each.finding for each in findings])
+    flags: list[str] = []
+    if shown is not None:
+        analysed = shown.analysis.flags if shown.analysis is not None else ()
+        admitted = shown.decision.flags if shown.decision is not None else ()
+        flags = list(dict.fromkeys((*analysed, *shown.flags, *admitted)))
+    return {
+        "found": found,
+        "item": found.row.item,
+        "identity": found.row.identity,
+        "images": [
+            (number, each, views.picture_url(each, "thumbnail")) for number, each in enumerate(found.row.images)
+        ],
+        "index": index,
+        "image": shown,
+        "picture": views.picture_url(shown, "view"),
+        "full": views.picture_url(shown, "full"),
+        "findings": findings,
+        "label": chosen,
+        "flags": flags,
+        "age_years": next((each.age_years for each in found.row.images if each.age_years is not None), None),
+        "unread": views.unread(found.row),
+        "card": card,
+    }

@@ -1,0 +1,58 @@
+"""Templates to answers: everything escaped, never stored by a browser, not sent again while nothing changed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from fastapi import Request, Response
+from fastapi.responses import HTMLResponse
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+from model.overlay import DENSITY_FLOOR, DENSITY_FULL
+from worker import __version__, web_text
+from worker.web_views import BAR, fingerprint
+
+FOLDER = Path(__file__).resolve().parent / "pages"
+_STATIC = tuple(sorted((FOLDER / "static").iterdir()))
+
+
+class Renderer:
+    """Renders the templates of one application."""
+
+    def __init__(self) -> None:
+        self._templates = Environment(
+            loader=FileSystemLoader(FOLDER / "templates"),
+            autoescape=True,
+            undefined=StrictUndefined,
+            trim_blocks=True,
+            lstrip_blocks=True,
+        )
+        for name in ("person_name", "dicom_date", "dicom_time", "sex", "age", "moment", "byte_size", "state"):
+            self._templates.filters[name] = getattr(web_text, name)
+        self._templates.globals.update(
+            version=__version__,
+            comparison=web_text.comparison,
+            bar_width=BAR,
+            density_floor=DENSITY_FLOOR,
+            density_full=DENSITY_FULL,
+        )
+        self._program = fingerprint(__version__, [path.stat().st_mtime_ns for path in _STATIC])
+
+    def page(self, request: Request, template: str, facts: object, status: int = 200, **shown: Any) -> Response:  # noqa: ANN401
+        """Return a page, or 304 to a browser that shows exactly these facts already.
+
+        Parameters
+        ----------
+        facts
+            Everything the page depends on, as frozen values.
+        shown
+            What the template is given.
+        """
+        version = f'"{fingerprint(self._program, template, facts)}"'
+        # no-store: a page names patients; the validator serves the page's own script, which asks for news
+        headers = {"Cache-Control": "no-store", "ETag": version}
+        if status == 200 and request.headers.get("if-none-match") == version:
+            return Response(status_code=304, headers=headers)
+        html = self._templates.get_template(template).render(**shown)
+        return HTMLResponse(html, status, headers)

@@ -1,0 +1,149 @@
+"""What a page shows of a study, decided here rather than in templates: which image, which label, in which words."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from db.records import FindingRecord
+from db.study import StudyImage, WorklistRow
+from model.gradcam import LogitMaps
+from model.overlay import DENSITY_FLOOR, peak_density
+from worker.triage import score
+
+BAR = 100.0  # width of a finding's bar, in its own units
+
+
+@dataclass(frozen=True)
+class ShownFinding:
+    """A finding, and its overlay: ``overlay_url`` fits the image, ``peak`` is its strongest density."""
+
+    position: int
+    finding: FindingRecord
+    overlay_url: str
+    peak: float | None
+
+    @property
+    def bar(self) -> float:
+        return round(BAR * min(max(self.finding.probability, 0.0), 1.0), 1)
+
+    @property
+    def tick(self) -> float:
+        return round(BAR * min(max(self.finding.threshold, 0.0), 1.0), 1)
+
+    @property
+    def overlay_is_empty(self) -> bool:
+        return self.peak is not None and self.peak <= DENSITY_FLOOR
+
+
+@dataclass(frozen=True)
+class ShownRow:
+    """One line of the worklist."""
+
+    row: WorklistRow
+    picture_url: str
+    overlay_url: str
+    overlay_label: str
+    age_years: float | None
+    positive: tuple[ShownFinding, ...]
+    nearest: ShownFinding | None  # where nothing is positive: the one nearest to its threshold
+    unread: str
+    key: str
+
+
+def shown_row(row: WorklistRow) -> ShownRow:
+    """Return one study as a line of the worklist."""
+    index = shown_image(row.images)
+    image = row.images[index] if index is not None else None
+    position = shown_label(image.analysis.findings) if image is not None and image.analysis is not None else None
+    findings = [ShownFinding(number, finding, "", None) for number, finding in enumerate(row.item.findings)]
+    positive = tuple(
+        sorted((each for each in findings if each.finding.positive), key=lambda each: -score((each.finding,)))
+    )
+    nearest = max(findings, key=lambda each: score((each.finding,)), default=None)
+    return ShownRow(
+        row=row,
+        picture_url=picture_url(image, "thumbnail"),
+        overlay_url="" if position is None else overlay_url(image, position, "thumbnail"),
+        overlay_label="" if position is None else _analysed(image)[position].label,
+        age_years=next((each.age_years for each in row.images if each.age_years is not None), None),
+        positive=positive,
+        nearest=None if positive else nearest,
+        unread=unread(row),
+        key=fingerprint(row)[:12],
+    )
+
+
+def shown_image(images: Sequence[StudyImage]) -> int | None:
+    """Return which image of a study is shown first.
+
+    The read one that says most inside the model's domain, else any that was read, else an accepted one, else the first.
+    """
+
+    def rank(index: int) -> tuple[float, ...]:
+        image = images[index]
+        analysis = image.analysis
+        done = analysis is not None and analysis.state == "done"
+        return (
+            float(done and analysis is not None and not analysis.outside_domain),
+            float(done),
+            float(image.decision is not None and image.decision.accepted),
+            score(analysis.findings) if done and analysis is not None else 0.0,
+            -index,
+        )
+
+    return max(range(len(images)), key=rank, default=None)
+
+
+def shown_label(findings: Sequence[FindingRecord]) -> int | None:
+    """Return whose overlay is shown first: the label that stands highest above its threshold, or nearest below it."""
+    return max(range(len(findings)), key=lambda index: score((findings[index],)), default=None)
+
+
+def shown_findings(image: StudyImage, maps: Mapping[int, bytes]) -> tuple[ShownFinding, ...]:
+    """Return the findings of one image in the model's own order, each with its overlay."""
+    if image.analysis is None:
+        return ()
+    data = maps.get(image.analysis.id)
+    unpacked = None if data is None else LogitMaps.from_bytes(data)
+    return tuple(
+        ShownFinding(
+            position=position,
+            finding=finding,
+            overlay_url="" if unpacked is None else overlay_url(image, position, "view"),
+            peak=None if unpacked is None else peak_density(unpacked.contribution(position)),
+        )
+        for position, finding in enumerate(image.analysis.findings)
+    )
+
+
+def unread(row: WorklistRow) -> str:
+    """Return what of a study was not read and why; empty where everything was."""
+    item = row.item
+    return item.reason.removeprefix("not read: ") if item.state == "done" else item.reason
+
+
+def picture_url(image: StudyImage | None, size: str) -> str:
+    """Return where an image's radiograph is; empty where there is nothing to show."""
+    if image is None or not image.source_sha256:
+        return ""
+    if image.decision is not None and image.decision.facts.get("has_pixels") == "no":
+        return ""
+    return f"/images/{image.source_sha256}/{size}.jpg"
+
+
+def overlay_url(image: StudyImage | None, position: int, size: str) -> str:
+    """Return where the overlay of one label is; empty where there is none."""
+    if image is None or image.analysis is None or image.analysis.state != "done" or not picture_url(image, size):
+        return ""
+    return f"/images/{image.source_sha256}/overlays/{image.analysis.id}/{position}-{size}.png"
+
+
+def fingerprint(*facts: object) -> str:
+    """Return a name for exactly these facts (frozen values), so that an unchanged page is not sent again."""
+    return hashlib.sha256(repr(facts).encode()).hexdigest()[:32]
+
+
+def _analysed(image: StudyImage | None) -> tuple[FindingRecord, ...]:
+    return () if image is None or image.analysis is None else image.analysis.findings
