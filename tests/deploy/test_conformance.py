@@ -1,0 +1,182 @@
+"""The DICOM Conformance Statement says what the program does: its tables are those of the code."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import fields
+from datetime import UTC, datetime
+from io import BytesIO
+from pathlib import Path
+from uuid import UUID
+
+import numpy as np
+import pytest
+from pydicom import dcmread
+from pydicom.datadict import dictionary_keyword
+from pydicom.uid import UID
+
+from dicom_io import identity_copy
+from dicom_io.listener import ListenerSettings
+from dicom_io.network import (
+    RECEIVED_SOP_CLASSES,
+    RECEIVED_TRANSFER_SYNTAXES,
+    UNCOMPRESSED,
+    VERIFICATION,
+    received_contexts,
+)
+from dicom_io.secondary_capture import HeatmapRequest, heatmap_secondary_capture
+from dicom_io.sender import Peer
+from dicom_io.status_codes import store_result
+from dicom_io.uids import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
+from tests.dicom_io.images import image_file
+from worker.settings import Dicom
+from worker.timing import DELIVERY_BACKOFF, DELIVERY_BATCH
+
+TEXT = (Path(__file__).parents[2] / "docs" / "conformance.md").read_text(encoding="utf-8")
+PICTURE = np.zeros((8, 8, 3), np.uint8)
+
+
+def table(header: str) -> list[list[str]]:
+    """The rows of the one table whose header line starts so."""
+    lines = TEXT.splitlines()
+    (start,) = [number for number, line in enumerate(lines) if line.startswith(f"| {header} |")]
+    rows = []
+    for line in lines[start + 2 :]:
+        if not line.startswith("|"):
+            break
+        rows.append([cell.strip() for cell in line.strip("|").split("|")])
+    return rows
+
+
+def value(parameter: str) -> str:
+    return next(
+        row[1] for row in re.findall(r"^\| ([^|]+) \| ([^|]+) \|", TEXT, flags=re.MULTILINE) if row[0] == parameter
+    )
+
+
+def test_sop_classes_are_those_that_are_accepted() -> None:
+    rows = {uid: (scu, scp) for _, uid, scu, scp in table("SOP class | UID")}
+    assert (
+        set(rows)
+        == {VERIFICATION, *RECEIVED_SOP_CLASSES}
+        == {str(each.abstract_syntax) for each in received_contexts()}
+    )
+    assert {scp for _, scp in rows.values()} == {"yes"}
+    assert {uid for uid, (scu, _) in rows.items() if scu == "yes"} == {VERIFICATION, "1.2.840.10008.5.1.4.1.1.7"}
+
+
+@pytest.mark.parametrize(
+    ("header", "syntaxes"),
+    [("transfer syntax of Storage", RECEIVED_TRANSFER_SYNTAXES), ("transfer syntax of Verification", UNCOMPRESSED)],
+)
+def test_transfer_syntaxes_stand_in_the_order_of_acceptance(header: str, syntaxes: tuple[str, ...]) -> None:
+    assert [uid for _, uid in table(header)] == list(syntaxes)
+
+
+def test_names_belong_to_their_uids() -> None:
+    rows = [(row[0], row[1]) for header in ("SOP class | UID", "transfer syntax of Storage") for row in table(header)]
+    for name, uid in rows:
+        said, official = (set(re.findall(r"[A-Za-z]{2,}|\d+", text)) for text in (name, UID(uid).name))
+        # the statement says Retired, Process(es) and leaves out "Image Compression"; nothing else may differ
+        assert said ^ official <= {"Retired", "Image", "Compression", "SOP", "Class", "Process", "Processes"}, name
+
+
+def test_initiator_proposes_what_is_said() -> None:
+    rows = {(name.split(" (")[0], uid) for name, _, uid in table("SOP class proposed")}
+    assert rows == {(name, uid) for name in ("Secondary Capture Image Storage", "Verification") for uid in UNCOMPRESSED}
+
+
+def test_association_parameters_are_the_programs() -> None:
+    settings = ListenerSettings()
+    assert value("Implementation Class UID") == IMPLEMENTATION_CLASS_UID
+    assert value("Implementation Version Name") == IMPLEMENTATION_VERSION_NAME
+    assert value("Maximum PDU length received") == f"{settings.maximum_pdu} bytes"
+    assert value("Associations at once").startswith(f"{settings.maximum_associations};")
+    assert value("own AE title") == Dicom().ae_title
+    assert value("own port") == str(Dicom().port)
+    peer = {field.name: field.default for field in fields(Peer)}
+    assert value("connecting") == f"{peer['connect_timeout']:g} s"
+    assert value("answer to an association or release request") == f"{peer['association_timeout']:g} s"
+    assert value("answer to one C-STORE or C-ECHO") == f"{peer['response_timeout']:g} s"
+    interfaces = " ".join(TEXT.split("### 4.3")[1].split("###")[0].split())
+    assert f"association request within {settings.association_timeout:g} s" in interfaces
+    assert f"silent for longer than {settings.idle_timeout:g} s" in interfaces
+    assert f"one PDU must arrive within {settings.pdu_timeout:g} s" in interfaces
+    assert f"at most {DELIVERY_BATCH}" in TEXT
+
+
+def test_statuses_returned_are_those_the_listener_can_return() -> None:
+    sources = "".join(
+        (Path(identity_copy.__file__).parent / name).read_text(encoding="utf-8")
+        for name in ("listener.py", "admission.py", "reception.py")
+    ) + (Path(__file__).parents[2] / "worker" / "intake.py").read_text(encoding="utf-8")
+    from dicom_io.status_codes import Status
+
+    used = {Status[name] for name in re.findall(r"\bStatus\.([A-Z_]+)\b", sources)}
+    # a rejected association is recorded under this name; COERCED is understood, and never returned
+    used -= {Status.NOT_AUTHORISED, Status.COERCED}
+    assert {int(code, 16) for _, code, _ in table("status returned by Storage")} == {int(status) for status in used}
+
+
+def test_statuses_received_mean_what_is_said() -> None:
+    meanings = {"stored": "stored", "sent again": "retry", "failed": "permanent"}
+    seen = set()
+    for codes, what in table("status received"):
+        result = next(meaning for start, meaning in meanings.items() if what.startswith(start))
+        for low, high in re.findall(r"\b([0-9A-F]{4})\b(?: to ([0-9A-F]{4}))?", codes):
+            for code in {int(low, 16), int(high or low, 16)}:
+                assert store_result(code)[0] == result, codes
+                seen.add(result)
+    assert seen == set(meanings.values())
+    assert store_result(0x0999)[0] == "permanent"
+    assert (
+        "after " + ", ".join(map(str, DELIVERY_BACKOFF[:-1])) + f" and then every {DELIVERY_BACKOFF[-1]} seconds"
+        in TEXT
+    )
+
+
+@pytest.mark.parametrize("rich", [False, True], ids=["a plain source", "a source with everything"])
+def test_heatmap_has_exactly_the_attributes_of_its_table(rich: bool) -> None:
+    extra = {
+        "LossyImageCompression": "01",
+        "LossyImageCompressionRatio": "9",
+        "LossyImageCompressionMethod": "ISO_10918_1",
+    }
+    extra |= {"TimezoneOffsetFromUTC": "+0100", "BodyPartExamined": "HAND", "Laterality": "L"}
+    source = image_file(np.ones((8, 8), np.uint16), **(extra if rich else {"BodyPartExamined": "CHEST"}))
+    request = HeatmapRequest(
+        installation_id=UUID(int=1),
+        object_key="k",
+        series_key="s",
+        label="Mass",
+        probability=0.5,
+        threshold=0.5,
+        model_name="m",
+        model_digest="d",
+        application_version="a",
+        created=datetime(2026, 1, 1, tzinfo=UTC),
+        pixel_spacing=(1.0, 1.0) if rich else None,
+        patient_orientation="L\\F",
+    )
+    made = dcmread(BytesIO(heatmap_secondary_capture(source, PICTURE, request)[1]))
+    rows = {(row[2], row[1]): row[3] for row in table("module | attribute | tag | usage | value") if row[2]}
+    said = {dictionary_keyword(int(tag[1:5] + tag[6:10], 16)): usage for (tag, _), usage in rows.items()}
+    present = {element.keyword for element in made} - set(identity_copy._KEYWORDS)
+    assert present <= set(said), "an attribute that the statement does not name"
+    assert {keyword for keyword, usage in said.items() if usage == "ALWAYS"} <= present
+    if rich:
+        assert present == set(said)
+
+
+def test_tags_and_names_of_the_heatmap_belong_together() -> None:
+    for _, name, tag, _, _ in table("module | attribute | tag | usage | value"):
+        if tag:
+            keyword = dictionary_keyword(int(tag[1:5] + tag[6:10], 16))
+            assert re.sub(r"[^A-Za-z]", "", name.replace("'s", "")).lower() == keyword.lower(), name
+
+
+def test_no_private_attribute_is_written() -> None:
+    source = image_file(np.ones((8, 8), np.uint16))
+    request = HeatmapRequest(UUID(int=1), "k", "s", "Mass", 0.5, 0.5, "m", "d", "a", datetime(2026, 1, 1, tzinfo=UTC))
+    made = dcmread(BytesIO(heatmap_secondary_capture(source, PICTURE, request)[1]))
+    assert not [element.tag for element in made.iterall() if element.tag.is_private]
