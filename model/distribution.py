@@ -1,4 +1,9 @@
-"""How unlike the training images an image is: a distance in the space of pooled features."""
+"""How unlike the training images an image is: a distance in the space of pooled features.
+
+Features after a ReLU have heavy tails, and a bright film has more of all of them. So the distance is taken between
+their square roots, scaled to length one (Hellinger's): on the first demonstration network it noticed every test film
+laid on its side or inverted, where plain features missed a quarter to a half, with as few false alarms.
+"""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -19,7 +24,7 @@ class TrainingDistribution:
     domains
         Names of the training domains.
     means
-        float32 [domains, features].
+        float32 [domains, features], of evened features.
     components
         float32 [kept, features], orthonormal rows.
     variances
@@ -39,7 +44,7 @@ class TrainingDistribution:
 
     def distances(self, pooled: NDArray[np.float32]) -> NDArray[np.float64]:
         """Return the distance of each pooled vector [n, features] from each domain, float64 [n, domains]."""
-        centred = pooled[:, np.newaxis, :].astype(np.float64) - self.means
+        centred = _even(pooled)[:, np.newaxis, :] - self.means
         inside = centred @ self.components.T.astype(np.float64)
         outside = np.maximum((centred**2).sum(-1) - (inside**2).sum(-1), 0.0)
         free = max(1, self.means.shape[1] - len(self.components))
@@ -77,7 +82,7 @@ class TrainingDistribution:
 def fit_distribution(
     training: Mapping[str, NDArray[np.float32]],
     validation: Mapping[str, NDArray[np.float32]],
-    kept: int = 64,
+    kept: int = 32,
     shrinkage: float = 0.1,
     percentile: float = 99.0,
 ) -> TrainingDistribution:
@@ -87,9 +92,10 @@ def fit_distribution(
     a hundred of each domain scores above 1.0.
     """
     domains = tuple(sorted(training))
-    means = np.stack([training[name].mean(axis=0) for name in domains]).astype(np.float64)
+    features = {name: _even(training[name]) for name in domains}
+    means = np.stack([features[name].mean(axis=0) for name in domains])
     centred = [
-        (training[name] - mean) / np.sqrt(len(training[name]) * len(domains))
+        (features[name] - mean) / np.sqrt(len(features[name]) * len(domains))
         for name, mean in zip(domains, means, strict=True)
     ]
     stacked = np.concatenate(centred)
@@ -118,3 +124,10 @@ def fit_distribution(
         residual,
         np.asarray(thresholds, np.float32),
     )
+
+
+def _even(pooled: NDArray[np.float32]) -> NDArray[np.float64]:
+    """Return square roots of features [n, features] (what is below zero counts as zero), each row of length one."""
+    roots = np.sqrt(np.maximum(pooled.astype(np.float64), 0.0))
+    result: NDArray[np.float64] = roots / np.maximum(np.linalg.norm(roots, axis=1, keepdims=True), 1e-12)
+    return result

@@ -94,29 +94,44 @@ def test_a_domain_that_knows_one_value_only_has_no_figures():
     assert set(result["b"]) == {"X"}
 
 
-def features(random, centre, n):
-    return (centre + random.normal(size=(n, 40)) * np.linspace(2, 0.1, 40)).astype(np.float32)
+def features(random, profile, n, brightness=1.0):
+    """Features as after a ReLU: a profile that a domain has, some varying much and some hardly."""
+    varied = profile * np.exp(random.normal(size=(n, len(profile))) * np.linspace(0.8, 0.05, len(profile)))
+    return (brightness * varied).astype(np.float32)
 
 
-def test_one_image_in_a_hundred_of_a_domain_is_outside_and_foreign_ones_all_are():
+@pytest.fixture
+def profiles():
+    random = np.random.default_rng(5)
+    return {"adults": random.random(60) + 0.1, "children": random.random(60) + 0.1}
+
+
+@pytest.fixture
+def fitted(profiles):
     random = np.random.default_rng(3)
-    centres = {"adults": np.zeros(40), "children": np.full(40, 3.0)}
-    fitted = fit_distribution(
-        {name: features(random, centre, 800) for name, centre in centres.items()},
-        {name: features(random, centre, 800) for name, centre in centres.items()},
-        kept=16,
-    )
-    for centre in centres.values():
-        outside = (fitted.score(features(random, centre, 2000)) > 1).mean()
-        assert outside == pytest.approx(0.01, abs=0.012)
-    foreign = np.zeros(40)
-    foreign[-1] = 8.0
-    assert (fitted.score(features(random, foreign, 50)) > 1).all(), "off in a direction that hardly varies"
+    parts = [{name: features(random, profile, 800) for name, profile in profiles.items()} for _ in range(2)]
+    return fit_distribution(*parts, kept=16)
 
 
-def test_a_distribution_reads_back_from_its_arrays():
-    random = np.random.default_rng(4)
-    part = {"a": features(random, np.zeros(40), 100)}
-    fitted = fit_distribution(part, part, kept=8)
+def test_one_image_in_a_hundred_of_each_domain_is_outside(fitted, profiles):
+    random = np.random.default_rng(6)
+    for profile in profiles.values():
+        assert (fitted.score(features(random, profile, 4000)) > 1).mean() == pytest.approx(0.01, abs=0.012)
+
+
+def test_another_profile_of_features_is_outside_and_a_brighter_film_is_not(fitted, profiles):
+    random = np.random.default_rng(7)
+    foreign = features(random, np.roll(profiles["adults"], 20), 50)
+    assert (fitted.score(foreign) > 1).all()
+    brighter = features(random, profiles["adults"], 400, brightness=3.0)
+    assert (fitted.score(brighter) > 1).mean() < 0.05
+
+
+def test_an_image_without_any_feature_is_outside(fitted):
+    assert fitted.score(np.zeros((1, 60), np.float32))[0] > 1
+
+
+def test_a_distribution_reads_back_from_its_arrays(fitted, profiles):
     again = TrainingDistribution.from_arrays(fitted.domains, fitted.to_arrays())
-    assert again.score(part["a"]) == pytest.approx(fitted.score(part["a"]), rel=1e-5)
+    some = features(np.random.default_rng(8), profiles["children"], 20)
+    assert again.score(some) == pytest.approx(fitted.score(some), rel=1e-5)
