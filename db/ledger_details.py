@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -9,7 +10,7 @@ from typing import Any
 from sqlalchemy import Select, case, func, select
 
 from db.session import Session
-from db.tables import Delivery, Instance, MadeObject, Rejection
+from db.tables import Delivery, Instance, MadeObject, Rejection, Study
 
 
 @dataclass(frozen=True)
@@ -22,15 +23,16 @@ class RefusedTransfer:
 
 
 @dataclass(frozen=True)
-class OpenDelivery:
+class OpenDeliveries:
+    """Objects that one destination has not stored, for one reason."""
+
     destination: str
     state: str
     reason: str
-    attempts: int
+    number: int
+    attempts: int  # of the one tried most often
     next_attempt_at: datetime
-    sop_instance_uid: str
-    kind: str
-    label: str
+    oldest_study: str
 
 
 @dataclass(frozen=True)
@@ -41,11 +43,11 @@ class LedgerDetails:
     rejections: tuple[RefusedTransfer, ...]
     rejected: int
     by_destination: dict[str, dict[str, int]]
-    open_deliveries: tuple[OpenDelivery, ...]
+    open_deliveries: tuple[OpenDeliveries, ...]
 
 
 def ledger_details(session: Session, limit: int = 100) -> LedgerDetails:
-    """Return the newest refused transfers, and the deliveries that failed or are on their way; ``limit`` of each."""
+    """Return the newest refused transfers, and the deliveries that failed or are on their way; ``limit`` rows each."""
     rejections = session.scalars(select(Rejection).order_by(Rejection.id.desc()).limit(limit))
     by_destination: dict[str, dict[str, int]] = {}
     for destination, state, number in session.execute(
@@ -55,12 +57,27 @@ def ledger_details(session: Session, limit: int = 100) -> LedgerDetails:
     ):
         by_destination.setdefault(destination, {})[state] = int(number)
     failed_first = case((Delivery.state == "failed", 0), else_=1)
-    unsent = session.execute(
-        select(Delivery, MadeObject)
-        .join(MadeObject, MadeObject.id == Delivery.object_id)
+    unsent = (
+        select(
+            Delivery.destination,
+            Delivery.state,
+            Delivery.reason,
+            func.count().label("number"),
+            func.max(Delivery.attempts).label("attempts"),
+            func.min(Delivery.next_attempt_at).label("next_attempt_at"),
+            func.min(Delivery.object_id).label("oldest"),
+        )
         .where(Delivery.state.in_(("pending", "sending", "failed")))
-        .order_by(failed_first, Delivery.id)
+        .group_by(Delivery.destination, Delivery.state, Delivery.reason)
+        .order_by(failed_first, func.count().desc(), Delivery.destination)
         .limit(limit)
+        .subquery()
+    )
+    open_rows = session.execute(
+        select(unsent, Study.study_instance_uid)
+        .join(MadeObject, MadeObject.id == unsent.c.oldest)
+        .join(Study, Study.id == MadeObject.study_id)
+        .order_by(case((unsent.c.state == "failed", 0), else_=1), unsent.c.number.desc(), unsent.c.destination)
     )
     return LedgerDetails(
         instances=_count(session, select(func.count()).select_from(Instance).where(Instance.origin == "live")),
@@ -70,19 +87,20 @@ def ledger_details(session: Session, limit: int = 100) -> LedgerDetails:
         rejected=_count(session, select(func.count()).select_from(Rejection)),
         by_destination=by_destination,
         open_deliveries=tuple(
-            OpenDelivery(
-                row.destination,
-                row.state,
-                row.reason,
-                row.attempts,
-                row.next_attempt_at,
-                made.sop_instance_uid,
-                made.kind,
-                made.label,
-            )
-            for row, made in unsent
+            OpenDeliveries(destination, state, reason, number, attempts, next_attempt_at, study)
+            for destination, state, reason, number, attempts, next_attempt_at, _oldest, study in open_rows
         ),
     )
+
+
+def studies_of(session: Session, sop_instance_uids: Sequence[str]) -> dict[str, str]:
+    """Return the Study Instance UID of each of these received images."""
+    rows = session.execute(
+        select(Instance.sop_instance_uid, Study.study_instance_uid)
+        .join(Study, Study.id == Instance.study_id)
+        .where(Instance.sop_instance_uid.in_(sop_instance_uids))
+    )
+    return {str(image): str(study) for image, study in rows}
 
 
 def _count(session: Session, statement: Select[Any]) -> int:

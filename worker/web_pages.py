@@ -10,7 +10,7 @@ from fastapi import APIRouter, Query, Request, Response
 from fastapi.responses import RedirectResponse
 
 from db.ledger import ledger
-from db.ledger_details import ledger_details
+from db.ledger_details import ledger_details, studies_of
 from db.models import active_model, known_model
 from db.records import ActiveModel
 from db.study import StudyPage, study_page, worklist_page
@@ -83,6 +83,7 @@ def page_routes(site: Site, renderer: Renderer, shelf: ModelShelf) -> APIRouter:
             active = active_model(session)
             book = ledger(session, now(), timedelta(0), 200)
             details = ledger_details(session)
+            studies = studies_of(session, [each.sop_instance_uid for each in book.unfinished])
         refusals = sorted(book.reasons.items(), key=lambda each: (-each[1], each[0]))
         ended = book.done + book.not_applicable + book.failed + book.pending
         return renderer.page(
@@ -92,6 +93,7 @@ def page_routes(site: Site, renderer: Renderer, shelf: ModelShelf) -> APIRouter:
             active=active,
             book=book,
             details=details,
+            studies=studies,
             refusals=refusals,
             rejected=Counter(each.reason for each in details.rejections).most_common(),
             adds_up=ended == details.instances,

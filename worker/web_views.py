@@ -56,6 +56,7 @@ def shown_row(row: WorklistRow) -> ShownRow:
     """Return one study as a line of the worklist."""
     index = shown_image(row.images)
     image = row.images[index] if index is not None else None
+    failed = image is not None and image.analysis is not None and image.analysis.state == "failed"
     position = shown_label(image.analysis.findings) if image is not None and image.analysis is not None else None
     findings = [ShownFinding(number, finding, "", None) for number, finding in enumerate(row.item.findings)]
     positive = tuple(
@@ -64,7 +65,7 @@ def shown_row(row: WorklistRow) -> ShownRow:
     nearest = max(findings, key=lambda each: score((each.finding,)), default=None)
     return ShownRow(
         row=row,
-        picture_url=picture_url(image, "thumbnail"),
+        picture_url="" if failed else picture_url(image, "thumbnail"),
         overlay_url="" if position is None else overlay_url(image, position, "thumbnail"),
         overlay_label="" if position is None else _analysed(image)[position].label,
         age_years=next((each.age_years for each in row.images if each.age_years is not None), None),

@@ -29,6 +29,7 @@ function show(link) {
     overlay.src = link.dataset.overlay;
     overlay.alt = `Overlay: what speaks for ${link.dataset.label}`;
   }
+  document.getElementById("caption").textContent = link.dataset.caption;
   for (const other of document.querySelectorAll(".switcher a")) other.removeAttribute("aria-current");
   link.setAttribute("aria-current", "true");
   history.replaceState(null, "", link.getAttribute("href"));
