@@ -16,6 +16,7 @@ import cv2
 import numpy as np
 import pytest
 
+from dicom_io.facts import read_facts
 from dicom_io.grayscale import read_grayscale
 from tests.peers.orthanc import Orthanc
 from tests.peers.processes import port_answers, wait_until
@@ -66,8 +67,10 @@ def prepare(folder: Path) -> None:
 
 def arguments(line: str) -> list[str]:
     """The command as a person fills it in: one film for FILE..., and a training that ends."""
-    words = shlex.split(line.replace("FILE...", "FILE"))
-    return [*words, "--epochs", "1"] if words[1] == "train" else words
+    words = shlex.split(
+        line.replace("FILE...", "FILE").replace("UID", read_facts(sample("RG1_UNCR")).study_instance_uid)
+    )
+    return [*words, *{"train": ["--epochs", "1"], "forget": ["--yes"]}.get(words[1], [])]
 
 
 def run(site: Site, words: list[str], seconds: float = 300) -> subprocess.CompletedProcess[str]:
