@@ -48,6 +48,10 @@ class LogitMaps:
         result: NDArray[np.float32] = self.values[index].astype(np.float32) * self.scales[index]
         return result
 
+    def divided(self, temperatures: NDArray[np.float32]) -> "LogitMaps":
+        """Return the maps of the calibrated logits: each label's map over its temperature."""
+        return LogitMaps(self.values, (self.scales / temperatures).astype(np.float32))
+
     def to_bytes(self) -> bytes:
         """Return the maps as bytes (little endian: magic, labels, h, w, scales, values)."""
         header = _HEADER.pack(_MAGIC, *self.values.shape)

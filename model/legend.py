@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from model.palette import DENSITY_FLOOR, DENSITY_FULL, blend, opacity
+
 if TYPE_CHECKING:
     from PIL.ImageFont import FreeTypeFont
 
@@ -48,14 +50,17 @@ def draw_legend(legend: Legend, width: int) -> NDArray[np.uint8]:
     for text, font, colour in _paragraphs(legend, size):
         rows += [(line, font, colour) for line in wrapped(text, font, width - 2 * margin)]
     heights = [sum(font.getmetrics()) + gap for _, font, _ in rows]
-    strip = Image.new("RGB", (width, sum(heights) + 2 * margin), BACKGROUND)
+    strip = Image.new("RGB", (width, sum(heights) + 2 * margin + size + gap), BACKGROUND)
     draw = ImageDraw.Draw(strip)
     draw.line([(0, 0), (width, 0)], fill=RULE, width=2)
     top = margin
     for (line, font, colour), height in zip(rows, heights, strict=True):
         draw.text((margin, top), line, font=font, fill=colour)
         top += height
-    return np.array(strip, np.uint8)
+    pixels = np.array(strip, np.uint8)
+    bar = _colour_bar(min(width - 2 * margin, 16 * size), size)
+    pixels[top : top + size, margin : margin + bar.shape[1]] = bar
+    return pixels
 
 
 def wrapped(text: str, font: "FreeTypeFont", width: int) -> list[str]:
@@ -93,4 +98,11 @@ def _paragraphs(legend: Legend, size: int) -> list[tuple[str, "FreeTypeFont", tu
         (legend.title, font(size * 1.35), TEXT),
         *((line, plain, TEXT) for line in legend.lines),
         (legend.footer, plain, WARNING),
+        ("colour: what speaks for it, from weakly to strongly, on the same scale for every image", plain, QUIET),
     ]
+
+
+def _colour_bar(width: int, height: int) -> NDArray[np.uint8]:
+    """Return the colours from clear to fullest over a middle gray, uint8 RGB [height, width, 3]."""
+    densities = np.tile(np.linspace(DENSITY_FLOOR, DENSITY_FULL, width, dtype=np.float32), (height, 1))
+    return blend(np.full((height, width), 0.45, np.float32), opacity(densities))

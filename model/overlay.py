@@ -7,22 +7,25 @@ from numpy.typing import NDArray
 
 from model.bundle import Bundle
 from model.legend import Legend, draw_legend
+from model.palette import DENSITY_FLOOR, DENSITY_FULL, MAXIMUM_OPACITY, blend, colours, opacity
 from model.reader import Reading
+
+__all__ = [
+    "DENSITY_FLOOR",
+    "DENSITY_FULL",
+    "RENDERING_VERSION",
+    "Legend",
+    "Overlay",
+    "draw_layer",
+    "draw_overlay",
+    "draw_scale",
+    "draw_thumbnail",
+    "legend_for",
+    "peak_density",
+]
 
 RENDERING_VERSION = 1
 """Raised when the same inputs give another picture."""
-
-DENSITY_FLOOR = 0.75
-DENSITY_FULL = 4.0
-MAXIMUM_OPACITY = 0.55
-"""Opacity grows from nothing at the floor to its maximum at the full density.
-
-The scale is absolute: a density is a cell's contribution to the logit times the number of cells, that is the logit that
-the image would have if every cell were like this one. A map divided by its own maximum would glow on negative films.
-"""
-
-COLOUR_RANGE = (0.35, 0.95)
-"""The part of the colour map used: inferno's dark end would hide the radiograph, its last colours look like bone."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,7 +56,6 @@ def legend_for(bundle: Bundle, reading: Reading, index: int, flags: tuple[str, .
         title=label,
         lines=(
             f"probability {probability:.2f} (threshold {threshold:.2f}): {verdict}",
-            f"colour: what speaks for {label}, on a scale that is the same for every image",
             f"model {bundle.name} {bundle.version} ({bundle.digest[:12]})",
         ),
         flags=flags,
@@ -99,7 +101,7 @@ def draw_overlay(
         raise ValueError(f"longest side is {longest_side}; at least 64 is needed")
     gray, scale = _scaled(image, longest_side)
     density = _density_on(contribution, affine, tensor_size, scale, gray.shape)
-    radiograph = _blend(gray, density)
+    radiograph = blend(gray, opacity(density))
     beneath = draw_legend(legend, gray.shape[1])
     rgb = np.concatenate([radiograph, beneath], axis=0)
     return Overlay(rgb, scale, (0, 0, gray.shape[1], gray.shape[0]))
@@ -156,12 +158,6 @@ def peak_density(contribution: NDArray[np.float32]) -> float:
     return float(max(contribution.max(), 0.0) * contribution.size)
 
 
-def opacity(density: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Return how opaque a density is drawn, float32 of its shape in [0, MAXIMUM_OPACITY]."""
-    strength = np.clip((density - DENSITY_FLOOR) / (DENSITY_FULL - DENSITY_FLOOR), 0.0, 1.0)
-    return (MAXIMUM_OPACITY * strength).astype(np.float32)
-
-
 def _scaled(image: NDArray[np.float32], longest_side: int) -> tuple[NDArray[np.float32], float]:
     import cv2
 
@@ -201,7 +197,8 @@ def _density_on(
     size = (shape[1], shape[0])
     laid: NDArray[np.float32] = cv2.warpAffine(padded, forward[:2], size, flags=cv2.INTER_CUBIC).astype(np.float32)
     reached = _reached(to_drawn @ to_image, tensor_size, shape)
-    return np.maximum(laid, 0) * reached
+    # between two cells a cubic can rise above both: nothing is drawn stronger than the strongest cell
+    return np.clip(laid, 0, density.max()) * reached
 
 
 def _reached(tensor_to_drawn: NDArray[np.float64], tensor_size: int, shape: tuple[int, ...]) -> NDArray[np.float32]:
@@ -213,19 +210,3 @@ def _reached(tensor_to_drawn: NDArray[np.float64], tensor_size: int, shape: tupl
     inside_x = (columns >= -0.5) & (columns <= tensor_size - 0.5)
     inside_y = (rows >= -0.5) & (rows <= tensor_size - 0.5)
     return np.outer(inside_y, inside_x).astype(np.float32)
-
-
-def colours(alpha: NDArray[np.float32]) -> NDArray[np.uint8]:
-    """Return the colour that goes with an `opacity`, uint8 RGB [height, width, 3]."""
-    import cv2
-
-    low, high = COLOUR_RANGE
-    index = np.rint(255 * (low + (high - low) * alpha / MAXIMUM_OPACITY)).astype(np.uint8)
-    return np.asarray(cv2.cvtColor(cv2.applyColorMap(index, cv2.COLORMAP_INFERNO), cv2.COLOR_BGR2RGB), np.uint8)
-
-
-def _blend(gray: NDArray[np.float32], density: NDArray[np.float32]) -> NDArray[np.uint8]:
-    alpha = opacity(density)[..., np.newaxis]
-    colour = colours(alpha[..., 0]).astype(np.float32)
-    blended = (1 - alpha) * (gray * 255)[..., np.newaxis] + alpha * colour
-    return np.rint(blended).clip(0, 255).astype(np.uint8)

@@ -30,7 +30,7 @@ class Reading:
     probabilities
         float32 [labels], calibrated.
     maps
-        Grad-CAM of every label.
+        Grad-CAM of every label's calibrated logit (the logit over its temperature).
     ood_score
         How unlike the training images: 1.0 is the 99th percentile of images like them.
     """
@@ -67,7 +67,12 @@ class Reader:
         probabilities = calibrated(output.logits, self.bundle.temperatures)
         scores = self.bundle.distribution.score(output.activations.mean(axis=(1, 2)))
         return [
-            Reading(logits, probability, closed_form_maps(self.bundle.head, activations), float(score))
+            Reading(
+                logits,
+                probability,
+                closed_form_maps(self.bundle.head, activations).divided(self.bundle.temperatures),
+                float(score),
+            )
             for logits, probability, activations, score in zip(
                 output.logits, probabilities, output.activations, scores, strict=True
             )

@@ -5,7 +5,8 @@ import pytest
 from PIL import ImageFont
 
 from model.legend import WARNING, Legend, draw_legend, wrapped
-from model.overlay import draw_overlay, draw_thumbnail, legend_for, opacity
+from model.overlay import draw_overlay, draw_thumbnail, legend_for
+from model.palette import DENSITY_FLOOR, DENSITY_FULL, opacity
 from model.preprocessing import Preprocessing, prepare
 
 LEGEND = Legend("Pneumonia", ("probability 0.12 (threshold 0.40)", "model demonstration 1"))
@@ -30,7 +31,7 @@ def negative_maps():
     return {
         "against": -np.abs(noise) / CELLS,
         "nothing": np.zeros((7, 7)),
-        "faint": noise / np.abs(noise).max() * 0.5 / CELLS,
+        "faint": noise / np.abs(noise).max() * 0.95 * DENSITY_FLOOR / CELLS,
         "fainter still": noise * 1e-6,
     }
 
@@ -46,14 +47,14 @@ def test_strength_is_absolute_twice_the_contribution_is_more_opaque():
     image = np.full((256, 256), 0.5, np.float32)
     contribution = np.zeros((7, 7))
     seen = []
-    for density in (1.0, 2.0, 3.0):
+    for density in (3.0, 4.0, 5.0):
         contribution[3, 3] = density / CELLS
         seen.append(colourfulness(drawn(image, contribution)[1]).max())
     assert 0 < seen[0] < seen[1] < seen[2]
 
 
 def test_opacity_grows_from_nothing_and_never_hides_the_radiograph():
-    densities = opacity(np.array([-9.0, 0.0, 0.5, 1.0, 2.0, 4.0, 400.0], np.float32))
+    densities = opacity(np.array([-9.0, 0.0, DENSITY_FLOOR, 3.0, 5.0, DENSITY_FULL, 400.0], np.float32))
     assert (densities[:3] == 0).all()
     assert (np.diff(densities) >= 0).all()
     assert densities[-1] <= 0.6
@@ -68,7 +69,7 @@ CORNERS = [((1, 1), "top left"), ((1, 5), "top right"), ((5, 1), "bottom left"),
 @pytest.mark.parametrize(("cell", "quadrant"), CORNERS)
 def test_a_spot_lands_in_its_own_quadrant(geometry, shape, cell, quadrant):
     contribution = np.zeros((7, 7))
-    contribution[cell] = 4.0 / CELLS
+    contribution[cell] = 6.0 / CELLS
     _, radiograph = drawn(np.full(shape, 0.5, np.float32), contribution, geometry)
     glow = colourfulness(radiograph)
     y, x = np.unravel_index(glow.argmax(), glow.shape)
@@ -82,14 +83,14 @@ def test_a_spot_lands_in_its_own_quadrant(geometry, shape, cell, quadrant):
 )
 def test_a_spot_lies_where_the_affine_says(geometry, column, expected):
     contribution = np.zeros((7, 7))
-    contribution[3, column] = 3.0 / CELLS
+    contribution[3, column] = 6.0 / CELLS
     _, radiograph = drawn(np.full((300, 600), 0.5, np.float32), contribution, geometry, side=600)
     weights = colourfulness(radiograph).astype(float)
     assert (weights.sum(axis=0) * np.arange(600)).sum() / weights.sum() == pytest.approx(expected, abs=3)
 
 
 def test_nothing_is_drawn_where_the_tensor_did_not_reach():
-    contribution = np.full((7, 7), 5.0 / CELLS)
+    contribution = np.full((7, 7), 6.0 / CELLS)
     _, radiograph = drawn(np.full((300, 600), 0.5, np.float32), contribution, "crop", side=600)
     glow = colourfulness(radiograph)
     assert glow[:, :145].max() == 0

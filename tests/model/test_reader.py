@@ -69,7 +69,8 @@ def test_a_reading_holds_every_label_and_its_maps_sum_to_the_logits(reader):
         assert reading.ood_score > 0
         constants = reader.bundle.head.layers[-1].bias
         for index in range(5):
-            total = reading.maps.contribution(index).sum() + constants[index]
+            temperature = float(reader.bundle.temperatures[index])
+            total = temperature * reading.maps.contribution(index).sum() + constants[index]
             assert total == pytest.approx(reading.logits[index], abs=5e-3 * (1 + float(np.abs(reading.logits).max())))
 
 
