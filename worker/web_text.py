@@ -73,11 +73,6 @@ def state(value: str) -> str:
     return STATES.get(value, value.replace("_", " "))
 
 
-def probability(value: float) -> str:
-    """Write a probability, never rounded up to certainty."""
-    return "> 0.99" if 0.995 <= value < 1 else "< 0.01" if 0 < value < 0.005 else f"{value:.2f}"
-
-
 def comparison(value: float, threshold: float, positive: bool) -> str:
     """Write a probability beside its threshold, with as many digits as tell them apart.
 

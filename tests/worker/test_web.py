@@ -1,12 +1,14 @@
-"""The minimal web process answers machines, and says when it is not ready and why."""
+"""The web process answers machines, says when it is not ready and why, and lets no page out without its headers."""
 
 from __future__ import annotations
 
 import pytest
 from fastapi.testclient import TestClient
 
+from worker.settings import Web
 from worker.site import Site
 from worker.web import make_web
+from worker.web_headers import is_local_name, is_loopback
 
 
 @pytest.mark.usefixtures("broker")
@@ -29,20 +31,92 @@ def test_not_ready_without_a_broker_and_alive_all_the_same(site: Site) -> None:
 
 def test_empty_worklist_and_ledger_have_the_names_of_the_contract(site: Site) -> None:
     client = TestClient(make_web(site))
-    assert client.get("/worklist").json() == {"model": None, "items": []}
-    book = client.get("/ledger").json()
+    assert client.get("/api/worklist").json() == {"model": None, "items": []}
+    book = client.get("/api/ledger").json()
     assert {"received", "done", "not_applicable", "failed", "pending", "deliveries", "unfinished"} <= set(book)
     assert book["deliveries"] == {"pending": 0, "sent": 0, "committed": 0, "failed": 0}
 
 
-def test_database_that_is_away_is_answered_with_503(site: Site) -> None:
+@pytest.mark.parametrize("limit", ["0", "-1", "1000000", "many"])
+def test_limit_that_means_nothing_is_refused_with_its_name(site: Site, limit: str) -> None:
+    answer = TestClient(make_web(site)).get(f"/api/worklist?limit={limit}")
+    assert answer.status_code == 422
+    assert "limit" in answer.text
+
+
+def test_database_that_is_away_is_answered_with_503_to_machines_and_to_people(site: Site) -> None:
     client = TestClient(make_web(site))
-    assert client.get("/worklist").status_code == 200
+    assert client.get("/api/worklist").status_code == 200
     site.database.dispose()
     database = site.settings.home / "cxr-triage.sqlite"
     for path in site.settings.home.glob("cxr-triage.sqlite*"):
         path.unlink()
     database.mkdir()
-    answer = client.get("/worklist")
+    answer = client.get("/api/worklist")
     assert answer.status_code == 503
     assert "unable to open" in answer.json()["error"]
+    page = client.get("/")
+    assert page.status_code == 503
+    assert "The database does not answer" in page.text
+    assert "No model is active" not in page.text, "that is not known now"
+    assert "unable to open" in client.get("/system").text
+
+
+def test_pages_say_plainly_that_no_model_is_active_and_that_nothing_has_arrived(site: Site) -> None:
+    client = TestClient(make_web(site))
+    for path in ("/", "/ledger", "/system", "/docs"):
+        assert "No model is active" in client.get(path).text, path
+    assert "No study has arrived yet" in client.get("/").text
+
+
+@pytest.mark.parametrize(
+    ("host", "warned"), [("127.0.0.1", False), ("localhost", False), ("::1", False), ("0.0.0.0", True), ("web", True)]
+)
+def test_system_page_warns_where_others_can_reach_pages_without_a_login(site: Site, host: str, warned: bool) -> None:
+    settings = site.settings.model_copy(update={"web": Web(host=host)})
+    page = TestClient(make_web(Site(settings))).get("/system").text
+    assert ("without a login" in page) == warned
+
+
+@pytest.mark.parametrize(
+    ("asked", "status"), [("127.0.0.1:8080", 200), ("localhost", 200), ("[::1]:8080", 200), ("evil.example:8080", 421)]
+)
+def test_a_foreign_name_that_points_to_this_machine_is_not_answered(site: Site, asked: str, status: int) -> None:
+    answer = TestClient(make_web(site)).get("/healthz", headers={"Host": asked})
+    assert answer.status_code == status
+    assert "default-src 'none'" in answer.headers["content-security-policy"]
+
+
+def test_a_name_is_answered_where_the_site_chose_to_serve_others(site: Site) -> None:
+    settings = site.settings.model_copy(update={"web": Web(host="0.0.0.0")})
+    answer = TestClient(make_web(Site(settings))).get("/healthz", headers={"Host": "triage.hospital.example"})
+    assert answer.status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("name", "local"),
+    [
+        ("localhost", True),
+        ("127.0.0.1:80", True),
+        ("[::1]", True),
+        ("web:8080", True),
+        ("a.b", False),
+        ("a.b.:1", False),
+    ],
+)
+def test_local_names(name: str, local: bool) -> None:
+    assert is_local_name(name) == local
+
+
+def test_only_loopback_addresses_are_loopback() -> None:
+    assert [is_loopback(host) for host in ("127.0.0.1", "127.9.9.9", "::1", "localhost")] == [True] * 4
+    assert [is_loopback(host) for host in ("0.0.0.0", "::", "10.0.0.1", "pacs")] == [False] * 4
+
+
+def test_docs_describe_every_json_route_by_themselves(site: Site) -> None:
+    client = TestClient(make_web(site))
+    page = client.get("/docs").text
+    described = client.get("/openapi.json").json()["paths"]
+    assert {"/healthz", "/readyz", "/api/worklist", "/api/ledger"} <= set(described)
+    for path in described:
+        assert path in page

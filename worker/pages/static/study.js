@@ -65,13 +65,18 @@ document.addEventListener("keydown", (event) => {
 });
 
 // A picture that cannot be drawn says why in its place.
-document.addEventListener("error", async (event) => {
-  const picture = event.target;
-  if (!(picture instanceof HTMLImageElement) || !picture.classList.contains("gray")) return;
+async function explain(picture) {
   const answer = await fetch(picture.src).catch(() => null);
   const reason = Object.assign(document.createElement("p"), { className: "nothing" });
   reason.textContent = answer && !answer.ok ? await answer.text() : "The picture could not be loaded.";
-  picture.closest(".layers").replaceChildren(reason);
+  picture.closest(".layers")?.replaceChildren(reason);
+}
+
+document.addEventListener("error", (event) => {
+  if (event.target instanceof HTMLImageElement && event.target.matches(".gray")) explain(event.target);
 }, true);
+for (const picture of document.querySelectorAll("img.gray")) {
+  if (picture.complete && !picture.naturalWidth) explain(picture); // it failed before this script ran
+}
 
 strength(Number(sessionStorage.getItem("overlay") ?? 100));

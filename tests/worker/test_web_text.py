@@ -1,0 +1,63 @@
+"""What people read: DICOM's values written as they would write them."""
+
+from __future__ import annotations
+
+import pytest
+
+from worker import web_text
+
+
+@pytest.mark.parametrize(
+    ("value", "shown"),
+    [
+        ("Doe^Jane", "Doe, Jane"),
+        ("Müller-Lüdenscheidt^Jörg^^Dr.", "Müller-Lüdenscheidt, Dr. Jörg"),
+        ("Adams^John Robert Quincy^^Rev.^B.A. M.Div.", "Adams, Rev. John Robert Quincy, B.A. M.Div."),
+        ("Yamada^Tarou=山田^太郎=やまだ^たろう", "Yamada, Tarou (山田 太郎, やまだ たろう)"),
+        ("=王^小明", "王 小明"),
+        ("Люкceмбypг", "Люкceмбypг"),
+        ("^^^^", ""),
+        ("", ""),
+    ],
+)
+def test_person_name(value: str, shown: str) -> None:
+    assert web_text.person_name(value) == shown
+
+
+@pytest.mark.parametrize(
+    ("write", "value", "shown"),
+    [
+        (web_text.dicom_date, "20261123", "2026-11-23"),
+        (web_text.dicom_date, "2026", "2026"),
+        (web_text.dicom_date, "", ""),
+        (web_text.dicom_time, "140312.123", "14:03"),
+        (web_text.dicom_time, "14", "14"),
+        (web_text.sex, "F", "female"),
+        (web_text.sex, "", ""),
+        (web_text.age, 43.99, "43 y"),
+        (web_text.age, 0.5, "6 mo"),
+        (web_text.age, None, "age unknown"),
+        (web_text.byte_size, 999, "999 B"),
+        (web_text.byte_size, 3_600_000, "3.6 MB"),
+        (web_text.byte_size, 73e9, "73.0 GB"),
+        (web_text.state, "not_applicable", "not read"),
+    ],
+)
+def test_values(write: object, value: object, shown: str) -> None:
+    assert callable(write)
+    assert write(value) == shown
+
+
+@pytest.mark.parametrize(
+    ("probability", "threshold", "positive", "shown"),
+    [
+        (0.62, 0.5, True, "0.62 ≥ 0.50"),
+        (0.31, 0.587, False, "0.31 < 0.59"),
+        (0.5918, 0.587204, True, "0.592 ≥ 0.587"),
+        (0.5, 0.5, True, "0.500000 ≥ 0.500000"),
+    ],
+)
+def test_a_probability_never_seems_equal_to_a_threshold_that_it_is_not(
+    probability: float, threshold: float, positive: bool, shown: str
+) -> None:
+    assert web_text.comparison(probability, threshold, positive) == shown
