@@ -32,7 +32,9 @@ DISTRIBUTION_FILE = "distribution.npz"
 GOLDEN_FILE = "golden.npz"
 METRICS_FILE = "metrics.json"
 CARD_FILE = "README.md"
-REQUIRED_FILES = (WEIGHTS_FILE, NETWORK_FILE, NETWORK_DATA_FILE, HEAD_FILE, DISTRIBUTION_FILE, GOLDEN_FILE)
+REQUIRED_FILES = (WEIGHTS_FILE, DISTRIBUTION_FILE, GOLDEN_FILE)
+CLOSED_FORM_FILES = (NETWORK_FILE, NETWORK_DATA_FILE, HEAD_FILE)
+"""Required too unless the head says ``closed_form = false``: such a bundle is for the keras engine."""
 FORMAT = 1
 
 
@@ -69,6 +71,8 @@ class Bundle:
 
     Attributes
     ----------
+    head
+        None where the head has no closed form, so that only an engine with gradients can explain it.
     digest
         SHA-256 over weights, labels, head and preprocessing, as hex: the identity of the model behind a result.
     thresholds
@@ -91,7 +95,7 @@ class Bundle:
     digest: str
     labels: tuple[Label, ...]
     preprocessing: Preprocessing
-    head: Head
+    head: Head | None
     explanation_layer: str
     thresholds: dict[str, float]
     temperatures: NDArray[np.float32]
@@ -117,6 +121,16 @@ class Bundle:
         return self.folder / NETWORK_FILE
 
     @property
+    def has_compiled_network(self) -> bool:
+        """Whether the bundle holds a compiled network, under its digests."""
+        return {NETWORK_FILE, NETWORK_DATA_FILE} <= set(self.description["files"])
+
+    @property
+    def head_table(self) -> dict[str, Any]:
+        """What ``model.toml`` says of the head."""
+        return describe_head(self.head, self.explanation_layer)
+
+    @property
     def weights_path(self) -> Path:
         """The Keras model."""
         return self.folder / WEIGHTS_FILE
@@ -129,12 +143,7 @@ class Bundle:
     @cached_property
     def golden(self) -> Golden:
         """The golden input and output, read when asked for."""
-        arrays = _read_arrays(self.folder / GOLDEN_FILE, (self.folder / GOLDEN_FILE).read_bytes(), self.folder)
-        return Golden(
-            arrays["tensors"].astype(np.float32),
-            arrays["logits"].astype(np.float32),
-            arrays["activations"].astype(np.float32),
-        )
+        return _read_golden(self.folder)
 
 
 def builtin_bundles_folder() -> Path:
@@ -171,9 +180,12 @@ def load_bundle(folder: Path) -> Bundle:
         raise BundleInvalid(folder, f"{DESCRIPTION_FILE} is no TOML: {error}") from error
     if description.get("format") != FORMAT:
         raise BundleInvalid(folder, f"its format is {description.get('format')!r}; this version reads {FORMAT}")
-    contents = _checked_files(folder, description.get("files", {}))
     try:
+        closed_form = dict(description["head"]).get("closed_form", True)
+        contents = _checked_files(folder, description.get("files", {}), closed_form)
         return _assemble(folder, description, contents)
+    except BundleInvalid:
+        raise
     except KeyError as error:
         raise BundleInvalid(folder, f"{DESCRIPTION_FILE} or an array file lacks {error}") from error
     except (TypeError, ValueError) as error:
@@ -193,9 +205,17 @@ def model_digest(
     return hashlib.sha256(json.dumps(parts, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
 
 
-def _checked_files(folder: Path, digests: Mapping[str, str]) -> dict[str, bytes]:
+def describe_head(head: Head | None, explanation_layer: str) -> dict[str, Any]:
+    """Return what ``model.toml`` says of a head, and what the digest covers of it beside its arrays."""
+    if head is None:
+        return {"closed_form": False, "explanation_layer": explanation_layer}
+    return head.as_table()
+
+
+def _checked_files(folder: Path, digests: Mapping[str, str], closed_form: bool) -> dict[str, bytes]:
     """Compare every file with its digest; return the contents of the small ones."""
-    missing = [name for name in REQUIRED_FILES if name not in digests]
+    required = REQUIRED_FILES + (CLOSED_FORM_FILES if closed_form else ())
+    missing = [name for name in required if name not in digests]
     if missing:
         raise BundleInvalid(folder, f"{DESCRIPTION_FILE} names no digest of {', '.join(missing)}")
     contents = {}
@@ -226,11 +246,16 @@ def _assemble(folder: Path, description: dict[str, Any], contents: Mapping[str, 
     labels = tuple(_label(entry) for entry in description["labels"])
     names = [label.name for label in labels]
     spec = Preprocessing.from_table(description["preprocessing"])
-    head = Head.from_parts(description["head"], _read_arrays(folder / HEAD_FILE, contents[HEAD_FILE], folder))
-    if not labels or len(set(names)) != len(names) or len(head.layers[-1].bias) != len(labels):
-        raise ValueError(f"{len(names)} labels ({', '.join(names)}) for {len(head.layers[-1].bias)} logits")
-    head_table = head.as_table()
-    digest = model_digest(files[WEIGHTS_FILE], names, head_table, files[HEAD_FILE], spec)
+    layer = str(description["head"]["explanation_layer"])
+    head, logits, head_sha256 = None, 0, ""
+    if description["head"].get("closed_form", True):
+        head = Head.from_parts(description["head"], _read_arrays(folder / HEAD_FILE, contents[HEAD_FILE], folder))
+        logits, head_sha256 = len(head.layers[-1].bias), files[HEAD_FILE]
+    else:
+        logits = _read_golden(folder).logits.shape[-1]
+    if not labels or len(set(names)) != len(names) or logits != len(labels):
+        raise ValueError(f"{len(names)} labels ({', '.join(names)}) for {logits} logits")
+    digest = model_digest(files[WEIGHTS_FILE], names, describe_head(head, layer), head_sha256, spec)
     if digest != model["digest"]:
         raise BundleInvalid(
             folder,
@@ -250,7 +275,7 @@ def _assemble(folder: Path, description: dict[str, Any], contents: Mapping[str, 
         labels=labels,
         preprocessing=spec,
         head=head,
-        explanation_layer=str(description["head"]["explanation_layer"]),
+        explanation_layer=layer,
         thresholds=thresholds,
         temperatures=temperatures,
         ages=tuple((float(low), float(high)) for low, high in intended.get("ages", [])),
@@ -267,6 +292,11 @@ def _assemble(folder: Path, description: dict[str, Any], contents: Mapping[str, 
 def _label(entry: Mapping[str, Any]) -> Label:
     codes = tuple(Code(code["value"], code["scheme"], code["meaning"]) for code in entry.get("codes", []))
     return Label(str(entry["name"]), codes)
+
+
+def _read_golden(folder: Path) -> Golden:
+    arrays = _read_arrays(folder / GOLDEN_FILE, (folder / GOLDEN_FILE).read_bytes(), folder)
+    return Golden(*(arrays[name].astype(np.float32) for name in ("tensors", "logits", "activations")))
 
 
 def _read_arrays(path: Path, data: bytes, folder: Path) -> dict[str, NDArray[Any]]:

@@ -26,6 +26,7 @@ from model.bundle import (
 )
 from model.distribution import TrainingDistribution
 from model.findings import label_of
+from model.head import Head, HeadUnsupported
 from model.network import KerasModel
 from model.preprocessing import Preprocessing
 from model.toml_text import toml_text
@@ -47,17 +48,35 @@ class BundleDescription:
 
 
 def write_network_files(network: KerasModel, description: BundleDescription, folder: Path) -> None:
-    """Write weights, compiled network, head and golden output of a float32 Keras model into a folder."""
+    """Write weights, compiled network, head and golden output of a float32 Keras model into a folder.
+
+    A head without a closed form is not written; then the compiled network is left out too where the model cannot be
+    converted, and the keras engine reads the bundle.
+
+    Raises
+    ------
+    ValueError
+        The model does not answer one number a label, or its head has a closed form and it cannot be converted.
+    """
     import keras
 
-    from model.export import export_network, extract_head, golden_tensors, save_half_precision, with_feature_map
+    from model.cutting import with_feature_map
+    from model.export import export_network, golden_tensors, save_half_precision
 
+    _check_answers(network, description.labels)
     folder.mkdir(parents=True, exist_ok=True)
+    for name in (NETWORK_FILE, NETWORK_DATA_FILE, HEAD_FILE):
+        (folder / name).unlink(missing_ok=True)
     save_half_precision(network, folder / WEIGHTS_FILE)
     rounded = keras.models.load_model(folder / WEIGHTS_FILE, compile=False)
-    export_network(folder / WEIGHTS_FILE, description.explanation_layer, folder / NETWORK_FILE)
-    head = extract_head(rounded, description.explanation_layer)
-    write_arrays(folder / HEAD_FILE, head.to_arrays())
+    head = closed_form_head(rounded, description.explanation_layer)
+    try:
+        export_network(folder / WEIGHTS_FILE, description.explanation_layer, folder / NETWORK_FILE)
+    except ValueError:
+        if head is not None:
+            raise
+    if head is not None:
+        write_arrays(folder / HEAD_FILE, head.to_arrays())
     spec = description.preprocessing
     tensors = golden_tensors(spec.size, spec.channels, spec.mean, spec.std)
     two_outputs = with_feature_map(rounded, description.explanation_layer)
@@ -68,6 +87,16 @@ def write_network_files(network: KerasModel, description: BundleDescription, fol
         "activations": activations.astype(np.float16),
     }
     write_arrays(folder / GOLDEN_FILE, golden)
+
+
+def closed_form_head(network: KerasModel, layer_name: str) -> Head | None:
+    """Return what follows a feature map as a head in NumPy, or None where it has no closed form."""
+    from model.export import extract_head
+
+    try:
+        return extract_head(network, layer_name)
+    except HeadUnsupported:
+        return None
 
 
 def write_description(
@@ -82,7 +111,7 @@ def write_description(
     write_arrays(folder / DISTRIBUTION_FILE, distribution.to_arrays())
     files = {path.name: _sha256(path) for path in sorted(folder.iterdir()) if _belongs(path)}
     spec = description.preprocessing
-    digest = model_digest(files[WEIGHTS_FILE], description.labels, head_table, files[HEAD_FILE], spec)
+    digest = model_digest(files[WEIGHTS_FILE], description.labels, head_table, files.get(HEAD_FILE, ""), spec)
     table = {
         "format": FORMAT,
         "model": {
@@ -137,6 +166,19 @@ FILE_NAMES: Sequence[str] = (
     "history.csv",
 )
 """The files with a digest. The card and the curves may be edited: they are for people."""
+
+
+def _check_answers(network: KerasModel, labels: Sequence[str]) -> None:
+    from model.cutting import final_activation
+
+    shape = tuple(network.outputs[0].shape)
+    if shape != (None, len(labels)):
+        raise ValueError(f"model {network.name} answers with shape {shape} for {len(labels)} labels")
+    if final_activation(network) == "softmax":
+        raise ValueError(
+            f"model {network.name} ends in a softmax, whose labels exclude one another; "
+            "a logit or a sigmoid for each label is needed"
+        )
 
 
 def _belongs(path: Path) -> bool:

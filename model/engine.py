@@ -1,14 +1,18 @@
 """Engines run a bundle's network: tensors in, logits and the feature map out."""
 
 from dataclasses import dataclass
-from typing import Any, Literal, Protocol, get_args
+from typing import Any, Literal, Protocol, get_args, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
 
 from model.bundle import Bundle
+from model.gradcam import LogitMaps
 
 Precision = Literal["auto", "f32", "bf16"]
+EngineName = Literal["openvino", "keras"]
+
+KERAS_ADVICE = 'set [reading] engine = "keras"'
 
 GOLDEN_TOLERANCES: dict[str, tuple[float, float]] = {"f32": (2e-3, 2e-3), "bf16": (5e-2, 5e-2)}
 """Largest difference allowed from the golden output, a precision: of the logits over (1 + the largest logit), and of
@@ -50,7 +54,21 @@ class Engine(Protocol):
         """Run float32 [n, size, size, channels]; a ValueError names a shape that does not fit."""
 
 
-def open_engine(bundle: Bundle, precision: Precision = "auto", threads: int = 1, check_golden: bool = True) -> Engine:
+@runtime_checkable
+class Explainer(Protocol):
+    """What an engine is that can explain any head by itself, not only those with a closed form."""
+
+    def explain(self, batch: NDArray[np.float32], output: EngineOutput) -> list[LogitMaps]:
+        """Return the Grad-CAM maps of every image of a batch and of what ``run`` gave for it."""
+
+
+def open_engine(
+    bundle: Bundle,
+    precision: Precision = "auto",
+    threads: int = 1,
+    check_golden: bool = True,
+    engine: EngineName = "openvino",
+) -> Engine:
     """Open the network of a bundle, ready to run.
 
     Parameters
@@ -63,20 +81,38 @@ def open_engine(bundle: Bundle, precision: Precision = "auto", threads: int = 1,
         Of one inference. Images come one at a time to a process a core, so 1 is right for a worker.
     check_golden
         Compare the network's answer to the golden input with the golden output first.
+    engine
+        ``openvino``, or ``keras``, which needs TensorFlow or JAX.
 
     Raises
     ------
     EngineUnsuitable
-        The processor lacks the precision, or the golden output is missed.
+        The engine is not installed, lacks the precision or the compiled network, or misses the golden output.
     """
+    if engine not in get_args(EngineName):
+        raise EngineUnsuitable(f"engine is {engine!r}; allowed are {', '.join(get_args(EngineName))}")
     if precision not in get_args(Precision):
         raise EngineUnsuitable(f"engine precision is {precision!r}; allowed are {', '.join(get_args(Precision))}")
     if threads < 1:
         raise EngineUnsuitable(f"engine threads is {threads}; at least 1 is needed")
-    engine = OpenVinoEngine(bundle, precision, threads)
+    opened = _opened(bundle, precision, threads, engine)
     if check_golden:
-        check_against_golden(engine, bundle)
-    return engine
+        check_against_golden(opened, bundle)
+    return opened
+
+
+def _opened(bundle: Bundle, precision: Precision, threads: int, engine: EngineName) -> Engine:
+    if engine == "openvino":
+        return OpenVinoEngine(bundle, precision, threads)
+    from model.keras_engine import KerasEngine  # here alone is TensorFlow loaded
+
+    return KerasEngine(bundle, precision, threads)
+
+
+def check_shape(batch: NDArray[np.float32], image: tuple[int, ...]) -> None:
+    """Raise a ValueError unless a batch holds images float32 [size, size, channels] of this shape."""
+    if batch.ndim != 4 or batch.shape[1:] != image or not len(batch):
+        raise ValueError(f"a batch of shape {batch.shape} does not fit; [n, {', '.join(map(str, image))}] does")
 
 
 def check_against_golden(engine: Engine, bundle: Bundle) -> tuple[float, float]:
@@ -105,6 +141,8 @@ class OpenVinoEngine:
     def __init__(self, bundle: Bundle, precision: Precision, threads: int) -> None:
         import openvino
 
+        if not bundle.has_compiled_network:
+            raise EngineUnsuitable(f"{bundle.name} holds no network compiled for OpenVINO; {KERAS_ADVICE}")
         core = openvino.Core()
         native = "BF16" in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
         if precision == "bf16" and not native:
@@ -146,10 +184,7 @@ class OpenVinoEngine:
 
     def run(self, batch: NDArray[np.float32]) -> EngineOutput:
         """Run float32 [n, size, size, channels]."""
-        if batch.ndim != 4 or batch.shape[1:] != self._shape[1:] or not len(batch):
-            raise ValueError(
-                f"a batch of shape {batch.shape} does not fit; [n, {', '.join(map(str, self._shape[1:]))}] does"
-            )
+        check_shape(batch, self._shape[1:])
         logits, activations = [], []
         for image in np.ascontiguousarray(batch, dtype=np.float32):
             self._request.infer([image[np.newaxis]])

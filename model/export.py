@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from model.cutting import find_feature_layer, logit_network, with_feature_map
 from model.head import Head, HeadLayer, HeadUnsupported, Pooling
 from model.network import KerasModel
 
@@ -40,37 +41,8 @@ def save_half_precision(network: KerasModel, path: Path) -> None:
                 archive.writestr(info, (Path(name) / member).read_bytes())
 
 
-def with_feature_map(network: KerasModel, layer_name: str) -> KerasModel:
-    """Return the model with two outputs: its logits, and the feature map of a layer."""
-    import keras
-
-    return keras.Model(network.inputs, [network.outputs[0], find_feature_layer(network, layer_name).output])
-
-
-def find_feature_layer(network: KerasModel, layer_name: str | None = None) -> KerasModel:
-    """Return the named layer, or the last one with a feature map.
-
-    Raises
-    ------
-    ValueError
-        There is no such layer, or it has no feature map [n, h, w, channels]; the message lists those that would do.
-    """
-    suited = [layer for layer in network.layers if len(getattr(layer.output, "shape", ())) == 4]
-    if not suited:
-        raise ValueError(f"model {network.name} has no layer with a feature map [n, h, w, channels]")
-    if layer_name is None:
-        return suited[-1]
-    for layer in suited:
-        if layer.name == layer_name:
-            return layer
-    names = ", ".join(layer.name for layer in suited[-8:])
-    raise ValueError(
-        f"layer {layer_name!r} has no feature map in model {network.name}; the last that would do: {names}"
-    )
-
-
 def extract_head(network: KerasModel, layer_name: str) -> Head:
-    """Return what follows a feature map as a head in NumPy.
+    """Return what follows a feature map, up to the logits, as a head in NumPy.
 
     Raises
     ------
@@ -78,6 +50,7 @@ def extract_head(network: KerasModel, layer_name: str) -> Head:
         The layers after the feature map are not pooling or flattening, then Dense, BatchNormalization, Dropout and
         Activation in one chain.
     """
+    network = logit_network(network)
     layer = find_feature_layer(network, layer_name)
     pooling: Pooling | None = None
     layers: list[HeadLayer] = []

@@ -88,5 +88,17 @@ def closed_form_maps(head: Head, activations: NDArray[np.float32]) -> LogitMaps:
         weights = jacobian / (height * width)
     else:
         weights = jacobian.reshape(len(jacobian), height * width, channels).mean(axis=1)
-    contributions = np.einsum("lc,hwc->lhw", weights, activations.astype(np.float64))
-    return LogitMaps.from_contributions(contributions)
+    return weighted_maps(weights, activations)
+
+
+def weighted_maps(weights: NDArray[np.float64], activations: NDArray[np.float32]) -> LogitMaps:
+    """Return the maps of all labels, each channel weighted by its mean derivative of the logit.
+
+    Parameters
+    ----------
+    weights
+        float64 [labels, channels].
+    activations
+        float32 [h, w, channels].
+    """
+    return LogitMaps.from_contributions(np.einsum("lc,hwc->lhw", weights, activations.astype(np.float64)))

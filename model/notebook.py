@@ -7,7 +7,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from model.bundle import DESCRIPTION_FILE, load_bundle
-from model.export import extract_head, find_feature_layer, with_feature_map
+from model.cutting import find_feature_layer
+from model.explanation import GradientExplainer
+from model.export import extract_head
 from model.gradcam import closed_form_maps
 from model.head import HeadUnsupported
 from model.network import KerasModel
@@ -98,41 +100,19 @@ def generate_gradcam(
     Raises
     ------
     ValueError
-        The layer has no feature map (the message lists those that do), or the image does not fit the model.
+        The layer has no feature map (the message lists those that do), the answer does not depend on it, or the image
+        does not fit the model.
     """
     batch = _batch(image, model.input_shape)
-    layer = find_feature_layer(model, layer_name)
+    layer_name = find_feature_layer(model, layer_name).name
+    explainer = GradientExplainer(model, layer_name)
+    output = explainer.run(batch)
+    chosen = _chosen(output.logits[0], label)
     try:
-        head = extract_head(model, layer.name).of_the_logit()
+        maps = closed_form_maps(extract_head(model, layer_name), output.activations[0])
     except HeadUnsupported:
-        return _by_gradient(model, batch, layer.name, label)
-    activations = np.asarray(with_feature_map(model, layer.name).predict_on_batch(batch)[1], np.float32)[0]
-    chosen = _chosen(head.logits(head.pooled(activations)), label)
-    return np.maximum(closed_form_maps(head, activations).contribution(chosen), 0)
-
-
-def _by_gradient(
-    model: KerasModel, batch: NDArray[np.float32], layer_name: str, label: int | None
-) -> NDArray[np.float32]:
-    """Grad-CAM by automatic differentiation, for heads that have no closed form; needs the TensorFlow backend."""
-    import keras
-
-    if keras.backend.backend() != "tensorflow":
-        raise ValueError(
-            f"the head after layer {layer_name} has no closed form, and Keras runs on {keras.backend.backend()}; "
-            "set KERAS_BACKEND=tensorflow to explain it by gradients"
-        )
-    import tensorflow as tf
-
-    two_outputs = with_feature_map(model, layer_name)
-    answers, activations = two_outputs(batch, training=False)
-    rest = keras.Model(find_feature_layer(model, layer_name).output, model.outputs[0])
-    with tf.GradientTape() as tape:
-        tape.watch(activations)
-        answer = rest(activations, training=False)[0, _chosen(np.asarray(answers)[0], label)]
-    gradient = np.asarray(tape.gradient(answer, activations), np.float32)[0]
-    contribution = (np.asarray(activations, np.float32)[0] * gradient.mean(axis=(0, 1))).sum(axis=-1)
-    return np.maximum(contribution, 0)
+        maps = explainer.maps(batch[0], output.activations[0])
+    return np.maximum(maps.contribution(chosen), 0)
 
 
 def _batch(image: NDArray[np.float32], expected: Sequence[int | None]) -> NDArray[np.float32]:
@@ -147,7 +127,7 @@ def _batch(image: NDArray[np.float32], expected: Sequence[int | None]) -> NDArra
     return np.asarray(batch, np.float32)
 
 
-def _chosen(answers: NDArray[np.float64], label: int | None) -> int:
+def _chosen(answers: NDArray[np.float32], label: int | None) -> int:
     if label is None:
         return int(np.argmax(answers))
     if not 0 <= label < len(answers):

@@ -1,16 +1,27 @@
 """Reading prepared images with a bundle: what a worker's child process holds."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from model.bundle import Bundle, load_bundle
-from model.engine import Engine, Precision, open_engine
+from model.engine import (
+    KERAS_ADVICE,
+    Engine,
+    EngineName,
+    EngineOutput,
+    EngineUnsuitable,
+    Explainer,
+    Precision,
+    open_engine,
+)
 from model.gradcam import LogitMaps, closed_form_maps
+from model.head import Head
 from model.preprocessing import PreparedImage
 
 OUTSIDE = "outside training domain"
@@ -42,13 +53,22 @@ class Reading:
 
 
 class Reader:
-    """A bundle and an open engine. Open it after forking."""
+    """A bundle and an open engine. Open it after forking.
+
+    Raises
+    ------
+    EngineUnsuitable
+        The bundle's head has no closed form, and the engine cannot explain it either.
+    """
 
     def __init__(self, bundle: Bundle, engine: Engine) -> None:
         self.bundle, self.engine = bundle, engine
+        self._explain = _explanation(bundle, engine)
 
     @classmethod
-    def open(cls, bundle_folder: Path, precision: Precision = "auto", threads: int = 1) -> "Reader":
+    def open(
+        cls, bundle_folder: Path, precision: Precision = "auto", threads: int = 1, engine: EngineName = "openvino"
+    ) -> "Reader":
         """Load a bundle and open its engine.
 
         Raises
@@ -57,26 +77,35 @@ class Reader:
             See `load_bundle` and `open_engine`.
         """
         bundle = load_bundle(bundle_folder)
-        return cls(bundle, open_engine(bundle, precision, threads))
+        return cls(bundle, open_engine(bundle, precision, threads, engine=engine))
 
     def read(self, prepared: Sequence[PreparedImage]) -> list[Reading]:
         """Read images made with the bundle's own preprocessing."""
         if not prepared:
             return []
-        output = self.engine.run(np.stack([image.tensor for image in prepared]))
+        batch = np.stack([image.tensor for image in prepared])
+        output = self.engine.run(batch)
         probabilities = calibrated(output.logits, self.bundle.temperatures)
         scores = self.bundle.distribution.score(output.activations.mean(axis=(1, 2)))
         return [
-            Reading(
-                logits,
-                probability,
-                closed_form_maps(self.bundle.head, activations).divided(self.bundle.temperatures),
-                float(score),
-            )
-            for logits, probability, activations, score in zip(
-                output.logits, probabilities, output.activations, scores, strict=True
+            Reading(logits, probability, maps.divided(self.bundle.temperatures), float(score))
+            for logits, probability, maps, score in zip(
+                output.logits, probabilities, self._explain(batch, output), scores, strict=True
             )
         ]
+
+
+def _explanation(bundle: Bundle, engine: Engine) -> Callable[[NDArray[np.float32], EngineOutput], list[LogitMaps]]:
+    """Return what explains a bundle's answers: its head where that has a closed form, for nothing; else the engine."""
+    if bundle.head is not None:
+        return partial(_closed_form, bundle.head)
+    if isinstance(engine, Explainer):
+        return engine.explain
+    raise EngineUnsuitable(f"{engine.name} cannot explain {bundle.name}, whose head has no closed form; {KERAS_ADVICE}")
+
+
+def _closed_form(head: Head, _batch: NDArray[np.float32], output: EngineOutput) -> list[LogitMaps]:
+    return [closed_form_maps(head, activations) for activations in output.activations]
 
 
 def calibrated(logits: NDArray[np.float32], temperatures: NDArray[np.float32]) -> NDArray[np.float32]:

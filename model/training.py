@@ -173,7 +173,7 @@ def make_bundle(
     bundle = write_description(
         folder,
         described,
-        draft.head.as_table(),
+        draft.head_table,
         distribution,
         thresholds,
         {name: float(value) for name, value in zip(labels, temperatures, strict=True)},

@@ -1,0 +1,121 @@
+"""Grad-CAM by automatic differentiation, for heads and layers without a closed form; on TensorFlow or JAX."""
+
+from collections.abc import Callable
+
+import numpy as np
+from numpy.typing import NDArray
+
+from model.cutting import after_feature_map, with_feature_map
+from model.engine import EngineOutput
+from model.gradcam import LogitMaps, weighted_maps
+from model.network import KerasModel, Tensor
+
+Gradient = Callable[[list[Tensor], Tensor, Tensor], Tensor]
+"""(images, feature maps, selector [labels]) -> the selected logit's derivative by the feature maps."""
+
+
+class GradientExplainer:
+    """A network cut at a feature map: it answers, and it explains each of its logits by the gradient.
+
+    The part after the feature map is differentiated, a label at a time; where the logits see the image by another way
+    too (a layer within a dense block), the image stays fixed while the feature map varies.
+
+    Parameters
+    ----------
+    network
+        A Keras network, whose last sigmoid or softmax is left out.
+    layer_name
+        The layer with the feature map.
+
+    Raises
+    ------
+    ValueError
+        The layer has no feature map, the answer does not depend on it, or is not one number a label; or the backend of
+        Keras has no gradients.
+    """
+
+    def __init__(self, network: KerasModel, layer_name: str) -> None:
+        self._network = with_feature_map(network, layer_name)
+        shape = self._network.outputs[0].shape
+        if len(shape) != 2:
+            raise ValueError(f"model {network.name} answers with shape {shape}; [n, labels] is needed")
+        self._labels = int(shape[1])
+        self._after = after_feature_map(self._network)
+        self._sees_image = len(self._after.inputs) > 1
+        self._compiled: Gradient | None = None
+
+    def run(self, batch: NDArray[np.float32]) -> EngineOutput:
+        """Run float32 [n, h, w, channels]."""
+        logits, activations = self._network.predict_on_batch(batch)
+        return EngineOutput(np.asarray(logits, np.float32), np.asarray(activations, np.float32))
+
+    def weights(self, image: NDArray[np.float32], activations: NDArray[np.float32]) -> NDArray[np.float64]:
+        """Return each channel's mean derivative of every logit, float64 [labels, channels].
+
+        Parameters
+        ----------
+        image
+            float32 [rows, columns, channels], what the network was given.
+        activations
+            float32 [h, w, channels], the feature map that it gave.
+        """
+        if self._compiled is None:
+            self._compiled = _compile_gradient(self._after)
+        images = [image[np.newaxis]] if self._sees_image else []
+        rows = [
+            np.asarray(self._compiled(images, activations[np.newaxis], selector), np.float64)[0].mean(axis=(0, 1))
+            for selector in np.eye(self._labels, dtype=np.float32)
+        ]
+        return np.stack(rows)
+
+    def maps(self, image: NDArray[np.float32], activations: NDArray[np.float32]) -> LogitMaps:
+        """Return the Grad-CAM maps of all labels of one image, as `weights` takes it."""
+        return weighted_maps(self.weights(image, activations), activations)
+
+
+def _compile_gradient(network: KerasModel) -> Gradient:
+    import keras
+
+    backend = keras.backend.backend()
+    if backend == "tensorflow":
+        return _tensorflow_gradient(network)
+    if backend == "jax":
+        return _jax_gradient(network)
+    raise ValueError(f"Keras runs on {backend}, whose gradients are not asked for; set KERAS_BACKEND=tensorflow or jax")
+
+
+def _inputs(images: list[Tensor], activations: Tensor) -> Tensor:
+    return [*images, activations] if images else activations
+
+
+def _tensorflow_gradient(network: KerasModel) -> Gradient:
+    import tensorflow as tf
+
+    @tf.function(reduce_retracing=True)
+    def gradient(images: list[Tensor], activations: Tensor, selector: Tensor) -> Tensor:
+        with tf.GradientTape(watch_accessed_variables=False) as tape:
+            tape.watch(activations)
+            logits = network(_inputs(images, activations), training=False)
+            selected = tf.reduce_sum(tf.cast(logits[0], tf.float32) * selector)
+        return tape.gradient(selected, activations, unconnected_gradients=tf.UnconnectedGradients.ZERO)
+
+    def of_arrays(images: list[Tensor], activations: Tensor, selector: Tensor) -> Tensor:
+        # tensors: a Python array would be a new graph each time
+        return gradient([tf.constant(image) for image in images], tf.constant(activations), tf.constant(selector))
+
+    return of_arrays
+
+
+def _jax_gradient(network: KerasModel) -> Gradient:
+    import jax
+
+    def selected(
+        activations: Tensor, images: list[Tensor], selector: Tensor, trainable: Tensor, fixed: Tensor
+    ) -> Tensor:
+        logits, _ = network.stateless_call(trainable, fixed, _inputs(images, activations), training=False)
+        return (logits[0].astype("float32") * selector).sum()
+
+    gradient = jax.jit(jax.grad(selected))
+    trainable = [variable.value for variable in network.trainable_variables]
+    fixed = [variable.value for variable in network.non_trainable_variables]
+    return lambda images, activations, selector: gradient(activations, images, selector, trainable, fixed)

@@ -1,0 +1,68 @@
+"""The engine on Keras: the reference for the others, the one that graphics cards run, and that explains any head."""
+
+import numpy as np
+from numpy.typing import NDArray
+
+from model.bundle import Bundle
+from model.engine import EngineOutput, EngineUnsuitable, Precision, check_shape
+from model.explanation import GradientExplainer
+from model.gradcam import LogitMaps
+from model.keras_backend import start_backend
+
+
+class KerasEngine:
+    """A bundle's ``weights.keras`` on TensorFlow, or JAX where ``KERAS_BACKEND=jax``; an `Engine` and an `Explainer`.
+
+    Parameters
+    ----------
+    bundle
+        A loaded bundle; neither its compiled network nor its head is used.
+    precision
+        ``auto`` or ``f32``.
+    threads
+        Of one inference (TensorFlow alone takes it, and only before it has computed anything in this process).
+
+    Raises
+    ------
+    EngineUnsuitable
+        The backend is missing, the precision is not f32, or the weights cannot be loaded.
+    """
+
+    def __init__(self, bundle: Bundle, precision: Precision, threads: int) -> None:
+        if precision == "bf16":
+            raise EngineUnsuitable("the keras engine computes in f32, not bf16; use precision f32 or auto")
+        self._name = f"keras {start_backend(threads)}"
+        import keras
+
+        try:
+            network = keras.models.load_model(bundle.weights_path, compile=False)
+            self._explainer = GradientExplainer(network, bundle.explanation_layer)
+        except (ValueError, TypeError) as error:
+            reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+            raise EngineUnsuitable(
+                f"{self._name} cannot run {bundle.weights_path.name} of {bundle.name}: {reason}"
+            ) from error
+        spec = bundle.preprocessing
+        self._shape = (spec.size, spec.size, spec.channels)
+
+    @property
+    def name(self) -> str:
+        """``keras``, its backend, and the backend's version."""
+        return self._name
+
+    @property
+    def precision(self) -> str:
+        """``f32``."""
+        return "f32"
+
+    def run(self, batch: NDArray[np.float32]) -> EngineOutput:
+        """Run float32 [n, size, size, channels], all at once."""
+        check_shape(batch, self._shape)
+        return self._explainer.run(np.ascontiguousarray(batch, np.float32))
+
+    def explain(self, batch: NDArray[np.float32], output: EngineOutput) -> list[LogitMaps]:
+        """Return the maps of every image of a batch and of what `run` gave for it."""
+        return [
+            self._explainer.maps(image, activations)
+            for image, activations in zip(batch, output.activations, strict=True)
+        ]
