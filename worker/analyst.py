@@ -109,7 +109,12 @@ class Analyst:
                 model = known_model(session, digest)
             if model is None:
                 raise UnknownModel(f"model {digest[:12]} is not in the registry")
-            reader = Reader.open(Path(model.folder), precision=self._settings.reading.precision, threads=1)
+            reader = Reader.open(
+                Path(model.folder),
+                precision=self._settings.reading.precision,
+                threads=1,
+                engine=self._settings.reading.engine,
+            )
             if reader.bundle.digest != digest:
                 raise BundleInvalid(Path(model.folder), f"holds model {reader.bundle.digest[:12]}, not {digest[:12]}")
             while len(self._readers) >= _KEPT_READERS:

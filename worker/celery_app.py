@@ -7,7 +7,7 @@ from kombu import Queue
 
 from worker.broker import BATCH, LIVE, broker_url
 from worker.settings import Settings
-from worker.timing import ANALYSIS_TIME_LIMIT, BROKER_TIMEOUT
+from worker.timing import ANALYSIS_TIME_LIMIT, BROKER_TIMEOUT, CHILD_START_LIMIT
 
 ANALYSE = "cxr_triage.analyse"
 
@@ -29,7 +29,7 @@ def make_app(settings: Settings) -> Celery:
         worker_send_task_events=False,
         worker_hijack_root_logger=False,
         worker_redirect_stdouts=False,
-        worker_proc_alive_timeout=30,
+        worker_proc_alive_timeout=CHILD_START_LIMIT[settings.reading.engine],
         task_queues=[Queue(LIVE), Queue(BATCH)],
         task_default_queue=LIVE,
         broker_connection_retry_on_startup=True,

@@ -15,6 +15,7 @@ from celery.signals import worker_process_init
 from db.models import active_model
 from db.session import Database, DatabaseUnavailable
 from model.bundle import BundleInvalid
+from model.engine import EngineUnsuitable
 from worker.analyst import Analyst
 from worker.broker import BATCH, LIVE
 from worker.celery_app import ANALYSE, make_app
@@ -73,7 +74,7 @@ def _open_analyst(settings: Settings) -> Analyst:
         if model is not None:
             name = model.name
             analyst.reader(model.digest)
-    except (BundleInvalid, UnknownModel, DatabaseUnavailable) as error:
+    except (BundleInvalid, EngineUnsuitable, UnknownModel, DatabaseUnavailable) as error:
         _log.error("model not opened yet", error=str(error))  # each analysis tries again, and says so
     _log.info(
         "worker child ready",

@@ -92,7 +92,8 @@ def verify(name: _Name, home: Home = None, config: Config = None, json: Json = F
 
     site = open_site(home, config)
     bundle = find_bundle(site.settings, name)
-    engine = open_engine(bundle, precision=site.settings.reading.precision, threads=1, check_golden=True)
+    reading = site.settings.reading
+    engine = open_engine(bundle, reading.precision, threads=1, engine=reading.engine)
     logits, activations = check_against_golden(engine, bundle)
     facts = {**_facts(bundle), "engine": engine.name, "precision": engine.precision}
     facts |= {"golden_logit_difference": logits, "golden_activation_difference": activations}

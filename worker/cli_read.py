@@ -50,7 +50,7 @@ def analyse(
         raise typer.BadParameter(f"does not exist: {', '.join(missing)}")
     site = open_site(home, config)
     bundle = _bundle(site, model)
-    reader = Reader.open(bundle.folder, precision=site.settings.reading.precision, threads=1)
+    reader = Reader.open(bundle.folder, site.settings.reading.precision, threads=1, engine=site.settings.reading.engine)
     rules = replace(gate_rules(site.settings), small_images="flag")
     with Progress(console=Console(stderr=True), transient=True) as progress:
         task = progress.add_task("analysing", total=None)

@@ -67,7 +67,7 @@ def engine(examined: Examined) -> Iterator[Finding]:
             mend = "train or import a model, then 'cxr-triage model activate NAME'"
             yield Finding("engine", "failed", "no model is active and none is shipped", mend)
             return
-        reader = Reader.open(folder, precision=settings.reading.precision, threads=1)
+        reader = Reader.open(folder, settings.reading.precision, threads=1, engine=settings.reading.engine)
     except (BundleInvalid, EngineUnsuitable) as error:
         mend = "'cxr-triage model activate NAME' with another model, or [reading] precision = \"auto\""
         yield Finding("engine", "failed", str(error), mend)

@@ -55,7 +55,7 @@ def activate(settings: Settings, database: Database, name: str) -> Bundle:
     from model.reader import Reader
 
     bundle = find_bundle(settings, name)
-    Reader.open(bundle.folder, precision=settings.reading.precision, threads=1)
+    Reader.open(bundle.folder, settings.reading.precision, threads=1, engine=settings.reading.engine)
     with database.write() as session:
         models.activate(session, as_record(bundle), now())
     return bundle

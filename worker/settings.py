@@ -90,6 +90,7 @@ class Broker(_Section):
 class Reading(_Section):
     """How the active model is run."""
 
+    engine: Literal["openvino", "keras"] = "openvino"  # keras needs TensorFlow, and explains any head
     precision: Literal["auto", "f32", "bf16"] = "auto"
 
 

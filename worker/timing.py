@@ -7,6 +7,7 @@ from datetime import UTC, datetime, timedelta
 MAX_ATTEMPTS = 3  # a poison image stops after three workers
 ANALYSIS_LEASE = timedelta(seconds=120)  # a reading takes about a second; a dead local owner is noticed at once anyway
 ANALYSIS_TIME_LIMIT = 100  # seconds; Celery kills a child that hangs, before its lease ends
+CHILD_START_LIMIT = {"openvino": 30.0, "keras": 120.0}  # seconds an engine; TensorFlow takes 5 to 24 to import
 DELIVERY_LEASE = timedelta(seconds=300)  # one batch to a slow PACS
 DELIVERY_BATCH = 50  # objects an association
 DELIVERY_POLL = 0.5  # seconds between looks at the outbox
