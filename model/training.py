@@ -35,7 +35,7 @@ from model.strangers import stranger_scores
 
 SPLIT_FILE = "split.csv"
 CURVES_FILE = "curves.png"
-DISTRIBUTION_IMAGES = 1200
+DISTRIBUTION_IMAGES = 600
 """Images a domain of the training part that the distribution is fitted on; more change nothing."""
 
 
