@@ -145,11 +145,13 @@ def _study(found: StudyPage, image: int | None, label: int | None, card: ModelCa
     chosen = label if label is not None and 0 <= label < len(findings) else None
     if chosen is None:
         chosen = views.shown_label([each.finding for each in findings])
-    flags: list[str] = []
-    if shown is not None:
-        analysed = shown.analysis.flags if shown.analysis is not None else ()
-        admitted = shown.decision.flags if shown.decision is not None else ()
-        flags = list(dict.fromkeys((*analysed, *shown.flags, *admitted)))
+    flags = () if shown is None else views.image_flags(shown)
+    elsewhere = [
+        f"image {number + 1}: {flag}"
+        for number, each in enumerate(found.row.images)
+        for flag in views.image_flags(each)
+        if number != index and flag not in flags
+    ]
     return {
         "found": found,
         "item": found.row.item,
@@ -164,6 +166,7 @@ def _study(found: StudyPage, image: int | None, label: int | None, card: ModelCa
         "findings": findings,
         "label": chosen,
         "flags": flags,
+        "elsewhere": elsewhere,
         "age_years": next((each.age_years for each in found.row.images if each.age_years is not None), None),
         "unread": views.unread(found.row),
         "card": card,

@@ -119,6 +119,13 @@ def shown_findings(image: StudyImage, maps: Mapping[int, bytes]) -> tuple[ShownF
     )
 
 
+def image_flags(image: StudyImage) -> tuple[str, ...]:
+    """Return everything people should know of one image before they look at a number."""
+    analysed = image.analysis.flags if image.analysis is not None else ()
+    admitted = image.decision.flags if image.decision is not None and image.decision.accepted else ()
+    return tuple(dict.fromkeys((*analysed, *image.flags, *admitted)))
+
+
 def unread(row: WorklistRow) -> str:
     """Return what of a study was not read and why; empty where everything was."""
     item = row.item
