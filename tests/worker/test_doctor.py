@@ -25,6 +25,7 @@ from dicom_io.network import RECEIVED_TRANSFER_SYNTAXES
 from dicom_io.status_codes import Status
 from tests.db.conftest import MODEL
 from tests.db.conftest import new_instance as new_instance
+from tests.peers.postgres import Postgres
 from worker import codec_samples
 from worker.cli import app
 from worker.codec_samples import SAMPLES
@@ -184,6 +185,17 @@ def test_database_that_loses_commits_is_found_out(tmp_path: Path) -> None:
         connection.exec_driver_sql("PRAGMA synchronous=OFF")
         connection.exec_driver_sql("BEGIN")
     assert condition(database).faults == ("synchronous is 0, below 2 (FULL)",)
+
+
+@pytest.mark.peer
+def test_postgresql_says_its_version_clock_and_what_makes_it_lose_commits(postgres: Postgres) -> None:
+    database = Database(postgres.database())
+    found = condition(database)
+    assert found.product.startswith("PostgreSQL ")
+    assert found.faults == ("fsync is off",)  # as the tests start it, for speed
+    assert found.clock is not None
+    assert abs((found.clock - now()).total_seconds()) < 5
+    database.dispose()
 
 
 def test_file_system_of_a_path_is_the_deepest_mount_that_holds_it() -> None:

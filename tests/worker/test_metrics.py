@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -21,6 +22,7 @@ from db.tables import GateDecision, Instance, Location
 from dicom_io.status_codes import Status
 from tests.db.conftest import MODEL
 from tests.db.conftest import new_instance as new_instance
+from tests.peers.postgres import Postgres
 from worker.facts import ledger_facts
 from worker.metrics import SiteCollector
 from worker.settings import load_settings
@@ -61,6 +63,17 @@ def read(session: Session, analysis_id: int, *, finished: datetime, outside_doma
         "objects": (made,),
     }
     assert analyses.complete(session, claimed, "w", AnalysisResult(**values), finished)
+
+
+@pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.peer)])
+def site(site: Site, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[Site]:
+    """The same installation on either database."""
+    if request.param == "postgresql":
+        server: Postgres = request.getfixturevalue("postgres")
+        monkeypatch.setenv("CXR_TRIAGE_DATABASE_URL", server.database())
+    opened = Site(load_settings(home=site.settings.home))
+    yield opened
+    opened.database.dispose()
 
 
 @pytest.fixture
@@ -190,6 +203,7 @@ def test_parts_that_answer_are_up(site: Site) -> None:
     assert 0 < found["cxr_triage_store_free_bytes", ()] < found["cxr_triage_store_size_bytes", ()]
 
 
+@pytest.mark.parametrize("site", ["sqlite"], indirect=True)
 def test_dead_parts_are_said_and_the_scrape_still_answers(site: Site) -> None:
     client = TestClient(make_web(site))
     assert scrape(site, client)["cxr_triage_up", (("part", "broker"),)] == 0
@@ -220,7 +234,8 @@ def test_nothing_of_a_patient_is_exported(site: Site, new_instance: Callable[...
     )
     with site.database.write() as session:
         models.activate(session, MODEL, now())
-        recorded = record_instance(session, new_instance(1, study=identity, calling_ae="SECRETAE", received_at=now()))
+        instance = new_instance(1, calling_ae="SECRETAE", received_at=now())
+        recorded = record_instance(session, replace(instance, study=identity))
         assert recorded.analysis_id is not None
         read(session, recorded.analysis_id, finished=now())
     for accept in ("text/plain", "application/openmetrics-text; version=1.0.0"):
