@@ -12,10 +12,18 @@ from pathlib import Path
 
 import pytest
 
-from tests.peers.fixtures import broker, foreign_validator, orthanc, site, site_with_pacs
+from tests.peers.fixtures import (
+    broker,
+    database_settings,
+    foreign_validator,
+    orthanc,
+    postgres,
+    site,
+    site_with_pacs,
+)
 from tests.peers.programs import absent
 
-__all__ = ["broker", "foreign_validator", "orthanc", "site", "site_with_pacs"]
+__all__ = ["broker", "database_settings", "foreign_validator", "orthanc", "postgres", "site", "site_with_pacs"]
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 

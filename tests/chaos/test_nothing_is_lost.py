@@ -106,11 +106,13 @@ class Reaper:
         self.site.broker.start()
 
 
-def test_nothing_acknowledged_is_lost_or_doubled_whatever_is_killed(orthanc: Orthanc, tmp_path: Path) -> None:
+def test_nothing_acknowledged_is_lost_or_doubled_whatever_is_killed(
+    orthanc: Orthanc, tmp_path: Path, database_settings: str
+) -> None:
     seed = int(os.environ.get("CHAOS_SEED", random.SystemRandom().randrange(10**6)))
     print(f"CHAOS_SEED={seed}")
     radiographs = list(chests(tmp_path / "in", STUDIES))
-    with Site(tmp_path / "site", pacs=orthanc, children=2) as site:
+    with Site(tmp_path / "site", pacs=orthanc, children=2, more=database_settings) as site:
         site.start()
         modalities = [
             Modality(site.dicom_port, radiographs[number::SENDERS], random.Random(seed + number))

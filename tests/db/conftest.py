@@ -13,16 +13,9 @@ from db import models
 from db.records import ActiveModel, Decision, NewInstance, StudyIdentity, Triage
 from db.schema import prepare
 from db.session import Database, sqlite_url
-from tests.peers.postgres import Postgres
 
 NOON = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
 MODEL = ActiveModel(digest="a" * 64, name="first", folder="/models/first", preprocessing_id="squash")
-
-
-@pytest.fixture(scope="session")
-def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Postgres]:
-    with Postgres(tmp_path_factory.mktemp("postgres")) as server:
-        yield server
 
 
 @pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.peer)])

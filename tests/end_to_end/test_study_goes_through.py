@@ -31,16 +31,16 @@ IDENTITY = (
 
 
 @pytest.fixture(scope="module")
-def orthanc(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Orthanc]:
-    """One PACS for all of them, as a hospital has."""
+def orthanc(tmp_path_factory: pytest.TempPathFactory, database_settings: str) -> Iterator[Orthanc]:
+    """One PACS for all tests of one database, as a hospital has."""
     with Orthanc(tmp_path_factory.mktemp("pacs")) as running:
         yield running
 
 
 @pytest.fixture(scope="module")
-def site(tmp_path_factory: pytest.TempPathFactory, orthanc: Orthanc) -> Iterator[Site]:
-    """One installation for all of them; each test asks what changed."""
-    with Site(tmp_path_factory.mktemp("site"), pacs=orthanc) as running:
+def site(tmp_path_factory: pytest.TempPathFactory, orthanc: Orthanc, database_settings: str) -> Iterator[Site]:
+    """One installation for all of them, once on each database; each test asks what changed."""
+    with Site(tmp_path_factory.mktemp("site"), pacs=orthanc, more=database_settings) as running:
         yield running.start()
 
 

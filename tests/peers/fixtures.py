@@ -9,8 +9,25 @@ import pytest
 
 from tests.peers.dicom3tools import Dicom3tools
 from tests.peers.orthanc import Orthanc
+from tests.peers.postgres import Postgres
 from tests.peers.site import Site
 from tests.peers.valkey import Valkey
+
+
+@pytest.fixture(scope="session")
+def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Postgres]:
+    """A PostgreSQL server; each asker makes databases of its own in it."""
+    with Postgres(tmp_path_factory.mktemp("postgres")) as running:
+        yield running
+
+
+@pytest.fixture(scope="module", params=["sqlite", "postgresql"])
+def database_settings(request: pytest.FixtureRequest) -> str:
+    """TOML that puts an installation on SQLite, then on an empty PostgreSQL database."""
+    if request.param == "sqlite":
+        return ""
+    server: Postgres = request.getfixturevalue("postgres")
+    return f'[database]\nurl = "{server.database()}"\n'
 
 
 @pytest.fixture

@@ -195,7 +195,7 @@ class Site:
 
     def ledger_by_web(self) -> dict[str, Any]:
         """The same from the web process, without starting a command: cheap enough to poll."""
-        with urllib.request.urlopen(f"http://127.0.0.1:{self.web_port}/ledger", timeout=30) as answer:
+        with urllib.request.urlopen(f"http://127.0.0.1:{self.web_port}/api/ledger", timeout=30) as answer:
             return dict(json.load(answer))
 
     def worklist(self) -> list[dict[str, Any]]:
