@@ -7,7 +7,7 @@ import re
 from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 
-from worker import doctor_network, doctor_reading, doctor_storage
+from worker import doctor_certificates, doctor_network, doctor_reading, doctor_storage
 from worker.diagnosis import Check, Examined, Finding
 from worker.running import running_processes
 from worker.settings import ConfigurationError, Settings, load_settings
@@ -26,7 +26,7 @@ CHECKS: dict[str, Check] = {
     "destinations": doctor_network.destinations,
     "work": doctor_reading.work,
     "clock": doctor_network.clock,
-    "certificates": doctor_network.certificates,
+    "certificates": doctor_certificates.certificates,
 }
 
 

@@ -1,4 +1,4 @@
-"""The doctor's look at what is talked to: broker, listener, destinations, and the clocks and certificates of it all."""
+"""The doctor's look at what is talked to: broker, listener, destinations, and the clocks of it all."""
 
 from __future__ import annotations
 
@@ -109,21 +109,6 @@ def clock(examined: Examined) -> Iterator[Finding]:
         yield Finding("clock", "warning", f"{seen}; kept by nothing", "keep it by NTP (systemd-timesyncd, chrony)")
     else:
         yield Finding("clock", "ok", seen)
-
-
-def certificates(examined: Examined) -> Iterator[Finding]:
-    """Certificates there are none of: the program speaks plain DICOM and HTTP so far."""
-    hosts = {"DICOM": examined.settings.dicom.host, "web": examined.settings.web.host}
-    beyond = {name: host for name, host in hosts.items() if host not in ("127.0.0.1", "::1", "localhost")}
-    if not beyond:
-        yield Finding("certificates", "ok", "none configured; DICOM and web answer this machine only")
-        return
-    seen = "none configured; unencrypted: " + ", ".join(f"{name} on {host}" for name, host in beyond.items())
-    if "web" in beyond:
-        mend = 'the pages ask for no password: set [web] host = "127.0.0.1", with a proxy before it that does'
-        yield Finding("certificates", "warning", seen, mend)
-    else:
-        yield Finding("certificates", "ok", f"{seen}, for the hospital's own network")
 
 
 def _echo(peer: Peer) -> str | None:

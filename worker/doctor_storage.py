@@ -26,7 +26,7 @@ def home(examined: Examined) -> Iterator[Finding]:
     if not folder.exists():
         parent = next(path for path in folder.parents if path.exists())
         if os.access(parent, os.W_OK | os.X_OK):
-            yield Finding("home", "warning", f"{folder} does not exist yet", "'cxr-triage up' creates it")
+            yield Finding("home", "warning", f"{folder} does not exist yet", "'cxr-triage up' creates it and all in it")
         else:
             yield Finding("home", "failed", f"{folder} does not exist, {parent} is not writable", _OTHER_HOME)
         return
@@ -58,7 +58,8 @@ def database(examined: Examined) -> Iterator[Finding]:
     """The database: answers, has this program's schema, and keeps what it has committed."""
     settings = examined.settings
     if not settings.database.url and not (settings.home / "cxr-triage.sqlite").exists():
-        yield Finding("database", "warning", "none yet: SQLite under the home folder", "'cxr-triage up' creates it")
+        if settings.home.exists():  # else that is said already
+            yield Finding("database", "warning", "none yet: SQLite under the home folder", "'cxr-triage up' creates it")
         return
     try:
         opened = Database(settings.database_url)
@@ -86,7 +87,8 @@ def store(examined: Examined) -> Iterator[Finding]:
     """The store: takes a file and makes it durable."""
     root = examined.settings.home / "store"
     if not root.exists():
-        yield Finding("store", "warning", f"{root} does not exist yet", "any process creates it when it starts")
+        if root.parent.exists():  # else that is said already
+            yield Finding("store", "warning", f"{root} does not exist yet", "any process creates it when it starts")
         return
     incoming = root / "incoming"
     try:
