@@ -18,6 +18,8 @@ need dcmtk dcmdump "the modality of the end-to-end tests"
 need redis-server redis-server "an external broker with TLS and a password"
 need openssl openssl "certificates"
 need chromium chromium "the browser of the pages' tests"
+need systemd systemd-analyze "the judge of deploy/systemd"
+need prometheus promtool "the judge of deploy/prometheus"
 ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 || need postgresql initdb "the database of a cluster"
 
 [ -z "$packages" ] && exit 0
