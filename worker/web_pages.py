@@ -159,7 +159,7 @@ def _study(found: StudyPage, image: int | None, label: int | None, card: ModelCa
         "images": [
             (number, each, views.picture_url(each, "thumbnail")) for number, each in enumerate(found.row.images)
         ],
-        "numbers": {each.sop_instance_uid: number + 1 for number, each in enumerate(found.row.images)},
+        "image_numbers": {each.sop_instance_uid: number + 1 for number, each in enumerate(found.row.images)},
         "index": index,
         "image": shown,
         "picture": views.picture_url(shown, "view"),

@@ -220,10 +220,29 @@ def test_study_page_names_model_engine_deliveries_and_neighbours(reading: Readin
     assert links.get("next") == (order[here + 1] if here + 1 < len(order) else None)
 
 
+def test_study_of_several_images_shows_each_with_its_own_decision_and_the_flags_of_all(
+    reading: Reading, tmp_path: Path
+) -> None:
+    uid = reading.studies["child"].study_instance_uid
+    lateral = chest(tmp_path, 1, study_instance_uid=uid, ViewPosition="LATERAL", PatientID="HIS-other")
+    assert reading.receive(lateral.path) is None
+    page = reading.page("child")
+    assert page.count('href="?image=') == 2 + page.count("data-overlay=")
+    assert "Findings of image 1" in page
+    assert "of image 1, " in page, "whose heatmap it is"
+    assert "image 2: patient differs from the study&#39;s first image" in page
+    second = reading.client.get(f"/studies/{uid}?image=1").text
+    assert "refused" in second
+    assert "ViewPosition is LATERAL" in second
+    assert "switcher" not in second
+    assert "2 images" in reading.row("child")
+    assert reading.client.get(f"/studies/{uid}?image=99&label=-1").status_code == 200
+
+
 def test_ledger_page_visibly_adds_up(reading: Reading) -> None:
     page = reading.client.get("/ledger").text
     received, *parts = [int(number) for number in re.findall(r'<div class="term"><b>(\d+)</b>', page)]
-    assert received == sum(parts) == len(reading.studies)
+    assert received == sum(parts) == reading.client.get("/api/ledger").json()["received"]
     assert "adds up" in page
     assert "does not add up" not in page
 
