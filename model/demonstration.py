@@ -25,6 +25,7 @@ TERMS = (
 WEAKNESSES = (
     "Adults are few, from one hospital, and their labels were mined from reports by a program; most labels were not "
     "read off the image. What the intervals above leave open is open.",
+    "In adults pneumonia is told apart little better than by chance; see the interval above.",
     "Children are one to five years old, from one hospital in Guangzhou; their images had lost their aspect ratio, so "
     "every image is stretched onto a square.",
     "Normal children and children with pneumonia may differ in more than the finding (equipment, position, "
