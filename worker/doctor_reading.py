@@ -75,7 +75,7 @@ def engine(examined: Examined) -> Iterator[Finding]:
     cores = settings.worker.processes or os.cpu_count() or 1
     seen = (
         f"{reader.engine.name} {reader.engine.precision}: {_milliseconds(reader):.0f} ms an image with "
-        f"{reader.bundle.name} on one core of {_chip()}; {cores} worker children"
+        f"{reader.bundle.name} on one core of {_chip()}; {cores} worker {'child' if cores == 1 else 'children'}"
     )
     if active is None:
         mend = "'cxr-triage model activate NAME' (see 'cxr-triage model list')"

@@ -29,7 +29,7 @@ from prometheus_client.registry import Collector
 
 from db.measures import DELIVERY_STATES, STAGES, Measures, measure
 from db.session import DatabaseUnavailable
-from dicom_io.status_codes import Status
+from dicom_io.status_codes import Status, store_result
 from worker import __version__
 from worker.broker import BATCH, LIVE, BrokerUnavailable, queue_lengths
 from worker.settings import ConfigurationError
@@ -183,7 +183,7 @@ class SiteCollector(Collector):
             "cxr_triage_rejected", "Transfers answered with a failure while this process watched.", labels=["status"]
         )
         rejections = GaugeMetricFamily("cxr_triage_rejections", "Transfers answered with a failure.", labels=["status"])
-        names = {int(status): status.name.lower() for status in Status if status != Status.SUCCESS}
+        names = {int(status): status.name.lower() for status in Status if store_result(status)[0] != "stored"}
         counts = dict.fromkeys((*names.values(), "other"), 0)
         for code, number in measures.rejected.items():
             counts[names.get(code, "other")] += number
