@@ -209,6 +209,26 @@ def test_such_a_bundle_may_lack_the_compiled_network_and_its_layer_is_under_the_
 
 
 @marked
+def test_a_network_that_openvino_cannot_convert_is_written_for_the_keras_engine(
+    attention_folder, tmp_path, monkeypatch
+):
+    import keras
+
+    from model import export
+
+    def refuse(*_arguments):
+        raise ValueError("no such operation")
+
+    monkeypatch.setattr(export, "export_network", refuse)
+    network = keras.models.load_model(attention_folder / "weights.keras", compile=False)
+    bundle = write_small(network, tmp_path / "out", "relu", 6)
+    assert not bundle.has_compiled_network
+    plain = keras.Model(network.inputs, keras.layers.Dense(2)(keras.layers.Flatten()(network.get_layer("relu").output)))
+    with pytest.raises(ValueError, match="no such operation"):  # a head with a closed form is OpenVINO's
+        write_small(plain, tmp_path / "plain", "relu", 6)
+
+
+@marked
 def test_a_layer_that_the_logits_see_past_is_explained_with_the_image_held_fixed():
     import keras
     import tensorflow as tf
