@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from model.bundle import Bundle
 from model.legend import Legend, draw_legend
-from model.palette import DENSITY_FLOOR, DENSITY_FULL, MAXIMUM_OPACITY, blend, colours, opacity
+from model.palette import DENSITY_FLOOR, DENSITY_FULL, MAXIMUM_OPACITY, blend, colours, opacity, strength
 from model.reader import Reading
 
 __all__ = [
@@ -78,7 +78,7 @@ def draw_overlay(
     image
         float32 [rows, columns] in [0, 1], as the tensor was made of.
     contribution
-        float32 [h, w], `LogitMaps.contribution`: cells in units of the logit, before ReLU.
+        float32 [h, w], `LogitMaps.contribution` of a `Reading`: cells in units of the calibrated logit, before ReLU.
     affine
         `PreparedImage.affine`: tensor pixel -> image pixel.
     tensor_size
@@ -155,7 +155,7 @@ def draw_scale(width: int = 240, height: int = 10) -> NDArray[np.uint8]:
 
 def peak_density(contribution: NDArray[np.float32]) -> float:
     """Return the strongest density of a map: under `DENSITY_FLOOR` its overlay is empty."""
-    return float(max(contribution.max(), 0.0) * contribution.size)
+    return float(strength(contribution).max())
 
 
 def _scaled(image: NDArray[np.float32], longest_side: int) -> tuple[NDArray[np.float32], float]:
@@ -185,7 +185,7 @@ def _density_on(
     import cv2
 
     height, width = contribution.shape
-    density = np.maximum(contribution, 0).astype(np.float32) * contribution.size
+    density = strength(contribution)
     # cell centre -> tensor pixel -> image pixel -> drawn pixel, each a centre at a whole number
     cell = np.array([[tensor_size / width, 0, tensor_size / width / 2 - 0.5]])
     cell = np.concatenate([cell, [[0, tensor_size / height, tensor_size / height / 2 - 0.5]], [[0, 0, 1]]])

@@ -31,6 +31,7 @@ def negative_maps():
     return {
         "against": -np.abs(noise) / CELLS,
         "nothing": np.zeros((7, 7)),
+        "outweighed": np.where(np.arange(49).reshape(7, 7) < 10, 9.0, -5.0) / CELLS,
         "faint": noise / np.abs(noise).max() * 0.95 * DENSITY_FLOOR / CELLS,
         "fainter still": noise * 1e-6,
     }
@@ -47,7 +48,7 @@ def test_strength_is_absolute_twice_the_contribution_is_more_opaque():
     image = np.full((256, 256), 0.5, np.float32)
     contribution = np.zeros((7, 7))
     seen = []
-    for density in (3.0, 4.0, 5.0):
+    for density in (5.0, 10.0, 15.0):
         contribution[3, 3] = density / CELLS
         seen.append(colourfulness(drawn(image, contribution)[1]).max())
     assert 0 < seen[0] < seen[1] < seen[2]
@@ -69,7 +70,7 @@ CORNERS = [((1, 1), "top left"), ((1, 5), "top right"), ((5, 1), "bottom left"),
 @pytest.mark.parametrize(("cell", "quadrant"), CORNERS)
 def test_a_spot_lands_in_its_own_quadrant(geometry, shape, cell, quadrant):
     contribution = np.zeros((7, 7))
-    contribution[cell] = 6.0 / CELLS
+    contribution[cell] = 12.0 / CELLS
     _, radiograph = drawn(np.full(shape, 0.5, np.float32), contribution, geometry)
     glow = colourfulness(radiograph)
     y, x = np.unravel_index(glow.argmax(), glow.shape)
@@ -83,14 +84,14 @@ def test_a_spot_lands_in_its_own_quadrant(geometry, shape, cell, quadrant):
 )
 def test_a_spot_lies_where_the_affine_says(geometry, column, expected):
     contribution = np.zeros((7, 7))
-    contribution[3, column] = 6.0 / CELLS
+    contribution[3, column] = 12.0 / CELLS
     _, radiograph = drawn(np.full((300, 600), 0.5, np.float32), contribution, geometry, side=600)
     weights = colourfulness(radiograph).astype(float)
     assert (weights.sum(axis=0) * np.arange(600)).sum() / weights.sum() == pytest.approx(expected, abs=3)
 
 
 def test_nothing_is_drawn_where_the_tensor_did_not_reach():
-    contribution = np.full((7, 7), 6.0 / CELLS)
+    contribution = np.full((7, 7), 12.0 / CELLS)
     _, radiograph = drawn(np.full((300, 600), 0.5, np.float32), contribution, "crop", side=600)
     glow = colourfulness(radiograph)
     assert glow[:, :145].max() == 0
