@@ -21,7 +21,7 @@ COLOUR_RANGE = (0.35, 0.9)
 
 
 def strength(contribution: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Return how strongly each cell of a calibrated logit's map speaks for the label, float32 of its shape, 0 or more."""
+    """Return how strongly each cell of a calibrated logit's map speaks for the label, float32 of its shape."""
     net = float(contribution.sum(dtype=np.float64))
     whole = 0.5 * (1 + np.tanh(net / 2))
     return (np.maximum(contribution, 0) * (contribution.size * whole)).astype(np.float32)
