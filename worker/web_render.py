@@ -9,7 +9,6 @@ from fastapi import Request, Response
 from fastapi.responses import HTMLResponse
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from model.overlay import DENSITY_FLOOR, DENSITY_FULL
 from worker import __version__, web_text
 from worker.web_views import BAR, fingerprint
 
@@ -34,8 +33,6 @@ class Renderer:
             version=__version__,
             comparison=web_text.comparison,
             bar_width=BAR,
-            density_floor=DENSITY_FLOOR,
-            density_full=DENSITY_FULL,
         )
         self._program = fingerprint(__version__, [path.stat().st_mtime_ns for path in _STATIC])
 

@@ -21,6 +21,7 @@ from dicom_io.grayscale import read_grayscale
 from dicom_io.listener import Received
 from dicom_io.status_codes import Status
 from model.gradcam import LogitMaps as Maps
+from model.overlay import DENSITY_FULL
 from tests.peers.radiographs import Radiograph, chest, described, sample
 from worker import registry
 from worker.analyst import Analyst
@@ -293,8 +294,8 @@ def test_overlay_is_transparent_wherever_nothing_speaks_for_its_label_and_lies_a
     with reading.site.database.read() as session:
         stored = session.scalars(select(LogitMaps.data).where(LogitMaps.analysis_id == analysis_id)).one()
     labels, height, width = Maps.from_bytes(stored).values.shape
-    contributions = np.full((labels, height, width), -0.2)
-    contributions[0, 0, 0] = 4.0 / (height * width)  # the full density, in the cell at the top left
+    contributions = np.full((labels, height, width), -0.005)
+    contributions[0, 0, 0] = 2 * DENSITY_FULL / (height * width)  # the cell at the top left alone
     with reading.site.database.write() as session:
         data = Maps.from_contributions(contributions).to_bytes()
         session.execute(update(LogitMaps).where(LogitMaps.analysis_id == analysis_id).values(data=data))
