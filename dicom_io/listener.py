@@ -34,6 +34,7 @@ _POLL_SECONDS = 0.02
 
 # A-ASSOCIATE-RJ: result, source, reason (PS3.8 Table 9-21)
 _REJECT_CALLING_TITLE = (1, 1, 3)
+_C_STORE_RQ = 0x0001  # PS3.7 E.1-1
 _REJECT_CALLED_TITLE = (1, 1, 7)
 _REJECT_LOCAL_LIMIT = (2, 3, 2)
 
@@ -117,6 +118,7 @@ class Listener:
             (evt.EVT_ESTABLISHED, self._established),
             (evt.EVT_C_ECHO, self._echo),
             (evt.EVT_C_STORE, self._store),
+            (evt.EVT_DIMSE_RECV, self._message),
             *((ending, self._ended) for ending in (evt.EVT_RELEASED, evt.EVT_ABORTED, evt.EVT_CONN_CLOSE)),
         ]
         try:
@@ -231,6 +233,22 @@ class Listener:
         AssociationServer.request_answered(event.assoc)
         return Status.SUCCESS
 
+    def _message(self, event: evt.Event) -> None:
+        """Abort on a C-STORE request that names no object: pynetdicom drops it, and its sender would wait for ever."""
+        command = event.message.command_set
+        if command.get("CommandField") != _C_STORE_RQ:
+            return
+        missing = [name for name in ("AffectedSOPClassUID", "AffectedSOPInstanceUID") if not command.get(name)]
+        if missing:
+            association: Association = event.assoc
+            self._reject(
+                association.requestor.ae_title.strip(),
+                association.requestor.address,
+                Status.CANNOT_UNDERSTAND,
+                f"association aborted: a C-STORE request without {' and '.join(missing)}",
+            )
+            association.abort()
+
     def _store(self, event: evt.Event) -> Dataset:
         association: Association = event.assoc
         AssociationServer.request_answered(association)
@@ -286,7 +304,8 @@ class Listener:
 
     def _reject(self, calling: str, address: str, status: Status, reason: str) -> None:
         rejection = Rejection(calling, address, status, reason, datetime.now(UTC))
-        _log.warning("rejected from %s at %s: %s (%s)", calling, address, reason, status.name)
+        # for debugging only: whoever is told says it aloud
+        _log.debug("rejected from %s at %s: %s (%s)", calling, address, reason, status.name)
         try:
             self._on_rejected(rejection)
         except Exception as error:  # noqa: BLE001  (edge of the process: the answer must still go out)

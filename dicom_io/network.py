@@ -44,6 +44,8 @@ def _without_traceback(record: logging.LogRecord) -> bool:
 # pynetdicom would log the identifiers of queries, which are patient data
 _config.LOG_REQUEST_IDENTIFIERS = False
 _config.LOG_RESPONSE_IDENTIFIERS = False
+# its own notes on every message: they read attributes that a careless sender leaves out, and fail there
+_config.LOG_HANDLER_LEVEL = "none"
 # one line for what went wrong on the wire, not a traceback of its inside for every port scan
 for _name in ("pynetdicom", "pynetdicom.dul", "pynetdicom.acse", "pynetdicom.transport", "pynetdicom.utils"):
     logging.getLogger(_name).addFilter(_without_traceback)

@@ -45,7 +45,7 @@ class Site:
 
         home = self.settings.home
         try:
-            home.mkdir(parents=True, exist_ok=True)
+            home.mkdir(parents=True, exist_ok=True, mode=0o700)  # it holds patient data
             probe = home / ".writable"
             probe.touch()
             probe.unlink()
