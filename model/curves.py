@@ -11,7 +11,7 @@ from pathlib import Path
 class EpochRecord:
     """Figures of one epoch. Losses and AUROC are of fixed, unchanged images in reading mode, both parts alike.
 
-    ``domains`` holds the AUROC of the first label a domain, on the validation part.
+    ``validation_by_cell`` is text: the AUROC of each domain and label on the validation part.
     """
 
     epoch: int
