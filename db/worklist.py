@@ -116,7 +116,7 @@ def _state(analyses: list[Analysis], decisions: list[GateDecision], waits: bool,
         if chosen:
             return state, next((analysis.reason for analysis in chosen if analysis.reason), "")
     if waits:
-        return "pending", _NO_MODEL if no_model else "waiting for the sweep"
+        return "pending", _NO_MODEL if no_model else "accepted, about to be queued"
     notes = "; ".join(dict.fromkeys([*unread, *refused]))
     if any(analysis.state == "done" for analysis in analyses):
         return "done", f"not read: {notes}" if notes else ""

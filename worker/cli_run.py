@@ -96,7 +96,7 @@ def schedule(home: Home = None, config: Config = None) -> None:
 
 
 def web(home: Home = None, config: Config = None) -> None:
-    """Serve /healthz, /readyz and the worklist as JSON."""
+    """Serve the pages, the same facts as JSON, health and metrics."""
     site = _start("web", home, config)
     from worker.web import serve
 
