@@ -147,7 +147,7 @@ class Analyst:
                 f"queued for preprocessing {claimed.preprocessing_id}, but this program has "
                 f"{preprocessing_id(reader.bundle)}",
             )
-        source = self._store.path(claimed.uri)
+        source = self._store.whole(claimed.uri)  # never a result, nor an identity, out of damaged bytes
         read = read_dicom(source, reader, age_years=claimed.age_years, view=claimed.view, flags=claimed.flags)
         heatmaps = make_heatmaps(
             source,

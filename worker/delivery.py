@@ -72,7 +72,7 @@ class Courier:
     def _outgoing(self, items: dict[str, ClaimedDelivery]) -> Iterator[Outgoing]:
         for key, item in list(items.items()):
             try:
-                yield Outgoing(key=key, path=self._store.path(item.uri))
+                yield Outgoing(key=key, path=self._store.whole(item.uri))
             except StoreUnavailable as error:
                 del items[key]
                 self._retry(item, str(error))

@@ -33,6 +33,9 @@ class Store(Protocol):
     def path(self, uri: str) -> Path:
         """Return a local path of stored bytes. `StoreUnavailable` if they are not there."""
 
+    def whole(self, uri: str) -> Path:
+        """Return a local path of bytes that are still those that were stored. `StoreUnavailable` if they are not."""
+
     def discard(self, uri: str) -> None:
         """Delete stored bytes; nothing happens if they are gone already. `StoreUnavailable`."""
 
@@ -61,8 +64,11 @@ class FolderStore:
         stored = Stored(_SCHEME + relative, digest, len(data))
         temporary = self._incoming / uuid.uuid4().hex
         try:
-            if target.exists() and target.stat().st_size == len(data):
-                return stored  # renamed into place before, so it is whole and durable
+            if target.exists() and _sha256(target) == digest:
+                # whole; but whoever renamed it into place a moment ago may not have synced the folders yet
+                for folder in (self.root, target.parent.parent, target.parent):
+                    _fsync_folder(folder)
+                return stored
             with temporary.open("xb") as file:
                 file.write(data)
                 file.flush()
@@ -84,6 +90,16 @@ class FolderStore:
             raise StoreUnavailable(f"{uri} is not in the store {self.root}")
         return path
 
+    def whole(self, uri: str) -> Path:
+        path = self.path(uri)
+        try:
+            digest = _sha256(path)
+        except OSError as error:
+            raise StoreUnavailable(f"store {self.root}: {uri} cannot be read: {error.strerror}") from error
+        if digest != path.stem:  # the address is the hash
+            raise StoreUnavailable(f"{uri} is damaged: its bytes are no longer those that were stored")
+        return path
+
     def discard(self, uri: str) -> None:
         try:
             (self.root / uri.removeprefix(_SCHEME)).unlink(missing_ok=True)
@@ -100,6 +116,11 @@ class FolderStore:
         for leftover in leftovers:
             leftover.unlink(missing_ok=True)
         return len(leftovers)
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _fsync_folder(folder: Path) -> None:

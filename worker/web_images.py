@@ -24,6 +24,7 @@ from worker.store import StoreUnavailable
 from worker.web_pictures import NoPicture, Pictures, Size, scale_picture, tensor_size
 
 Digest = Annotated[str, Path(pattern="^[0-9a-f]{64}$", description="SHA-256 of the received file")]
+RowId = Annotated[int, Path(ge=1, lt=1 << 63)]
 _KEPT = "private, max-age=600"  # in the browser of who saw it, for a while; in no cache between
 
 
@@ -42,7 +43,7 @@ def image_routes(site: Site, pictures: Pictures) -> APIRouter:
         return Response(data, media_type="image/jpeg", headers=_kept(version))
 
     @routes.get("/images/{digest}/overlays/{analysis_id}/{position}-{size}.png", tags=["pictures"])
-    async def overlay(request: Request, digest: Digest, analysis_id: int, position: int, size: Size) -> Response:
+    async def overlay(request: Request, digest: Digest, analysis_id: RowId, position: int, size: Size) -> Response:
         """What speaks for one label, transparent elsewhere; lies on the radiograph of the same size."""
         maps = await to_thread.run_sync(_maps, site, analysis_id, digest)
         source = await _source(site, digest)
@@ -98,7 +99,7 @@ async def _source(site: Site, digest: str) -> Callable[[], FilePath]:
         return uri
 
     uri = await to_thread.run_sync(look_up)
-    return lambda: site.store.path(uri)
+    return lambda: site.store.whole(uri)
 
 
 def _maps(site: Site, analysis_id: int, digest: str) -> StoredMaps:

@@ -133,6 +133,21 @@ def test_unforeseen_error_is_counted_kept_and_logged_without_its_text(
     assert "Doe" not in output.out + output.err
 
 
+def test_no_result_and_no_identity_out_of_a_file_whose_bytes_changed(sited: Site, films: Path) -> None:
+    (analysis_id,) = receive(sited, (films / "RG1_UNCR.dcm").read_bytes())
+    (file,) = sited.store.root.glob("*/*/*.dcm")
+    whole = file.read_bytes()
+    file.write_bytes(whole.replace(read_facts(file).patient_id.encode(), b"X" * len(read_facts(file).patient_id)))
+    assert file.read_bytes() != whole
+    analyst = Analyst(sited.settings, sited.database, sited.store)
+    assert analyst.analyse(analysis_id) == "given back"
+    with sited.database.read() as session:
+        assert "damaged" in ledger.ledger(session, now()).unfinished[0].reason
+    assert count(sited, MadeObject) == 0
+    assert receive(sited, whole) == []  # the sender sends it again: the store is mended
+    assert analyst.analyse(analysis_id) == "done"
+
+
 def test_missing_file_is_the_machines_fault_and_is_tried_again(sited: Site, films: Path) -> None:
     (analysis_id,) = receive(sited, (films / "RG1_UNCR.dcm").read_bytes())
     (file,) = sited.store.root.glob("*/*/*.dcm")

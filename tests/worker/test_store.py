@@ -67,3 +67,28 @@ def test_store_that_cannot_be_made_says_why(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("in the way", encoding="utf-8")
     with pytest.raises(StoreUnavailable, match="cannot be written"):
         FolderStore(tmp_path / "file" / "store")
+
+
+def test_damaged_bytes_are_never_handed_out_and_coming_again_mends_them(tmp_path: Path) -> None:
+    store = FolderStore(tmp_path / "store")
+    stored = store.put(b"some film")
+    assert store.whole(stored.uri).read_bytes() == b"some film"
+    store.path(stored.uri).write_bytes(b"somE film")
+    with pytest.raises(StoreUnavailable, match="damaged"):
+        store.whole(stored.uri)
+    assert store.put(b"some film") == stored
+    assert store.whole(stored.uri).read_bytes() == b"some film"
+
+
+def test_folders_are_synced_also_where_another_process_has_just_renamed_the_same_bytes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = FolderStore(tmp_path / "store")
+    stored = store.put(b"film")
+    synced: list[str] = []
+    monkeypatch.setattr(
+        os, "fsync", lambda descriptor: synced.append(Path(f"/proc/self/fd/{descriptor}").readlink().name)
+    )
+    store.put(b"film")
+    first, second, _file = stored.uri.removeprefix("store:").split("/")
+    assert synced == ["store", first, second]

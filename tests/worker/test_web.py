@@ -120,3 +120,10 @@ def test_docs_describe_every_json_route_by_themselves(site: Site) -> None:
     assert {"/healthz", "/readyz", "/api/worklist", "/api/ledger"} <= set(described)
     for path in described:
         assert path in page
+
+
+@pytest.mark.parametrize("analysis", ["0", "-1", "99999999999999999999999"])
+def test_row_number_that_no_database_has_is_refused_with_its_name(site: Site, analysis: str) -> None:
+    answer = TestClient(make_web(site)).get(f"/images/{'0' * 64}/overlays/{analysis}/0-view.png")
+    assert answer.status_code == 422
+    assert "analysis_id" in answer.text
