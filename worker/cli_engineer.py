@@ -16,7 +16,7 @@ _Name = Annotated[str, typer.Argument(help="A configured destination, or 'self' 
 def add_commands(app: typer.Typer) -> None:
     """Register the commands of this module."""
     panel = "Engineer"
-    for command in (echo, send, config_command, forget):
+    for command in (echo, send, redeliver, config_command, forget):
         app.command(name=command.__name__.removesuffix("_command"), rich_help_panel=panel)(command)
     database = typer.Typer(help="The database.", no_args_is_help=True)
     database.command("upgrade")(db_upgrade)
@@ -72,6 +72,30 @@ def send(
             print("nothing to send")
     if not results or any(result["result"] != "stored" for result in results):
         raise typer.Exit(1)
+
+
+def redeliver(
+    name: Annotated[str, typer.Argument(help="A configured destination.")],
+    home: Home = None,
+    config: Config = None,
+    json: Json = False,
+) -> None:
+    """Offer once more what a destination refused for good, after the cause was mended."""
+    from db.deliveries import retry_failed
+    from worker.peers import OURSELVES, named_peer
+    from worker.settings import ConfigurationError
+    from worker.timing import now
+
+    site = open_site(home, config)
+    if name == OURSELVES:
+        raise ConfigurationError("nothing is delivered to ourselves; name a configured destination")
+    named_peer(site.settings, name)
+    with site.database.write() as session:
+        number = retry_failed(session, name, now())
+    if json:
+        print_json({"destination": name, "offered_again": number})
+    else:
+        print(f"{name}: {number} objects are offered again; `deliver` sends them")
 
 
 def config_command(home: Home = None, config: Config = None, json: Json = False) -> None:

@@ -1,0 +1,61 @@
+"""What a destination refused for good is offered again when a person says so, and only then."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from db import analyses, deliveries, models
+from db.intake import record_instance
+from db.records import NewInstance
+from tests.db.conftest import MODEL, NOON
+from tests.db.conftest import new_instance as new_instance
+from tests.db.test_analyses import LEASE, result
+from worker.cli import app
+from worker.site import Site
+
+
+@pytest.fixture
+def refused(site: Site, new_instance: Callable[..., NewInstance]) -> Site:
+    """A site with one object that its destination refused."""
+    with site.database.write() as session:
+        models.activate(session, MODEL, NOON)
+        recorded = record_instance(session, new_instance())
+        assert recorded.analysis_id is not None
+        claimed = analyses.claim(session, recorded.analysis_id, owner="me", now=NOON, lease=LEASE, max_attempts=3)
+        assert claimed is not None
+        analyses.complete(session, claimed, "me", result(), NOON)
+        (item,) = deliveries.claim_batch(session, "pacs", owner="d", now=NOON, lease=LEASE, limit=9)
+        deliveries.mark_failed(session, item.id, "d", "status A900")
+    return site
+
+
+def run(site: Site, name: str, folder: Path) -> tuple[int, str]:
+    configuration = folder / "site.toml"
+    configuration.write_text(
+        '[[destinations]]\nname = "pacs"\nae_title = "PACS"\nhost = "127.0.0.1"\nport = 1\n', encoding="utf-8"
+    )
+    words = ["redeliver", name, "--json", "--home", str(site.settings.home), "--config", str(configuration)]
+    done = CliRunner().invoke(app, words)
+    return done.exit_code, done.stdout or str(done.exception)
+
+
+def test_refused_objects_are_due_again_once(refused: Site, tmp_path: Path) -> None:
+    for expected in (1, 0):
+        code, output = run(refused, "pacs", tmp_path)
+        assert (code, json.loads(output)) == (0, {"destination": "pacs", "offered_again": expected})
+    with refused.database.write() as session:
+        assert (
+            len(deliveries.claim_batch(session, "pacs", owner="d", now=NOON.replace(year=2999), lease=LEASE, limit=9))
+            == 1
+        )
+
+
+def test_unknown_destination_is_said_with_those_there_are(refused: Site, tmp_path: Path) -> None:
+    code, output = run(refused, "pax", tmp_path)
+    assert code != 0
+    assert "no destination is named 'pax'; there are: self, pacs" in output
