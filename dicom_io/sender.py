@@ -197,6 +197,8 @@ def _associate(peer: Peer, contexts: list[PresentationContext]) -> Association:
         association = ae.associate(peer.host, peer.port, contexts=contexts, ae_title=peer.ae_title)
     except OSError as error:  # the name cannot be resolved
         raise PeerUnreachable(f"{peer} cannot be reached: {error.strerror}") from error
+    except UnicodeError as error:  # nor can this one ever be, such as "pacs..example.org"
+        raise PeerUnreachable(f"{peer} cannot be reached: its host is no name and no address") from error
     if association.is_established:
         return association
     if association.is_rejected:

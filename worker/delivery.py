@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import traceback
 from collections.abc import Iterator
 
 import structlog
@@ -65,6 +66,19 @@ class Courier:
                 "destination unreachable", destination=self._destination.name, waiting=len(open_items), error=str(error)
             )
             return 0  # wait before the next look
+        except DatabaseUnavailable:
+            raise
+        except Exception as error:  # noqa: BLE001 - the edge of one destination, whose thread must outlive everything
+            reason = f"unexpected {type(error).__name__}"
+            for item in open_items.values():
+                self._retry(item, reason)
+            _log.error(
+                "delivery failed unexpectedly",
+                destination=self._destination.name,
+                error=type(error).__name__,
+                raised_at=[f"{frame.filename}:{frame.lineno}" for frame in traceback.extract_tb(error.__traceback__)],
+            )
+            return 0
         for item in open_items.values():
             self._retry(item, "the association ended before it was offered")
         return len(batch)

@@ -168,6 +168,7 @@ def test_a_peer_that_accepts_and_then_stalls_is_a_retry_in_time(tmp_path: Path) 
     [
         (Peer("X", "127.0.0.1", 1), "X at 127.0.0.1 port 1 cannot be reached"),
         (Peer("X", "no-such-host.invalid", 104), "X at no-such-host.invalid port 104 cannot be reached"),
+        (Peer("X", "pacs..example.org", 104), "its host is no name and no address"),
     ],
 )
 def test_an_unreachable_peer_is_named(peer: Peer, reason: str) -> None:
