@@ -10,13 +10,13 @@ import uuid
 from collections.abc import Callable
 
 import structlog
-from dicom_io.listener import Received, Rejection
 
 from db.intake import RecordedElsewhere, is_own_object, record_instance, record_rejection
 from db.records import Decision, NewInstance, Recorded, StudyIdentity
 from db.session import Database, DatabaseUnavailable, Session
 from dicom_io.facts import InstanceFacts
 from dicom_io.gate import GateRules, decide
+from dicom_io.listener import Received, Rejection
 from dicom_io.status_codes import Status
 from worker.settings import Settings
 from worker.store import Store, Stored, StoreUnavailable

@@ -9,10 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from dicom_io.grayscale import PixelsUnreadable
-
 from dicom_io.facts import UnreadableDicom, read_facts
 from dicom_io.gate import GateRules, decide
+from dicom_io.grayscale import PixelsUnreadable
 from dicom_io.sources import InputFile, find_inputs
 from model.bundle import Bundle
 from model.raster import UnreadableImage

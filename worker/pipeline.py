@@ -13,11 +13,11 @@ from typing import Any
 from uuid import UUID
 
 import numpy as np
-from dicom_io.secondary_capture import HeatmapRequest, heatmap_secondary_capture
 from numpy.typing import NDArray
 
 from db.records import FindingRecord
 from dicom_io.grayscale import GRAYSCALE_VERSION, Grayscale, read_grayscale
+from dicom_io.secondary_capture import HeatmapRequest, heatmap_secondary_capture
 from model.bundle import Bundle
 from model.overlay import RENDERING_VERSION, draw_overlay, legend_for
 from model.preprocessing import PreparedImage, prepare
