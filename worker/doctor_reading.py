@@ -115,7 +115,12 @@ def _deliveries(found: Measures) -> Finding:
     if age > _UNSENT_WARNING:
         return Finding("delivery", "warning", seen, "does 'cxr-triage deliver' run, does the destination answer?")
     if refused:
-        return Finding("delivery", "warning", seen, "the reason is on the study's page; mend it at the destination, then 'cxr-triage redeliver NAME'")
+        return Finding(
+            "delivery",
+            "warning",
+            seen,
+            "the reason is on the study's page; mend it at the destination, then 'cxr-triage redeliver NAME'",
+        )
     return Finding("delivery", "ok", seen)
 
 
