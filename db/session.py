@@ -28,7 +28,7 @@ class DatabaseUnavailable(Exception):
 
 def sqlite_url(path: Path) -> str:
     """Return the SQLAlchemy URL of the SQLite file ``path``."""
-    return f"sqlite:///{path}"
+    return "sqlite:///" + str(path).replace("%", "%25").replace("?", "%3F")  # a query would begin at "?"
 
 
 class Database:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
-from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, SettingsError
 
 __all__ = ["ConfigurationError", "Destination", "Settings", "load_settings"]
 
@@ -151,7 +151,9 @@ class Settings(BaseSettings):
 
     @property
     def database_url(self) -> str:
-        return self.database.url or f"sqlite:///{self.home / 'cxr-triage.sqlite'}"
+        from db.session import sqlite_url  # SQLAlchemy takes a while, which `--help` need not wait for
+
+        return self.database.url or sqlite_url(self.home / "cxr-triage.sqlite")
 
 
 def load_settings(config: Path | None = None, home: Path | None = None) -> Settings:
@@ -175,7 +177,7 @@ def load_settings(config: Path | None = None, home: Path | None = None) -> Setti
     path = named or folder.expanduser() / _CONFIG_NAME
     content: dict[str, Any] = {}
     try:
-        content = tomllib.loads(path.read_text(encoding="utf-8"))
+        content = tomllib.loads(path.read_text(encoding="utf-8-sig"))  # some editors begin a file with a BOM
     except FileNotFoundError as error:
         if named:
             raise ConfigurationError(f"configuration file {path} does not exist") from error
@@ -187,6 +189,10 @@ def load_settings(config: Path | None = None, home: Path | None = None) -> Setti
         settings = Settings(**content)
     except ValidationError as error:
         raise ConfigurationError(_explain(error, path if content else None)) from error
+    except SettingsError as error:
+        raise ConfigurationError(
+            f"environment: {error}; lists are written as JSON, such as CXR_TRIAGE_DICOM_ALLOWED_CALLERS='[\"CT1\"]'"
+        ) from error
     names = [destination.name for destination in settings.destinations]
     if len(set(names)) != len(names):
         raise ConfigurationError(f"destinations: names must differ, got {', '.join(names)}")

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from worker.settings import ConfigurationError, load_settings
+from worker.site import Site
 
 
 @pytest.fixture(autouse=True)
@@ -80,6 +81,31 @@ def test_misspelt_environment_variable_is_not_passed_over(
     monkeypatch.setenv(name, "1")
     with pytest.raises(ConfigurationError, match=message):
         load_settings(home=tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("CXR_TRIAGE_DESTINATIONS", '[{"name": '), ("CXR_TRIAGE_DICOM_ALLOWED_CALLERS", "CT1,CT2")],
+)
+def test_environment_that_is_no_json_is_refused_with_an_example(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, value: str
+) -> None:
+    monkeypatch.setenv(name, value)
+    with pytest.raises(ConfigurationError, match=r"environment: .*written as JSON, such as CXR_TRIAGE_"):
+        load_settings(home=tmp_path)
+
+
+def test_file_that_an_editor_began_with_a_byte_order_mark_is_read(tmp_path: Path) -> None:
+    path = tmp_path / "site.toml"
+    path.write_bytes(b"\xef\xbb\xbf[dicom]\nport = 4000\n")
+    assert load_settings(path, tmp_path).dicom.port == 4000
+
+
+@pytest.mark.parametrize("name", ["with space", "ünï", "50%20#?a=b", "[red]"])
+def test_database_lies_in_the_home_folder_whatever_its_name(tmp_path: Path, name: str) -> None:
+    home = tmp_path / name
+    assert Site(load_settings(home=home)).database.place
+    assert (home / "cxr-triage.sqlite").is_file()
 
 
 def test_named_file_that_is_not_there_is_said(tmp_path: Path) -> None:
