@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
 from typing import Any, cast
 
-from sqlalchemy import CursorResult, and_, exists, or_, select, update
+from sqlalchemy import CursorResult, and_, or_, select, update
 
 from db.models import active_model
 from db.records import ActiveModel, AnalysisResult, ClaimedAnalysis, FindingRecord, ObjectRecord, Triage
@@ -180,13 +180,19 @@ def release_dead(session: Session, is_dead: Callable[[str], bool], now: datetime
 
 
 def ring_again(session: Session, now: datetime, older_than: timedelta, limit: int) -> list[int]:
-    """Return the ids of pending analyses whose last ring is older than ``older_than``, marking them as rung now."""
-    quiet = or_(Analysis.rung_at.is_(None), Analysis.rung_at < now - older_than)
-    ids = list(
-        session.scalars(
-            select(Analysis.id).where(Analysis.state == "pending", quiet).order_by(Analysis.id).limit(limit)
-        )
+    """Return up to ``limit`` pending analyses never rung for, or longest ago and before ``older_than``; marked as rung.
+
+    A second scheduler passes over what this one has just taken.
+    """
+    pending = (
+        select(Analysis.id)
+        .where(Analysis.state == "pending")
+        .order_by(Analysis.rung_at, Analysis.id)
+        .with_for_update(skip_locked=True)
     )
+    # asked apart, each is a range of an index; with OR, all that is pending would be read every few seconds
+    ids = list(session.scalars(pending.where(Analysis.rung_at.is_(None)).limit(limit)))
+    ids += session.scalars(pending.where(Analysis.rung_at < now - older_than).limit(limit - len(ids)))
     if ids:
         session.execute(update(Analysis).where(Analysis.id.in_(ids)).values(rung_at=now))
     return ids
@@ -197,23 +203,22 @@ def create_missing(session: Session, now: datetime, limit: int) -> int:
     model = active_model(session)
     if model is None:
         return 0
-    waiting = session.execute(
-        select(Instance.id, Location.sha256)
-        .join(Location, Location.instance_id == Instance.id)
-        .join(GateDecision, GateDecision.instance_id == Instance.id)
-        .where(
-            Instance.origin == "live",
-            GateDecision.accepted.is_(True),
-            ~exists().where(Analysis.instance_id == Instance.id),
-        )
-        .order_by(Location.id)
+    waiting = session.scalars(
+        select(GateDecision)
+        .where(GateDecision.waits.is_(True))
+        .order_by(GateDecision.id)
         .limit(limit)
+        .with_for_update(skip_locked=True)
     ).all()
+    ids = [decision.instance_id for decision in waiting]
     first: dict[int, str] = {}
-    for instance_id, sha256 in waiting:
+    for instance_id, sha256 in session.execute(
+        select(Location.instance_id, Location.sha256).where(Location.instance_id.in_(ids)).order_by(Location.id)
+    ):
         first.setdefault(instance_id, sha256)
-    rows = [pending_analysis(instance_id, model, sha256, now) for instance_id, sha256 in first.items()]
-    for row in rows:
+    rows = [pending_analysis(instance_id, model, first[instance_id], now) for instance_id in ids]
+    for decision, row in zip(waiting, rows, strict=True):
+        decision.waits = False
         row.rung_at = None  # nobody has rung for these: the sweep does, next
     session.add_all(rows)
     return len(rows)

@@ -6,7 +6,7 @@ import hashlib
 from dataclasses import dataclass
 from datetime import datetime
 
-from sqlalchemy import and_, delete, exists, func, or_, select
+from sqlalchemy import ColumnElement, and_, delete, exists, func, or_, select
 
 from db.session import Session
 from db.tables import (
@@ -45,36 +45,30 @@ def removable(session: Session, *, before: datetime | None, limit: int) -> list[
     Unread: an analysis pending or running, or an accepted image without one. Undelivered: anything not sent, failures
     included, since the only copy of the object is here.
     """
-    mine = Instance.study_id == Study.id
-    unread = (
-        exists()
-        .where(mine, Analysis.instance_id == Instance.id, Analysis.state.in_(("pending", "running")))
-        .correlate(Study)
-    )
-    unanalysed = (
-        exists()
-        .where(
-            mine,
-            GateDecision.instance_id == Instance.id,
-            GateDecision.accepted.is_(True),
-            ~exists().where(Analysis.instance_id == Instance.id),
-        )
-        .correlate(Study)
-    )
-    undelivered = (
-        exists()
-        .where(
-            MadeObject.study_id == Study.id,
-            Delivery.object_id == MadeObject.id,
-            Delivery.state.not_in(("sent", "committed")),
-        )
-        .correlate(Study)
-    )
-    newest = select(func.max(Instance.received_at)).where(mine).correlate(Study).scalar_subquery()
-    query = select(Study.id).where(~unread, ~unanalysed, ~undelivered)
+    query = select(Study.id).where(*_nothing_owed())
     if before is not None:
-        query = query.where(newest < before)
+        newest = select(func.max(Instance.received_at)).where(Instance.study_id == Study.id).correlate(Study)
+        # the first image is no younger than the last; said for the index
+        query = query.where(Study.arrived_at < before, newest.scalar_subquery() < before)
     return list(session.scalars(query.order_by(Study.arrived_at, Study.id).limit(limit)))
+
+
+def is_removable(session: Session, study_id: int) -> bool:
+    """Whether the study is still there with nothing owed to anybody; its row is locked against a late image."""
+    query = select(Study.id).where(Study.id == study_id, *_nothing_owed()).with_for_update()
+    return session.scalar(query) is not None
+
+
+def _nothing_owed() -> tuple[ColumnElement[bool], ...]:
+    # one EXISTS in another, never a join: a planner without statistics starts a join at all that is pending anywhere,
+    # for every study
+    unread = exists().where(Analysis.instance_id == Instance.id, Analysis.state.in_(("pending", "running")))
+    unanalysed = exists().where(GateDecision.instance_id == Instance.id, GateDecision.waits.is_(True))
+    unsent = exists().where(Delivery.object_id == MadeObject.id, Delivery.state.not_in(("sent", "committed")))
+    return (
+        ~exists().where(Instance.study_id == Study.id, or_(unread, unanalysed)),
+        ~exists().where(MadeObject.study_id == Study.id, unsent),
+    )
 
 
 def erase(session: Session, study_id: int, *, requested_by: str, reason: str, now: datetime) -> ErasureRecord:

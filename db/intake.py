@@ -69,6 +69,7 @@ def record_instance(session: Session, new: NewInstance) -> Recorded:
         raise RecordedElsewhere(new.sop_instance_uid) from error
     session.add(_location(instance.id, new))
     decision = new.decision
+    model = active_model(session)
     session.add(
         GateDecision(
             instance_id=instance.id,
@@ -79,9 +80,9 @@ def record_instance(session: Session, new: NewInstance) -> Recorded:
             facts=decision.facts,
             flags=list(decision.flags),
             decided_at=new.received_at,
+            waits=decision.accepted and model is None and new.origin == "live",
         )
     )
-    model = active_model(session)
     analysis_id = None
     if decision.accepted and model is not None:
         analysis = pending_analysis(instance.id, model, new.sha256, new.received_at)

@@ -80,8 +80,8 @@ class Study(Base):
     study_date: Mapped[str] = mapped_column(Text)
     study_time: Mapped[str] = mapped_column(Text)
     study_description: Mapped[str] = mapped_column(Text)
-    arrived_at: Mapped[datetime] = mapped_column(UtcDateTime)
-    priority: Mapped[str] = mapped_column(String(8))
+    arrived_at: Mapped[datetime] = mapped_column(UtcDateTime, index=True)
+    priority: Mapped[str] = mapped_column(String(8), index=True)
     score: Mapped[float] = mapped_column(Float)
     reading_key: Mapped[float] = mapped_column(Float, index=True)
 
@@ -110,7 +110,7 @@ class Location(Base):
     __table_args__ = (UniqueConstraint("instance_id", "uri"),)
     id: Mapped[int] = mapped_column(_Key, primary_key=True)
     instance_id: Mapped[int] = mapped_column(ForeignKey("instance.id"), index=True)
-    uri: Mapped[str] = mapped_column(Text)
+    uri: Mapped[str] = mapped_column(Text, index=True)
     sha256: Mapped[str] = mapped_column(String(64), index=True)
     size: Mapped[int] = mapped_column(BigInteger)
     received_at: Mapped[datetime] = mapped_column(UtcDateTime)
@@ -128,6 +128,8 @@ class GateDecision(Base):
     facts: Mapped[dict[str, Any]] = mapped_column(JSON)
     flags: Mapped[list[str]] = mapped_column(JSON)
     decided_at: Mapped[datetime] = mapped_column(UtcDateTime)
+    # accepted while no model was active, and without an analysis since; found by its index, however long the archive
+    waits: Mapped[bool] = mapped_column(Boolean, default=False, index=True)
 
 
 class Analysis(Base):
@@ -137,6 +139,7 @@ class Analysis(Base):
     __table_args__ = (
         UniqueConstraint("instance_id", "model_digest", "preprocessing_id", name="uq_analysis_key"),
         Index("ix_analysis_state_lease_until", "state", "lease_until"),
+        Index("ix_analysis_state_rung_at", "state", "rung_at"),
     )
     id: Mapped[int] = mapped_column(_Key, primary_key=True)
     instance_id: Mapped[int] = mapped_column(ForeignKey("instance.id"))
@@ -208,7 +211,7 @@ class MadeObject(Base):
     study_id: Mapped[int] = mapped_column(ForeignKey("study.id"), index=True)
     analysis_id: Mapped[int] = mapped_column(ForeignKey("analysis.id"), index=True)
     sop_instance_uid: Mapped[str] = mapped_column(String(64), unique=True)
-    uri: Mapped[str] = mapped_column(Text)
+    uri: Mapped[str] = mapped_column(Text, index=True)
     sha256: Mapped[str] = mapped_column(String(64))
     size: Mapped[int] = mapped_column(BigInteger)
     created_at: Mapped[datetime] = mapped_column(UtcDateTime)
@@ -221,6 +224,7 @@ class Delivery(Base):
     __table_args__ = (
         UniqueConstraint("object_id", "destination"),
         Index("ix_delivery_destination_state_next_attempt_at", "destination", "state", "next_attempt_at"),
+        Index("ix_delivery_state_lease_until", "state", "lease_until"),
     )
     id: Mapped[int] = mapped_column(_Key, primary_key=True)
     object_id: Mapped[int] = mapped_column(ForeignKey("object.id"))

@@ -82,8 +82,12 @@ def _remove_oldest(database: Database, store: Store, reason: str) -> int:
 
 
 def _remove(database: Database, before: datetime | None, limit: int, reason: str) -> int:
-    with database.write() as session:
+    with database.read() as session:  # the search may take long, and must not hold up who writes
         ids = erasure.removable(session, before=before, limit=limit)
-        for study_id in ids:
+    with database.write() as session:
+        gone = [
             erasure.erase(session, study_id, requested_by="retention", reason=reason, now=now())
-    return len(ids)
+            for study_id in ids
+            if erasure.is_removable(session, study_id)
+        ]
+    return len(gone)

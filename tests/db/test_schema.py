@@ -10,12 +10,12 @@ from alembic.autogenerate import compare_metadata
 from alembic.config import Config
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from sqlalchemy import text
+from sqlalchemy import select, text
 
 import db.migrations
 from db.schema import HEAD_REVISION, SchemaMismatch, installation_uid, prepare, revision, upgrade
 from db.session import Database, DatabaseUnavailable, sqlite_url
-from db.tables import Base
+from db.tables import Base, GateDecision
 from tests.db.conftest import NOON
 
 
@@ -40,6 +40,40 @@ def test_upgrading_twice_keeps_the_installation_and_its_rows(database: Database)
     assert revision(database) == HEAD_REVISION
 
 
+def test_upgrade_from_0002_marks_what_came_while_no_model_was_active(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    database = Database(sqlite_url(tmp_path / "old.sqlite"))
+    with monkeypatch.context() as patch:
+        patch.setattr("db.schema.HEAD_REVISION", "0002")
+        upgrade(database, NOON)
+    instance = (
+        "INSERT INTO instance (id, sop_class_uid, series_instance_uid, transfer_syntax_uid, origin, calling_ae,"
+        " correlation_id, received_at, flags) VALUES ({id}, '1', '1', '1', '{origin}', 'A', '0', '2026-01-01', '[]')"
+    )
+    decision = (
+        "INSERT INTO gate_decision (id, instance_id, rules_version, accepted, rule, reason, facts, flags, decided_at)"
+        " VALUES ({id}, {id}, '1', {accepted}, 'r', '', '{{}}', '[]', '2026-01-01')"
+    )
+    analysis = (
+        "INSERT INTO analysis (id, instance_id, model_digest, preprocessing_id, model_name, state, reason, attempts,"
+        " created_at, engine, precision, application_version, source_sha256, flags, outside_domain, record)"
+        " VALUES (2, 2, 'd', 'p', 'm', 'done', '', 1, '2026-01-01', '', '', '', '', '[]', 0, '{}')"
+    )
+    # 1 waits, 2 was read, 3 was refused, 4 is of an archive
+    rows = [(1, "live", True), (2, "live", True), (3, "live", False), (4, "archive", True)]
+    with database.write() as session:
+        driver = session.connection().connection.dbapi_connection
+        assert driver is not None
+        for number, origin, accepted in rows:
+            driver.cursor().execute(instance.format(id=number, origin=origin))
+            driver.cursor().execute(decision.format(id=number, accepted=int(accepted)))
+        driver.cursor().execute(analysis)
+    upgrade(database, NOON)
+    with database.read() as session:
+        assert list(session.scalars(select(GateDecision.instance_id).where(GateDecision.waits.is_(True)))) == [1]
+
+
 def test_processes_that_start_together_on_an_empty_database_agree(tmp_path: Path) -> None:
     url = sqlite_url(tmp_path / "together.sqlite")
     failures: list[DatabaseUnavailable] = []
@@ -62,7 +96,7 @@ def test_processes_that_start_together_on_an_empty_database_agree(tmp_path: Path
 def test_database_of_another_program_version_is_refused_with_the_mend(database: Database) -> None:
     with database.write() as session:
         session.execute(text("UPDATE alembic_version SET version_num = '9999'"))
-    with pytest.raises(SchemaMismatch, match=r"revision 9999.*needs 0002.*db upgrade"):
+    with pytest.raises(SchemaMismatch, match=r"revision 9999.*needs 0003.*db upgrade"):
         prepare(database, NOON)
 
 
