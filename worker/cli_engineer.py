@@ -9,6 +9,7 @@ import typer
 
 from worker.cli_options import Config, Home, Json, print_json
 from worker.site import open_site
+from worker.terminal import visible
 
 _Name = Annotated[str, typer.Argument(help="A configured destination, or 'self' for our own listener.")]
 
@@ -67,7 +68,7 @@ def send(
         print_json({"to": to, "results": results})
     else:
         for result in results:
-            print(f"{result['result']:<10} {result['path']}  {result['reason']}")
+            print(visible(f"{result['result']:<10} {result['path']}  {result['reason']}"))
         if not results:
             print("nothing to send")
     if not results or any(result["result"] != "stored" for result in results):

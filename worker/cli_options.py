@@ -21,5 +21,6 @@ Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of text."
 
 def print_json(facts: Mapping[str, Any]) -> None:
     """Print facts as one JSON document on standard output."""
-    json.dump(facts, sys.stdout, indent=2, ensure_ascii=False)
-    sys.stdout.write("\n")
+    text = json.dumps(facts, indent=2, ensure_ascii=False)
+    # bytes of a file name that are no UTF-8 are lone surrogates in Python, and as \udc.. in JSON
+    sys.stdout.write(text.encode("utf-8", "backslashreplace").decode("utf-8") + "\n")

@@ -11,6 +11,7 @@ import typer
 
 from worker.cli_options import Config, Home, Json, print_json
 from worker.site import Site, open_site
+from worker.terminal import marked, visible
 
 if TYPE_CHECKING:
     from model.bundle import Bundle
@@ -69,7 +70,7 @@ def analyse(
 
 
 def worklist(
-    limit: Annotated[int, typer.Option("--limit", min=1, help="At most so many studies.")] = 200,
+    limit: Annotated[int, typer.Option("--limit", min=1, max=1_000_000, help="At most so many studies.")] = 200,
     home: Home = None,
     config: Config = None,
     json: Json = False,
@@ -94,8 +95,8 @@ def worklist(
             item["priority"],
             f"{item['score']:.2f}",
             _duration(item["waiting_seconds"]),
-            item["accession_number"],
-            item["patient_id"],
+            marked(item["accession_number"]),
+            marked(item["patient_id"]),
             item["state"].replace("_", " "),
             _says(item),
         )
@@ -113,7 +114,7 @@ def status(home: Home = None, config: Config = None, json: Json = False) -> None
     else:
         for key, value in facts.items():
             text = ", ".join(f"{name} {number}" for name, number in value.items()) if isinstance(value, dict) else value
-            print(f"{key.replace('_', ' '):<18} {text}")
+            print(f"{key.replace('_', ' '):<18} {visible(str(text))}")
     if not facts["ready"]:
         raise typer.Exit(1)
 
@@ -139,10 +140,11 @@ def ledger(
         print(f"{key.replace('_', ' '):<16} {facts[key]}")
     print("deliveries       " + ", ".join(f"{name} {number}" for name, number in facts["deliveries"].items()))
     for reason, number in facts["refusals"].items():
-        print(f"  not read: {number} x {reason}")
+        print(f"  not read: {number} x {visible(reason)}")
     if unfinished:
         for entry in facts["unfinished"]:
-            print(f"  {entry['state']:<8} since {entry['since']}  {entry['sop_instance_uid']}  {entry['reason']}")
+            words = f"{entry['state']:<8} since {entry['since']}  {entry['sop_instance_uid']}  {entry['reason']}"
+            print(f"  {visible(words)}")
 
 
 def explain(
@@ -168,11 +170,11 @@ def explain(
     if json:
         print_json(facts)
         return
-    print(f"{'accepted' if decision.accepted else 'refused'} by rule '{decision.rule}': {decision.reason}")
+    print(f"{'accepted' if decision.accepted else 'refused'} by rule '{decision.rule}': {visible(decision.reason)}")
     for flag in decision.flags:
         print(f"  ! {flag}")
     for name, value in decision.facts.items():
-        print(f"  {name:<24} {value if value not in ('', None) else '-'}")
+        print(f"  {name:<24} {visible(str(value)) if value not in ('', None) else '-'}")
 
 
 def _bundle(site: Site, name: str | None) -> Bundle:
@@ -194,36 +196,35 @@ def _bundle(site: Site, name: str | None) -> Bundle:
 
 
 def _print_results(results: list[dict[str, Any]], bundle: Bundle) -> None:
-    from rich.markup import escape
     from rich.table import Table
 
-    table = Table(title=f"model {bundle.name} {bundle.digest[:12]}", title_justify="left", padding=(0, 1))
+    table = Table(title=f"model {marked(bundle.name)} {bundle.digest[:12]}", title_justify="left", padding=(0, 1))
     table.add_column("source", overflow="fold", ratio=2)
     table.add_column("flags and reasons", overflow="fold", ratio=3)
     table.add_column("findings (bold: at or above threshold)", ratio=3)
     for result in results:
         status = [] if result["status"] == "done" else [result["status"].replace("_", " ") + ": " + result["reason"]]
         flags = [f"! {flag}" for flag in result["flags"]]
-        findings = [f"{finding['label']} {finding['probability']:.3f}" for finding in result["findings"]]
-        marked = [
+        findings = [f"{marked(finding['label'])} {finding['probability']:.3f}" for finding in result["findings"]]
+        shown = [
             f"[bold]{text}[/]" if finding["positive"] else text
             for text, finding in zip(findings, result["findings"], strict=True)
         ]
-        table.add_row(escape(Path(result["source"]).name), escape("\n".join([*status, *flags])), "\n".join(marked))
+        notes = "\n".join(marked(note) for note in (*status, *flags))
+        table.add_row(marked(Path(result["source"]).name), notes, "\n".join(shown))
         table.add_section()
     console = _console()
     console.print(table)
     thresholds = ", ".join(f"{label.name} {bundle.thresholds[label.name]:.3f}" for label in bundle.labels)
-    console.print(f"thresholds: {thresholds}")
+    console.print(f"thresholds: {thresholds}", markup=False)
     for result in results:
         for made in result["objects"]:
-            console.print(f"{made['kind']} of {made['label']}: {made['path']}", soft_wrap=True)
+            line = visible(f"{made['kind']} of {made['label']}: {made['path']}")
+            console.print(line, soft_wrap=True, markup=False)
     console.print("AI result: not for diagnosis")
 
 
 def _says(item: dict[str, Any]) -> str:
-    from rich.markup import escape
-
     parts = [f"! {flag}" for flag in item["flags"]]
     if item["reason"]:
         parts.append(item["reason"])
@@ -232,7 +233,7 @@ def _says(item: dict[str, Any]) -> str:
     ]
     if item["findings"]:
         parts.append(", ".join(positive) or "no finding at or above its threshold")
-    return escape("\n".join(parts))
+    return "\n".join(marked(part) for part in parts)
 
 
 def _console() -> Any:  # noqa: ANN401 - rich is imported late
@@ -249,7 +250,9 @@ def _duration(seconds: int) -> str:
 
 
 def _parse_duration(text: str) -> timedelta:
-    match = re.fullmatch(r"(\d+)\s*([smhd])", text.strip())
+    match = re.fullmatch(r"([0-9]{1,6})\s*([smhd])", text.strip())
     if match is None:
-        raise typer.BadParameter(f"{text!r} is not a duration; write 30s, 10m, 2h or 1d", param_hint="--older-than")
+        raise typer.BadParameter(
+            f"{text!r} is not a duration; write 30s, 10m, 2h or 1d (six digits at most)", param_hint="--older-than"
+        )
     return int(match[1]) * timedelta(seconds={"s": 1, "m": 60, "h": 3600, "d": 86400}[match[2]])

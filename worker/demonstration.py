@@ -22,6 +22,7 @@ from dicom_io.sender import Outgoing, send
 from worker.peers import own_peer
 from worker.ports import StartFailed
 from worker.site import Site
+from worker.terminal import marked
 
 _FILMS = (("RG1_UNCR.dcm", "an adult's chest"), ("RG3_UNCR.dcm", "an extremity, to be refused"))
 _PATIENCE = 120.0  # seconds; a reading takes about one
@@ -69,15 +70,15 @@ def _await(site: Site, study_instance_uid: str, stop: threading.Event) -> Workli
 
 def _print(site: Site, console: Console, name: str, item: WorklistItem) -> None:
     if item.state != "done":
-        console.print(f"\n[bold]{name}[/]: {item.state.replace('_', ' ')}: {item.reason}")
+        console.print(f"\n[bold]{name}[/]: {item.state.replace('_', ' ')}: {marked(item.reason)}")
         return
-    console.print(f"\n[bold]{name}[/]: read by {item.model}, priority {item.priority}")
+    console.print(f"\n[bold]{name}[/]: read by {marked(item.model)}, priority {item.priority}")
     for flag in item.flags:
-        console.print(f"  [yellow]! {flag}[/]")
+        console.print(f"  [yellow]! {marked(flag)}[/]")
     table = Table("finding", "probability", "threshold", "")
     for finding in item.findings:
         mark = "[bold]at or above[/]" if finding.positive else "below"
-        table.add_row(finding.label, f"{finding.probability:.3f}", f"{finding.threshold:.3f}", mark)
+        table.add_row(marked(finding.label), f"{finding.probability:.3f}", f"{finding.threshold:.3f}", mark)
     console.print(table)
     with site.database.read() as session:
         objects = object_uris(session, item.study_instance_uid)
@@ -85,8 +86,8 @@ def _print(site: Site, console: Console, name: str, item: WorklistItem) -> None:
         path = site.store.path(uri)
         picture = site.settings.home / "demonstration" / f"{Path(name).stem}_{label}.png"
         _save_picture(path, picture)
-        console.print(f"{kind} of {label}, as sent to a PACS: {path}", soft_wrap=True)
-        console.print(f"{kind} of {label}, as a picture:      {picture}", soft_wrap=True)
+        console.print(f"{kind} of {label}, as sent to a PACS: {path}", soft_wrap=True, markup=False)
+        console.print(f"{kind} of {label}, as a picture:      {picture}", soft_wrap=True, markup=False)
     console.print("[dim]AI result: not for diagnosis[/]")
 
 

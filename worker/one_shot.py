@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import uuid
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -96,7 +97,7 @@ def _write_objects(
 
     out.mkdir(parents=True, exist_ok=True)
     # inputs of the same name in different folders must not overwrite each other
-    mark = hashlib.sha256(str(found.path.absolute()).encode()).hexdigest()[:6]
+    mark = hashlib.sha256(os.fsencode(found.path.absolute())).hexdigest()[:6]
     stem = f"{found.path.stem}.{mark}"
     objects: list[dict[str, Any]] = []
     for index in explained_labels(read.findings):

@@ -25,6 +25,7 @@ from worker.settings import Settings
 from worker.site import Site
 from worker.stopping import stop_event
 from worker.supervisor import Program, Supervisor, last_line
+from worker.terminal import marked
 
 # in the order they are stopped: nothing new comes in, running images finish, what is made is sent
 _PROCESSES = ("listen", "schedule", "work", "deliver", "web")
@@ -103,7 +104,7 @@ class _Sayer:
         self._console = console
 
     def __call__(self, text: str) -> None:
-        self._console.print(f"[dim]{time.strftime('%H:%M:%S')}[/] {text}", soft_wrap=True, highlight=False)
+        self._console.print(f"[dim]{time.strftime('%H:%M:%S')}[/] {marked(text)}", soft_wrap=True, highlight=False)
 
 
 @contextmanager
@@ -126,9 +127,11 @@ def _active_model(site: Site, console: Console) -> str | None:
     if active is None and fresh:
         for bundle in list_bundles(site.settings):
             if isinstance(bundle, BundleInvalid):
-                console.print(f"[yellow]a model cannot be used:[/] {bundle}")
+                console.print(f"[yellow]a model cannot be used:[/] {marked(str(bundle))}")
                 continue
-            console.print(f"first start: activating the model [bold]{bundle.name}[/] that ships with the program")
+            console.print(
+                f"first start: activating the model [bold]{marked(bundle.name)}[/] that ships with the program"
+            )
             return activate(site.settings, site.database, bundle.name).name
     return None if active is None else active.name
 
@@ -153,12 +156,12 @@ def _wait_until_ready(settings: Settings, supervisor: Supervisor, stop: threadin
 
 
 def _say_ready(settings: Settings, console: Console, active: str | None) -> None:
-    console.print(f"DICOM  {settings.dicom.ae_title} on {settings.dicom.host}:{settings.dicom.port}")
-    console.print(f"web    http://{settings.web.host}:{settings.web.port}/")
-    console.print(f"home   {settings.home}  (logs in log/)", soft_wrap=True)
+    console.print(f"DICOM  {settings.dicom.ae_title} on {settings.dicom.host}:{settings.dicom.port}", markup=False)
+    console.print(f"web    http://{settings.web.host}:{settings.web.port}/", markup=False)
+    console.print(f"home   {settings.home}  (logs in log/)", soft_wrap=True, markup=False)
     if active is None:
         console.print("[yellow]no model is active: studies are received and wait[/] ('cxr-triage model activate NAME')")
     else:
-        console.print(f"model  {active}")
+        console.print(f"model  {active}", markup=False)
     if not settings.destinations:
         console.print("no destination is configured: results stay here, on the worklist")
