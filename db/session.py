@@ -6,6 +6,7 @@ BEGIN a transaction that reads and then writes fails at once with "database is l
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,9 +14,10 @@ from typing import Any
 
 from sqlalchemy import Connection, create_engine, event, text
 from sqlalchemy.engine import Engine, make_url
-from sqlalchemy.exc import ArgumentError, DBAPIError, SQLAlchemyError
+from sqlalchemy.exc import ArgumentError, DBAPIError, DisconnectionError, SQLAlchemyError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.orm import Session
+from sqlalchemy.pool import ConnectionPoolEntry
 
 __all__ = ["Database", "DatabaseUnavailable", "Session", "sqlite_url"]
 
@@ -59,6 +61,7 @@ class Database:
         if self.is_sqlite:
             event.listen(self.engine, "connect", _configure_sqlite)
             event.listen(self.engine, "begin", _begin_sqlite)
+            event.listen(self.engine, "checkout", _SameFile(parsed.database or ""))
 
     @contextmanager
     def write(self) -> Iterator[Session]:
@@ -88,6 +91,22 @@ class Database:
     def dispose(self) -> None:
         """Close all pooled connections; call it in a child after a fork, too."""
         self.engine.dispose()
+
+
+class _SameFile:
+    """Gives up a connection whose file was removed or replaced: what it wrote would be in no file that anybody finds."""
+
+    def __init__(self, path: str) -> None:
+        self._path = path
+
+    def __call__(self, _connection: object, record: ConnectionPoolEntry, _proxy: object) -> None:
+        try:
+            found = os.stat(self._path)
+            file = (found.st_dev, found.st_ino)
+        except OSError:
+            file = None
+        if record.info.setdefault("file", file) != file:
+            raise DisconnectionError(f"{self._path} was removed or replaced")
 
 
 def _first_line(error: SQLAlchemyError) -> str:

@@ -108,3 +108,19 @@ def test_database_that_cannot_be_opened_says_where(tmp_path: Path) -> None:
 def test_url_that_is_none_is_explained() -> None:
     with pytest.raises(DatabaseUnavailable, match="sqlite:///PATH"):
         Database("not a url")
+
+
+def test_nothing_is_written_into_a_sqlite_file_that_was_removed_or_replaced(tmp_path: Path) -> None:
+    path = tmp_path / "gone.sqlite"
+    database = Database(sqlite_url(path))
+    prepare(database, NOON)
+    database.ping()
+    for file in tmp_path.glob("gone.sqlite*"):
+        file.unlink()
+    with pytest.raises(DatabaseUnavailable, match="no such table"), database.write() as session:
+        session.execute(text("UPDATE installation SET created_at = created_at"))
+    prepare(Database(sqlite_url(path)), NOON)  # as the next command does
+    with database.write() as session:
+        session.execute(text("UPDATE installation SET created_at = :now"), {"now": "2026-01-01 00:00:00"})
+    with Database(sqlite_url(path)).read() as session:
+        assert session.scalar(text("SELECT created_at FROM installation")) == "2026-01-01 00:00:00"
