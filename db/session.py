@@ -6,7 +6,6 @@ BEGIN a transaction that reads and then writes fails at once with "database is l
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -52,7 +51,9 @@ class Database:
             parsed = make_url(url)
             self.is_sqlite = parsed.get_backend_name() == "sqlite"
             options: dict[str, Any] = {"connect_args": {"timeout": _BUSY_SECONDS}} if self.is_sqlite else {}
-            self.engine: Engine = create_engine(parsed, pool_pre_ping=not self.is_sqlite, **options)
+            self.engine: Engine = create_engine(
+                parsed, pool_pre_ping=not self.is_sqlite, hide_parameters=True, **options
+            )
         except (ArgumentError, ImportError) as error:
             raise DatabaseUnavailable(
                 f"database URL not understood ({error}); allowed: sqlite:///PATH or postgresql+psycopg://USER@HOST/NAME"
@@ -94,14 +95,14 @@ class Database:
 
 
 class _SameFile:
-    """Gives up a connection whose file was removed or replaced: what it wrote would be in no file that anybody finds."""
+    """Gives up a connection whose file was removed or replaced: nobody would find what it wrote."""
 
     def __init__(self, path: str) -> None:
-        self._path = path
+        self._path = Path(path)
 
     def __call__(self, _connection: object, record: ConnectionPoolEntry, _proxy: object) -> None:
         try:
-            found = os.stat(self._path)
+            found = self._path.stat()
             file = (found.st_dev, found.st_ino)
         except OSError:
             file = None

@@ -18,6 +18,8 @@ _SEQUENCE_END = (0xFFFE, 0xE0DD)
 _PIXEL_DATA = (0x7FE0, 0x0010)
 _DEEPEST_NESTING = 32
 _LARGEST_INFLATED = 1 << 29
+# A radiograph has some hundred. Each costs microseconds, here and in the parser, and 512 MiB hold 64 million empty ones.
+_MOST_ELEMENTS = 100_000
 
 
 def check_whole(data: bytes, transfer_syntax_uid: str) -> None:
@@ -57,6 +59,7 @@ class _Walk:
         self.tag = struct.Struct(order + "HH")
         self.short = struct.Struct(order + "H")
         self.long = struct.Struct(order + "I")
+        self.elements = 0
 
     def data_set(self, position: int, end: int, *, nested: bool, depth: int) -> int:
         if depth > _DEEPEST_NESTING:
@@ -85,10 +88,15 @@ class _Walk:
         if tag == _PIXEL_DATA:
             return self._items(position, end, depth, encapsulated=True)
         if vr == b"UN":  # an unknown sequence is encoded as implicit VR little endian (PS3.5 6.2.2)
-            return _Walk(self.data, True, "<")._items(position, end, depth, encapsulated=False)
+            inner = _Walk(self.data, True, "<")
+            inner.elements = self.elements
+            position = inner._items(position, end, depth, encapsulated=False)
+            self.elements = inner.elements
+            return position
         return self._items(position, end, depth, encapsulated=False)
 
     def _header(self, tag: tuple[int, int], position: int, end: int) -> tuple[bytes, int, int]:
+        self._count()
         vr = b"" if self.implicit else self.data[position + 4 : position + 6]
         if self.implicit or tag[0] == 0xFFFE:
             return vr, self.long.unpack_from(self.data, position + 4)[0], position + 8
@@ -104,6 +112,7 @@ class _Walk:
             tag = self._tag(position)
             length = self.long.unpack_from(self.data, position + 4)[0]
             position += 8
+            self._count()
             if tag == _SEQUENCE_END:
                 return position
             if tag != _ITEM:
@@ -117,6 +126,11 @@ class _Walk:
         if encapsulated and position == end:
             return end  # every fragment is whole, only the delimiter was left out: decoding will tell
         raise UnreadableDicom("data set truncated: a sequence of undefined length does not end")
+
+    def _count(self) -> None:
+        self.elements += 1
+        if self.elements > _MOST_ELEMENTS:
+            raise UnreadableDicom(f"the data set has more than {_MOST_ELEMENTS} elements and items")
 
     def _tag(self, position: int) -> tuple[int, int]:
         group, element = self.tag.unpack_from(self.data, position)

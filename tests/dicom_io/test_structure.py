@@ -75,3 +75,18 @@ def test_any_bytes_pass_or_are_refused(data: bytes, syntax: str) -> None:
         check_whole(data, syntax)
     except UnreadableDicom as refusal:
         assert refusal.reason
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        bytes(8 * 200_000),  # as many empty elements, all (0000,0000)
+        b"\x08\x00\x40\x11SQ\0\0\xff\xff\xff\xff" + b"\xfe\xff\x00\xe0\0\0\0\0" * 200_000,
+        (b"\x09\x00\x01\x10UN\0\0\xff\xff\xff\xff" + b"\xfe\xff\x00\xe0\0\0\0\0" * 60_000 + b"\xfe\xff\xdd\xe0\0\0\0\0")
+        * 3,
+    ],
+    ids=["elements", "items", "items of unknown sequences"],
+)
+def test_elements_without_end_are_refused_before_they_cost_time(data: bytes) -> None:
+    with pytest.raises(UnreadableDicom, match="more than 100000 elements"):
+        check_whole(data, uid.ExplicitVRLittleEndian)
