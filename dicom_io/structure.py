@@ -18,7 +18,7 @@ _SEQUENCE_END = (0xFFFE, 0xE0DD)
 _PIXEL_DATA = (0x7FE0, 0x0010)
 _DEEPEST_NESTING = 32
 _LARGEST_INFLATED = 1 << 29
-# A radiograph has some hundred. Each costs microseconds, here and in the parser, and 512 MiB hold 64 million empty ones.
+# A radiograph has some hundred. Each costs microseconds, here and in the parser; 512 MiB hold 64 million empty ones.
 _MOST_ELEMENTS = 100_000
 
 
