@@ -136,8 +136,9 @@ def forget(
     """Remove a study, or all of a patient's, with files, rows and objects: here, not in the PACS. Audited."""
     from worker.forgetting import forget as remove
 
-    if (study is None) == (patient is None):
-        raise typer.BadParameter("give either --study UID or --patient ID")
+    if (study is None) == (patient is None) or not (study or patient or "").strip():
+        # an empty ID, such as a script's unset variable, would mean every study of nobody known
+        raise typer.BadParameter("give either --study UID or --patient ID, and neither empty")
     site = open_site(home, config)
     if not yes:
         typer.confirm("Remove it here for good, with results and undelivered objects?", abort=True)

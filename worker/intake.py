@@ -71,7 +71,7 @@ class Intake:
                 record_rejection(
                     session,
                     when=rejection.when,
-                    calling_ae=rejection.calling_ae,
+                    calling_ae=_storable(rejection.calling_ae),
                     address=rejection.address,
                     status=int(rejection.status),
                     reason=rejection.reason,
@@ -110,13 +110,13 @@ class Intake:
             series_instance_uid=facts.series_instance_uid,
             transfer_syntax_uid=facts.transfer_syntax_uid,
             origin="live",
-            calling_ae=received.calling_ae,
+            calling_ae=_storable(received.calling_ae),
             correlation_id=correlation,
             uri=stored.uri,
             sha256=stored.sha256,
             size=stored.size,
             age_years=facts.age_years,
-            view=facts.view,
+            view=None if facts.view is None else _storable(facts.view),
             decision=Decision(
                 rules_version=rules_version(self._rules),
                 accepted=decision.accepted,
@@ -133,12 +133,17 @@ class Intake:
 def _identity(facts: InstanceFacts) -> StudyIdentity:
     return StudyIdentity(
         study_instance_uid=facts.study_instance_uid,
-        patient_id=facts.patient_id,
-        patient_name=facts.patient_name,
-        patient_birth_date=facts.patient_birth_date,
-        patient_sex=facts.patient_sex,
-        accession_number=facts.accession_number,
-        study_date=facts.study_date,
-        study_time=facts.study_time,
-        study_description=facts.study_description,
+        patient_id=_storable(facts.patient_id),
+        patient_name=_storable(facts.patient_name),
+        patient_birth_date=_storable(facts.patient_birth_date),
+        patient_sex=_storable(facts.patient_sex),
+        accession_number=_storable(facts.accession_number),
+        study_date=_storable(facts.study_date),
+        study_time=_storable(facts.study_time),
+        study_description=_storable(facts.study_description),
     )
+
+
+def _storable(text: str) -> str:
+    """Replace null characters, which PostgreSQL keeps in no text: a film must not be refused for ever for one."""
+    return text.replace("\0", "\N{REPLACEMENT CHARACTER}")

@@ -7,10 +7,12 @@ from collections.abc import Callable
 from datetime import timedelta
 
 import pytest
+from sqlalchemy import update
 from typer.testing import CliRunner
 
 from db.intake import record_instance
 from db.records import NewInstance
+from db.tables import Study
 from tests.db.conftest import NOON
 from tests.db.conftest import new_instance as new_instance
 from worker.cli import app
@@ -116,3 +118,15 @@ def test_command_says_what_it_removed_and_exits_with_1_when_there_was_nothing(
     assert (first.exit_code, json.loads(first.stdout)) == (0, {"studies": 1, "instances": 1, "objects": 0})
     assert CliRunner().invoke(app, words).exit_code == 1
     assert CliRunner().invoke(app, ["forget", "--yes", "--home", str(site.settings.home)]).exit_code == 2
+
+
+@pytest.mark.parametrize("words", [["--patient", ""], ["--patient", " "], ["--study", ""]])
+def test_an_empty_id_is_wrong_usage_and_removes_nothing(
+    site: Site, receive: Callable[..., str], words: list[str]
+) -> None:
+    uri = receive(1)
+    with site.database.write() as session:
+        session.execute(update(Study).values(patient_id=""))
+    done = CliRunner().invoke(app, ["forget", "--yes", *words, "--home", str(site.settings.home)])
+    assert done.exit_code == 2, done.output
+    assert is_there(site, uri)

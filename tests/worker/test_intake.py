@@ -1,0 +1,49 @@
+"""What a careless modality sends is taken all the same, on either database."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from pydicom import dcmread
+from sqlalchemy import select
+
+from db.tables import Study
+from dicom_io.facts import read_facts
+from dicom_io.reception import Received
+from dicom_io.status_codes import Status
+from worker.intake import Intake
+from worker.settings import DatabaseSettings
+from worker.site import Site
+
+
+def received(path: Path, **changes: object) -> Received:
+    header = dcmread(path)
+    for keyword, value in changes.items():
+        setattr(header, keyword, value)
+    buffer = io.BytesIO()
+    header.save_as(buffer)
+    data = buffer.getvalue()
+    return Received(data, read_facts(data), "MODALITY", "CXRTRIAGE", "127.0.0.1", "1")
+
+
+@pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.peer)])
+def either(site: Site, request: pytest.FixtureRequest) -> Iterator[Site]:
+    if request.param == "postgresql":
+        url = request.getfixturevalue("postgres").database()
+        site = Site(site.settings.model_copy(update={"database": DatabaseSettings(url=url)}))
+    yield site
+    site.database.dispose()
+
+
+def test_null_characters_inside_a_name_keep_no_film_out(either: Site, films: Path) -> None:
+    film = received(films / "RG3_UNCR.dcm", PatientName="DOE\0^JOHN", PatientID="P\x001", ViewPosition="P\0A")
+    assert Intake(either.settings, either.database, either.store, lambda _id: None).receive(film) == Status.SUCCESS
+    with either.database.read() as session:
+        study = session.scalars(select(Study)).one()
+    assert (study.patient_name, study.patient_id) == (
+        "DOE\N{REPLACEMENT CHARACTER}^JOHN",
+        "P\N{REPLACEMENT CHARACTER}1",
+    )
