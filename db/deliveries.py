@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
 
 from sqlalchemy import select, update
@@ -51,6 +51,18 @@ def mark_retry(session: Session, delivery_id: int, owner: str, *, next_attempt_a
 def mark_failed(session: Session, delivery_id: int, owner: str, reason: str) -> None:
     """The destination refused the object for good; the status it gave is in ``reason``."""
     _end(session, delivery_id, owner, {"state": "failed", "reason": reason})
+
+
+def renew(session: Session, delivery_ids: Sequence[int], owner: str, until: datetime) -> None:
+    """Hold on to what is claimed and not yet offered, so that a slow destination does not cost the lease."""
+    if delivery_ids:
+        held = (Delivery.id.in_(delivery_ids), Delivery.state == "sending", Delivery.lease_owner == owner)
+        session.execute(update(Delivery).where(*held).values(lease_until=until))
+
+
+def give_back(session: Session, delivery_id: int, owner: str) -> None:
+    """Give back what was claimed but never offered: due at once, and the attempt does not count."""
+    _end(session, delivery_id, owner, {"state": "pending", "attempts": Delivery.attempts - 1})
 
 
 def release_dead(session: Session, is_dead: Callable[[str], bool], now: datetime) -> int:

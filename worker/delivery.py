@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import threading
 import traceback
-from collections.abc import Iterator
+from collections.abc import Callable, Collection, Iterator
+from datetime import timedelta
 
 import structlog
 
@@ -16,9 +17,13 @@ from worker.leases import lease_owner
 from worker.peers import destination_peer
 from worker.settings import Destination, Settings
 from worker.store import Store, StoreUnavailable
-from worker.timing import DELIVERY_BATCH, DELIVERY_LEASE, DELIVERY_POLL, PEER_TIMEOUT, backoff, now
+from worker.timing import COURIER_WATCH, DELIVERY_BATCH, DELIVERY_LEASE, DELIVERY_POLL, PEER_AWAY, backoff, now
 
 _log = structlog.get_logger(__name__)
+
+
+class CourierDied(Exception):
+    """A destination's thread ended by itself: the process must end too, so that it is started again and seen."""
 
 
 class Courier:
@@ -30,20 +35,30 @@ class Courier:
         self._database = database
         self._store = store
         self._owner = lease_owner()
+        self._batch = DELIVERY_BATCH
+        self._refusals = 0  # associations that could not be had, in a row
 
     def run(self, stop: threading.Event) -> None:
-        """Deliver until ``stop`` is set; a database that is away is waited for."""
+        """Deliver until ``stop`` is set; a database or a destination that is away is waited for."""
         while not stop.is_set():
             try:
-                carried = self.carry_batch()
+                carried = self.carry_batch(stop.is_set)
             except DatabaseUnavailable as error:
                 _log.error("outbox cannot be read", destination=self._destination.name, error=str(error))
                 carried = 0
             if not carried:
-                stop.wait(DELIVERY_POLL)
+                stop.wait(self.pause)
 
-    def carry_batch(self) -> int:
-        """Offer what is due, in one association. Returns how many objects were due."""
+    @property
+    def pause(self) -> float:
+        """Seconds until the next look at the outbox: longer, the longer the destination is away."""
+        return PEER_AWAY[min(self._refusals, len(PEER_AWAY)) - 1] if self._refusals else DELIVERY_POLL
+
+    def carry_batch(self, stopping: Callable[[], bool] = lambda: False) -> int:
+        """Offer what is due, in one association. Returns how many objects were due; 0: wait before the next look.
+
+        Between two objects the leases of those still to come are renewed, and given back once ``stopping()``.
+        """
         with self._database.write() as session:
             batch = deliveries.claim_batch(
                 session,
@@ -51,27 +66,29 @@ class Courier:
                 owner=self._owner,
                 now=now(),
                 lease=DELIVERY_LEASE,
-                limit=DELIVERY_BATCH,
+                limit=self._batch,
             )
         if not batch:
             return 0
         open_items = {str(item.id): item for item in batch}
         try:
             for outcome in send(self._peer, list(self._outgoing(open_items))):
-                self._settle(open_items.pop(outcome.key), outcome)
+                self._settle(open_items.pop(outcome.key), outcome, open_items.values())
+                if open_items and stopping():
+                    self._give_back(open_items.values())
+                    return len(batch)  # the iterator goes with this frame, and ends its association
         except PeerUnreachable as error:
-            for item in open_items.values():
-                self._retry(item, str(error))
+            self._refusals += 1
+            self._retry(open_items.values(), str(error), timedelta(seconds=self.pause))  # no object's fault
             _log.warning(
                 "destination unreachable", destination=self._destination.name, waiting=len(open_items), error=str(error)
             )
-            return 0  # wait before the next look
+            return 0
         except DatabaseUnavailable:
             raise
         except Exception as error:  # noqa: BLE001 - the edge of one destination, whose thread must outlive everything
-            reason = f"unexpected {type(error).__name__}"
-            for item in open_items.values():
-                self._retry(item, reason)
+            self._retry(open_items.values(), f"unexpected {type(error).__name__}")
+            self._batch = 1  # so that the object it came of holds up no other
             _log.error(
                 "delivery failed unexpectedly",
                 destination=self._destination.name,
@@ -79,8 +96,8 @@ class Courier:
                 raised_at=[f"{frame.filename}:{frame.lineno}" for frame in traceback.extract_tb(error.__traceback__)],
             )
             return 0
-        for item in open_items.values():
-            self._retry(item, "the association ended before it was offered")
+        self._retry(open_items.values(), "the association ended before it was offered")
+        self._batch, self._refusals = DELIVERY_BATCH, 0
         return len(batch)
 
     def _outgoing(self, items: dict[str, ClaimedDelivery]) -> Iterator[Outgoing]:
@@ -89,27 +106,40 @@ class Courier:
                 yield Outgoing(key=key, path=self._store.whole(item.uri))
             except StoreUnavailable as error:
                 del items[key]
-                self._retry(item, str(error))
+                self._retry([item], str(error))
 
-    def _settle(self, item: ClaimedDelivery, outcome: SendOutcome) -> None:
-        if outcome.result == "retry":
-            self._retry(item, outcome.reason)
-            return
+    def _settle(self, item: ClaimedDelivery, outcome: SendOutcome, others: Collection[ClaimedDelivery]) -> None:
         with self._database.write() as session:
-            if outcome.result == "stored":
+            if outcome.result == "retry":
+                when = now() + backoff(item.attempts)
+                deliveries.mark_retry(session, item.id, self._owner, next_attempt_at=when, reason=outcome.reason)
+            elif outcome.result == "stored":
                 deliveries.mark_sent(session, item.id, self._owner, now(), outcome.reason)
             else:
                 deliveries.mark_failed(session, item.id, self._owner, outcome.reason)
+            deliveries.renew(session, [other.id for other in others], self._owner, now() + DELIVERY_LEASE)
         _log.info("delivered", destination=self._destination.name, result=outcome.result, status=outcome.status)
 
-    def _retry(self, item: ClaimedDelivery, reason: str) -> None:
+    def _retry(self, items: Collection[ClaimedDelivery], reason: str, wait: timedelta | None = None) -> None:
         with self._database.write() as session:
-            when = now() + backoff(item.attempts)
-            deliveries.mark_retry(session, item.id, self._owner, next_attempt_at=when, reason=reason)
+            for item in items:
+                when = now() + (backoff(item.attempts) if wait is None else wait)
+                deliveries.mark_retry(session, item.id, self._owner, next_attempt_at=when, reason=reason)
+
+    def _give_back(self, items: Collection[ClaimedDelivery]) -> None:
+        with self._database.write() as session:
+            for item in items:
+                deliveries.give_back(session, item.id, self._owner)
 
 
 def deliver_forever(settings: Settings, database: Database, store: Store, stop: threading.Event) -> None:
-    """Run a courier a destination until ``stop`` is set."""
+    """Run a courier a destination until ``stop`` is set; the object under way is finished.
+
+    Raises
+    ------
+    CourierDied
+        If a courier's thread ended before that, once the others have stopped.
+    """
     threads = [
         threading.Thread(
             target=Courier(settings, destination, database, store).run, args=(stop,), name=f"deliver {destination.name}"
@@ -118,6 +148,11 @@ def deliver_forever(settings: Settings, database: Database, store: Store, stop: 
     ]
     for thread in threads:
         thread.start()
-    stop.wait()
+    died: list[str] = []
+    while not died and not stop.wait(COURIER_WATCH):
+        died = [thread.name for thread in threads if not thread.is_alive()]
+    stop.set()
     for thread in threads:
-        thread.join(timeout=PEER_TIMEOUT)
+        thread.join()
+    if died:
+        raise CourierDied(f"ended by itself: {', '.join(died)}")

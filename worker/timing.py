@@ -8,10 +8,16 @@ MAX_ATTEMPTS = 3  # a poison image stops after three workers
 ANALYSIS_LEASE = timedelta(seconds=120)  # a reading takes about a second; a dead local owner is noticed at once anyway
 ANALYSIS_TIME_LIMIT = 100  # seconds; Celery kills a child that hangs, before its lease ends
 CHILD_START_LIMIT = {"openvino": 30.0, "keras": 120.0}  # seconds an engine; TensorFlow takes 5 to 24 to import
-DELIVERY_LEASE = timedelta(seconds=300)  # one batch to a slow PACS
+DELIVERY_LEASE = timedelta(seconds=300)  # one object to a slow PACS; renewed for the others after each
 DELIVERY_BATCH = 50  # objects an association
 DELIVERY_POLL = 0.5  # seconds between looks at the outbox
-DELIVERY_BACKOFF = (2, 5, 15, 60, 300)  # seconds after the 1st, 2nd, ... failed attempt; the last one for ever
+DELIVERY_BACKOFF = (
+    2,
+    5,
+    15,
+    60,
+    300,
+)  # seconds after the 1st, 2nd, ... failed attempt at an object; the last one for ever
 SWEEP_EVERY = 3.0  # seconds
 RING_AGAIN_IDLE = timedelta(seconds=6)  # the queue is empty, so a pending analysis this old lost its ring
 RING_AGAIN_BUSY = timedelta(minutes=10)  # the queue is long: most rings are simply waiting in it
@@ -22,7 +28,8 @@ RESTART_BACKOFF = (1.0, 2.0, 5.0, 15.0, 60.0)  # seconds after the 1st, 2nd, ...
 RESTART_FORGIVEN = 120.0  # seconds of life after which earlier deaths no longer count
 STOP_PATIENCE = 110.0  # seconds; a worker finishes its running images, which Celery ends after ANALYSIS_TIME_LIMIT
 BROKER_TIMEOUT = 2.0  # seconds; a dead broker must not hold anybody up
-PEER_TIMEOUT = 30.0  # seconds, for each wait on a DICOM peer
+PEER_AWAY = (0.5, 2.0, 5.0, 15.0)  # seconds after the 1st, 2nd, ... association that could not be had, in a row
+COURIER_WATCH = 1.0  # seconds between looks at whether the couriers live
 
 
 def now() -> datetime:

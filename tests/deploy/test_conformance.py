@@ -30,7 +30,7 @@ from dicom_io.status_codes import store_result
 from dicom_io.uids import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
 from tests.dicom_io.images import image_file
 from worker.settings import Dicom
-from worker.timing import DELIVERY_BACKOFF, DELIVERY_BATCH
+from worker.timing import DELIVERY_BACKOFF, DELIVERY_BATCH, PEER_AWAY
 
 TEXT = (Path(__file__).parents[2] / "docs" / "conformance.md").read_text(encoding="utf-8")
 PICTURE = np.zeros((8, 8, 3), np.uint8)
@@ -129,10 +129,8 @@ def test_statuses_received_mean_what_is_said() -> None:
                 seen.add(result)
     assert seen == set(meanings.values())
     assert store_result(0x0999)[0] == "permanent"
-    assert (
-        "after " + ", ".join(map(str, DELIVERY_BACKOFF[:-1])) + f" and then every {DELIVERY_BACKOFF[-1]} seconds"
-        in TEXT
-    )
+    for seconds in (DELIVERY_BACKOFF, PEER_AWAY):
+        assert "after " + ", ".join(f"{n:g}" for n in seconds[:-1]) + f" and then every {seconds[-1]:g} seconds" in TEXT
 
 
 @pytest.mark.parametrize("rich", [False, True], ids=["a plain source", "a source with everything"])

@@ -2,26 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 
 import pytest
-from sqlalchemy import select
+from sqlalchemy import select, update
 
-from db import analyses, models
+from db import analyses, deliveries, models
 from db.intake import record_instance
 from db.records import NewInstance, ObjectRecord
-from db.tables import Delivery
+from db.tables import Delivery, MadeObject
+from dicom_io.sender import Outgoing, Peer, PeerUnreachable, SendOutcome
 from tests.db.conftest import MODEL, NOON
 from tests.db.conftest import new_instance as new_instance
 from tests.db.test_analyses import LEASE, result
 from worker import delivery
-from worker.delivery import Courier
+from worker.delivery import Courier, CourierDied, deliver_forever
 from worker.settings import Destination
 from worker.site import Site
-from worker.timing import now
+from worker.timing import DELIVERY_LEASE, DELIVERY_POLL, PEER_AWAY, now
 
 
 @pytest.fixture
@@ -77,3 +79,104 @@ def test_damaged_object_is_not_sent_and_says_so(owed: Site, monkeypatch: pytest.
     row = the_delivery(owed)
     assert row.state == "pending"
     assert "damaged" in row.reason
+
+
+@pytest.fixture
+def owed_five(owed: Site) -> Site:
+    """The same site, owing four objects more."""
+    with owed.database.write() as session:
+        first = session.scalars(select(MadeObject)).one()
+        for number in range(2, 6):
+            copy = {column.name: getattr(first, column.name) for column in MadeObject.__table__.columns}
+            made = MadeObject(**{**copy, "id": number, "label": str(number), "sop_instance_uid": f"2.25.{number}"})
+            session.add(made)
+            session.flush()
+            session.add(
+                Delivery(object_id=number, destination="pacs", state="pending", next_attempt_at=NOON, created_at=NOON)
+            )
+    return owed
+
+
+def states(site: Site) -> list[tuple[str, int]]:
+    with site.database.read() as session:
+        return [(row.state, row.attempts) for row in session.scalars(select(Delivery).order_by(Delivery.id))]
+
+
+def test_lease_of_what_is_still_to_come_is_renewed_after_each_object(
+    owed_five: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    slow = [now()]
+    monkeypatch.setattr(delivery, "now", lambda: slow[0])
+
+    def send(_peer: Peer, items: Sequence[Outgoing]) -> Iterator[SendOutcome]:
+        for item in items:
+            slow[0] += DELIVERY_LEASE * 0.6  # less than a lease an object, more than a lease for two
+            with owed_five.database.write() as session:
+                assert deliveries.release_dead(session, lambda _owner: False, slow[0]) == 0
+            yield SendOutcome(item.key, "stored", 0, "")
+
+    monkeypatch.setattr(delivery, "send", send)
+    assert courier(owed_five).carry_batch() == 5
+    assert states(owed_five) == [("sent", 1)] * 5
+
+
+def test_stop_between_two_objects_gives_the_rest_back_without_counting_an_attempt(
+    owed_five: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stop = threading.Event()
+
+    def send(_peer: Peer, items: Sequence[Outgoing]) -> Iterator[SendOutcome]:
+        for item in items:
+            stop.set()
+            yield SendOutcome(item.key, "stored", 0, "")
+
+    monkeypatch.setattr(delivery, "send", send)
+    courier(owed_five).run(stop)
+    assert states(owed_five) == [("sent", 1)] + [("pending", 0)] * 4
+
+
+def test_destination_that_is_away_is_asked_less_and_less_and_its_objects_wait_no_longer_than_that(
+    owed: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def away(*_arguments: object) -> None:
+        raise PeerUnreachable("nobody answers")
+
+    monkeypatch.setattr(delivery, "send", away)
+    carrier = courier(owed)
+    pauses = []
+    for _ in range(6):
+        assert carrier.carry_batch() == 0
+        pauses.append(carrier.pause)
+        row = the_delivery(owed)
+        assert (row.state, row.reason) == ("pending", "nobody answers")
+        assert row.next_attempt_at <= now() + timedelta(seconds=carrier.pause)
+        with owed.database.write() as session:
+            session.execute(update(Delivery).values(next_attempt_at=NOON))
+    assert pauses == [*PEER_AWAY, PEER_AWAY[-1], PEER_AWAY[-1]]
+    monkeypatch.setattr(delivery, "send", lambda _peer, items: (SendOutcome(i.key, "stored", 0, "") for i in items))
+    assert carrier.carry_batch() == 1
+    assert carrier.pause == DELIVERY_POLL
+
+
+def test_object_that_breaks_the_sender_holds_up_no_other(owed_five: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    def send(_peer: Peer, items: Sequence[Outgoing]) -> Iterator[SendOutcome]:
+        if any(item.key == "1" for item in items):
+            raise KeyError("poison")
+        return (SendOutcome(item.key, "stored", 0, "") for item in items)
+
+    monkeypatch.setattr(delivery, "send", send)
+    carrier = courier(owed_five)
+    for _ in range(3):
+        carrier.carry_batch()
+        with owed_five.database.write() as session:  # the others are due again, the broken one is not yet
+            session.execute(update(Delivery).where(Delivery.id > 1).values(next_attempt_at=NOON))
+            session.execute(update(Delivery).where(Delivery.id == 1).values(next_attempt_at=now() + LEASE))
+    assert [state for state, _ in states(owed_five)] == ["pending", "sent", "sent", "sent", "sent"]
+
+
+def test_thread_that_ends_by_itself_ends_the_process(owed: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    destination = Destination(name="pacs", ae_title="PACS", host="127.0.0.1", port=1)
+    settings = owed.settings.model_copy(update={"destinations": (destination,)})
+    monkeypatch.setattr(Courier, "run", lambda _self, _stop: None)
+    with pytest.raises(CourierDied, match="deliver pacs"):
+        deliver_forever(settings, owed.database, owed.store, threading.Event())
