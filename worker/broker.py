@@ -53,11 +53,10 @@ def queue_lengths(settings: Settings) -> dict[str, int]:
     """
     import redis
 
-    client = redis.Redis.from_url(
-        client_url(settings), socket_timeout=BROKER_TIMEOUT, socket_connect_timeout=BROKER_TIMEOUT
-    )
     try:
-        with client:
+        with redis.Redis.from_url(
+            client_url(settings), socket_timeout=BROKER_TIMEOUT, socket_connect_timeout=BROKER_TIMEOUT
+        ) as client:
             return {queue: int(client.llen(queue)) for queue in (LIVE, BATCH)}
     except (redis.RedisError, OSError, ValueError) as error:
         raise BrokerUnavailable(f"broker does not answer: {error}") from error
@@ -103,5 +102,6 @@ def start_embedded(settings: Settings, log: Path) -> subprocess.Popen[bytes]:
         except BrokerUnavailable as error:
             if process.poll() is not None or time.monotonic() > deadline:
                 process.kill()
+                process.wait()
                 raise BrokerUnavailable(f"the embedded broker did not start; see {log}") from error
             time.sleep(0.02)

@@ -53,6 +53,9 @@ class Doorbell:
             ids = [self._waiting.get()]
             while not self._waiting.empty():
                 ids.append(self._waiting.get())
-            ring(self._app, [number for number in ids if number != _STOP])
+            try:
+                ring(self._app, [number for number in ids if number != _STOP])
+            except Exception as error:  # noqa: BLE001 - the thread's edge: were it to end, nobody would ring any more
+                _log.error("doorbell failed: the sweep will ring again", error=type(error).__name__, count=len(ids))
             if _STOP in ids:
                 return

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import subprocess
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Sequence
 from datetime import timedelta
 from pathlib import Path
 
@@ -20,6 +21,7 @@ from worker.broker import BrokerUnavailable, client_url, queue_lengths, socket_p
 from worker.celery_app import ANALYSE, make_app
 from worker.doorbell import Doorbell, ring
 from worker.leases import lease_owner
+from worker.settings import Broker, load_settings
 from worker.site import Site
 from worker.sweep import sweep_once
 
@@ -86,3 +88,29 @@ def test_socket_of_a_deep_home_folder_is_short_enough() -> None:
     deep = Path("/" + "/".join(["a-rather-long-folder-name"] * 8))
     assert len(str(socket_path(deep))) <= 100
     assert socket_path(deep) != socket_path(deep / "other")
+
+
+def test_doorbell_outlives_whatever_goes_wrong_in_a_ring(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    heard: list[int] = []
+    failed = threading.Event()
+
+    def sometimes(_app: object, ids: Sequence[int]) -> bool:
+        if 1 in ids:
+            failed.set()
+            raise ValueError("unforeseen")
+        heard.extend(ids)
+        return True
+
+    monkeypatch.setattr("worker.doorbell.ring", sometimes)
+    doorbell = Doorbell(make_app(site.settings))
+    doorbell.ring(1)
+    assert failed.wait(5)
+    doorbell.ring(2)
+    doorbell.close()
+    assert heard == [2]
+
+
+def test_broker_url_of_another_kind_is_a_broker_that_does_not_answer(tmp_path: Path) -> None:
+    settings = load_settings(home=tmp_path).model_copy(update={"broker": Broker(url="amqp://somewhere")})
+    with pytest.raises(BrokerUnavailable):
+        queue_lengths(settings)
