@@ -227,18 +227,26 @@ def create_missing(session: Session, now: datetime, limit: int) -> int:
 def study_findings(session: Session, study_id: int, model_digest: str) -> tuple[tuple[FindingRecord, ...], bool, bool]:
     """Return the maxima over the study's images inside the model's domain, if any is done, if any is inside.
 
-    The study's row is locked, so that two images of one study cannot rank it past each other.
+    Of an image read by several models, ``model_digest``'s result counts, else the newest: what the worklist shows. The
+    study's row is locked, so that two images of one study cannot rank it past each other.
     """
     session.execute(select(Study.id).where(Study.id == study_id).with_for_update())
-    rows = session.execute(
-        select(Finding, Analysis.outside_domain)
-        .join(Analysis, Analysis.id == Finding.analysis_id)
+    done = session.scalars(
+        select(Analysis)
         .join(Instance, Instance.id == Analysis.instance_id)
-        .where(Instance.study_id == study_id, Analysis.model_digest == model_digest, Analysis.state == "done")
-        .order_by(Finding.position)
+        .where(Instance.study_id == study_id, Analysis.state == "done")
+        .order_by(Analysis.id)
     ).all()
-    inside = [finding for finding, outside in rows if not outside]
-    return maxima(inside), bool(rows), bool(inside)
+    shown: dict[int, Analysis] = {}
+    for analysis in done:
+        before = shown.get(analysis.instance_id)
+        if before is None or before.model_digest != model_digest:
+            shown[analysis.instance_id] = analysis
+    inside = [analysis.id for analysis in shown.values() if not analysis.outside_domain]
+    findings = session.scalars(
+        select(Finding).where(Finding.analysis_id.in_(inside)).order_by(Finding.analysis_id, Finding.position)
+    ).all()
+    return maxima(findings), bool(done), bool(inside)
 
 
 def maxima(findings: Sequence[Finding]) -> tuple[FindingRecord, ...]:

@@ -7,6 +7,7 @@ from datetime import datetime
 from typing import Protocol
 
 from db import analyses
+from db.models import active_model
 from db.records import Triage
 from db.session import Session
 
@@ -51,8 +52,14 @@ def place(study_score: float | None, arrived_at: datetime, horizon_hours: float)
 
 
 def rank_study(session: Session, study_id: int, model_digest: str, horizon_hours: float) -> Triage:
-    """Rank a study by what is known of it now, in the caller's transaction."""
-    findings, _any_done, inside = analyses.study_findings(session, study_id, model_digest)
+    """Rank a study by what is known of it now, in the caller's transaction.
+
+    The active model's results count before ``model_digest``'s: a reading queued before another model was activated
+    may end after that one's.
+    """
+    active = active_model(session)
+    preferred = model_digest if active is None else active.digest
+    findings, _any_done, inside = analyses.study_findings(session, study_id, preferred)
     triage = place(score(findings) if inside else None, analyses.arrival(session, study_id), horizon_hours)
     analyses.rank(session, study_id, triage)
     return triage

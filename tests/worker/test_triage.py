@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from db.records import FindingRecord
-from worker.triage import place, score
+from db import analyses, models
+from db.intake import record_instance
+from db.records import ActiveModel, FindingRecord, NewInstance
+from db.worklist import study_item
+from tests.db.conftest import MODEL
+from tests.db.conftest import new_instance as new_instance
+from tests.db.test_analyses import LEASE, result
+from worker.site import Site
+from worker.triage import place, rank_study, score
 
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
 
@@ -55,3 +63,25 @@ def test_waiting_overtakes_severity_after_the_horizon() -> None:
     fresh = place(1.0, NOON, 8).reading_key
     assert place(0.0, NOON - timedelta(hours=7.9), 8).reading_key < fresh
     assert place(0.0, NOON - timedelta(hours=8.1), 8).reading_key > fresh
+
+
+def test_reading_queued_for_the_former_model_does_not_take_back_what_the_active_one_found(
+    site: Site, new_instance: Callable[..., NewInstance]
+) -> None:
+    ids = []
+    for number, digest in ((1, "a" * 64), (2, "b" * 64)):
+        with site.database.write() as session:
+            models.activate(session, ActiveModel(digest, "m", MODEL.folder, MODEL.preprocessing_id), NOON)
+            ids.append(record_instance(session, new_instance(number)).analysis_id)
+    for number, probability in ((1, 0.9), (0, 0.1)):  # the active model's ends first
+        analysis_id = ids[number]
+        assert analysis_id is not None
+        with site.database.write() as session:
+            claimed = analyses.claim(session, analysis_id, owner="me", now=NOON, lease=LEASE, max_attempts=3)
+            assert claimed is not None
+            assert analyses.complete(session, claimed, "me", result(probability, uid=f"2.25.{number}"), NOON)
+            rank_study(session, claimed.study_id, claimed.model_digest, 8)
+    with site.database.read() as session:
+        item = study_item(session, "1.2.1")
+    assert item is not None
+    assert (item.priority, item.findings[0].probability) == ("HIGH", 0.9)
