@@ -38,7 +38,7 @@ class Analyst:
 
     def __init__(self, settings: Settings, database: Database, store: Store) -> None:
         self._settings = settings
-        self._database = database
+        self.database = database
         self._store = store
         self._owner = lease_owner()
         self._readers: dict[str, Reader] = {}
@@ -60,18 +60,18 @@ class Analyst:
             EngineUnsuitable,
             UnknownModel,
         ) as error:  # the machine's fault, not the image's
-            with self._database.write() as session:
+            with self.database.write() as session:
                 analyses.give_back(session, claimed.id, self._owner, reason=str(error), counted=False)
             state = "given back"
             _log.error("analysis given back", analysis=claimed.id, error=str(error))
         except DatabaseUnavailable as error:
-            with suppress(DatabaseUnavailable), self._database.write() as session:
+            with suppress(DatabaseUnavailable), self.database.write() as session:
                 analyses.give_back(session, claimed.id, self._owner, reason=str(error), counted=False)
             raise
         except Exception as error:  # noqa: BLE001 - the outermost edge of one image's work
             # kept with the image, the attempt counted; the log shows where it was raised, not the error's text, which
             # may hold a patient's data
-            with self._database.write() as session:
+            with self.database.write() as session:
                 analyses.give_back(
                     session, claimed.id, self._owner, reason=f"unexpected {type(error).__name__}", counted=True
                 )
@@ -105,7 +105,7 @@ class Analyst:
             If the bundle is gone, was changed, or does not give its golden output.
         """
         if digest not in self._readers:
-            with self._database.read() as session:
+            with self.database.read() as session:
                 model = known_model(session, digest)
             if model is None:
                 raise UnknownModel(f"model {digest[:12]} is not in the registry")
@@ -124,7 +124,7 @@ class Analyst:
 
     def _claim(self, analysis_id: int) -> ClaimedAnalysis | None:
         for first in (True, False):
-            with self._database.write() as session:
+            with self.database.write() as session:
                 claimed = analyses.claim(
                     session,
                     analysis_id,
@@ -159,7 +159,7 @@ class Analyst:
             created=claimed.created_at,
         )
         result = self._result(reader, read, heatmaps)
-        with self._database.write() as session:
+        with self.database.write() as session:
             if not analyses.complete(session, claimed, self._owner, result, now()):
                 self._discard_if_forgotten(claimed, result)
                 return "lease lost"  # nothing of ours was written to the database
@@ -168,7 +168,7 @@ class Analyst:
 
     def _discard_if_forgotten(self, claimed: ClaimedAnalysis, result: AnalysisResult) -> None:
         """Delete what was just written for a study that was removed meanwhile; else another worker needs it."""
-        with self._database.read() as session:
+        with self.database.read() as session:
             if analyses.is_known(session, claimed.id):
                 return
         for made in result.objects:
@@ -208,11 +208,11 @@ class Analyst:
 
     def _installation_uid(self) -> UUID:
         if self._installation is None:
-            with self._database.read() as session:
+            with self.database.read() as session:
                 self._installation = installation_uid(session)
         return self._installation
 
     def _end(self, claimed: ClaimedAnalysis, state: str, reason: str) -> str:
-        with self._database.write() as session:
+        with self.database.write() as session:
             kept = analyses.end(session, claimed.id, self._owner, state=state, reason=reason, now=now())
         return state if kept else "lease lost"

@@ -23,9 +23,55 @@ from worker.leases import lease_owner
 from worker.orphans import die_with_parent
 from worker.registry import UnknownModel
 from worker.settings import Settings
-from worker.store import FolderStore
+from worker.store import FolderStore, StoreUnavailable
 
 _log = structlog.get_logger(__name__)
+
+
+class Child:
+    """What one child process holds, opened after the fork."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._analyst: Analyst | None = None
+
+    def start(self) -> None:
+        """Open everything, the active model included, and say how long it took and what it weighs.
+
+        What cannot be had now is asked for again by each analysis: Celery lets a child live whose start failed.
+        """
+        started = time.monotonic()
+        name = None
+        try:
+            analyst = self._open()
+            with analyst.database.read() as session:
+                model = active_model(session)
+            if model is not None:
+                name = model.name
+                analyst.reader(model.digest)
+        except (BundleInvalid, EngineUnsuitable, UnknownModel, DatabaseUnavailable, StoreUnavailable) as error:
+            _log.error("model not opened yet", error=str(error))
+        _log.info(
+            "worker child ready",
+            model=name,
+            seconds=round(time.monotonic() - started, 2),
+            resident_megabytes=_resident_megabytes(),
+            owner=lease_owner(),
+        )
+
+    def analyse(self, analysis_ids: Sequence[int]) -> None:
+        """Analyse each; what cannot even be claimed now is left to the sweep."""
+        for analysis_id in analysis_ids:
+            try:
+                self._open().analyse(analysis_id)
+            except (DatabaseUnavailable, StoreUnavailable) as error:
+                _log.error("not analysed: the sweep will ring again", analysis=analysis_id, error=str(error))
+
+    def _open(self) -> Analyst:
+        if self._analyst is None:
+            store = FolderStore(self._settings.home / "store")
+            self._analyst = Analyst(self._settings, Database(self._settings.database_url), store)
+        return self._analyst
 
 
 def run_worker(settings: Settings) -> None:
@@ -33,19 +79,15 @@ def run_worker(settings: Settings) -> None:
     # running as root is discouraged for pickle's sake; only JSON is accepted here
     warnings.filterwarnings("ignore", category=SecurityWarning)
     app = make_app(settings)
-    children: list[Analyst] = []  # filled in each child after the fork; empty in the parent
+    child = Child(settings)  # the parent's holds nothing; each fork opens its own
 
     def open_child(**_signal: object) -> None:
         die_with_parent(signal.SIGKILL)  # an orphan would hold its model and its lease; the sweep frees both
-        children.append(_open_analyst(settings))
+        child.start()
 
     @app.task(name=ANALYSE)
     def analyse(analysis_ids: Sequence[int]) -> None:
-        for analysis_id in analysis_ids:
-            try:
-                children[0].analyse(analysis_id)
-            except DatabaseUnavailable as error:
-                _log.error("database away: the sweep will ring again", analysis=analysis_id, error=str(error))
+        child.analyse(analysis_ids)
 
     worker_process_init.connect(open_child, weak=False)
     worker = app.Worker(
@@ -61,29 +103,6 @@ def run_worker(settings: Settings) -> None:
         hostname=f"cxr-triage-{os.getpid()}@%h",
     )
     worker.start()
-
-
-def _open_analyst(settings: Settings) -> Analyst:
-    """Open everything a child needs, the active model included, and say how long it took and what it weighs."""
-    started = time.monotonic()
-    analyst = Analyst(settings, Database(settings.database_url), FolderStore(settings.home / "store"))
-    name = None
-    try:
-        with Database(settings.database_url).read() as session:
-            model = active_model(session)
-        if model is not None:
-            name = model.name
-            analyst.reader(model.digest)
-    except (BundleInvalid, EngineUnsuitable, UnknownModel, DatabaseUnavailable) as error:
-        _log.error("model not opened yet", error=str(error))  # each analysis tries again, and says so
-    _log.info(
-        "worker child ready",
-        model=name,
-        seconds=round(time.monotonic() - started, 2),
-        resident_megabytes=_resident_megabytes(),
-        owner=lease_owner(),
-    )
-    return analyst
 
 
 def _resident_megabytes() -> int:
