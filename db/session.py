@@ -50,6 +50,7 @@ class Database:
         try:
             parsed = make_url(url)
             self.is_sqlite = parsed.get_backend_name() == "sqlite"
+            # hide_parameters: a traceback must not quote what was to be written, such as a patient's name
             options: dict[str, Any] = {"connect_args": {"timeout": _BUSY_SECONDS}} if self.is_sqlite else {}
             self.engine: Engine = create_engine(
                 parsed, pool_pre_ping=not self.is_sqlite, hide_parameters=True, **options
@@ -119,7 +120,8 @@ def _first_line(error: SQLAlchemyError) -> str:
 
 def _configure_sqlite(connection: Any, _record: object) -> None:  # noqa: ANN401 - the driver's own connection
     connection.isolation_level = None  # transactions are begun below, never by the driver
-    for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON"):
+    # secure_delete: what was forgotten is overwritten in the file, too
+    for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON", "secure_delete=ON"):
         connection.execute(f"PRAGMA {pragma}")
 
 

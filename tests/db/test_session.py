@@ -1,0 +1,60 @@
+"""What a database must never do: quote patients in an error, or keep in its file what was deleted."""
+
+from __future__ import annotations
+
+import traceback
+from pathlib import Path
+
+import pytest
+from sqlalchemy import delete, insert
+
+from db.schema import prepare
+from db.session import Database, DatabaseUnavailable, sqlite_url
+from db.tables import Study
+from tests.db.conftest import NOON
+
+STUDY = {
+    "study_instance_uid": "1.2.3",
+    "patient_id": "P-4711",
+    "patient_name": "Doe^Jane",
+    "patient_birth_date": "19700131",
+    "patient_sex": "F",
+    "accession_number": "",
+    "study_date": "",
+    "study_time": "",
+    "study_description": "",
+    "arrived_at": NOON,
+    "priority": "MEDIUM",
+    "score": 0.5,
+    "reading_key": 0.0,
+}
+
+
+def test_traceback_of_a_failed_statement_names_no_patient(database: Database) -> None:
+    with database.write() as session:
+        session.execute(insert(Study).values(STUDY))
+    with pytest.raises(DatabaseUnavailable) as caught, database.write() as session:
+        session.execute(insert(Study).values(STUDY))  # the UID is taken
+    told = "".join(traceback.format_exception(caught.value))
+    assert "study_instance_uid" in told
+    assert not [word for word in ("Doe^Jane", "P-4711", "19700131") if word in told]
+
+
+def test_deleted_row_is_gone_from_the_file(tmp_path: Path) -> None:
+    path = tmp_path / "file.sqlite"
+    database = Database(sqlite_url(path))
+    prepare(database, NOON)
+    with database.write() as session:
+        session.execute(insert(Study).values(STUDY))
+    assert checkpointed(database, path).count(b"Doe^Jane") == 1
+    with database.write() as session:
+        session.execute(delete(Study))
+    assert b"Doe^Jane" not in checkpointed(database, path)
+
+
+def checkpointed(database: Database, path: Path) -> bytes:
+    with database.engine.connect() as connection:
+        connection.exec_driver_sql("ROLLBACK")
+        connection.exec_driver_sql("PRAGMA wal_checkpoint(TRUNCATE)")
+        connection.exec_driver_sql("BEGIN")
+    return path.read_bytes()
