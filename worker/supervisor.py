@@ -12,6 +12,7 @@ from worker.broker import BrokerUnavailable
 from worker.timing import RESTART_BACKOFF, RESTART_FORGIVEN, STOP_PATIENCE
 
 Say = Callable[[str], None]
+_LOG_TAIL = 65_536  # bytes; a log may have grown for months
 
 
 @dataclass(frozen=True)
@@ -82,7 +83,8 @@ class Supervisor:
             elif kept.process is None and self.clock() >= kept.due_at:
                 kept.restarts += 1
                 self._start(kept)
-                self.say(f"{kept.program.name} started again")
+                if kept.process is not None:
+                    self.say(f"{kept.program.name} started again")
 
     def stop(self) -> None:
         """Stop every program in order, letting each finish what it does; kill what does not end in time."""
@@ -135,10 +137,12 @@ class Supervisor:
 def last_line(log: Path) -> str:
     """Return the last line of a log that says something, shortened; empty if there is none."""
     try:
-        lines = [line.strip() for line in log.read_text(encoding="utf-8", errors="replace").splitlines()[-50:]]
+        with log.open("rb") as file:
+            file.seek(max(0, log.stat().st_size - _LOG_TAIL))
+            lines = file.read().decode("utf-8", errors="replace").splitlines()
     except OSError:
         return ""
-    spoken = [line for line in lines if line]
+    spoken = [line.strip() for line in lines if line.strip()]
     return spoken[-1][:300] if spoken else ""
 
 

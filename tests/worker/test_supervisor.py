@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from worker.supervisor import Program, Supervisor
+from worker.supervisor import Program, Supervisor, last_line
 from worker.timing import RESTART_BACKOFF, RESTART_FORGIVEN
 
 
@@ -130,3 +130,15 @@ def test_process_that_cannot_be_started_is_tried_again(tmp_path: Path, clock: Cl
     supervisor.start()
     assert "could not be started" in said[0]
     assert supervisor.kept["work"].due_at == clock.now + RESTART_BACKOFF[0]
+    clock.now = supervisor.kept["work"].due_at
+    supervisor.tend()
+    assert [line for line in said if "started again" in line] == []
+
+
+def test_last_line_of_a_log_that_has_grown_for_months_is_found_at_its_end(tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    with log.open("wb") as file:
+        file.truncate(4_000_000_000)  # sparse: takes no space, but could not be read whole
+        file.seek(0, 2)
+        file.write("x\nDie Platte ist voll: ä\n\n".encode())
+    assert last_line(log) == "Die Platte ist voll: ä"
