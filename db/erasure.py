@@ -6,7 +6,7 @@ import hashlib
 from dataclasses import dataclass
 from datetime import datetime
 
-from sqlalchemy import ColumnElement, and_, delete, exists, func, or_, select
+from sqlalchemy import ColumnElement, and_, delete, exists, func, or_, select, text
 
 from db.session import Session
 from db.tables import (
@@ -115,6 +115,12 @@ def finish(session: Session, erasure_id: int, now: datetime) -> None:
     """Note that the files of a removal are gone."""
     row = session.get_one(Erasure, erasure_id)
     row.finished_at, row.uris = now, []
+
+
+def hold_arrivals(session: Session) -> None:
+    """Let nothing be recorded until the transaction ends: what `referenced` says stays true while a file is deleted."""
+    if session.connection().dialect.name == "postgresql":  # SQLite has one writer at a time
+        session.execute(text("LOCK TABLE location IN SHARE ROW EXCLUSIVE MODE"))
 
 
 def referenced(session: Session, uri: str) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import getpass
+import os
 from datetime import datetime, timedelta
 
 import structlog
@@ -30,12 +31,16 @@ def forget(
     """
     with database.write() as session:
         ids = erasure.studies_of(session, study_instance_uid=study_instance_uid, patient_id=patient_id)
-        records = [
-            erasure.erase(session, study_id, requested_by=getpass.getuser(), reason=reason, now=now())
-            for study_id in ids
-        ]
+        records = [erasure.erase(session, study_id, requested_by=_who(), reason=reason, now=now()) for study_id in ids]
     finish_removals(database, store)
     return records
+
+
+def _who() -> str:
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):  # a container's user id need not have a name (KeyError until Python 3.12)
+        return f"uid {os.getuid()}"
 
 
 def finish_removals(database: Database, store: Store) -> int:
@@ -44,10 +49,10 @@ def finish_removals(database: Database, store: Store) -> int:
         open_records = erasure.unfinished(session)
     for record in open_records:
         for uri in record.uris:
-            with database.read() as session:
-                needed = erasure.referenced(session, uri)
-            if not needed:
-                store.discard(uri)
+            with database.write() as session:  # a film that comes again meanwhile is recorded before, or stored after
+                erasure.hold_arrivals(session)
+                if not erasure.referenced(session, uri):
+                    store.discard(uri)
         with database.write() as session:
             erasure.finish(session, record.id, now())
     return len(open_records)

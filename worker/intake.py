@@ -85,6 +85,8 @@ class Intake:
             try:
                 with self._database.write() as session:
                     recorded = record_instance(session, self._instance(session, received, stored, correlation))
+                    session.flush()
+                    self._keep(received, stored)
                 break
             except RecordedElsewhere as error:
                 if last:  # twice in a row is no race any more
@@ -98,6 +100,13 @@ class Intake:
             calling_ae=received.calling_ae,
         )
         return recorded
+
+    def _keep(self, received: Received, stored: Stored) -> None:
+        """Store the bytes anew if they were forgotten since; now that the row is written, nobody deletes them."""
+        try:
+            self._store.path(stored.uri)
+        except StoreUnavailable:
+            self._store.put(received.data)
 
     def _instance(self, session: Session, received: Received, stored: Stored, correlation: str) -> NewInstance:
         facts = received.facts

@@ -10,13 +10,15 @@ import pytest
 from pydicom import dcmread
 from sqlalchemy import select
 
-from db.tables import Study
+from db.tables import Location, Study
 from dicom_io.facts import read_facts
 from dicom_io.reception import Received
 from dicom_io.status_codes import Status
+from worker.forgetting import forget
 from worker.intake import Intake
 from worker.settings import DatabaseSettings
 from worker.site import Site
+from worker.store import Stored
 
 
 def received(path: Path, **changes: object) -> Received:
@@ -47,3 +49,24 @@ def test_null_characters_inside_a_name_keep_no_film_out(either: Site, films: Pat
         "DOE\N{REPLACEMENT CHARACTER}^JOHN",
         "P\N{REPLACEMENT CHARACTER}1",
     )
+
+
+def test_film_that_is_forgotten_in_the_moment_it_comes_again_is_stored(
+    either: Site, films: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    film = received(films / "RG3_UNCR.dcm")
+    intake = Intake(either.settings, either.database, either.store, lambda _id: None)
+    assert intake.receive(film) == Status.SUCCESS
+    put = either.store.put
+
+    def forgotten_right_after(data: bytes) -> Stored:
+        stored = put(data)
+        monkeypatch.undo()
+        study = film.facts.study_instance_uid
+        assert forget(either.database, either.store, study_instance_uid=study, patient_id=None, reason="asked")
+        return stored
+
+    monkeypatch.setattr(either.store, "put", forgotten_right_after)
+    assert intake.receive(film) == Status.SUCCESS
+    with either.database.read() as session:
+        assert either.store.whole(session.scalars(select(Location.uri)).one())
