@@ -116,16 +116,15 @@ def _read(
     reading = reader.read([prepared])[0]
     domain = domain_flags(bundle, age_years, view, reading.ood_score)
     findings = tuple(
-        FindingRecord(
-            label=label.name,
-            probability=float(probability),
-            logit=float(logit),
-            threshold=float(bundle.thresholds[label.name]),
-            positive=bool(probability >= bundle.thresholds[label.name]),
-        )
+        _finding(label.name, float(probability), float(logit), float(bundle.thresholds[label.name]))
         for label, probability, logit in zip(bundle.labels, reading.probabilities, reading.logits, strict=True)
     )
     return ImageReading(image, prepared, reading, tuple(dict.fromkeys((*domain, *flags))), findings, record, grayscale)
+
+
+def _finding(label: str, probability: float, logit: float, threshold: float) -> FindingRecord:
+    # compared as stored, in double precision: what is marked positive must be so by the numbers beside the mark
+    return FindingRecord(label, probability, logit, threshold, probability >= threshold)
 
 
 def explained_labels(findings: Sequence[FindingRecord]) -> list[int]:
