@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable
 from datetime import timedelta
 
 import pytest
-from sqlalchemy import update
+from sqlalchemy import select, update
 from typer.testing import CliRunner
 
 from db.intake import record_instance
 from db.records import NewInstance
-from db.tables import Study
+from db.tables import Erasure, Study
 from tests.db.conftest import NOON
 from tests.db.conftest import new_instance as new_instance
 from worker.cli import app
@@ -130,3 +131,16 @@ def test_an_empty_id_is_wrong_usage_and_removes_nothing(
     done = CliRunner().invoke(app, ["forget", "--yes", *words, "--home", str(site.settings.home)])
     assert done.exit_code == 2, done.output
     assert is_there(site, uri)
+
+
+def test_user_id_without_a_name_stands_in_the_audit_by_its_number(
+    site: Site, receive: Callable[..., str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def nameless() -> str:
+        raise KeyError("getpwuid(): uid not found: 10001")
+
+    monkeypatch.setattr("worker.forgetting.getpass.getuser", nameless)
+    receive(1)
+    assert len(forget(site.database, site.store, study_instance_uid="1.2.1", patient_id=None, reason="x")) == 1
+    with site.database.read() as session:
+        assert session.scalars(select(Erasure.requested_by)).one() == f"uid {os.getuid()}"
