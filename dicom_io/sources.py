@@ -61,7 +61,13 @@ def find_inputs(paths: Iterable[Path]) -> Iterator[InputFile]:
             resolved = file.resolve()
             if resolved not in seen:
                 seen.add(resolved)
-                yield InputFile(file, kind_of(file) if file.exists() else "dicom")
+                yield InputFile(file, _kind(file))
+
+
+def _kind(file: Path) -> Kind:
+    if not file.exists():
+        return "dicom"  # named by a DICOMDIR
+    return kind_of(file) if file.is_file() else "unknown"  # a pipe or a device, which might never end
 
 
 def kind_of(path: Path) -> Kind:
@@ -98,7 +104,7 @@ def _starts_with_an_element(head: bytes, size: int) -> bool:
 
 
 def _files(path: Path) -> Iterator[Path]:
-    if path.is_file():
+    if not path.is_dir():
         if path.name.upper() != _DICOMDIR:
             yield path
             return

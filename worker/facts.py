@@ -15,6 +15,8 @@ from worker.site import Site
 from worker.store import StoreUnavailable
 from worker.timing import now
 
+LEAST_FREE_BYTES = 16_000_000  # a large radiograph has about as many
+
 
 def finding_facts(finding: FindingRecord) -> dict[str, Any]:
     """Return one finding under the names of the contract."""
@@ -95,7 +97,9 @@ def status_facts(site: Site) -> dict[str, Any]:
     except BrokerUnavailable as error:
         facts.update(ready=False, broker=str(error))
     try:
-        facts["store_free_bytes"] = site.store.free_bytes()
+        facts["store_free_bytes"] = free = site.store.free_bytes()
+        if free < LEAST_FREE_BYTES:
+            facts.update(ready=False, store=f"full: {free} bytes free, so images are answered with 'out of resources'")
     except (StoreUnavailable, OSError) as error:
         facts.update(ready=False, store=str(error))
     return facts

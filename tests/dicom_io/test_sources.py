@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -67,3 +68,9 @@ def test_a_broken_dicomdir_does_not_hide_the_files_beside_it(tmp_path: Path) -> 
     write(tmp_path, b"not a directory at all", "DICOMDIR")
     write(tmp_path, dicom_file(), "image")
     assert [file.path.name for file in find_inputs([tmp_path])] == ["image"]
+
+
+def test_a_pipe_or_device_that_is_named_is_unknown_and_is_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    found = list(find_inputs([tmp_path / "pipe", Path("/dev/zero"), tmp_path]))
+    assert [(file.path.name, file.kind) for file in found] == [("pipe", "unknown"), ("zero", "unknown")]

@@ -29,6 +29,14 @@ def test_not_ready_without_a_broker_and_alive_all_the_same(site: Site) -> None:
     assert client.get("/healthz").json() == {"status": "ok"}
 
 
+@pytest.mark.usefixtures("broker")
+def test_not_ready_where_no_image_would_find_room(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(site.store, "free_bytes", lambda: 4096)
+    answer = TestClient(make_web(site)).get("/readyz")
+    assert answer.status_code == 503
+    assert answer.json()["store"].startswith("full: 4096 bytes free")
+
+
 def test_empty_worklist_and_ledger_have_the_names_of_the_contract(site: Site) -> None:
     client = TestClient(make_web(site))
     assert client.get("/api/worklist").json() == {"model": None, "items": []}
