@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 from datetime import datetime, timedelta
+from typing import TypeAlias
 
-from sqlalchemy import ColumnElement, case, func, select
+from sqlalchemy import ColumnElement, Select, case, func, select
 
 from db.records import Ledger, Unfinished
 from db.session import Session
 from db.tables import Analysis, Delivery, GateDecision, Instance, Rejection
 
 _DELIVERY_STATES = ("pending", "sending", "sent", "committed", "failed")
+_Rows: TypeAlias = "Select[Instance, str, str, str, datetime | None]"
+_NO_MODEL = "no model was active when it came"
 
 
 def ledger(session: Session, now: datetime, older_than: timedelta = timedelta(0), limit: int = 1000) -> Ledger:
-    """Account for every live instance; ``unfinished``: those older than ``older_than`` that failed or have no end."""
+    """Account for every live instance; ``unfinished``: those older than ``older_than`` that failed or have no end.
+
+    ``limit`` is the most that are listed as unfinished, oldest first; with 0 only the counts are made.
+    """
     newest = (
         select(Analysis.instance_id, func.max(Analysis.id).label("id"))
         .group_by(Analysis.instance_id)
@@ -34,15 +40,7 @@ def ledger(session: Session, now: datetime, older_than: timedelta = timedelta(0)
     for name, number in session.execute(select(Delivery.state, func.count()).group_by(Delivery.state)):
         deliveries[name] = int(number)
     deliveries["pending"] += deliveries.pop("sending")  # under way is not yet arrived
-    open_rows = session.execute(
-        base.where(state.in_(("pending", "running", "failed")), Instance.received_at <= now - older_than)
-        .order_by(Instance.id)
-        .limit(limit)
-    ).all()
-    unfinished = tuple(
-        Unfinished(instance.sop_instance_uid or "", name, reason or "", instance.received_at)
-        for instance, name, _gate, reason, _finished in open_rows
-    )
+    unfinished = _unfinished(session, base, state, now - older_than, limit) if limit else ()
     refusals = session.execute(
         select(GateDecision.reason, func.count())
         .join(Instance, Instance.id == GateDecision.instance_id)
@@ -59,6 +57,20 @@ def ledger(session: Session, now: datetime, older_than: timedelta = timedelta(0)
         deliveries=deliveries,
         unfinished=unfinished,
         reasons={reason: int(number) for reason, number in refusals},
+    )
+
+
+def _unfinished(
+    session: Session, rows: _Rows, state: ColumnElement[str], until: datetime, limit: int
+) -> tuple[Unfinished, ...]:
+    found = session.execute(
+        rows.where(state.in_(("pending", "running", "failed")), Instance.received_at <= until)
+        .order_by(Instance.id)
+        .limit(limit)
+    )
+    return tuple(
+        Unfinished(instance.sop_instance_uid or "", name, _NO_MODEL if reason is None else reason, instance.received_at)
+        for instance, name, _gate, reason, _finished in found
     )
 
 

@@ -13,6 +13,7 @@ from db.records import WorklistItem
 from db.session import Session
 from db.tables import Analysis, Finding, GateDecision, Instance, MadeObject, Study
 
+_STUDIES_AT_ONCE = 500  # each is a bound variable, of which SQLite takes 32,766 a statement and PostgreSQL 65,535
 _NO_MODEL = "no model is active: received and waiting ('cxr-triage model activate NAME')"
 
 
@@ -20,7 +21,11 @@ def worklist(session: Session, limit: int | None = None, offset: int = 0) -> lis
     """Return the studies in reading order, greatest ``reading_key`` first, from the ``offset``-th on."""
     order = select(Study).order_by(Study.reading_key.desc(), Study.id)
     studies = session.scalars(order.limit(limit).offset(offset)).all()
-    return _items(session, studies)
+    return [
+        item
+        for start in range(0, len(studies), _STUDIES_AT_ONCE)
+        for item in _items(session, studies[start : start + _STUDIES_AT_ONCE])
+    ]
 
 
 def study_item(session: Session, study_instance_uid: str) -> WorklistItem | None:

@@ -129,13 +129,15 @@ def ledger(
     json: Json = False,
 ) -> None:
     """What arrived, what has a result, what was sent and committed, what has none and why."""
-    from worker.facts import ledger_facts
+    from worker.facts import NO_MODEL, ledger_facts
 
     age = _parse_duration(older_than)
     facts = ledger_facts(open_site(home, config), age)
     if json:
         print_json(facts)
         return
+    if facts["model"] is None:
+        print(NO_MODEL)
     for key in ("received", "done", "not_applicable", "failed", "pending", "rejected"):
         print(f"{key.replace('_', ' '):<16} {facts[key]}")
     print("deliveries       " + ", ".join(f"{name} {number}" for name, number in facts["deliveries"].items()))

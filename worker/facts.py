@@ -7,7 +7,7 @@ from typing import Any
 
 from db.ledger import ledger
 from db.models import active_model
-from db.records import FindingRecord, WorklistItem
+from db.records import FindingRecord, Ledger, WorklistItem
 from db.session import DatabaseUnavailable
 from db.worklist import worklist
 from worker.broker import BrokerUnavailable, queue_lengths
@@ -15,6 +15,7 @@ from worker.site import Site
 from worker.store import StoreUnavailable
 from worker.timing import now
 
+NO_MODEL = "no model is active: studies are received and wait"
 LEAST_FREE_BYTES = 16_000_000  # a large radiograph has about as many
 
 
@@ -58,14 +59,10 @@ def ledger_facts(site: Site, older_than: timedelta = timedelta(0)) -> dict[str, 
     """Return the ledger: what arrived adds up to what ended and what is unfinished."""
     with site.database.read() as session:
         book = ledger(session, now(), older_than)
+        model = active_model(session)
     return {
-        "received": book.received,
-        "done": book.done,
-        "not_applicable": book.not_applicable,
-        "failed": book.failed,
-        "pending": book.pending,
-        "rejected": book.rejected,
-        "deliveries": book.deliveries,
+        "model": None if model is None else model.name,
+        **_counts(book),
         "refusals": book.reasons,
         "unfinished": [
             {
@@ -79,17 +76,31 @@ def ledger_facts(site: Site, older_than: timedelta = timedelta(0)) -> dict[str, 
     }
 
 
-def status_facts(site: Site) -> dict[str, Any]:
-    """Return the health of database, broker, store and model; ``ready`` is whether studies can be received and read."""
+def _counts(book: Ledger) -> dict[str, Any]:
+    return {
+        "received": book.received,
+        "done": book.done,
+        "not_applicable": book.not_applicable,
+        "failed": book.failed,
+        "pending": book.pending,
+        "rejected": book.rejected,
+        "deliveries": book.deliveries,
+    }
+
+
+def health_facts(site: Site) -> dict[str, Any]:
+    """Return the health of database, broker, store and model; ``ready`` is whether studies can be received and read.
+
+    Nothing is counted: a probe that asks every few seconds costs the same however long the archive is.
+    """
     facts: dict[str, Any] = {"ready": True, "database": "ok", "broker": "ok", "store": "ok", "model": None}
     try:
         with site.database.read() as session:
             model = active_model(session)
         if model is None:
-            facts["model_note"] = "no model is active: studies are received and wait"
+            facts["model_note"] = NO_MODEL
         else:
             facts["model"] = {"name": model.name, "digest": model.digest, "preprocessing": model.preprocessing_id}
-        facts.update({key: value for key, value in ledger_facts(site).items() if key not in ("unfinished", "refusals")})
     except DatabaseUnavailable as error:
         facts.update(ready=False, database=str(error))
     try:
@@ -102,4 +113,16 @@ def status_facts(site: Site) -> dict[str, Any]:
             facts.update(ready=False, store=f"full: {free} bytes free, so images are answered with 'out of resources'")
     except (StoreUnavailable, OSError) as error:
         facts.update(ready=False, store=str(error))
+    return facts
+
+
+def status_facts(site: Site) -> dict[str, Any]:
+    """Return the health, and the ledger's counts where the database answers."""
+    facts = health_facts(site)
+    if facts["database"] == "ok":
+        try:
+            with site.database.read() as session:
+                facts.update(_counts(ledger(session, now(), limit=0)))
+        except DatabaseUnavailable as error:
+            facts.update(ready=False, database=str(error))
     return facts

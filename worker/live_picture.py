@@ -19,7 +19,8 @@ from worker.site import Site
 from worker.supervisor import Kept, Supervisor
 
 _TEND_EVERY = 0.5  # seconds
-_LOOK_EVERY = 2.0  # seconds; each look is a handful of counting queries
+_LOOK_EVERY = 2.0  # seconds
+_LOOK_SHARE = 0.05  # of the time at most is spent on counting, which takes longer the longer the archive is
 
 
 def watch(site: Site, supervisor: Supervisor, stop: threading.Event, console: Console) -> None:
@@ -29,13 +30,21 @@ def watch(site: Site, supervisor: Supervisor, stop: threading.Event, console: Co
         while not stop.wait(_TEND_EVERY):
             supervisor.tend()
         return
-    looked, facts = 0.0, status_facts(site)
+    facts, due_at = _look(site)
     with Live(picture(site, supervisor, facts), console=console, auto_refresh=False) as live:
         while not stop.wait(_TEND_EVERY):
             supervisor.tend()
-            if time.monotonic() - looked >= _LOOK_EVERY:
-                looked, facts = time.monotonic(), status_facts(site)
+            if time.monotonic() >= due_at:
+                facts, due_at = _look(site)
             live.update(picture(site, supervisor, facts), refresh=True)
+
+
+def _look(site: Site) -> tuple[dict[str, Any], float]:
+    """Return the facts, and when (monotonic) to look again."""
+    started = time.monotonic()
+    facts = status_facts(site)
+    ended = time.monotonic()
+    return facts, ended + max(_LOOK_EVERY, (ended - started) / _LOOK_SHARE)
 
 
 def picture(site: Site, supervisor: Supervisor, facts: dict[str, Any]) -> Group:

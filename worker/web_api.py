@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Response
 
-from worker.facts import ledger_facts, status_facts, worklist_facts
+from worker.facts import health_facts, ledger_facts, worklist_facts
 from worker.site import Site
 
 
@@ -22,7 +22,7 @@ def api_routes(site: Site) -> APIRouter:
     @routes.get("/readyz", tags=["health"])
     def readyz(response: Response) -> dict[str, Any]:
         """Database, broker and store answer; 503 if one does not. Says whether a model is active."""
-        facts = status_facts(site)
+        facts = health_facts(site)
         if not facts["ready"]:
             response.status_code = 503
         return facts

@@ -109,7 +109,9 @@ def test_instance_received_without_a_model_waits_and_gets_work_later(database: D
         assert record_instance(session, new_instance()).analysis_id is None
         assert analyses.create_missing(session, NOON, 10) == 0
     with database.read() as session:
-        assert ledger.ledger(session, NOON).pending == 1
+        book = ledger.ledger(session, NOON)
+    assert book.pending == 1
+    assert [entry.reason for entry in book.unfinished] == ["no model was active when it came"]
     with database.write() as session:
         models.activate(session, MODEL, NOON)
         assert analyses.create_missing(session, NOON, 10) == 1

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 from fastapi.testclient import TestClient
+from sqlalchemy import event
 
 from worker.settings import Web
 from worker.site import Site
@@ -19,6 +20,17 @@ def test_ready_when_database_broker_and_store_answer_and_says_that_no_model_is_a
     assert (facts["database"], facts["broker"], facts["store"]) == ("ok", "ok", "ok")
     assert facts["model"] is None
     assert "received and wait" in facts["model_note"]
+
+
+@pytest.mark.usefixtures("broker")
+def test_probe_counts_nothing_however_long_the_archive_is(site: Site) -> None:
+    asked: list[str] = []
+    event.listen(
+        site.database.engine, "before_cursor_execute", lambda _c, _u, statement, *_rest: asked.append(statement)
+    )
+    assert TestClient(make_web(site)).get("/readyz").status_code == 200
+    assert asked
+    assert [statement for statement in asked if "count(" in statement] == []
 
 
 def test_not_ready_without_a_broker_and_alive_all_the_same(site: Site) -> None:
