@@ -13,7 +13,7 @@ from db.erasure import ErasureRecord
 from db.session import Database
 from worker.settings import Settings
 from worker.store import FolderStore, Store
-from worker.timing import RETENTION_BATCH, now
+from worker.timing import LEFTOVER_AGE, RETENTION_BATCH, now
 
 _log = structlog.get_logger(__name__)
 _GIGABYTE = 1_000_000_000
@@ -59,8 +59,11 @@ def finish_removals(database: Database, store: Store) -> int:
 
 
 def retain(settings: Settings, database: Database, store: FolderStore) -> int:
-    """Apply the retention rules once. Returns how many studies were removed."""
+    """Remove what dead processes left half-written, and apply the retention rules once. Returns how many studies."""
     finish_removals(database, store)
+    leftovers = store.discard_leftovers((now() - LEFTOVER_AGE).timestamp())
+    if leftovers:
+        _log.info("half-written files removed", count=leftovers)
     rules = settings.retention
     removed = 0
     if rules.days:

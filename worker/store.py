@@ -6,6 +6,7 @@ import hashlib
 import os
 import shutil
 import uuid
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -80,13 +81,18 @@ class FolderStore:
             temporary.rename(target)
             _fsync_folder(target.parent)
         except OSError as error:
-            temporary.unlink(missing_ok=True)
+            with suppress(OSError):  # what fails to be removed is a leftover
+                temporary.unlink(missing_ok=True)
             raise StoreUnavailable(f"store {self.root}: {error.strerror or error}") from error
         return stored
 
     def path(self, uri: str) -> Path:
         path = self.root / uri.removeprefix(_SCHEME)
-        if not path.is_file():
+        try:
+            there = path.is_file()
+        except OSError as error:  # not permitted, a stale mount: nothing is known of the file
+            raise StoreUnavailable(f"store {self.root}: {uri} cannot be looked for: {error.strerror}") from error
+        if not there:
             raise StoreUnavailable(f"{uri} is not in the store {self.root}")
         return path
 
@@ -110,12 +116,24 @@ class FolderStore:
         """Return the free space of the store's file system, in bytes."""
         return shutil.disk_usage(self.root).free
 
-    def discard_leftovers(self) -> int:
-        """Remove half-written temporary files of processes that died; only call it where nothing else writes here."""
-        leftovers = list(self._incoming.iterdir())
-        for leftover in leftovers:
-            leftover.unlink(missing_ok=True)
-        return len(leftovers)
+    def discard_leftovers(self, before: float) -> int:
+        """Remove temporary files last written before ``before`` (seconds since the epoch): their writers have died.
+
+        Raises
+        ------
+        StoreUnavailable
+            If one cannot be removed.
+        """
+        removed = 0
+        try:
+            for leftover in self._incoming.iterdir():
+                with suppress(FileNotFoundError):  # renamed into its place meanwhile
+                    if leftover.stat().st_mtime < before:
+                        leftover.unlink()
+                        removed += 1
+        except OSError as error:
+            raise StoreUnavailable(f"store {self.root}: leftovers cannot be removed: {error.strerror}") from error
+        return removed
 
 
 def _sha256(path: Path) -> str:

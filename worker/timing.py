@@ -23,6 +23,7 @@ RING_AGAIN_IDLE = timedelta(seconds=6)  # the queue is empty, so a pending analy
 RING_AGAIN_BUSY = timedelta(minutes=10)  # the queue is long: most rings are simply waiting in it
 SWEEP_BATCH = 500
 RETENTION_EVERY = 60.0  # seconds
+LEFTOVER_AGE = timedelta(hours=1)  # a film is written in seconds: a half-written one this old has no writer
 RETENTION_BATCH = 50  # studies a round
 RESTART_BACKOFF = (1.0, 2.0, 5.0, 15.0, 60.0)  # seconds after the 1st, 2nd, ... death in a row
 RESTART_FORGIVEN = 120.0  # seconds of life after which earlier deaths no longer count

@@ -144,3 +144,14 @@ def test_user_id_without_a_name_stands_in_the_audit_by_its_number(
     assert len(forget(site.database, site.store, study_instance_uid="1.2.1", patient_id=None, reason="x")) == 1
     with site.database.read() as session:
         assert session.scalars(select(Erasure.requested_by)).one() == f"uid {os.getuid()}"
+
+
+def test_film_left_half_written_by_a_dead_process_is_removed_and_one_being_written_is_not(site: Site) -> None:
+    folder = site.store.root / "incoming"
+    old, young = folder / "old", folder / "young"
+    for path in (old, young):
+        path.write_bytes(b"half a fi")
+    long_ago = (now() - timedelta(hours=2)).timestamp()
+    os.utime(old, (long_ago, long_ago))
+    retain(site.settings, site.database, site.store)
+    assert [path.name for path in folder.iterdir()] == ["young"]

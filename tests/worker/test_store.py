@@ -92,3 +92,22 @@ def test_folders_are_synced_also_where_another_process_has_just_renamed_the_same
     store.put(b"film")
     first, second, _file = stored.uri.removeprefix("store:").split("/")
     assert synced == ["store", first, second]
+
+
+def test_every_failure_of_the_file_system_is_the_store_that_is_unavailable(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = FolderStore(tmp_path / "store")
+    stored = store.put(b"film")
+
+    def stale(*_arguments: object, **_options: object) -> None:
+        raise OSError(116, "Stale file handle")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "stat", stale)
+        with pytest.raises(StoreUnavailable, match="Stale file handle"):
+            store.path(stored.uri)
+    monkeypatch.setattr(Path, "open", stale)
+    monkeypatch.setattr(Path, "unlink", stale)
+    with pytest.raises(StoreUnavailable, match="Stale file handle"):
+        store.put(b"another film")
