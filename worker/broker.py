@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 import shutil
 import subprocess
 import tempfile
@@ -17,6 +18,7 @@ from worker.timing import BROKER_TIMEOUT
 
 LIVE = "live"
 BATCH = "batch"
+_FIT_FOR_A_URL = re.compile(r"[A-Za-z0-9/._~+-]*")
 _LONGEST_SOCKET_PATH = 100  # sun_path has 108 bytes on Linux, 104 on macOS
 
 
@@ -25,9 +27,9 @@ class BrokerUnavailable(Exception):
 
 
 def socket_path(home: Path) -> Path:
-    """Return where the embedded broker of this home folder listens (a short path where the home's is too long)."""
+    """Return where the embedded broker of this home listens (elsewhere where its path is too long or fits no URL)."""
     path = home / "run" / "broker.sock"
-    if len(os.fsencode(path)) <= _LONGEST_SOCKET_PATH:
+    if len(os.fsencode(path)) <= _LONGEST_SOCKET_PATH and _FIT_FOR_A_URL.fullmatch(str(path)):
         return path
     digest = hashlib.sha256(os.fsencode(home)).hexdigest()[:16]
     return Path(tempfile.gettempdir()) / f"cxr-triage-{os.getuid()}-{digest}" / "broker.sock"

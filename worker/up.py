@@ -40,6 +40,11 @@ def run_up(site: Site, home: Path | None, config: Path | None, *, demonstrate: b
     require_port(settings.web.host, settings.web.port, "web", "[web] port")
     site.store.free_bytes()  # creates the home folder, or says why it cannot
     with _only_one(settings):
+        for key, port in (("[dicom] port", settings.dicom.port), ("[web] port", settings.web.port)):
+            if port == 0:
+                raise StartFailed(
+                    f"{key} is 0, any port that is free: 'up' needs one by which others find it, 1 to 65535"
+                )
         active = _active_model(site, console)
         if active is None and demonstrate:
             raise StartFailed(
