@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.peers.programs import free_port
 from worker.ports import StartFailed
 from worker.settings import load_settings
 from worker.site import Site
@@ -15,7 +16,8 @@ from worker.up import run_up
 @pytest.mark.parametrize("section", ["dicom", "web"])
 def test_port_that_nobody_could_find_is_refused_at_once(tmp_path: Path, section: str) -> None:
     config = tmp_path / "site.toml"
-    config.write_text(f"[{section}]\nport = 0\n", encoding="utf-8")
+    ports = {"dicom": free_port(), "web": free_port(), section: 0}
+    config.write_text("".join(f"[{name}]\nport = {port}\n" for name, port in ports.items()), encoding="utf-8")
     site = Site(load_settings(config, tmp_path / "home"))
     with pytest.raises(StartFailed, match=rf"\[{section}\] port is 0"):
         run_up(site, tmp_path / "home", config, demonstrate=False)
