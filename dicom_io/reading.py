@@ -104,6 +104,8 @@ def read_whole(source: Path | bytes) -> FileDataset:
 
 
 def _unreadable(error: Exception) -> UnreadableDicom:
+    if isinstance(error, ValueError) and "embedded null character" in str(error):  # of Python's codecs.lookup
+        return UnreadableDicom("SpecificCharacterSet holds a null character: which characters are meant is not known")
     # the parser's own message may quote values, so only its kind is told
     return UnreadableDicom(f"not a readable DICOM object ({type(error).__name__} while parsing)")
 

@@ -10,6 +10,7 @@ import os
 from collections import Counter
 from pathlib import Path
 
+import hypothesis
 import pytest
 
 from tests.peers.fixtures import (
@@ -24,6 +25,11 @@ from tests.peers.fixtures import (
 from tests.peers.programs import absent
 
 __all__ = ["broker", "database_settings", "foreign_validator", "orthanc", "postgres", "site", "site_with_pacs"]
+
+# Property tests look for new cases on a person's machine; what lands is judged by the same cases every time.
+hypothesis.settings.register_profile("ci", derandomize=True)
+if os.environ.get("CI"):
+    hypothesis.settings.load_profile("ci")
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import struct
 import warnings
 from io import BytesIO
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from pydicom import config
+from pydicom import config, dcmread
 from pydicom.datadict import dictionary_VR, tag_for_keyword
 from pydicom.dataelem import DataElement, RawDataElement
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.encaps import encapsulate
-from pydicom.filewriter import dcmwrite
+from pydicom.filebase import DicomBytesIO
+from pydicom.filewriter import dcmwrite, write_data_element
 from pydicom.sequence import Sequence
 from pydicom.tag import Tag
 from pydicom.uid import UID, ExplicitVRBigEndian, ExplicitVRLittleEndian, ImplicitVRLittleEndian
@@ -73,6 +75,24 @@ def dicom_file(transfer_syntax: str = ExplicitVRLittleEndian, **attributes: obje
     finally:
         config.settings.writing_validation_mode = mode
     return buffer.getvalue()
+
+
+def raw_file(**values: bytes) -> bytes:
+    """A chest CR whose named attributes hold exactly these bytes, which no DICOM writer has seen, mended or refused."""
+    whole = dicom_file()
+    start = 144 + int.from_bytes(whole[140:144], "little")  # behind preamble, prefix and file meta (PS3.10 7.1)
+    elements: dict[int, bytes] = {}
+    for element in dcmread(BytesIO(whole)):
+        buffer = DicomBytesIO()
+        buffer.is_little_endian, buffer.is_implicit_VR = True, False
+        write_data_element(buffer, element)
+        elements[element.tag] = buffer.getvalue()
+    for keyword, value in values.items():
+        tag = Tag(keyword)
+        padded = value + b" " * (len(value) % 2)
+        vr = b"CS" if keyword == "SpecificCharacterSet" else b"LO"
+        elements[tag] = struct.pack("<HH2sH", tag.group, tag.element, vr, len(padded)) + padded
+    return whole[:start] + b"".join(elements[tag] for tag in sorted(elements))
 
 
 def image_file(
