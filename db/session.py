@@ -13,7 +13,7 @@ from typing import Any
 
 from sqlalchemy import Connection, create_engine, event, text
 from sqlalchemy.engine import Engine, make_url
-from sqlalchemy.exc import ArgumentError, DBAPIError, DisconnectionError, SQLAlchemyError
+from sqlalchemy.exc import ArgumentError, DataError, DBAPIError, DisconnectionError, SQLAlchemyError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.orm import Session
 from sqlalchemy.pool import ConnectionPoolEntry
@@ -82,6 +82,8 @@ class Database:
         try:
             with Session(self.engine.execution_options(**options), expire_on_commit=False) as session:
                 yield session
+        except DataError:
+            raise  # a value that no later try will make fit: a defect, which must not pass for an absent database
         except (DBAPIError, PoolTimeout) as error:
             raise DatabaseUnavailable(f"database {self.place}: {_first_line(error)}") from error
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from sqlalchemy import delete, insert
+from sqlalchemy.exc import DataError
 
 from db.schema import prepare
 from db.session import Database, DatabaseUnavailable, sqlite_url
@@ -38,6 +39,15 @@ def test_traceback_of_a_failed_statement_names_no_patient(database: Database) ->
     told = "".join(traceback.format_exception(caught.value))
     assert "study_instance_uid" in told
     assert not [word for word in ("Doe^Jane", "P-4711", "19700131") if word in told]
+
+
+@pytest.mark.peer
+def test_value_that_never_fits_is_not_told_as_a_database_that_is_away(request: pytest.FixtureRequest) -> None:
+    database = Database(request.getfixturevalue("postgres").database())
+    prepare(database, NOON)
+    with pytest.raises(DataError), database.write() as session:
+        session.execute(insert(Study).values({**STUDY, "study_instance_uid": "1" * 65}))
+    database.dispose()
 
 
 def test_deleted_row_is_gone_from_the_file(tmp_path: Path) -> None:
