@@ -20,6 +20,8 @@ from sqlalchemy.pool import ConnectionPoolEntry
 
 __all__ = ["Database", "DatabaseUnavailable", "Session", "sqlite_url"]
 
+# libpq's names: a server behind a broken line, or a lock whose holder is frozen, must not hold a listener for ever
+_POSTGRES_WAITS = {"connect_timeout": 10, "tcp_user_timeout": 30_000, "options": "-c lock_timeout=20s"}
 _BUSY_SECONDS = 20  # how long a SQLite writer waits for another one; the longest transaction here takes milliseconds
 
 
@@ -51,7 +53,8 @@ class Database:
             parsed = make_url(url)
             self.is_sqlite = parsed.get_backend_name() == "sqlite"
             # hide_parameters: a traceback must not quote what was to be written, such as a patient's name
-            options: dict[str, Any] = {"connect_args": {"timeout": _BUSY_SECONDS}} if self.is_sqlite else {}
+            waits: dict[str, Any] = {"timeout": _BUSY_SECONDS} if self.is_sqlite else _POSTGRES_WAITS
+            options = {"connect_args": {name: value for name, value in waits.items() if name not in parsed.query}}
             self.engine: Engine = create_engine(
                 parsed, pool_pre_ping=not self.is_sqlite, hide_parameters=True, **options
             )

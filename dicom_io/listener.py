@@ -102,6 +102,11 @@ class Listener:
         """The port that is listened on, also where the settings say 0 for any."""
         return self.settings.port if self._server is None else int(self._server.server_address[1])
 
+    @property
+    def is_listening(self) -> bool:
+        """Whether the thread that accepts associations lives."""
+        return self._thread is not None and self._thread.is_alive()
+
     def start(self) -> None:
         """Listen, in a thread of its own.
 

@@ -41,6 +41,8 @@ def listen(home: Home = None, config: Config = None) -> None:
     from worker.celery_app import make_app
     from worker.doorbell import Doorbell
     from worker.intake import Intake
+    from worker.ports import StartFailed
+    from worker.timing import LISTENER_WATCH
 
     stop = stop_event()
     dicom = site.settings.dicom
@@ -56,7 +58,9 @@ def listen(home: Home = None, config: Config = None) -> None:
     )
     listener.start()
     _log_ready(ae_title=dicom.ae_title, host=dicom.host, port=listener.port)
-    stop.wait()
+    while not stop.wait(LISTENER_WATCH):
+        if not listener.is_listening:
+            raise StartFailed("the thread that accepts associations has ended by itself")
     listener.stop()
     doorbell.close()
 

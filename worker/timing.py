@@ -18,6 +18,7 @@ DELIVERY_BACKOFF = (
     60,
     300,
 )  # seconds after the 1st, 2nd, ... failed attempt at an object; the last one for ever
+LISTENER_WATCH = 1.0  # seconds between looks at whether the listener still accepts
 SWEEP_EVERY = 3.0  # seconds
 RING_AGAIN_IDLE = timedelta(seconds=6)  # the queue is empty, so a pending analysis this old lost its ring
 RING_AGAIN_BUSY = timedelta(minutes=10)  # the queue is long: most rings are simply waiting in it

@@ -6,13 +6,14 @@ import traceback
 from pathlib import Path
 
 import pytest
-from sqlalchemy import delete, insert
+from sqlalchemy import delete, insert, text
 from sqlalchemy.exc import DataError
 
 from db.schema import prepare
 from db.session import Database, DatabaseUnavailable, sqlite_url
 from db.tables import Study
 from tests.db.conftest import NOON
+from tests.peers.postgres import Postgres
 
 STUDY = {
     "study_instance_uid": "1.2.3",
@@ -68,3 +69,11 @@ def checkpointed(database: Database, path: Path) -> bytes:
         connection.exec_driver_sql("PRAGMA wal_checkpoint(TRUNCATE)")
         connection.exec_driver_sql("BEGIN")
     return path.read_bytes()
+
+
+@pytest.mark.peer
+def test_lock_that_is_not_given_up_ends_the_wait_for_it(postgres: Postgres) -> None:
+    database = Database(postgres.database())
+    with database.read() as session:
+        assert session.scalar(text("SHOW lock_timeout")) == "20s"
+    database.dispose()

@@ -274,3 +274,12 @@ def test_many_senders_at_once_are_all_answered(tmp_path: Path) -> None:
         assert len({witness.next_release()[0] for _ in range(12)}) == 12
     assert outcomes == ["stored"] * 36
     assert len(witness.received) == 36
+
+
+def test_listener_knows_whether_it_listens() -> None:
+    listener = Listener(ListenerSettings(host="127.0.0.1", port=0), on_instance=lambda _received: Status.SUCCESS)
+    assert not listener.is_listening
+    listener.start()
+    assert listener.is_listening
+    listener.stop()
+    assert not listener.is_listening
