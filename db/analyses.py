@@ -9,7 +9,8 @@ from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
 from typing import Any, cast
 
-from sqlalchemy import CursorResult, and_, or_, select, update
+from sqlalchemy import CursorResult, and_, exists, or_, select, update
+from sqlalchemy.orm import aliased
 
 from db.models import active_model
 from db.records import ActiveModel, AnalysisResult, ClaimedAnalysis, FindingRecord, ObjectRecord, Triage
@@ -196,6 +197,49 @@ def ring_again(session: Session, now: datetime, older_than: timedelta, limit: in
     if ids:
         session.execute(update(Analysis).where(Analysis.id.in_(ids)).values(rung_at=now))
     return ids
+
+
+def retarget(session: Session, model: ActiveModel) -> int:
+    """Queue for ``model`` what still waits for another one: a broken or former model must not keep an image unread.
+
+    Returns
+    -------
+    int
+        How many analyses now wait for ``model``; the sweep rings for them.
+    """
+    other = aliased(Analysis)
+    has_own = exists().where(
+        other.instance_id == Analysis.instance_id,
+        other.model_digest == model.digest,
+        other.preprocessing_id == model.preprocessing_id,
+    )
+    waits = (
+        Analysis.state == "pending",
+        or_(Analysis.model_digest != model.digest, Analysis.preprocessing_id != model.preprocessing_id),
+        Analysis.instance_id.in_(select(Instance.id).where(Instance.origin == "live")),
+    )
+    session.execute(
+        update(Analysis)
+        .where(*waits, has_own)
+        .values(state="not_applicable", reason=f"not read by this model: {model.name} has read the image"),
+        execution_options={"synchronize_session": False},
+    )
+    moved = cast(
+        "CursorResult[Any]",
+        session.execute(
+            update(Analysis)
+            .where(*waits)
+            .values(
+                model_digest=model.digest,
+                preprocessing_id=model.preprocessing_id,
+                model_name=model.name,
+                reason="",
+                rung_at=None,
+            ),
+            execution_options={"synchronize_session": False},
+        ),
+    )
+    return moved.rowcount
 
 
 def create_missing(session: Session, now: datetime, limit: int) -> int:

@@ -10,7 +10,7 @@ import json
 import tomllib
 import zipfile
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -83,6 +83,8 @@ class Bundle:
         Ranges in completed years, both ends included, that the network was trained for; empty: any.
     views
         View positions it was trained for ("AP", "PA"); empty: any.
+    label_ages
+        Narrower ranges of single labels, where the training images of other ages did not know the label.
     metrics
         What evaluation measured, as ``metrics.json`` holds it.
     description
@@ -104,6 +106,7 @@ class Bundle:
     distribution: TrainingDistribution
     metrics: dict[str, Any]
     description: dict[str, Any]
+    label_ages: dict[str, tuple[tuple[float, float], ...]] = field(default_factory=dict)
 
     @property
     def label_names(self) -> tuple[str, ...]:
@@ -286,6 +289,10 @@ def _assemble(folder: Path, description: dict[str, Any], contents: Mapping[str, 
         ),
         metrics=json.loads(contents[METRICS_FILE]) if METRICS_FILE in contents else {},
         description=description,
+        label_ages={
+            str(label): tuple((float(low), float(high)) for low, high in ranges)
+            for label, ranges in intended.get("label_ages", {}).items()
+        },
     )
 
 

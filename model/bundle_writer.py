@@ -42,6 +42,7 @@ class BundleDescription:
     preprocessing: Preprocessing
     explanation_layer: str
     ages: tuple[tuple[float, float], ...] = ()
+    label_ages: Mapping[str, tuple[tuple[float, float], ...]] = field(default_factory=dict)
     views: tuple[str, ...] = ()
     provenance: dict[str, Any] = field(default_factory=dict)
     statement: str = "AI result - not for diagnosis"
@@ -120,7 +121,13 @@ def write_description(
             "digest": digest,
             "statement": description.statement,
         },
-        "intended": {"ages": [list(limits) for limits in description.ages], "views": list(description.views)},
+        "intended": {
+            "ages": [list(limits) for limits in description.ages],
+            "views": list(description.views),
+            "label_ages": {
+                label: [list(limits) for limits in ranges] for label, ranges in description.label_ages.items()
+            },
+        },
         "preprocessing": spec.as_table(),
         "head": {**head_table, "explanation_layer": description.explanation_layer},
         "distribution": {"domains": list(distribution.domains)},

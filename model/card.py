@@ -42,6 +42,11 @@ def _intended(bundle: Bundle) -> str:
         "## Made for\n\n"
         f"Frontal chest radiographs ({views}), patients of {ages}. Anything else is flagged "
         "`outside training domain`, and so is an image whose pooled features lie far from those of the training images."
+        + "".join(
+            f"\n\n{label} is trained for {' and '.join(f'{low:g} to {high:g}' for low, high in ranges)} years only; "
+            "at other ages it is flagged and never counted."
+            for label, ranges in bundle.label_ages.items()
+        )
     )
 
 

@@ -53,6 +53,7 @@ def demonstration_plan(data: Path, output: Path) -> TrainingPlan:
         minutes=62,
         threads=2,
         ages=((1, 5), (18, 90)),
+        label_ages={label: ((18, 90),) for label in LABELS if label != "Pneumonia"},  # of children only that is known
         views=("AP", "PA"),
         provenance={
             "command": "python -m model.demonstration DATA OUT",

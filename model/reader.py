@@ -114,6 +114,17 @@ def calibrated(logits: NDArray[np.float32], temperatures: NDArray[np.float32]) -
     return result
 
 
+def untrained_labels(bundle: Bundle, age_years: float | None) -> tuple[str, ...]:
+    """Return the labels that the bundle was not trained on at this age; none where the age is unknown."""
+    if age_years is None or not math.isfinite(age_years):
+        return ()
+    return tuple(
+        label
+        for label, ranges in bundle.label_ages.items()
+        if not any(low <= math.floor(age_years) <= high for low, high in ranges)
+    )
+
+
 def domain_flags(bundle: Bundle, age_years: float | None, view: str | None, ood_score: float | None) -> tuple[str, ...]:
     """Say in plain words where an image leaves what the bundle was made for.
 
@@ -146,4 +157,7 @@ def domain_flags(bundle: Bundle, age_years: float | None, view: str | None, ood_
             outside.append(f"view {view.upper()} is none of {', '.join(bundle.views)}")
     if ood_score is not None and not ood_score <= SCORE_LIMIT:
         outside.append(f"unlike the training images (score {ood_score:.1f})")
+    untrained = untrained_labels(bundle, age_years)
+    if untrained:
+        unknown.append(f"not trained at this age, not counted: {', '.join(untrained)}")
     return (*((OUTSIDE, *outside) if outside else ()), *unknown)

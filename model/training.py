@@ -53,7 +53,7 @@ class TrainingPlan:
         In the order of the logits; empty: every label with `minimum_positives` positive images.
     limit
         Use at most so many images, spread over all.
-    ages, views
+    ages, views, label_ages
         What the bundle is made for; empty: any.
     provenance
         Further entries of the card: ``command``, ``warning``, ``weaknesses``, ``terms``.
@@ -78,6 +78,7 @@ class TrainingPlan:
     preprocessing: Preprocessing = field(default_factory=Preprocessing)
     augmentation: Augmentation = field(default_factory=Augmentation)
     ages: tuple[tuple[float, float], ...] = ()
+    label_ages: Mapping[str, tuple[tuple[float, float], ...]] = field(default_factory=dict)
     views: tuple[str, ...] = ()
     provenance: dict[str, Any] = field(default_factory=dict)
 
@@ -152,6 +153,7 @@ def make_bundle(
         preprocessing=plan.preprocessing,
         explanation_layer=EXPLANATION_LAYER,
         ages=plan.ages,
+        label_ages=plan.label_ages,
         views=plan.views,
     )
     write_split(parts, folder / SPLIT_FILE)

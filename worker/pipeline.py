@@ -22,7 +22,7 @@ from model.bundle import Bundle
 from model.overlay import RENDERING_VERSION, draw_overlay, legend_for
 from model.preprocessing import PreparedImage, prepare
 from model.raster import read_raster
-from model.reader import OUTSIDE, Reader, Reading, domain_flags
+from model.reader import OUTSIDE, Reader, Reading, domain_flags, untrained_labels
 from worker import APPLICATION
 
 HEATMAP_SERIES_NUMBER = 9001
@@ -115,23 +115,37 @@ def _read(
     prepared = prepare(image, bundle.preprocessing)
     reading = reader.read([prepared])[0]
     domain = domain_flags(bundle, age_years, view, reading.ood_score)
+    untrained = untrained_labels(bundle, age_years)
     findings = tuple(
-        _finding(label.name, float(probability), float(logit), float(bundle.thresholds[label.name]))
+        _finding(
+            label.name,
+            float(probability),
+            float(logit),
+            float(bundle.thresholds[label.name]),
+            counted=label.name not in untrained,
+        )
         for label, probability, logit in zip(bundle.labels, reading.probabilities, reading.logits, strict=True)
     )
     return ImageReading(image, prepared, reading, tuple(dict.fromkeys((*domain, *flags))), findings, record, grayscale)
 
 
-def _finding(label: str, probability: float, logit: float, threshold: float) -> FindingRecord:
+def _finding(label: str, probability: float, logit: float, threshold: float, *, counted: bool) -> FindingRecord:
     # compared as stored, in double precision: what is marked positive must be so by the numbers beside the mark
-    return FindingRecord(label, probability, logit, threshold, probability >= threshold)
+    return FindingRecord(label, probability, logit, threshold, counted and probability >= threshold)
 
 
 def explained_labels(findings: Sequence[FindingRecord]) -> list[int]:
-    """Return the labels a heatmap is made for: every positive one, else the one nearest to its threshold."""
+    """Return the labels a heatmap is made for: every positive one, else the one nearest to its threshold.
+
+    A label that reaches its threshold without being positive was not trained at this age: it is not drawn.
+    """
     positive = [index for index, finding in enumerate(findings) if finding.positive]
+    counted = [index for index, finding in enumerate(findings) if finding.probability < finding.threshold]
     return positive or [
-        max(range(len(findings)), key=lambda index: findings[index].probability / max(findings[index].threshold, 1e-9))
+        max(
+            counted or range(len(findings)),
+            key=lambda index: findings[index].probability / max(findings[index].threshold, 1e-9),
+        )
     ]
 
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import shutil
+import uuid
 from pathlib import Path
 
-from db import models
+from db import analyses, models
 from db.records import ActiveModel
 from db.session import Database
 from model.bundle import Bundle, BundleInvalid, builtin_bundles_folder, find_bundles, load_bundle
@@ -51,14 +53,31 @@ def find_bundle(settings: Settings, name: str) -> Bundle:
 
 
 def activate(settings: Settings, database: Database, name: str) -> Bundle:
-    """Check a bundle whole, golden output included, and make it the active model. A broken one changes nothing."""
+    """Check a bundle whole, golden output included, and make it the active model. A broken one changes nothing.
+
+    A bundle from elsewhere is copied into the home folder first, so that nobody takes it away under the workers. What
+    still waits for another model is read by this one.
+    """
     from model.reader import Reader
 
     bundle = find_bundle(settings, name)
     Reader.open(bundle.folder, settings.reading.precision, threads=1, engine=settings.reading.engine)
+    if bundle.folder.resolve().parent not in [folder.resolve() for folder in bundle_folders(settings)]:
+        bundle = _copy_home(settings, bundle)
     with database.write() as session:
         models.activate(session, as_record(bundle), now())
+        analyses.retarget(session, as_record(bundle))
     return bundle
+
+
+def _copy_home(settings: Settings, bundle: Bundle) -> Bundle:
+    target = settings.home / "models" / f"{bundle.name}-{bundle.digest[:12]}"
+    if not target.exists():
+        target.parent.mkdir(parents=True, exist_ok=True)
+        unfinished = settings.home / f".model-{uuid.uuid4().hex}"
+        shutil.copytree(bundle.folder, unfinished)
+        unfinished.rename(target)
+    return load_bundle(target)
 
 
 def as_record(bundle: Bundle) -> ActiveModel:

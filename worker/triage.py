@@ -22,15 +22,24 @@ class Judged(Protocol):
     def probability(self) -> float: ...
     @property
     def threshold(self) -> float: ...
+    @property
+    def positive(self) -> bool: ...
 
 
 def score(findings: Sequence[Judged]) -> float:
     """Return the study's score in [0, 1]: 0.5 where its strongest finding stands at its threshold.
 
     Probabilities of different labels are compared by how far they are between 0, their threshold and 1, so that a
-    label with a low threshold weighs as much as one with a high threshold.
+    label with a low threshold weighs as much as one with a high threshold. A finding that reaches its threshold and
+    yet is not positive was not trained for this patient's age, and raises nothing.
     """
-    return max((_margin(finding.probability, finding.threshold) for finding in findings), default=ROUTINE)
+    margins = (_margin(finding.probability, finding.threshold) for finding in findings if is_counted(finding))
+    return max(margins, default=ROUTINE)
+
+
+def is_counted(finding: Judged) -> bool:
+    """Whether a finding may say anything: it is below its threshold, or positive."""
+    return finding.positive or finding.probability < finding.threshold
 
 
 def _margin(probability: float, threshold: float) -> float:
@@ -60,6 +69,10 @@ def rank_study(session: Session, study_id: int, model_digest: str, horizon_hours
     active = active_model(session)
     preferred = model_digest if active is None else active.digest
     findings, _any_done, inside = analyses.study_findings(session, study_id, preferred)
-    triage = place(score(findings) if inside else None, analyses.arrival(session, study_id), horizon_hours)
+    triage = place(
+        score(findings) if inside and any(map(is_counted, findings)) else None,
+        analyses.arrival(session, study_id),
+        horizon_hours,
+    )
     analyses.rank(session, study_id, triage)
     return triage

@@ -79,5 +79,7 @@ def comparison(value: float, threshold: float, positive: bool) -> str:
     >>> comparison(0.501, 0.4985, True)
     '0.501 ≥ 0.498'
     """
+    if value >= threshold and not positive:
+        return f"{value:.2f} not counted"  # not trained at the patient's age
     digits = next((n for n in (2, 3, 4, 5) if f"{value:.{n}f}" != f"{threshold:.{n}f}"), 6)
     return f"{value:.{digits}f} {'≥' if positive else '<'} {threshold:.{digits}f}"

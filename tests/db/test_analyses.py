@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import datetime, timedelta
 
 import pytest
@@ -14,7 +15,7 @@ from db.records import AnalysisResult, ClaimedAnalysis, FindingRecord, NewInstan
 from db.session import Database
 from db.tables import Analysis, Finding, MadeObject
 from db.worklist import study_item, worklist
-from tests.db.conftest import NOON
+from tests.db.conftest import MODEL, NOON
 
 LEASE = timedelta(minutes=2)
 Make = Callable[..., NewInstance]
@@ -194,3 +195,24 @@ def test_refused_delivery_stays_failed_until_a_person_retries_it(delivery: Datab
         assert deliveries.claim_batch(session, "pacs", owner="d", now=NOON + LEASE * 9, lease=LEASE, limit=10) == []
         assert deliveries.retry_failed(session, "pacs", NOON) == 1
         assert len(deliveries.claim_batch(session, "pacs", owner="d", now=NOON, lease=LEASE, limit=10)) == 1
+
+
+def test_what_waits_for_another_model_is_read_by_the_one_that_is_activated(
+    with_model: Database, new_instance: Make, analysis_id: int
+) -> None:
+    other = replace(MODEL, digest="b" * 64, name="second")
+    with with_model.write() as session:
+        done = record_instance(session, new_instance(2)).analysis_id
+        assert done is not None
+        claimed = analyses.claim(session, done, owner="me", now=NOON, lease=LEASE, max_attempts=3)
+        assert claimed is not None
+        analyses.complete(session, claimed, "me", result(), NOON)
+    with with_model.write() as session:
+        assert analyses.retarget(session, other) == 1
+        assert analyses.retarget(session, other) == 0
+        assert analyses.ring_again(session, NOON, timedelta(seconds=10), 10) == [analysis_id]
+    again = claim(with_model, analysis_id)
+    assert again is not None
+    assert again.model_digest == other.digest
+    with with_model.read() as session:
+        assert session.get_one(Analysis, done).model_digest == MODEL.digest

@@ -8,7 +8,7 @@ import pytest
 
 from model.engine import EngineUnsuitable
 from worker.celery_app import make_app
-from worker.celery_worker import _open_analyst
+from worker.celery_worker import Child
 from worker.registry import activate
 from worker.settings import ConfigurationError, load_settings
 from worker.site import Site
@@ -31,11 +31,11 @@ def test_the_chosen_engine_opens_the_model_that_is_activated(keras_site: Site, b
 def test_a_worker_child_whose_engine_cannot_run_says_why_and_stays(
     keras_site: Site, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    analyst = _open_analyst(keras_site.settings)
+    Child(keras_site.settings).start()
     said = capsys.readouterr()
     assert "model not opened yet" in said.out + said.err
     assert "the keras engine computes in f32" in said.out + said.err
-    assert analyst is not None
+    assert "worker child ready" in said.out + said.err
 
 
 def test_children_that_import_tensorflow_get_longer_to_start(keras_site: Site, site: Site) -> None:
