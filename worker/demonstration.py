@@ -86,8 +86,10 @@ def _print(site: Site, console: Console, name: str, item: WorklistItem) -> None:
         path = site.store.path(uri)
         picture = site.settings.home / "demonstration" / f"{Path(name).stem}_{label}.png"
         _save_picture(path, picture)
-        console.print(f"{kind} of {label}, as sent to a PACS: {path}", soft_wrap=True, markup=False)
+        console.print(f"{kind} of {label}, as a DICOM object: {path}", soft_wrap=True, markup=False)
         console.print(f"{kind} of {label}, as a picture:      {picture}", soft_wrap=True, markup=False)
+    looked_for = ", ".join(finding.label for finding in item.findings)
+    console.print(f"looked for: {looked_for}, and nothing else; LOW does not mean normal", soft_wrap=True)
     console.print("[dim]AI result: not for diagnosis[/]")
 
 

@@ -6,10 +6,10 @@ import re
 from datetime import datetime
 
 STATES = {
-    "done": "read",
+    "done": "AI done",
     "pending": "waiting",
-    "running": "being read",
-    "not_applicable": "not read",
+    "running": "AI running",
+    "not_applicable": "no AI result",
     "failed": "failed",
     "sending": "being sent",
     "sent": "sent",

@@ -7,8 +7,9 @@ import sys
 import numpy as np
 import pytest
 
+from model.bundle import builtin_bundles_folder, load_bundle
 from model.preprocessing import prepare
-from model.reader import OUTSIDE, calibrated, domain_flags
+from model.reader import OUTSIDE, calibrated, domain_flags, untrained_labels
 
 KNOWN = {"age_years": 40.0, "view": "PA", "ood_score": 0.5}
 
@@ -40,7 +41,7 @@ FLAGS = [
 
 @pytest.fixture
 def intended(demonstration):
-    return dataclasses.replace(demonstration, ages=((1, 5), (18, 90)), views=("AP", "PA"))
+    return dataclasses.replace(demonstration, ages=((1, 5), (18, 90)), views=("AP", "PA"), label_ages={})
 
 
 @pytest.mark.parametrize(("facts", "flags"), FLAGS)
@@ -49,7 +50,7 @@ def test_flags_say_outside_first_and_then_what_exactly(intended, facts, flags):
 
 
 def test_a_bundle_for_any_age_and_view_asks_for_neither(demonstration):
-    anyone = dataclasses.replace(demonstration, ages=(), views=())
+    anyone = dataclasses.replace(demonstration, ages=(), views=(), label_ages={})
     assert domain_flags(anyone, None, None, 0.2) == ()
 
 
@@ -109,3 +110,13 @@ def test_serving_loads_neither_keras_nor_tensorflow_and_stays_under_400_mb():
     done = subprocess.run([sys.executable, "-c", SERVING], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert int(done.stdout) < 400
+
+
+def test_label_that_was_not_trained_at_an_age_is_named_there_and_nowhere_else() -> None:
+    bundle = load_bundle(builtin_bundles_folder() / "demonstration")
+    adults_only = ("Infiltration", "Atelectasis", "Edema", "Effusion")
+    assert untrained_labels(bundle, 3.5) == adults_only
+    assert untrained_labels(bundle, 40) == ()
+    assert untrained_labels(bundle, None) == ()
+    flags = domain_flags(bundle, 3.5, "PA", 0.5)
+    assert flags == ("not trained at this age, not counted: Infiltration, Atelectasis, Edema, Effusion",)

@@ -15,7 +15,7 @@ from tests.db.conftest import MODEL
 from tests.db.conftest import new_instance as new_instance
 from tests.db.test_analyses import LEASE, result
 from worker.site import Site
-from worker.triage import place, rank_study, score
+from worker.triage import is_counted, place, rank_study, score
 
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
 
@@ -85,3 +85,11 @@ def test_reading_queued_for_the_former_model_does_not_take_back_what_the_active_
         item = study_item(session, "1.2.1")
     assert item is not None
     assert (item.priority, item.findings[0].probability) == ("HIGH", 0.9)
+
+
+def test_finding_that_reaches_its_threshold_but_is_not_counted_raises_nothing() -> None:
+    untrained = FindingRecord("Effusion", 0.95, 0.0, 0.6, positive=False)
+    assert score([untrained, finding(0.25, 0.5)]) == pytest.approx(0.25)
+    assert not is_counted(untrained)
+    assert is_counted(finding(0.25, 0.5))
+    assert is_counted(finding(0.75, 0.5))

@@ -40,7 +40,7 @@ def test_person_name(value: str, shown: str) -> None:
         (web_text.byte_size, 999, "999 B"),
         (web_text.byte_size, 3_600_000, "3.6 MB"),
         (web_text.byte_size, 73e9, "73.0 GB"),
-        (web_text.state, "not_applicable", "not read"),
+        (web_text.state, "not_applicable", "no AI result"),
     ],
 )
 def test_values(write: object, value: object, shown: str) -> None:
