@@ -85,7 +85,7 @@ def run_worker(settings: Settings) -> None:
         die_with_parent(signal.SIGKILL)  # an orphan would hold its model and its lease; the sweep frees both
         child.start()
 
-    @app.task(name=ANALYSE)
+    @app.task(name=ANALYSE, Request="worker.celery_request:Request")
     def analyse(analysis_ids: Sequence[int]) -> None:
         child.analyse(analysis_ids)
 

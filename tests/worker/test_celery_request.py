@@ -1,0 +1,54 @@
+"""A worker whose broker dies under its running tasks hears the next ring all the same."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+from tests.peers.processes import Process, wait_until
+from worker.broker import start_embedded
+from worker.celery_app import ANALYSE, make_app
+from worker.site import Site
+
+# a worker of one child, with our request class, whose task says when it runs and waits to be let go
+_WORKER = """
+import sys, time
+from pathlib import Path
+from worker.celery_app import ANALYSE, make_app
+from worker.settings import load_settings
+folder = Path(sys.argv[2])
+app = make_app(load_settings(home=Path(sys.argv[1])))
+
+@app.task(name=ANALYSE, Request="worker.celery_request:Request")
+def analyse(ids):
+    (folder / f"began-{ids[0]}").touch()
+    while not (folder / f"go-{ids[0]}").exists():
+        time.sleep(0.05)
+    (folder / f"ended-{ids[0]}").touch()
+
+app.Worker(queues=["live", "batch"], concurrency=1, pool_cls="prefork", without_gossip=True, without_mingle=True,
+           without_heartbeat=True, loglevel="WARNING", quiet=True).start()
+"""
+
+
+def test_task_that_ends_while_the_broker_is_away_does_not_make_the_worker_deaf(site: Site, tmp_path: Path) -> None:
+    broker = start_embedded(site.settings, tmp_path / "broker.log")
+    words = [sys.executable, "-c", _WORKER, str(site.settings.home), str(tmp_path)]
+    worker = Process("worker", words, tmp_path / "worker.log", Path.cwd())
+    worker.start()
+    try:
+        make_app(site.settings).send_task(ANALYSE, args=[[1]], queue="live")
+        wait_until((tmp_path / "began-1").exists, 30, "the task runs")
+        broker.kill()
+        broker.wait()
+        (tmp_path / "go-1").touch()
+        wait_until((tmp_path / "ended-1").exists, 30, "the task ended without a broker")
+        wait_until(lambda: "Couldn't ack" in worker.log_text() or "broker lost" in worker.log_text(), 30, "said")
+        broker = start_embedded(site.settings, tmp_path / "broker.log")
+        (tmp_path / "go-2").touch()
+        make_app(site.settings).send_task(ANALYSE, args=[[2]], queue="live")
+        wait_until((tmp_path / "ended-2").exists, 60, "the next task runs")
+    finally:
+        worker.stop()
+        broker.kill()
+        broker.wait()
