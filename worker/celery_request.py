@@ -1,7 +1,7 @@
 """A Celery request whose acknowledgement may fail without making the worker deaf.
 
 With late acknowledgement, a task that ends while the broker is away cannot be acknowledged. kombu (5.7) logs that, but
-goes on counting the message as unacknowledged: with every child's message so, the prefetch window stays full, the worker
+goes on counting the message as unacknowledged: with every child so, the prefetch window stays full, the worker
 never asks the broker for anything again, never notices that the connection is gone, and never reconnects. Here the
 message is taken off that count. What became of the task is in the database; the sweep rings for what is unfinished.
 """
