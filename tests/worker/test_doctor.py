@@ -349,3 +349,13 @@ def test_running_process_is_found_on_its_own_home_only(made: Site, tmp_path: Pat
     finding = look(made, "processes", running=(Running("schedule", 5, 0, 40_000_000),))
     assert finding.level == "warning"
     assert finding.seen == "schedule 40 MB; not here: listen, work, deliver, web"
+
+
+def test_what_is_stopped_fails_where_it_should_be_running(tmp_path: Path) -> None:
+    words = ["doctor", "--home", str(tmp_path), "--skip", "engine", "--skip", "codecs", "--json"]
+    resting = CliRunner().invoke(app, words)
+    assert resting.exit_code == 0, resting.output
+    at_work = CliRunner().invoke(app, [*words, "--running"])
+    assert at_work.exit_code == 1
+    failed = {each["check"] for each in json.loads(at_work.stdout)["findings"] if each["level"] == "failed"}
+    assert {"broker", "processes"} <= failed
