@@ -5,7 +5,7 @@ Attempts are counted here, when the lease is taken, so that an image that kills 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime, timedelta
 from typing import Any, cast
 
@@ -281,16 +281,21 @@ def study_findings(session: Session, study_id: int, model_digest: str) -> tuple[
         .where(Instance.study_id == study_id, Analysis.state == "done")
         .order_by(Analysis.id)
     ).all()
-    shown: dict[int, Analysis] = {}
-    for analysis in done:
-        before = shown.get(analysis.instance_id)
-        if before is None or before.model_digest != model_digest:
-            shown[analysis.instance_id] = analysis
-    inside = [analysis.id for analysis in shown.values() if not analysis.outside_domain]
+    inside = [analysis.id for analysis in shown(done, model_digest).values() if not analysis.outside_domain]
     findings = session.scalars(
         select(Finding).where(Finding.analysis_id.in_(inside)).order_by(Finding.analysis_id, Finding.position)
     ).all()
     return maxima(findings), bool(done), bool(inside)
+
+
+def shown(rows: Iterable[Analysis], model_digest: str | None) -> dict[int, Analysis]:
+    """Per instance id, the analysis every face shows: ``model_digest``'s, else the newest. ``rows``: oldest first."""
+    chosen: dict[int, Analysis] = {}
+    for row in rows:
+        before = chosen.get(row.instance_id)
+        if before is None or before.model_digest != model_digest:
+            chosen[row.instance_id] = row
+    return chosen
 
 
 def maxima(findings: Sequence[Finding]) -> tuple[FindingRecord, ...]:

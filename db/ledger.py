@@ -26,7 +26,7 @@ def ledger(session: Session, now: datetime, older_than: timedelta = timedelta(0)
         .group_by(Analysis.instance_id)
         .subquery("newest")
     )
-    state = _state_column()
+    state = state_column()
     base = (
         select(Instance, state.label("state"), GateDecision.reason, Analysis.reason, Analysis.finished_at)
         .join(GateDecision, GateDecision.instance_id == Instance.id)
@@ -74,7 +74,8 @@ def _unfinished(
     )
 
 
-def _state_column() -> ColumnElement[str]:
+def state_column() -> ColumnElement[str]:
+    """The ledger's state of an instance, over its gate decision and (outer-joined) newest analysis."""
     return case(
         (GateDecision.accepted.is_(False), "not_applicable"),
         (Analysis.state.is_(None), "pending"),  # no model was active when it came

@@ -10,6 +10,7 @@ from datetime import datetime, timedelta
 
 from sqlalchemy import case, func, select
 
+from db.ledger import state_column
 from db.models import active_model
 from db.records import ActiveModel
 from db.session import Session
@@ -106,11 +107,7 @@ def _instances(session: Session) -> list[tuple[str, str | None, bool | None, int
     )
     rows = (
         select(
-            case(
-                (GateDecision.accepted.is_(False), "not_applicable"),
-                (Analysis.state.is_(None), "pending"),  # no model was active when it came
-                else_=Analysis.state,
-            ).label("state"),
+            state_column().label("state"),
             case((GateDecision.accepted.is_(False), GateDecision.rule)).label("rule"),
             Analysis.outside_domain.label("outside"),
             Instance.received_at.label("received_at"),

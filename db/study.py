@@ -10,6 +10,7 @@ from typing import Any
 
 from sqlalchemy import and_, func, or_, select
 
+from db.analyses import shown
 from db.models import active_model
 from db.records import ActiveModel, Decision, FindingRecord, StudyIdentity, WorklistItem
 from db.session import Session
@@ -212,11 +213,8 @@ def _images(session: Session, study_ids: Sequence[int]) -> dict[int, list[StudyI
 
 def _shown_analyses(session: Session, instance_ids: Sequence[int]) -> dict[int, ImageAnalysis]:
     model = active_model(session)
-    latest: dict[int, Analysis] = {}
-    for row in session.scalars(select(Analysis).where(Analysis.instance_id.in_(instance_ids)).order_by(Analysis.id)):
-        shown = latest.get(row.instance_id)
-        if shown is None or model is None or shown.model_digest != model.digest:
-            latest[row.instance_id] = row
+    rows = session.scalars(select(Analysis).where(Analysis.instance_id.in_(instance_ids)).order_by(Analysis.id))
+    latest = shown(rows, None if model is None else model.digest)
     findings: dict[int, list[FindingRecord]] = defaultdict(list)
     for finding in session.scalars(
         select(Finding)

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from sqlalchemy import select
 
-from db.analyses import maxima
+from db.analyses import maxima, shown
 from db.models import active_model
 from db.records import WorklistItem
 from db.session import Session
@@ -56,16 +56,13 @@ def _items(session: Session, studies: Sequence[Study]) -> list[WorklistItem]:
         .order_by(Instance.id)
     ):
         instances[instance.study_id or 0].append((instance, decision))
-    latest: dict[int, Analysis] = {}
-    for analysis in session.scalars(
+    rows = session.scalars(
         select(Analysis)
         .join(Instance, Instance.id == Analysis.instance_id)
         .where(Instance.study_id.in_(ids))
         .order_by(Analysis.id)
-    ):
-        shown = latest.get(analysis.instance_id)
-        if shown is None or model is None or shown.model_digest != model.digest:
-            latest[analysis.instance_id] = analysis
+    )
+    latest = shown(rows, None if model is None else model.digest)
     findings: dict[int, list[Finding]] = defaultdict(list)
     for finding in session.scalars(
         select(Finding)

@@ -160,10 +160,12 @@ class Analyst:
         )
         result = self._result(reader, read, heatmaps)
         with self.database.write() as session:
-            if not analyses.complete(session, claimed, self._owner, result, now()):
-                self._discard_if_forgotten(claimed, result)
-                return "lease lost"  # nothing of ours was written to the database
-            rank_study(session, claimed.study_id, claimed.model_digest, self._settings.triage.horizon_hours)
+            kept = analyses.complete(session, claimed, self._owner, result, now())
+            if kept:
+                rank_study(session, claimed.study_id, claimed.model_digest, self._settings.triage.horizon_hours)
+        if not kept:  # nothing of ours was written to the database
+            self._discard_if_forgotten(claimed, result)
+            return "lease lost"
         return "done"
 
     def _discard_if_forgotten(self, claimed: ClaimedAnalysis, result: AnalysisResult) -> None:
