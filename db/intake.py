@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-from datetime import datetime
-
 from sqlalchemy import select
 from sqlalchemy.exc import IntegrityError
 
 from db.analyses import pending_analysis
+from db.contradictions import contradictions, contradictions_of_repeat, fill_in
 from db.models import active_model
-from db.records import NewInstance, Recorded, StudyIdentity
+from db.records import NewInstance, Recorded
 from db.session import Session
-from db.tables import GateDecision, Instance, Location, MadeObject, Rejection, Study
-
-DIFFERENT_CONTENT = "received again with different content"
-OTHER_PATIENT = "patient differs from the study's first image"
+from db.tables import GateDecision, Instance, Location, MadeObject, Study
 
 
 class RecordedElsewhere(Exception):
@@ -30,23 +26,27 @@ def record_instance(session: Session, new: NewInstance) -> Recorded:
     """Record a received instance, keyed by its SOP Instance UID.
 
     The same bytes again add nothing. Other bytes under the same UID are kept beside the first and flagged, never
-    read in their place.
+    read in their place. What contradicts its study is kept and flagged. Rows that are met are locked, so that of two
+    senders at once neither overwrites what the other has noted.
 
     Raises
     ------
     RecordedElsewhere
         If another process inserted the same study or instance first; the transaction must be run again.
     """
-    known = session.scalar(select(Instance).where(Instance.sop_instance_uid == new.sop_instance_uid))
+    known = session.scalar(select(Instance).where(Instance.sop_instance_uid == new.sop_instance_uid).with_for_update())
     if known is not None:
         return _record_again(session, known, new)
-    study = session.scalar(select(Study).where(Study.study_instance_uid == new.study.study_instance_uid))
+    study = session.scalar(
+        select(Study).where(Study.study_instance_uid == new.study.study_instance_uid).with_for_update()
+    )
     flags: list[str] = []
     if study is None:
         study = _new_study(new)
         session.add(study)
-    elif _contradicts(study, new.study):
-        flags.append(OTHER_PATIENT)
+    else:
+        flags = contradictions(study, new.study)
+        fill_in(study, new.study)
     try:
         session.flush()
         instance = Instance(
@@ -92,25 +92,32 @@ def record_instance(session: Session, new: NewInstance) -> Recorded:
     return Recorded("new", instance.id, analysis_id)
 
 
-def record_rejection(
-    session: Session, *, when: datetime, calling_ae: str, address: str, status: int, reason: str
-) -> None:
-    """Remember a transfer that was answered with a failure, so that it does not vanish from sight."""
-    session.add(Rejection(rejected_at=when, calling_ae=calling_ae, address=address, status=status, reason=reason))
-
-
 def _record_again(session: Session, known: Instance, new: NewInstance) -> Recorded:
     same = session.scalar(select(Location.id).where(Location.instance_id == known.id, Location.sha256 == new.sha256))
     if same is not None:
         return Recorded("same", known.id, None)
+    study = session.get_one(Study, known.study_id)
+    flags = contradictions_of_repeat(
+        study,
+        new.study,
+        series_instance_uid=new.series_instance_uid,
+        known_series_instance_uid=known.series_instance_uid,
+    )
     session.add(_location(known.id, new))
-    if DIFFERENT_CONTENT not in known.flags:
-        known.flags = [*known.flags, DIFFERENT_CONTENT]
+    known.flags = list(dict.fromkeys([*known.flags, *flags]))
     return Recorded("different", known.id, None)
 
 
 def _location(instance_id: int, new: NewInstance) -> Location:
-    return Location(instance_id=instance_id, uri=new.uri, sha256=new.sha256, size=new.size, received_at=new.received_at)
+    return Location(
+        instance_id=instance_id,
+        uri=new.uri,
+        sha256=new.sha256,
+        size=new.size,
+        received_at=new.received_at,
+        calling_ae=new.calling_ae,
+        study_instance_uid=new.study.study_instance_uid,
+    )
 
 
 def _new_study(new: NewInstance) -> Study:
@@ -130,12 +137,3 @@ def _new_study(new: NewInstance) -> Study:
         score=new.triage.score,
         reading_key=new.triage.reading_key,
     )
-
-
-def _contradicts(study: Study, identity: StudyIdentity) -> bool:
-    pairs = (
-        (study.patient_id, identity.patient_id),
-        (study.patient_birth_date, identity.patient_birth_date),
-        (study.patient_name, identity.patient_name),
-    )
-    return any(ours and theirs and ours != theirs for ours, theirs in pairs)

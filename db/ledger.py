@@ -8,8 +8,9 @@ from typing import TypeAlias
 from sqlalchemy import ColumnElement, Select, case, func, select
 
 from db.records import Ledger, Unfinished
+from db.rejections import rejected
 from db.session import Session
-from db.tables import Analysis, Delivery, GateDecision, Instance, Rejection
+from db.tables import Analysis, Delivery, GateDecision, Instance
 
 _DELIVERY_STATES = ("pending", "sending", "sent", "committed", "failed")
 _Rows: TypeAlias = "Select[Instance, str, str, str, datetime | None]"
@@ -53,7 +54,7 @@ def ledger(session: Session, now: datetime, older_than: timedelta = timedelta(0)
         not_applicable=counts.get("not_applicable", 0),
         failed=counts.get("failed", 0),
         pending=counts.get("pending", 0) + counts.get("running", 0),
-        rejected=int(session.scalar(select(func.count()).select_from(Rejection)) or 0),
+        rejected=rejected(session),
         deliveries=deliveries,
         unfinished=unfinished,
         reasons={reason: int(number) for reason, number in refusals},

@@ -9,13 +9,17 @@ from typing import Any
 
 from sqlalchemy import Select, case, func, select
 
+from db.rejections import rejected
 from db.session import Session
 from db.tables import Delivery, Instance, MadeObject, Rejection, Study
 
 
 @dataclass(frozen=True)
 class RefusedTransfer:
+    """Refusals of one sender for one reason within an hour; ``rejected_at`` is when the last one was."""
+
     rejected_at: datetime
+    number: int
     calling_ae: str
     address: str
     status: int
@@ -48,7 +52,7 @@ class LedgerDetails:
 
 def ledger_details(session: Session, limit: int = 100) -> LedgerDetails:
     """Return the newest refused transfers, and the deliveries that failed or are on their way; ``limit`` rows each."""
-    rejections = session.scalars(select(Rejection).order_by(Rejection.id.desc()).limit(limit))
+    rejections = session.scalars(select(Rejection).order_by(Rejection.last_at.desc(), Rejection.id.desc()).limit(limit))
     by_destination: dict[str, dict[str, int]] = {}
     for destination, state, number in session.execute(
         select(Delivery.destination, Delivery.state, func.count())
@@ -82,9 +86,10 @@ def ledger_details(session: Session, limit: int = 100) -> LedgerDetails:
     return LedgerDetails(
         instances=_count(session, select(func.count()).select_from(Instance).where(Instance.origin == "live")),
         rejections=tuple(
-            RefusedTransfer(row.rejected_at, row.calling_ae, row.address, row.status, row.reason) for row in rejections
+            RefusedTransfer(row.last_at, row.number, row.calling_ae, row.address, row.status, row.reason)
+            for row in rejections
         ),
-        rejected=_count(session, select(func.count()).select_from(Rejection)),
+        rejected=rejected(session),
         by_destination=by_destination,
         open_deliveries=tuple(
             OpenDeliveries(destination, state, reason, number, attempts, next_attempt_at, study)

@@ -84,7 +84,7 @@ def measure(session: Session, now: datetime, window: timedelta, newest: int) -> 
         deliveries[destination, state] = int(number)
         if state in ("pending", "sending"):
             waiting[destination] = min(oldest, waiting.get(destination, oldest))
-    rejected = session.execute(select(Rejection.status, func.count()).group_by(Rejection.status))
+    rejected = session.execute(select(Rejection.status, func.sum(Rejection.number)).group_by(Rejection.status))
     return Measures(
         model=active_model(session),
         instances=instances,

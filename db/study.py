@@ -42,6 +42,17 @@ class ImageAnalysis:
 
 
 @dataclass(frozen=True)
+class OtherBytes:
+    """Bytes that came later under an image's UID: kept, never read; the study is the one that they name."""
+
+    received_at: datetime
+    calling_ae: str
+    study_instance_uid: str
+    sha256: str
+    size: int
+
+
+@dataclass(frozen=True)
 class StudyImage:
     """One received image; ``source_sha256`` addresses the bytes that are read, `decision` is the newest."""
 
@@ -56,6 +67,7 @@ class StudyImage:
     size: int
     decision: Decision | None
     analysis: ImageAnalysis | None
+    others: tuple[OtherBytes, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -186,13 +198,13 @@ def _images(session: Session, study_ids: Sequence[int]) -> dict[int, list[StudyI
             select(GateDecision).where(GateDecision.instance_id.in_(ids)).order_by(GateDecision.id)
         )
     }
-    locations: dict[int, Location] = {}
+    locations: dict[int, list[Location]] = defaultdict(list)  # the first is the one that is read
     for location in session.scalars(select(Location).where(Location.instance_id.in_(ids)).order_by(Location.id)):
-        locations.setdefault(location.instance_id, location)  # the first is the one that is read
+        locations[location.instance_id].append(location)
     analyses = _shown_analyses(session, ids)
     images: dict[int, list[StudyImage]] = defaultdict(list)
     for instance in instances:
-        place = locations.get(instance.id)
+        place = next(iter(locations[instance.id]), None)
         images[instance.study_id or 0].append(
             StudyImage(
                 sop_instance_uid=instance.sop_instance_uid or "",
@@ -206,6 +218,10 @@ def _images(session: Session, study_ids: Sequence[int]) -> dict[int, list[StudyI
                 size=place.size if place else 0,
                 decision=_decision(decisions.get(instance.id)),
                 analysis=analyses.get(instance.id),
+                others=tuple(
+                    OtherBytes(row.received_at, row.calling_ae, row.study_instance_uid, row.sha256, row.size)
+                    for row in locations[instance.id][1:]
+                ),
             )
         )
     return images

@@ -114,6 +114,8 @@ class Location(Base):
     sha256: Mapped[str] = mapped_column(String(64), index=True)
     size: Mapped[int] = mapped_column(BigInteger)
     received_at: Mapped[datetime] = mapped_column(UtcDateTime)
+    calling_ae: Mapped[str] = mapped_column(Text, default="")
+    study_instance_uid: Mapped[str] = mapped_column(Text, default="")  # what these bytes say, also where it contradicts
 
 
 class GateDecision(Base):
@@ -267,11 +269,17 @@ class Erasure(Base):
 
 
 class Rejection(Base):
-    """A transfer that the listener answered with a failure: nothing was stored, but it is not forgotten."""
+    """A transfer answered with a failure: nothing was stored, but it is not forgotten. ``number``: the same, so often.
+
+    ``key`` is of hour, sender, status and reason; ``rejected_at`` and ``last_at`` are the first and the last of them.
+    """
 
     __tablename__ = "rejection"
     id: Mapped[int] = mapped_column(_Key, primary_key=True)
+    key: Mapped[str] = mapped_column(String(64), unique=True, index=True)
     rejected_at: Mapped[datetime] = mapped_column(UtcDateTime, index=True)
+    last_at: Mapped[datetime] = mapped_column(UtcDateTime, index=True)
+    number: Mapped[int] = mapped_column(Integer)
     calling_ae: Mapped[str] = mapped_column(Text)
     address: Mapped[str] = mapped_column(Text)
     status: Mapped[int] = mapped_column(Integer)

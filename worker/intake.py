@@ -11,8 +11,9 @@ from collections.abc import Callable
 
 import structlog
 
-from db.intake import RecordedElsewhere, is_own_object, record_instance, record_rejection
+from db.intake import RecordedElsewhere, is_own_object, record_instance
 from db.records import Decision, NewInstance, Recorded, StudyIdentity
+from db.rejections import record_rejection
 from db.session import Database, DatabaseUnavailable, Session
 from dicom_io.facts import InstanceFacts
 from dicom_io.gate import GateRules, decide

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterable
 from datetime import timedelta
 from typing import Annotated, Any, Literal
 
@@ -10,7 +11,7 @@ from fastapi import APIRouter, Query, Request, Response
 from fastapi.responses import RedirectResponse
 
 from db.ledger import ledger
-from db.ledger_details import ledger_details, studies_of
+from db.ledger_details import RefusedTransfer, ledger_details, studies_of
 from db.models import active_model, known_model
 from db.records import ActiveModel
 from db.study import StudyPage, study_page, worklist_page
@@ -95,7 +96,7 @@ def page_routes(site: Site, renderer: Renderer, shelf: ModelShelf) -> APIRouter:
             details=details,
             studies=studies,
             refusals=refusals,
-            rejected=Counter(each.reason for each in details.rejections).most_common(),
+            rejected=_by_reason(details.rejections),
             adds_up=ended == details.instances,
             ended=ended,
             outside_refusals=book.not_applicable - sum(book.reasons.values()),
@@ -124,6 +125,13 @@ def page_routes(site: Site, renderer: Renderer, shelf: ModelShelf) -> APIRouter:
         )
 
     return routes
+
+
+def _by_reason(rejections: Iterable[RefusedTransfer]) -> list[tuple[str, int]]:
+    counted: Counter[str] = Counter()
+    for each in rejections:
+        counted[each.reason] += each.number
+    return counted.most_common()
 
 
 def _digest(found: StudyPage, image: int | None) -> str | None:

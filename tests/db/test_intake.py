@@ -11,8 +11,10 @@ import pytest
 from sqlalchemy import func, select
 
 from db import analyses, ledger
-from db.intake import DIFFERENT_CONTENT, OTHER_PATIENT, RecordedElsewhere, record_instance, record_rejection
+from db.contradictions import DIFFERENT_CONTENT, OTHER_PATIENT
+from db.intake import RecordedElsewhere, record_instance
 from db.records import NewInstance, Recorded
+from db.rejections import record_rejection
 from db.session import Database
 from db.tables import Analysis, Instance, Location
 from tests.db.conftest import NOON
@@ -71,7 +73,7 @@ def test_image_of_another_patient_in_the_same_study_is_flagged(with_model: Datab
         record_instance(session, replace(second, study=replace(second.study, patient_id="P2")))
     with with_model.read() as session:
         flags = list(session.scalars(select(Instance.flags).order_by(Instance.id)))
-    assert flags == [[], [OTHER_PATIENT]]
+    assert flags == [[], [f"{OTHER_PATIENT}: ID"]]
 
 
 def test_two_listeners_with_the_same_instance_record_it_once(with_model: Database, new_instance: Make) -> None:

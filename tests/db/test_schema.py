@@ -96,7 +96,7 @@ def test_processes_that_start_together_on_an_empty_database_agree(tmp_path: Path
 def test_database_of_another_program_version_is_refused_with_the_mend(database: Database) -> None:
     with database.write() as session:
         session.execute(text("UPDATE alembic_version SET version_num = '9999'"))
-    with pytest.raises(SchemaMismatch, match=r"revision 9999.*needs 0003.*db upgrade"):
+    with pytest.raises(SchemaMismatch, match=rf"revision 9999.*needs {HEAD_REVISION}.*db upgrade"):
         prepare(database, NOON)
 
 

@@ -14,9 +14,10 @@ from prometheus_client.parser import text_string_to_metric_families
 from sqlalchemy import delete
 
 from db import analyses, deliveries, models
-from db.intake import record_instance, record_rejection
+from db.intake import record_instance
 from db.measures import measure
 from db.records import AnalysisResult, FindingRecord, NewInstance, ObjectRecord, StudyIdentity
+from db.rejections import record_rejection
 from db.session import Session
 from db.tables import GateDecision, Instance, Location
 from dicom_io.status_codes import Status

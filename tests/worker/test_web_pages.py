@@ -231,7 +231,7 @@ def test_study_of_several_images_shows_each_with_its_own_decision_and_the_flags_
     assert page.count('href="?image=') == 2 + page.count("data-overlay=")
     assert "Findings of image 1" in page
     assert "of image 1, " in page, "whose heatmap it is"
-    assert "image 2: patient differs from the study&#39;s first image" in page
+    assert "image 2: patient differs from the study&#39;s first image: ID" in page
     second = reading.client.get(f"/studies/{uid}?image=1").text
     assert "refused" in second
     assert "ViewPosition is LATERAL" in second
