@@ -96,7 +96,12 @@ def work(examined: Examined) -> Iterator[Finding]:
     age = now() - found.oldest_unread if found.oldest_unread else timedelta(0)
     failed = found.instances["failed"]
     seen = f"{waiting} wait" + (f", the oldest for {_duration(age)}" if waiting else "") + f"; {failed} failed"
-    if age > _UNREAD_WARNING:
+    most = examined.settings.intake.maximum_backlog
+    if most and waiting >= most:
+        mend = "start more 'cxr-triage work'; it ends by itself when fewer wait"
+        seen = f"{seen}; from {most} on images are answered with 'out of resources' ([intake] maximum_backlog)"
+        yield Finding("reading", "failed", seen, mend)
+    elif age > _UNREAD_WARNING:
         mend = "does 'cxr-triage work' run, and is a model active? see 'cxr-triage ledger --unfinished'"
         yield Finding("reading", "failed" if age > _UNREAD_FAILED else "warning", seen, mend)
     elif failed:

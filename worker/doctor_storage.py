@@ -13,6 +13,7 @@ from pathlib import Path
 from db.condition import condition, file_system
 from db.session import Database, DatabaseUnavailable
 from worker.diagnosis import Examined, Finding
+from worker.limits import floor_bytes
 
 _SLOW_SYNC = 50.0  # milliseconds; an acknowledged image waits for five syncs: the file, its folders, the database
 _SYNCS = 5
@@ -106,7 +107,10 @@ def space(examined: Examined) -> Iterator[Finding]:
     folder = next(path for path in (settings.home, *settings.home.parents) if path.exists())
     usage, system = shutil.disk_usage(folder), os.statvfs(folder)
     seen = f"{usage.free / 1e9:.1f} of {usage.total / 1e9:.0f} GB free, about {usage.free // 10_000_000} radiographs"
-    if usage.free < _LEAST_FREE or (system.f_files and system.f_favail < 1000):
+    if usage.free < floor_bytes(settings):
+        mend = "make room, or set [retention]; images are answered with 'out of resources' until there is more"
+        yield Finding("space", "failed", f"{seen}, below [storage] minimum_free_gigabytes", mend)
+    elif usage.free < _LEAST_FREE or (system.f_files and system.f_favail < 1000):
         if usage.free >= _LEAST_FREE:
             seen = f"{system.f_favail} files can still be made"
         mend = "make room, or set [retention]; soon images are answered with 'out of resources'"

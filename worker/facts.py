@@ -11,6 +11,7 @@ from db.records import FindingRecord, Ledger, WorklistItem
 from db.session import DatabaseUnavailable
 from db.worklist import worklist
 from worker.broker import BrokerUnavailable, queue_lengths
+from worker.limits import backlog_pressure, space_pressure
 from worker.site import Site
 from worker.store import StoreUnavailable
 from worker.timing import now
@@ -93,10 +94,20 @@ def health_facts(site: Site) -> dict[str, Any]:
 
     Nothing is counted: a probe that asks every few seconds costs the same however long the archive is.
     """
-    facts: dict[str, Any] = {"ready": True, "database": "ok", "broker": "ok", "store": "ok", "model": None}
+    facts: dict[str, Any] = {
+        "ready": True,
+        "database": "ok",
+        "broker": "ok",
+        "store": "ok",
+        "receiving": "ok",
+        "model": None,
+    }
     try:
         with site.database.read() as session:
             model = active_model(session)
+            pressure = backlog_pressure(site.settings, session)
+        if pressure:
+            facts.update(ready=False, receiving=f"refused for now: {pressure}")
         if model is None:
             facts["model_note"] = NO_MODEL
         else:
@@ -109,6 +120,9 @@ def health_facts(site: Site) -> dict[str, Any]:
         facts.update(ready=False, broker=str(error))
     try:
         facts["store_free_bytes"] = free = site.store.free_bytes()
+        pressure = space_pressure(site.settings, free)
+        if pressure:
+            facts.update(ready=False, receiving=f"refused for now: {pressure}")
         if free < LEAST_FREE_BYTES:
             facts.update(ready=False, store=f"full: {free} bytes free, so images are answered with 'out of resources'")
     except (StoreUnavailable, OSError) as error:

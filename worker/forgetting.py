@@ -10,10 +10,11 @@ import structlog
 
 from db import erasure
 from db.erasure import ErasureRecord
+from db.rejections import prune_rejections
 from db.session import Database
 from worker.settings import Settings
 from worker.store import FolderStore, Store
-from worker.timing import LEFTOVER_AGE, RETENTION_BATCH, now
+from worker.timing import LEFTOVER_AGE, MOST_REFUSALS, RETENTION_BATCH, now
 
 _log = structlog.get_logger(__name__)
 _GIGABYTE = 1_000_000_000
@@ -65,6 +66,8 @@ def retain(settings: Settings, database: Database, store: FolderStore) -> int:
     if leftovers:
         _log.info("half-written files removed", count=leftovers)
     rules = settings.retention
+    with database.write() as session:
+        prune_rejections(session, before=now() - timedelta(days=rules.refusal_days), most=MOST_REFUSALS)
     removed = 0
     if rules.days:
         removed += _remove(

@@ -19,6 +19,7 @@ from dicom_io.facts import InstanceFacts
 from dicom_io.gate import GateRules, decide
 from dicom_io.listener import Received, Rejection
 from dicom_io.status_codes import Status
+from worker.limits import Limits
 from worker.settings import Settings
 from worker.store import Store, Stored, StoreUnavailable
 from worker.timing import now
@@ -45,24 +46,43 @@ def rules_version(rules: GateRules) -> str:
 class Intake:
     """The one way in, whatever brings the bytes."""
 
-    def __init__(self, settings: Settings, database: Database, store: Store, ring: Callable[[int], None]) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        database: Database,
+        store: Store,
+        ring: Callable[[int], None],
+        limits: Limits | None = None,
+    ) -> None:
         self._rules = gate_rules(settings)
         self._horizon = settings.triage.horizon_hours
         self._database = database
         self._store = store
         self._ring = ring
+        self.limits = limits or Limits(settings, database, store.free_bytes)
 
     def receive(self, received: Received) -> Status:
         """Make one instance durable and return the status its sender gets. Rings after the commit."""
         try:
+            pressure = self.limits.pressure(len(received.data))
+            if pressure:
+                self._refuse(received, pressure)
+                return Status.OUT_OF_RESOURCES
             stored = self._store.put(received.data)
             recorded = self._record(received, stored)
-        except (StoreUnavailable, DatabaseUnavailable) as error:
+        except StoreUnavailable as error:
+            self._refuse(received, str(error))
+            return Status.OUT_OF_RESOURCES
+        except DatabaseUnavailable as error:  # nor could a refusal be recorded
             _log.error("instance not taken", status="out of resources", error=str(error))
             return Status.OUT_OF_RESOURCES
         if recorded.analysis_id is not None:
+            self.limits.took()
             self._ring(recorded.analysis_id)
         return Status.SUCCESS
+
+    def _refuse(self, received: Received, reason: str) -> None:
+        self.rejected(Rejection(received.calling_ae, received.address, Status.OUT_OF_RESOURCES, reason, now()))
 
     def rejected(self, rejection: Rejection) -> None:
         """Remember a transfer that the listener refused."""

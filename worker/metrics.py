@@ -32,6 +32,7 @@ from db.session import DatabaseUnavailable
 from dicom_io.status_codes import Status, store_result
 from worker import __version__
 from worker.broker import BATCH, LIVE, BrokerUnavailable, queue_lengths
+from worker.limits import backlog_pressure, space_pressure
 from worker.settings import ConfigurationError
 from worker.site import Site
 from worker.store import StoreUnavailable
@@ -66,6 +67,7 @@ class SiteCollector(Collector):
         self._took = 0.0
         self._seen: dict[str, int] = {}
         self._grown: dict[str, int] = {}
+        self._backlogged = False
 
     def describe(self) -> Iterator[Metric]:
         """Nothing: registering must not touch the database."""
@@ -96,6 +98,14 @@ class SiteCollector(Collector):
             free, size = space
             yield GaugeMetricFamily("cxr_triage_store_free_bytes", "Free space of the store's file system.", value=free)
             yield GaugeMetricFamily("cxr_triage_store_size_bytes", "Size of the store's file system.", value=size)
+        refusing = GaugeMetricFamily(
+            "cxr_triage_refusing", "1 where senders are told to come back later, by the limit.", labels=["limit"]
+        )
+        if measures is not None:
+            refusing.add_metric(["backlog"], 1 if self._backlogged else 0)
+        if space is not None:
+            refusing.add_metric(["free_space"], 1 if space_pressure(self._site.settings, space[0]) else 0)
+        yield refusing
         yield up
 
     def _measure(self) -> Measures | None:
@@ -106,6 +116,7 @@ class SiteCollector(Collector):
         try:
             with self._site.database.read() as session:
                 self._measures = measure(session, now(), WINDOW, NEWEST)
+                self._backlogged = bool(backlog_pressure(self._site.settings, session))
         except (DatabaseUnavailable, ConfigurationError):
             self._measures = None
             return None

@@ -77,6 +77,13 @@ class Worker(_Section):
 
 class Storage(_Section):
     home: Path = Path("~/.local/share/cxr-triage")
+    minimum_free_gigabytes: float = Field(default=0.5, ge=0)
+
+
+class IntakeSettings(_Section):
+    """How much may wait, whichever way it comes in."""
+
+    maximum_backlog: int = Field(default=10_000, ge=0)
 
 
 class DatabaseSettings(_Section):
@@ -107,6 +114,7 @@ class Retention(_Section):
 
     days: float = Field(default=0.0, ge=0)  # studies whose last image came longer ago; 0: kept for ever
     free_gigabytes: float = Field(default=0.0, ge=0)  # the oldest go while the store has less free; 0: never
+    refusal_days: float = Field(default=90.0, gt=0)  # refused transfers are listed so long
 
 
 class TriageSettings(_Section):
@@ -127,6 +135,7 @@ class Settings(BaseSettings):
     web: Web = Web()
     worker: Worker = Worker()
     storage: Storage = Storage()
+    intake: IntakeSettings = IntakeSettings()
     database: DatabaseSettings = DatabaseSettings()
     broker: Broker = Broker()
     reading: Reading = Reading()
@@ -197,7 +206,7 @@ def load_settings(config: Path | None = None, home: Path | None = None) -> Setti
     if len(set(names)) != len(names):
         raise ConfigurationError(f"destinations: names must differ, got {', '.join(names)}")
     if home is not None:
-        settings = settings.model_copy(update={"storage": Storage(home=home)})
+        settings = settings.model_copy(update={"storage": settings.storage.model_copy(update={"home": home})})
     return settings
 
 

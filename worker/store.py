@@ -40,6 +40,9 @@ class Store(Protocol):
     def discard(self, uri: str) -> None:
         """Delete stored bytes; nothing happens if they are gone already. `StoreUnavailable`."""
 
+    def free_bytes(self) -> int:
+        """Return the free space, in bytes. OSError."""
+
 
 class FolderStore:
     """A store in a (possibly mounted) folder: temporary name, fsync, rename, fsync of the folder.

@@ -31,6 +31,10 @@ RESTART_FORGIVEN = 120.0  # seconds of life after which earlier deaths no longer
 STOP_PATIENCE = 110.0  # seconds; a worker finishes its running images, which Celery ends after ANALYSIS_TIME_LIMIT
 BROKER_TIMEOUT = 2.0  # seconds; a dead broker must not hold anybody up
 PEER_AWAY = (0.5, 2.0, 5.0, 15.0)  # seconds after the 1st, 2nd, ... association that could not be had, in a row
+BACKLOG_SEEN = 1.0  # seconds for which a count of the backlog holds; what this process takes meanwhile is added
+BACKLOG_REST = 20  # the backlog is counted again after so many times what counting took: at most 5 % of the time
+RETRY_AFTER = 30  # seconds after which a sender over HTTP is asked to come back; the sweep and a worker need a few
+MOST_REFUSALS = 100_000  # rows; the oldest beyond them go
 COURIER_WATCH = 1.0  # seconds between looks at whether the couriers live
 
 

@@ -78,7 +78,8 @@ def test_a_disk_that_is_full_is_out_of_resources_and_works_again_when_it_is_not(
     if not mounted:
         pytest.skip("a small file system to fill: needs root and the right to mount")
     try:
-        with Site(tmp_path / "site", home=small / "home") as site:
+        whole_disk = "[storage]\nminimum_free_gigabytes = 0\n"  # here the disk itself says that it is full
+        with Site(tmp_path / "site", home=small / "home", more=whole_disk) as site:
             site.start("listen")
             assert dcmtk.storescu(site.dicom_port, [chest(tmp_path / "in", 1).path]).statuses == (0,)
             before = received_files(site)
