@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from model.dataset import DatasetInvalid, Sample
+from model.samples import DatasetInvalid, Sample
 
 PARTS = ("training", "validation", "test")
 FRACTIONS = {"training": 0.70, "validation": 0.15, "test": 0.15}
@@ -19,9 +19,9 @@ def split_by_patient(
 ) -> dict[str, list[Sample]]:
     """Divide samples into parts, patients kept whole.
 
-    Images of one patient, and byte-identical images whoever they are said to belong to, stay together. Groups are dealt
-    out by the rarest (domain, label, value) they hold, each to the part that lacks it most, so that every part holds
-    close to its fraction of every kind. The same samples and seed give the same parts.
+    Images of one patient, and images that are byte-identical or show the same picture, whoever they are said to belong
+    to, stay together. Groups are dealt out by the rarest (domain, label, value) they hold, each to the part that needs
+    it most, so that every part holds about its fraction of every kind. The same samples and seed give the same parts.
 
     Returns
     -------
@@ -44,13 +44,19 @@ def split_by_patient(
 
 
 def write_split(parts: Mapping[str, Sequence[Sample]], path: Path) -> None:
-    """Write which image went into which part (CSV: part, domain, first 16 digits of the file's SHA-256)."""
+    """Write which image went into which part, and which belong together.
+
+    CSV: part, domain, first 16 digits of the file's SHA-256, number of the group (images of one patient, and images
+    that show the same). No patient is named.
+    """
+    members = [(part, sample) for part, samples in parts.items() for sample in samples]
+    groups = _groups([sample for _, sample in members])
+    number_of = {index: number for number, group in enumerate(groups) for index in group}
     with path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(["part", "domain", "sha256"])
-        for part, members in parts.items():
-            for sample in members:
-                writer.writerow([part, sample.domain, sample.sha256[:DIGITS]])
+        writer.writerow(["part", "domain", "sha256", "group"])
+        for index, (part, sample) in enumerate(members):
+            writer.writerow([part, sample.domain, sample.sha256[:DIGITS], number_of[index]])
 
 
 def read_split(path: Path, samples: Sequence[Sample]) -> dict[str, list[Sample]]:
@@ -59,14 +65,11 @@ def read_split(path: Path, samples: Sequence[Sample]) -> dict[str, list[Sample]]
     Raises
     ------
     DatasetInvalid
-        The file names a part that does not exist, or none of the samples.
+        The file cannot be read, names a part that does not exist, or none of the samples, or it leaks: see
+        `check_leaks`.
     """
-    part_of: dict[str, str] = {}
-    with path.open(newline="", encoding="utf-8") as file:
-        for row in csv.DictReader(file):
-            if row["part"] not in PARTS:
-                raise DatasetInvalid(f"{path} names the part {row['part']!r}; allowed are {', '.join(PARTS)}")
-            part_of[row["sha256"]] = row["part"]
+    rows = _rows(path)
+    part_of = {row["sha256"]: row["part"] for row in rows}
     parts: dict[str, list[Sample]] = {part: [] for part in PARTS}
     for sample in samples:
         part = part_of.get(sample.sha256[:DIGITS])
@@ -74,7 +77,93 @@ def read_split(path: Path, samples: Sequence[Sample]) -> dict[str, list[Sample]]
             parts[part].append(sample)
     if not any(parts.values()):
         raise DatasetInvalid(f"{path} names none of the {len(samples)} images given")
+    _check_rows(path, rows)
+    check_leaks(parts, str(path))
     return parts
+
+
+def check_leaks(parts: Mapping[str, Sequence[Sample]], where: str = "the split") -> None:
+    """Refuse parts that share a patient, or an image: what is measured on one would have been learnt on the other.
+
+    Raises
+    ------
+    DatasetInvalid
+        Names how many, the parts, and two of the files.
+    """
+    named = {
+        "patient": lambda sample: sample.patient,
+        "byte-identical image": lambda sample: sample.sha256,
+        "image, encoded anew": lambda sample: sample.twin,
+    }
+    for what, key in named.items():
+        first: dict[str, tuple[str, Sample]] = {}
+        leaks: dict[str, tuple[str, Sample, str, Sample]] = {}
+        for part, members in parts.items():
+            for sample in members:
+                value = key(sample)
+                other_part, other = first.setdefault(value, (part, sample))
+                if value and other_part != part:
+                    leaks.setdefault(value, (other_part, other, part, sample))
+        if leaks:
+            one_part, one, other_part, other = next(iter(leaks.values()))
+            raise DatasetInvalid(
+                f"{where} leaks: {len(leaks)} times the same {what} is in two parts, "
+                f"such as {one.path.name} ({one_part}) and {other.path.name} ({other_part})"
+            )
+
+
+def check_unseen(trained: Path, judged: Sequence[Sample]) -> None:
+    """Refuse to judge a network on images that its own split file says it was trained on, or had thresholds set on.
+
+    Parameters
+    ----------
+    trained
+        The split file of the bundle.
+    judged
+        Images that it is to be measured on.
+
+    Raises
+    ------
+    DatasetInvalid
+        Says how many of them, and names one.
+    """
+    part_of = {row["sha256"]: row["part"] for row in _rows(trained)}
+    seen = [(sample, part) for sample in judged if (part := part_of.get(sample.sha256[:DIGITS], "test")) != "test"]
+    if seen:
+        sample, part = seen[0]
+        raise DatasetInvalid(
+            f"{len(seen)} of the {len(judged)} images are of the network's own training or validation part "
+            f"({sample.path.name} of its {part} part): what is measured on them says nothing; "
+            f"measure on the test part of {trained.name}, or on other images"
+        )
+
+
+def _rows(path: Path) -> list[dict[str, str]]:
+    try:
+        with path.open(newline="", encoding="utf-8") as file:
+            rows = list(csv.DictReader(file))
+    except (OSError, UnicodeDecodeError) as error:
+        raise DatasetInvalid(f"the split file {path} cannot be read: {error}") from error
+    if not rows or not {"part", "sha256"} <= set(rows[0]):
+        columns = ", ".join(rows[0]) if rows else "none"
+        raise DatasetInvalid(f"the split file {path} has the columns {columns}; part, domain, sha256, group are needed")
+    for row in rows:
+        if row["part"] not in PARTS:
+            raise DatasetInvalid(f"{path} names the part {row['part']!r}; allowed are {', '.join(PARTS)}")
+    return rows
+
+
+def _check_rows(path: Path, rows: Sequence[Mapping[str, str]]) -> None:
+    """Refuse a file that by itself puts one image, or one group, into two parts."""
+    for column in ("sha256", "group"):
+        part_of: dict[str, str] = {}
+        for row in rows:
+            value = row.get(column)
+            if value and part_of.setdefault(value, row["part"]) != row["part"]:
+                raise DatasetInvalid(
+                    f"{path} leaks: the {'image' if column == 'sha256' else 'group'} {value} is in the parts "
+                    f"{part_of[value]} and {row['part']}"
+                )
 
 
 def _kinds(sample: Sample) -> list[tuple[str, str, float]]:
@@ -94,7 +183,7 @@ def _need(
 
 
 def _groups(samples: Sequence[Sample]) -> list[list[int]]:
-    """Join samples that share a patient or a digest (union-find), in the samples' order."""
+    """Join samples that share a patient, a digest or a picture (union-find), in the samples' order."""
     parent = list(range(len(samples)))
 
     def root(index: int) -> int:
@@ -105,7 +194,8 @@ def _groups(samples: Sequence[Sample]) -> list[list[int]]:
 
     first: dict[str, int] = {}
     for index, sample in enumerate(samples):
-        for key in (f"patient:{sample.patient}", f"sha256:{sample.sha256}"):
+        keys = [f"patient:{sample.patient}", f"sha256:{sample.sha256}", f"twin:{sample.twin}"]
+        for key in keys if sample.twin else keys[:2]:
             parent[root(index)] = root(first.setdefault(key, index))
     groups: dict[int, list[int]] = {}
     for index in range(len(samples)):

@@ -1,0 +1,178 @@
+"""Every image read once before training: what cannot be read is listed, what shows the same is found.
+
+The images are kept as the tensor function resampled them, in a file that training maps into memory: collections larger
+than memory can be trained on, and a resumed run does not read them again.
+"""
+
+import csv
+import hashlib
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from model.preprocessing import Preprocessing, resample
+from model.samples import FileProblem, Sample
+
+PROBLEMS_FILE = "problems.csv"
+ALIKE = 0.999
+"""Correlation of 16 x 16 thumbnails from which two images are compared in full. Of the 5,997 of the demonstration
+bundle's collections no two that differ reach it."""
+SAME_LEVELS = 3.0
+"""Mean difference in levels of 255 up to which two alike images are the same one encoded anew."""
+_THUMBNAIL, _ROWS = 16, 2048
+
+
+@dataclass(frozen=True, eq=False)
+class Inspection:
+    """What was found.
+
+    Attributes
+    ----------
+    samples
+        Those that can be read, in order, with their twins marked.
+    squares
+        uint8 [samples, size, size], of the same order.
+    problems
+        Damaged files, duplicates and contradictions.
+    """
+
+    samples: tuple[Sample, ...]
+    squares: NDArray[np.uint8]
+    problems: tuple[FileProblem, ...]
+
+    def of(self, samples: Sequence[Sample]) -> NDArray[np.intp]:
+        """Return the row of each sample in `squares`."""
+        rows = {sample.path: row for row, sample in enumerate(self.samples)}
+        return np.array([rows[sample.path] for sample in samples], np.intp)
+
+
+def inspect_images(
+    samples: Sequence[Sample],
+    spec: Preprocessing,
+    read_image: Callable[[Path], NDArray[np.float32]],
+    file: Path | None = None,
+    on_image: Callable[[], None] = lambda: None,
+) -> Inspection:
+    """Read every image once.
+
+    Parameters
+    ----------
+    samples
+        The images; those that `read_image` refuses with a ValueError are left out and listed.
+    spec
+        How they become tensors.
+    read_image
+        Returns float32 [rows, columns] in [0, 1].
+    file
+        Where the squares are kept (``.npy``); None: in memory.
+    """
+    shape = (len(samples), spec.size, spec.size)
+    squares: NDArray[np.uint8]
+    if file is None:
+        squares = np.empty(shape, np.uint8)
+    else:
+        squares = np.lib.format.open_memmap(file, mode="w+", dtype=np.uint8, shape=shape)  # type: ignore[no-untyped-call]
+    kept, problems = [], []
+    for sample in samples:
+        try:
+            square = resample(read_image(sample.path), spec)[0]
+        except (OSError, ValueError) as error:
+            problems.append(FileProblem("damaged", sample.path, str(error)))
+        else:
+            squares[len(kept)] = np.rint(square * 255).astype(np.uint8)
+            kept.append(sample)
+        on_image()
+    squares = squares[: len(kept)]
+    return _joined(kept, squares, problems)
+
+
+def reopened(samples: Sequence[Sample], file: Path, problems: Sequence[FileProblem]) -> Inspection:
+    """Return what `inspect_images` found in an earlier process."""
+    squares = np.load(file, mmap_mode="r")[: len(samples)]
+    return Inspection(tuple(samples), squares, tuple(problems))
+
+
+def find_twins(squares: NDArray[np.uint8]) -> list[tuple[int, int]]:
+    """Return pairs (earlier, later) of images that show the same picture, though encoded or scaled differently."""
+    pairs, first = [], {}
+    for row in range(len(squares)):
+        earlier = first.setdefault(hashlib.sha256(np.ascontiguousarray(squares[row]).tobytes()).digest(), row)
+        if earlier != row:
+            pairs.append((earlier, row))
+    thumbnails = _thumbnails(squares)
+    exact = set(pairs)
+    for start in range(0, len(thumbnails), _ROWS):
+        alike = thumbnails[start : start + _ROWS] @ thumbnails[start:].T
+        for one, other in zip(*np.nonzero(alike > ALIKE), strict=True):
+            pair = (start + int(one), start + int(other))
+            if pair[0] < pair[1] and pair not in exact:
+                difference = np.abs(squares[pair[0]].astype(np.int16) - squares[pair[1]]).mean()
+                if difference <= SAME_LEVELS:
+                    pairs.append(pair)
+    return pairs
+
+
+def write_problems(problems: Sequence[FileProblem], path: Path) -> None:
+    """Write what is amiss, a file a row; no file where nothing is."""
+    if not problems:
+        path.unlink(missing_ok=True)
+        return
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(["problem", "file", "other", "reason"])
+        for problem in problems:
+            writer.writerow([problem.kind, problem.path, problem.other or "", problem.reason])
+
+
+def summary(problems: Sequence[FileProblem]) -> str:
+    """Say in one line what is amiss; empty where nothing is."""
+    words: Mapping[str, str] = {
+        "missing": "named in a table and not there",
+        "damaged": "left out because they cannot be read",
+        "duplicate": "show the same as another and share its part",
+        "contradiction": "have other labels than their duplicate",
+    }
+    counts = Counter(problem.kind for problem in problems)
+    return "; ".join(f"{counts[kind]} {text}" for kind, text in words.items() if counts[kind])  # type: ignore[index]
+
+
+def _joined(samples: list[Sample], squares: NDArray[np.uint8], problems: list[FileProblem]) -> Inspection:
+    marked, listed = list(samples), set()
+    for earlier, later in sorted(find_twins(squares)):
+        one, other = marked[earlier], marked[later]
+        twin = one.twin or hashlib.sha256(np.ascontiguousarray(squares[earlier]).tobytes()).hexdigest()[:16]
+        marked[earlier] = replace(one, twin=twin)
+        if other.twin:  # joined with another image already: all of both are the same
+            marked = [replace(sample, twin=twin) if sample.twin == other.twin else sample for sample in marked]
+        marked[later] = replace(marked[later], twin=twin)
+        if later not in listed:
+            listed.add(later)
+            problems += _of_the_pair(one, other)
+    return Inspection(tuple(marked), squares, tuple(problems))
+
+
+def _of_the_pair(one: Sample, other: Sample) -> list[FileProblem]:
+    how = "byte for byte" if one.sha256 == other.sha256 else "by its pixels"
+    found = [FileProblem("duplicate", other.path, f"the same {how}", one.path)]
+    shared = sorted(set(one.labels) & set(other.labels))
+    contrary = [name for name in shared if abs(one.labels[name] - other.labels[name]) == 1.0]
+    if contrary:
+        found.append(FileProblem("contradiction", other.path, f"other values of {', '.join(contrary)}", one.path))
+    return found
+
+
+def _thumbnails(squares: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """Return thumbnails less their mean, of length one; of zeros where an image is all of one shade."""
+    import cv2
+
+    size = (_THUMBNAIL, _THUMBNAIL)
+    small = [cv2.resize(np.ascontiguousarray(s), size, interpolation=cv2.INTER_AREA).reshape(-1) for s in squares]
+    thumbnails = np.array(small, np.float32).reshape(len(squares), _THUMBNAIL**2)
+    thumbnails -= thumbnails.mean(axis=1, keepdims=True)
+    length = np.linalg.norm(thumbnails, axis=1, keepdims=True)
+    result: NDArray[np.float32] = np.where(length > 1.0, thumbnails / np.maximum(length, 1e-6), 0.0).astype(np.float32)
+    return result

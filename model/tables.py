@@ -1,0 +1,192 @@
+"""Tables of labels: ChestX-ray14's, CheXpert's, and plain CSV with a column a label."""
+
+import csv
+import math
+import re
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+from model.samples import DatasetInvalid, Source, Uncertain
+
+PATH_COLUMNS = ("path", "file", "filename", "image")
+"""Names, in any case, of a plain table's column with the image file."""
+
+PATIENT_COLUMNS = ("patient", "patient_id", "patient id", "patientid")
+FACT_COLUMNS = ("age", "sex", "view")
+NO_LABEL_COLUMNS = frozenset({"no finding", "no_finding", "normal"})
+"""Columns that say that nothing was found: no label of their own."""
+
+_CHEXPERT_FACTS = frozenset({"Path", "Sex", "Age", "Frontal/Lateral", "AP/PA"})
+_WORDS = {"": None, "-1": -1.0, "0": 0.0, "1": 1.0, "-1.0": -1.0, "0.0": 0.0, "1.0": 1.0, "true": 1.0, "false": 0.0}
+
+
+@dataclass(frozen=True)
+class TableRow:
+    """One image as a table describes it; empty or None where it says nothing.
+
+    Attributes
+    ----------
+    labels
+        1.0 present, 0.0 absent, nan unknown.
+    found_only
+        The table lists what was found and nothing else: other labels of the collection are absent, not unknown.
+    """
+
+    image: str
+    labels: dict[str, float]
+    patient: str = ""
+    age: float | None = None
+    view: str | None = None
+    sex: str | None = None
+    found_only: bool = False
+
+
+def find_tables(source: Source) -> list[Path]:
+    """Return the CSV files of a source that are tables of labels.
+
+    Raises
+    ------
+    DatasetInvalid
+        The source is itself a CSV file, and no such table.
+    """
+    if source.folder.is_dir():
+        return [path for path in sorted(source.folder.glob("*.csv")) if _form(_header(path))]
+    if not _form(_header(source.folder)):
+        raise DatasetInvalid(
+            f"{source.folder} has the columns {', '.join(_header(source.folder)) or 'none'}; expected are those of "
+            f"ChestX-ray14 (Image Index, Finding Labels), of CheXpert (Path, Frontal/Lateral), or one of "
+            f"{', '.join(PATH_COLUMNS)} and a column a label"
+        )
+    return [source.folder]
+
+
+def read_table(source: Source, table: Path) -> Iterator[TableRow]:
+    """Read a table row by row.
+
+    In ChestX-ray14's form every label that is not named is absent. In CheXpert's form an empty cell is a label that the
+    report does not mention, and counts as absent, as its authors count it; -1 is uncertain, and counts as
+    `Source.uncertain` says. In a plain table 1 is present, 0 absent, -1 uncertain and empty unknown.
+
+    Raises
+    ------
+    DatasetInvalid
+        A cell holds something else; the message names table, line and column.
+    """
+    form = _form(_header(table))
+    assert form is not None
+    with table.open(newline="", encoding="utf-8-sig") as file:
+        reader = csv.DictReader(file)
+        for row in reader:
+            cells = {name: (value or "").strip() for name, value in row.items() if name is not None}
+            yield form(cells, source.uncertain, f"{table}, line {reader.line_num}")
+
+
+def find_image(folder: Path, name: str, by_name: Mapping[str, Path]) -> Path | None:
+    """Return the file that a table means: by its path from the table's folder, with leading folders cut, or by name.
+
+    CheXpert's tables begin each path with the folder that holds them (``CheXpert-v1.0-small/train/...``).
+    """
+    parts = PurePosixPath(name.replace("\\", "/")).parts
+    if Path(name).is_absolute():
+        return Path(name) if Path(name).is_file() else None
+    for start in range(min(2, len(parts))):
+        path = folder.joinpath(*parts[start:])
+        if path.is_file():
+            return path
+    return by_name.get(name) if len(parts) == 1 else None
+
+
+def years(text: str | None) -> float | None:
+    """Read ``58``, ``58.5`` or ``058Y``; ages over 110 are errors of the table, and unknown."""
+    match = re.fullmatch(r"0*(\d+(?:\.\d+)?)Y?", (text or "").strip())
+    return float(match.group(1)) if match and float(match.group(1)) <= 110 else None
+
+
+def sex_of(text: str | None) -> str | None:
+    """Read ``M``, ``male``, ``F``, ``Female`` or ``O``."""
+    letter = (text or "").strip()[:1].upper()
+    return letter if letter in ("F", "M", "O") else None
+
+
+_Form = Callable[[Mapping[str, str], Uncertain, str], TableRow]
+
+
+def _header(table: Path) -> list[str]:
+    try:
+        with table.open(newline="", encoding="utf-8-sig") as file:
+            return next(csv.reader(file), [])
+    except UnicodeDecodeError:
+        return []
+
+
+def _form(header: list[str]) -> _Form | None:
+    names = set(header)
+    if {"Image Index", "Finding Labels"} <= names:
+        return _chestxray14
+    if {"Path", "Frontal/Lateral"} <= names:
+        return _chexpert
+    lowered = {name.strip().lower() for name in header}
+    if lowered & set(PATH_COLUMNS) and lowered - {*PATH_COLUMNS, *PATIENT_COLUMNS, *FACT_COLUMNS}:
+        return _plain
+    return None
+
+
+def _chestxray14(row: Mapping[str, str], _uncertain: Uncertain, _where: str) -> TableRow:
+    found = {name.strip() for name in row["Finding Labels"].split("|")} - {"", "No Finding"}
+    patient = row.get("Patient ID", "")
+    return TableRow(
+        image=row["Image Index"],
+        labels=dict.fromkeys(sorted(found), 1.0),
+        patient=str(int(patient)) if patient.isdigit() else patient,
+        age=years(row.get("Patient Age")),
+        view=row.get("View Position") or None,
+        sex=sex_of(row.get("Patient Sex") or row.get("Patient Gender")),
+        found_only=True,
+    )
+
+
+def _chexpert(row: Mapping[str, str], uncertain: Uncertain, where: str) -> TableRow:
+    patient = re.search(r"patient\d+", row["Path"])
+    lateral = row["Frontal/Lateral"].lower() == "lateral"
+    labels = {
+        name: _value(text, uncertain, f"{where}, column {name}", empty=0.0)
+        for name, text in row.items()
+        if name not in _CHEXPERT_FACTS and name.strip().lower() not in NO_LABEL_COLUMNS and name.strip()
+    }
+    return TableRow(
+        image=row["Path"],
+        labels=labels,
+        patient=patient.group(0) if patient else "",
+        age=years(row.get("Age")),
+        view="LATERAL" if lateral else row.get("AP/PA") or None,
+        sex=sex_of(row.get("Sex")),
+    )
+
+
+def _plain(row: Mapping[str, str], uncertain: Uncertain, where: str) -> TableRow:
+    lowered = {name.strip().lower(): text for name, text in row.items()}
+    image = next((lowered[name] for name in PATH_COLUMNS if name in lowered), "")
+    facts = {*PATH_COLUMNS, *PATIENT_COLUMNS, *FACT_COLUMNS, *NO_LABEL_COLUMNS, ""}
+    labels = {
+        name.strip(): _value(text, uncertain, f"{where}, column {name}", empty=math.nan)
+        for name, text in row.items()
+        if name.strip().lower() not in facts
+    }
+    return TableRow(
+        image=image,
+        labels=labels,
+        patient=next((lowered[name] for name in PATIENT_COLUMNS if lowered.get(name)), ""),
+        age=years(lowered.get("age")),
+        view=(lowered.get("view") or "").upper() or None,
+        sex=sex_of(lowered.get("sex")),
+    )
+
+
+def _value(text: str, uncertain: Uncertain, where: str, empty: float) -> float:
+    if text.lower() not in _WORDS:
+        raise DatasetInvalid(f"{where}: a label is {text!r}; allowed are 0, 1, -1 (uncertain) and nothing")
+    value = _WORDS[text.lower()]
+    if value is None:
+        return empty
+    return value if value >= 0 else {"ignore": math.nan, "zero": 0.0, "one": 1.0}[uncertain]
