@@ -75,8 +75,9 @@ def inspect_images(
     if file is None:
         squares = np.empty(shape, np.uint8)
     else:
-        squares = np.lib.format.open_memmap(file, mode="w+", dtype=np.uint8, shape=shape)  # type: ignore[no-untyped-call]
-    kept, problems = [], []
+        squares = np.lib.format.open_memmap(file, mode="w+", dtype=np.uint8, shape=shape)
+    kept: list[Sample] = []
+    problems: list[FileProblem] = []
     for sample in samples:
         try:
             square = resample(read_image(sample.path), spec)[0]
@@ -98,7 +99,8 @@ def reopened(samples: Sequence[Sample], file: Path, problems: Sequence[FileProbl
 
 def find_twins(squares: NDArray[np.uint8]) -> list[tuple[int, int]]:
     """Return pairs (earlier, later) of images that show the same picture, though encoded or scaled differently."""
-    pairs, first = [], {}
+    pairs: list[tuple[int, int]] = []
+    first: dict[bytes, int] = {}
     for row in range(len(squares)):
         earlier = first.setdefault(hashlib.sha256(np.ascontiguousarray(squares[row]).tobytes()).digest(), row)
         if earlier != row:

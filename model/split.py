@@ -4,7 +4,7 @@ import csv
 import math
 import random
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from model.samples import DatasetInvalid, Sample
@@ -90,7 +90,7 @@ def check_leaks(parts: Mapping[str, Sequence[Sample]], where: str = "the split")
     DatasetInvalid
         Names how many, the parts, and two of the files.
     """
-    named = {
+    named: dict[str, Callable[[Sample], str]] = {
         "patient": lambda sample: sample.patient,
         "byte-identical image": lambda sample: sample.sha256,
         "image, encoded anew": lambda sample: sample.twin,
