@@ -1,19 +1,31 @@
 """pynetdicom's association server, hardened: a peer can neither block a thread forever nor fill the memory.
 
 Measured on pynetdicom 3.0.4: an accepted socket has no timeout, so a peer that sends four bytes of a PDU and then
-nothing held its threads for ever; and a PDU's claimed length of up to 4 GiB was read whatever the agreed maximum.
+nothing held its threads for ever; a PDU's claimed length of up to 4 GiB was read whatever the agreed maximum; and the
+TLS handshake runs in the loop that accepts, where one idle TCP client blocks everybody.
 """
 
 import contextlib
+import itertools
 import logging
+import select
 import socket
+import ssl
 import sys
 import threading
 import time
+from collections.abc import Callable, Iterator
 from typing import Any
 
+from pynetdicom import evt
 from pynetdicom.association import Association
 from pynetdicom.transport import AssociationSocket, RequestHandler, ThreadedAssociationServer
+
+from dicom_io.held_bytes import HeldBytes, NoRoom
+from dicom_io.newcomers import Newcomers
+from dicom_io.reception import ListenerSettings
+from dicom_io.status_codes import Status
+from dicom_io.tls import handshake_failure, is_tls, secured, shut
 
 _log = logging.getLogger(__name__)
 
@@ -22,25 +34,20 @@ _LONGEST_STEP = 0.2  # seconds after which a stop is noticed while a PDU is bein
 _LARGEST_OTHER_PDU = 1 << 20
 
 
+# calling AE title (empty where none was told yet), address, how it counts, why
+OnRefused = Callable[[str, str, Status, str], None]
+
+
 class BoundedSocket(AssociationSocket):
     """A peer's socket that reads a PDU within a time and a size, or gives the connection up."""
 
-    def __init__(
-        self,
-        assoc: Association,
-        client_socket: socket.socket,
-        pdu_timeout: float,
-        largest_pdu: int,
-        largest_request: int,
-        closing: threading.Event,
-    ) -> None:
+    def __init__(self, assoc: Association, client_socket: socket.socket, server: "AssociationServer", key: int) -> None:
         super().__init__(assoc, client_socket=client_socket)
-        self.pdu_timeout = pdu_timeout
-        self.closing = closing
-        self.largest_request = largest_request
+        self.server = server
+        self.key = key
         self.unanswered = 0  # bytes since the last request was answered: what is held in memory
-        self.largest_pdu = max(largest_pdu, _LARGEST_OTHER_PDU)
-        client_socket.settimeout(pdu_timeout)
+        self.largest_pdu = max(server.settings.maximum_pdu + 6, _LARGEST_OTHER_PDU)
+        client_socket.settimeout(server.settings.pdu_timeout)
 
     def recv(self, nr_bytes: int) -> bytearray:
         """Read exactly so many bytes, fewer when the peer closes.
@@ -48,31 +55,36 @@ class BoundedSocket(AssociationSocket):
         Raises
         ------
         OSError
-            If the peer claims more than the largest PDU or is slower than the timeout (the connection is closed), or
-            if the listener stops.
+            If the peer claims more than the largest PDU, is slower than the timeout, or finds no room in memory (the
+            connection is closed), or if the listener stops.
         """
+        received = bytearray()
+        try:
+            received = self._read(nr_bytes)
+        finally:
+            if len(received) < nr_bytes and self.assoc.requestor.primitive is None:
+                # wake who waits for the association request that now never comes; it would for the whole timeout
+                self.assoc.dul.to_user_queue.put(None)
+        return received
+
+    def _read(self, nr_bytes: int) -> bytearray:
         peer = self.socket
         if peer is None:
             return bytearray()
         if nr_bytes > self.largest_pdu:
-            self.hang_up()
-            raise OSError(f"the peer claims a PDU of {nr_bytes} bytes; the maximum is {self.largest_pdu}")
+            raise self._given_up(f"the peer claims a PDU of {nr_bytes} bytes; the maximum is {self.largest_pdu}")
         self.unanswered += nr_bytes
-        if self.unanswered > self.largest_request:
-            self.hang_up()
-            raise OSError(
-                f"the peer sent {self.unanswered} bytes of one request; the maximum is {self.largest_request}"
-            )
+        self._make_room(nr_bytes)
+        timeout = self.server.settings.pdu_timeout
         received = bytearray(nr_bytes)
         view, count = memoryview(received), 0
-        deadline = time.monotonic() + self.pdu_timeout
+        deadline = time.monotonic() + timeout
         while count < nr_bytes:
             remaining = deadline - time.monotonic()
-            if self.closing.is_set():
+            if self.server.closing.is_set():
                 raise ConnectionAbortedError("the listener stops in the middle of a PDU")
             if remaining <= 0:
-                self.hang_up()
-                raise TimeoutError(f"the peer sent {count} of {nr_bytes} bytes in {self.pdu_timeout:g} s")
+                raise self._given_up(f"the peer sent {count} of {nr_bytes} bytes in {timeout:g} s")
             peer.settimeout(min(remaining, _LONGEST_STEP))
             try:
                 step = peer.recv_into(view[count:])
@@ -81,44 +93,129 @@ class BoundedSocket(AssociationSocket):
             if step == 0:
                 break
             count += step
-        peer.settimeout(self.pdu_timeout)
+        peer.settimeout(timeout)
         view.release()
         del received[count:]
         return received
 
+    def _make_room(self, nr_bytes: int) -> None:
+        largest = self.server.settings.maximum_object
+        if self.unanswered > largest:
+            raise self._given_up(
+                f"the peer sent {self.unanswered} bytes of one request; the maximum is {largest}",
+                Status.OUT_OF_RESOURCES,
+            )
+        try:
+            patience = self.server.settings.pdu_timeout
+            self.server.held.take(self.assoc, nr_bytes, patience, self.server.closing.is_set)
+        except NoRoom as error:
+            raise self._given_up(str(error), Status.OUT_OF_RESOURCES) from error
+
+    def _given_up(self, reason: str, status: Status = Status.CANNOT_UNDERSTAND) -> OSError:
+        """Close the connection; an association's end for it is told, a stranger's is not: port scans are many."""
+        self.hang_up()
+        if self.assoc.is_established and not self.server.closing.is_set():
+            requestor = self.assoc.requestor
+            self.server.on_refused(requestor.ae_title.strip(), requestor.address, status, f"hung up on: {reason}")
+        return OSError(reason)
+
+    def close(self) -> None:
+        """Close the connection and forget what it held."""
+        self.server.newcomers.leave(self.key)
+        self.server.held.release(self.assoc)
+        connection = self.socket
+        super().close()
+        if connection is not None:  # pynetdicom leaves it open where the peer was gone before
+            connection.close()
+
     def hang_up(self) -> None:
         """Close the connection under whoever waits for it."""
         if self.socket is not None:
-            with contextlib.suppress(OSError):  # it is gone already
-                self.socket.shutdown(socket.SHUT_RDWR)
+            shut(self.socket)
 
 
 class _Handler(RequestHandler):
-    """Starts an association on a bounded socket, in threads that never keep the process from ending."""
+    """Starts an association on a bounded socket once the peer speaks, in threads that never keep the process alive.
+
+    It runs in a thread of its own. Until the peer has said something there are no association and no threads of
+    pynetdicom's, which look a thousand times a second for what never comes.
+    """
 
     server: "AssociationServer"
+    request: socket.socket
+    key: int
+
+    def handle(self) -> None:
+        """Shake hands where TLS is spoken, wait for the first byte, and start an association."""
+        server = self.server
+        self.key = next(server.keys)
+        server.newcomers.enter(self.key, self.request)
+        deadline = time.monotonic() + server.settings.association_timeout
+        try:
+            if not self._is_opened(deadline):
+                self._leave()
+                return
+            association = self._create_association()
+        except BaseException:
+            self._leave()
+            raise
+        evt.trigger(association, evt.EVT_CONN_OPEN, {"address": self.client_address})
+        association.start()
+
+    def _is_opened(self, deadline: float) -> bool:
+        """Whether the peer has begun to speak DICOM; what is refused is told."""
+        plain = self.request
+        if not self._has_spoken(plain, deadline):
+            return False
+        try:
+            first = plain.recv(1, socket.MSG_PEEK)
+        except OSError:
+            return False
+        if not first:  # hung up without a word: a probe, or one that made room for others
+            return False
+        if self.server.tls is None:
+            if is_tls(first):
+                self._refuse("TLS is spoken on this port, which is plain ([dicom.tls] is absent)")
+            return not is_tls(first)
+        self.request = encrypted = secured(plain, self.server.tls, max(0.01, deadline - time.monotonic()))
+        self.server.newcomers.replace(self.key, encrypted)
+        try:
+            encrypted.do_handshake()
+        except OSError as error:
+            if not self.server.closing.is_set():
+                self._refuse(f"TLS: {handshake_failure(error)}")
+            return False
+        return bool(encrypted.pending()) or self._has_spoken(encrypted, deadline)
+
+    def _has_spoken(self, connection: socket.socket, deadline: float) -> bool:
+        """Wait until there is something to read; False if not in time, or if the connection was ended."""
+        try:
+            poll = select.poll()
+            poll.register(connection, select.POLLIN)
+            events = poll.poll(max(0.0, deadline - time.monotonic()) * 1000)
+        except (OSError, ValueError):
+            return False
+        return bool(events) and not self.server.closing.is_set()
+
+    def _refuse(self, reason: str) -> None:
+        self.server.on_refused("", self.remote.address, Status.NOT_AUTHORISED, f"connection refused: {reason}")
+
+    def _leave(self) -> None:
+        self.server.newcomers.leave(self.key)
+        self.server.shutdown_request(self.request)
 
     def _create_association(self) -> Association:
         association = super()._create_association()
         # the plain socket that pynetdicom made announced the connection (Evt5); ours announces it again
         association.dul.event_queue.queue.clear()
         association.dul.socket = None
-        association.set_socket(
-            BoundedSocket(
-                association,
-                self.request,
-                pdu_timeout=self.server.pdu_timeout,
-                largest_pdu=self.ae.maximum_pdu_size + 6,
-                largest_request=self.server.largest_request,
-                closing=self.server.closing,
-            )
-        )
+        association.set_socket(BoundedSocket(association, self.request, self.server, self.key))
         association.dul.daemon = True
         return association
 
 
 class AssociationServer(ThreadedAssociationServer):
-    """Accepts connections, more than five at once, and never more than `largest_connections`."""
+    """Accepts connections, more than five at once; shakes hands, waits and serves in threads of their own."""
 
     request_queue_size = 128
     daemon_threads = True
@@ -126,26 +223,38 @@ class AssociationServer(ThreadedAssociationServer):
     def __init__(
         self,
         *args: Any,  # noqa: ANN401
-        pdu_timeout: float,
-        largest_request: int,
-        largest_connections: int,
+        settings: ListenerSettings,
+        tls: ssl.SSLContext | None,
+        on_refused: OnRefused,
         **keywords: Any,  # noqa: ANN401
     ) -> None:
-        self.pdu_timeout = pdu_timeout
-        self.largest_request = largest_request
+        self.settings = settings
+        self.tls = tls  # not pynetdicom's `ssl_context`, which shakes hands in the loop that accepts
+        self.on_refused = on_refused
         self.closing = threading.Event()
-        self.largest_connections = largest_connections
+        self.newcomers = Newcomers(4 * settings.maximum_associations)
+        self.held = HeldBytes(settings.maximum_held)
+        self.keys = itertools.count()
         super().__init__(*args, request_handler=_Handler, **keywords)
 
-    def verify_request(self, request: object, client_address: object) -> bool:
-        """Turn a connection away at once where there are too many, instead of starting a thread for it."""
-        return len(self.active_associations) < self.largest_connections
+    def settled(self, association: Association) -> None:
+        """An association was established on this connection: it is no newcomer any more."""
+        if isinstance(association.dul.socket, BoundedSocket):
+            self.newcomers.leave(association.dul.socket.key)
 
     @staticmethod
-    def request_answered(association: Association) -> None:
-        """Start counting the bytes of the association's next request."""
-        if isinstance(association.dul.socket, BoundedSocket):
-            association.dul.socket.unanswered = 0
+    @contextlib.contextmanager
+    def answering(association: Association) -> Iterator[None]:
+        """Around the answer to a request: its bytes are counted until then, those that follow belong to the next."""
+        connection = association.dul.socket
+        if not isinstance(connection, BoundedSocket):
+            yield
+            return
+        count, connection.unanswered = connection.unanswered, 0
+        try:
+            yield
+        finally:
+            connection.server.held.release(association, count)
 
     @staticmethod
     def hang_up(association: Association) -> None:

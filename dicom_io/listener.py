@@ -23,6 +23,7 @@ from dicom_io.association_server import AssociationServer
 from dicom_io.network import received_contexts
 from dicom_io.reception import ListenerCannotBind, ListenerPortInUse, ListenerSettings, Received, Rejection
 from dicom_io.status_codes import Status
+from dicom_io.tls import listening_context
 from dicom_io.uids import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
 
 __all__ = ["Listener", "ListenerCannotBind", "ListenerPortInUse", "ListenerSettings", "Received", "Rejection"]
@@ -69,6 +70,11 @@ class Listener:
     on_released
         Told once at the end of every established association, however it ended: its id and the UIDs of the studies
         of which it stored objects.
+
+    Raises
+    ------
+    dicom_io.tls.TlsProblem
+        If TLS is asked for and cannot be spoken.
     """
 
     def __init__(
@@ -91,10 +97,11 @@ class Listener:
         self._ae.implementation_version_name = IMPLEMENTATION_VERSION_NAME
         self._ae.maximum_pdu_size = settings.maximum_pdu
         self._ae.maximum_associations = 10 * settings.maximum_associations  # ours counts established ones only
+        self._tls = None if settings.tls is None else listening_context(settings.tls)
         self._ae.acse_timeout = settings.association_timeout
         self._ae.dimse_timeout = settings.idle_timeout
         self._ae.network_timeout = settings.idle_timeout
-        self._ae.require_called_aet = True
+        self._ae.require_called_aet = settings.check_called_ae
         self._ae.supported_contexts = received_contexts()
 
     @property
@@ -131,9 +138,9 @@ class Listener:
                 (host, port),
                 evt_handlers=handlers,
                 server_class=AssociationServer,
-                pdu_timeout=self.settings.pdu_timeout,
-                largest_request=self.settings.maximum_object,
-                largest_connections=4 * self.settings.maximum_associations,
+                settings=self.settings,
+                tls=self._tls,
+                on_refused=self._reject,
             )
         except OSError as error:
             if error.errno == errno.EADDRINUSE:
@@ -155,6 +162,7 @@ class Listener:
         while time.monotonic() < deadline and self._is_busy():
             time.sleep(_POLL_SECONDS)
         server.closing.set()
+        server.newcomers.end_all()
         for association in server.active_associations:
             if association.is_established:
                 association.abort()
@@ -184,7 +192,7 @@ class Listener:
         request = association.requestor.primitive
         calling, called, address = request.calling_ae_title, request.called_ae_title, association.requestor.address
         established = self._count_established()
-        if called.strip() != self.settings.ae_title.strip():
+        if self.settings.check_called_ae and called.strip() != self.settings.ae_title.strip():
             rejection, reason = _REJECT_CALLED_TITLE, f"called AE title is {called.strip()!r}, ours is another"
         elif not is_allowed(calling, address, self.settings.allowed_callers):
             rejection, reason = _REJECT_CALLING_TITLE, "calling AE title and address are not among the allowed callers"
@@ -198,6 +206,8 @@ class Listener:
         association.kill()
 
     def _established(self, event: evt.Event) -> None:
+        if self._server is not None:
+            self._server.settled(event.assoc)
         with self._lock:
             self._visits[id(event.assoc)] = _Visit(event.assoc)
 
@@ -235,8 +245,8 @@ class Listener:
 
     @staticmethod
     def _echo(event: evt.Event) -> int:
-        AssociationServer.request_answered(event.assoc)
-        return Status.SUCCESS
+        with AssociationServer.answering(event.assoc):
+            return Status.SUCCESS
 
     def _message(self, event: evt.Event) -> None:
         """Abort on a C-STORE request that names no object: pynetdicom drops it, and its sender would wait for ever."""
@@ -255,8 +265,11 @@ class Listener:
             association.abort()
 
     def _store(self, event: evt.Event) -> Dataset:
+        with AssociationServer.answering(event.assoc):
+            return self._store_counted(event)
+
+    def _store_counted(self, event: evt.Event) -> Dataset:
         association: Association = event.assoc
-        AssociationServer.request_answered(association)
         with self._lock:
             visit = self._visits.setdefault(id(association), _Visit(association))
             visit.busy += 1

@@ -5,6 +5,7 @@ from datetime import datetime
 
 from dicom_io.facts import InstanceFacts
 from dicom_io.status_codes import Status
+from dicom_io.tls import TlsFiles
 
 FASTEST_PDU = 1 << 20  # loopback, objects of 7 MB: 105 MB/s at 16 KiB, 217 at 128 KiB, 332 at 1 MiB, 133 unlimited
 
@@ -27,26 +28,35 @@ class ListenerSettings:
         ``AETITLE`` or ``AETITLE@address`` each; empty: any caller.
     maximum_object
         Most bytes of one object; a sender of more is hung up on, for an object is held in memory until it is stored.
+    maximum_held
+        Most bytes of unanswered requests over all associations; who finds no room waits, and is hung up on in the end.
     maximum_associations
         Established at once; a further one is rejected as transient.
+    check_called_ae
+        Whether an association that calls another AE title than ours is rejected.
     association_timeout
-        How long a connection may stay without a complete association request.
+        How long a connection may stay without a complete association request, the TLS handshake included.
     idle_timeout
         How long an association may stay without a message.
     pdu_timeout
         How long one PDU may take to arrive.
+    tls
+        What TLS is spoken with; None: plain.
     """
 
     ae_title: str = "CXRTRIAGE"
     host: str = "0.0.0.0"
     port: int = 11112
     allowed_callers: tuple[str, ...] = ()
+    check_called_ae: bool = True
     maximum_pdu: int = FASTEST_PDU
     maximum_object: int = 1 << 29
+    maximum_held: int = 1 << 30
     maximum_associations: int = 50
     association_timeout: float = 15.0
     idle_timeout: float = 60.0
     pdu_timeout: float = 30.0
+    tls: TlsFiles | None = None
 
 
 @dataclass(frozen=True)

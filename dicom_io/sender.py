@@ -8,10 +8,11 @@ import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pydicom
 from pydicom.dataset import Dataset
-from pynetdicom import AE
+from pynetdicom import AE, evt
 from pynetdicom.association import Association
 from pynetdicom.presentation import PresentationContext, build_context
 
@@ -19,6 +20,7 @@ from dicom_io.network import UNCOMPRESSED, VERIFICATION
 from dicom_io.reading import PARSING_ERRORS, UnreadableDicom, read_header, read_whole, text, transfer_syntax
 from dicom_io.reception import FASTEST_PDU
 from dicom_io.status_codes import Delivery, Status, store_result
+from dicom_io.tls import TlsFiles, TlsProblem, calling_context
 from dicom_io.uids import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME, is_uid
 
 _log = logging.getLogger(__name__)
@@ -44,7 +46,7 @@ class PeerUnreachable(Exception):
         self.reason = reason
 
 
-class _NothingAccepted(PeerUnreachable):
+class NothingAccepted(PeerUnreachable):
     """The peer associates, but takes none of the kinds of objects offered: no later try will change that."""
 
 
@@ -61,7 +63,9 @@ class Peer:
     association_timeout
         For the answers to association and release requests.
     response_timeout
-        For the answer to one C-STORE or C-ECHO.
+        For the answer to one C-STORE or C-ECHO, and for a step of sending it.
+    tls
+        What TLS is spoken with; None: plain.
     """
 
     ae_title: str
@@ -71,6 +75,7 @@ class Peer:
     connect_timeout: float = 10.0
     association_timeout: float = 15.0
     response_timeout: float = 60.0
+    tls: TlsFiles | None = None
 
     def __str__(self) -> str:
         return f"{self.ae_title} at {self.host} port {self.port}"
@@ -115,7 +120,7 @@ def echo(peer: Peer) -> None:
     PeerUnreachable
         If there is no association, no answer in time, or a status other than success.
     """
-    association = _associate(peer, [build_context(VERIFICATION, list(UNCOMPRESSED))])
+    association = associate(peer, [build_context(VERIFICATION, list(UNCOMPRESSED))])
     try:
         if not association.accepted_contexts:
             raise PeerUnreachable(f"{peer} accepts associations but not C-ECHO")
@@ -125,7 +130,7 @@ def echo(peer: Peer) -> None:
         if status.Status != Status.SUCCESS:
             raise PeerUnreachable(f"{peer} answered C-ECHO with status 0x{status.Status:04X}")
     finally:
-        _end(association)
+        end(association)
 
 
 def send(peer: Peer, items: Sequence[Outgoing]) -> Iterator[SendOutcome]:
@@ -155,8 +160,8 @@ def send(peer: Peer, items: Sequence[Outgoing]) -> Iterator[SendOutcome]:
     if not kinds:
         return
     try:
-        association = _associate(peer, [build_context(sop_class, list(syntaxes)) for sop_class, syntaxes in kinds])
-    except _NothingAccepted as error:
+        association = associate(peer, [build_context(sop_class, list(syntaxes)) for sop_class, syntaxes in kinds])
+    except NothingAccepted as error:
         yield from (SendOutcome(entry.item.key, "permanent", None, error.reason) for entry in announced)
         return
     try:
@@ -168,15 +173,16 @@ def send(peer: Peer, items: Sequence[Outgoing]) -> Iterator[SendOutcome]:
             else:
                 yield _store(association, entry, peer)
     finally:
-        _end(association)
+        end(association)
 
 
 def _announce(item: Outgoing, announced: list[_Announced]) -> SendOutcome | None:
     try:
         header, _ = read_header(item.path, ["SOPClassUID", "SOPInstanceUID"])
-    except (UnreadableDicom, OSError) as error:
-        reason = error.reason if isinstance(error, UnreadableDicom) else f"{error.strerror or type(error).__name__}"
-        return SendOutcome(item.key, "permanent", None, f"the file cannot be read: {reason}")
+    except UnreadableDicom as error:
+        return SendOutcome(item.key, "permanent", None, f"the file cannot be read: {error.reason}")
+    except OSError as error:
+        return _not_read(item, error)
     sop_class = text(header, "SOPClassUID")
     if not is_uid(sop_class) or not is_uid(text(header, "SOPInstanceUID")):
         return SendOutcome(item.key, "permanent", None, "the file has no valid SOP Class and Instance UID")
@@ -184,7 +190,16 @@ def _announce(item: Outgoing, announced: list[_Announced]) -> SendOutcome | None
     return None
 
 
-def _associate(peer: Peer, contexts: list[PresentationContext]) -> Association:
+def associate(peer: Peer, contexts: list[PresentationContext], roles: Sequence[Any] = ()) -> Association:
+    """Open an association; the caller ends it with `end`.
+
+    Raises
+    ------
+    PeerUnreachable
+        If there is none to be had; worth another try later.
+    NothingAccepted
+        If the peer takes none of ``contexts``, which no later try will change.
+    """
     ae = AE(ae_title=peer.calling_ae_title)
     ae.implementation_class_uid = IMPLEMENTATION_CLASS_UID
     ae.implementation_version_name = IMPLEMENTATION_VERSION_NAME
@@ -194,7 +209,24 @@ def _associate(peer: Peer, contexts: list[PresentationContext]) -> Association:
     ae.dimse_timeout = peer.response_timeout
     ae.network_timeout = peer.response_timeout
     try:
-        association = ae.associate(peer.host, peer.port, contexts=contexts, ae_title=peer.ae_title)
+        context = None if peer.tls is None else calling_context(peer.tls)
+    except TlsProblem as error:
+        raise PeerUnreachable(f"{peer} cannot be reached by TLS: {error}") from error
+
+    def connected(event: evt.Event) -> None:
+        # pynetdicom would wait for ever where a peer stops in the middle of a PDU, or reads no more
+        event.assoc.dul.socket.socket.settimeout(peer.response_timeout)
+
+    try:
+        association = ae.associate(
+            peer.host,
+            peer.port,
+            contexts=contexts,
+            ae_title=peer.ae_title,
+            ext_neg=list(roles),
+            tls_args=None if context is None else (context, peer.host),
+            evt_handlers=[(evt.EVT_CONN_OPEN, connected)],
+        )
     except OSError as error:  # the name cannot be resolved
         raise PeerUnreachable(f"{peer} cannot be reached: {error.strerror}") from error
     except UnicodeError as error:  # nor can this one ever be, such as "pacs..example.org"
@@ -206,7 +238,9 @@ def _associate(peer: Peer, contexts: list[PresentationContext]) -> Association:
         why = _REJECTIONS.get((answer.result_source, answer.diagnostic), "reason unknown")
         raise PeerUnreachable(f"{peer} rejected our association as {peer.calling_ae_title}: {why}")
     if association.acceptor.primitive is not None:
-        raise _NothingAccepted(f"{peer} accepted none of the presentation contexts that we need")
+        raise NothingAccepted(f"{peer} accepted none of the presentation contexts that we need")
+    if context is not None and context.failure:
+        raise PeerUnreachable(f"{peer} cannot be reached: {context.failure}")
     raise PeerUnreachable(f"{peer} cannot be reached: no connection, or no answer to our association request")
 
 
@@ -224,7 +258,7 @@ def _store(association: Association, entry: _Announced, peer: Peer) -> SendOutco
             syntax = pydicom.uid.UID(entry.transfer_syntax).name
             return SendOutcome(key, "permanent", None, f"{peer} does not accept {name} in {syntax}")
     except OSError as error:
-        return SendOutcome(key, "permanent", None, f"the file cannot be read: {error.strerror or type(error).__name__}")
+        return _not_read(entry.item, error)
     except RuntimeError:  # pynetdicom: the association ended before the request
         return SendOutcome(key, "retry", None, f"the association with {peer} was lost")
     except PARSING_ERRORS as error:
@@ -233,6 +267,13 @@ def _store(association: Association, entry: _Announced, peer: Peer) -> SendOutco
         return SendOutcome(key, "retry", None, f"{peer} did not answer within {peer.response_timeout:g} s, or hung up")
     result, meaning = store_result(int(status.Status))
     return SendOutcome(key, result, int(status.Status), meaning)
+
+
+def _not_read(item: Outgoing, error: OSError) -> SendOutcome:
+    """Our own disk's trouble is not the object's fault: a mount that is away comes back."""
+    return SendOutcome(
+        item.key, "retry", None, f"the file cannot be read now: {error.strerror or type(error).__name__}"
+    )
 
 
 def _has_file_meta(path: Path) -> bool:
@@ -246,7 +287,8 @@ def _with_file_meta(entry: _Announced) -> Dataset:
     return dataset
 
 
-def _end(association: Association) -> None:
+def end(association: Association) -> None:
+    """Release an association, or abort what cannot be released."""
     if association.is_established:
         association.release()
     if not association.is_released:

@@ -37,21 +37,22 @@ def up(
 def listen(home: Home = None, config: Config = None) -> None:
     """Receive DICOM objects."""
     site = _start("listen", home, config)
-    from dicom_io.listener import Listener, ListenerSettings
+    from dicom_io.listener import Listener
     from worker.celery_app import make_app
+    from worker.certificates import require_listener_certificate
     from worker.doorbell import Doorbell
     from worker.intake import Intake
+    from worker.peers import listener_settings
     from worker.ports import StartFailed
     from worker.timing import LISTENER_WATCH
 
+    require_listener_certificate(site.settings)
     stop = stop_event()
     dicom = site.settings.dicom
     doorbell = Doorbell(make_app(site.settings))
     intake = Intake(site.settings, site.database, site.store, doorbell.ring)
     listener = Listener(
-        ListenerSettings(
-            ae_title=dicom.ae_title, host=dicom.host, port=dicom.port, allowed_callers=dicom.allowed_callers
-        ),
+        listener_settings(site.settings),
         on_instance=intake.receive,
         on_rejected=intake.rejected,
         on_released=lambda _association, _studies: None,
@@ -79,8 +80,10 @@ def work(home: Home = None, config: Config = None) -> None:
 def deliver(home: Home = None, config: Config = None) -> None:
     """Send made objects to the configured destinations."""
     site = _start("deliver", home, config)
+    from worker.certificates import require_destination_certificates
     from worker.delivery import deliver_forever
 
+    require_destination_certificates(site.settings)
     stop = stop_event()
     database, store = site.database, site.store
     _log_ready(destinations=[destination.name for destination in site.settings.destinations])

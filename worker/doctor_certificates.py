@@ -8,29 +8,50 @@ from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from urllib.parse import parse_qs, urlsplit
 
+from dicom_io.tls import TlsProblem, certificate_facts
+from worker.certificates import NamedCertificate, out_of_date, shown_certificates
 from worker.diagnosis import Examined, Finding
 from worker.timing import BROKER_TIMEOUT, now
 
 _OURSELVES = ("127.0.0.1", "::1", "localhost")
 _EXPIRES_SOON = timedelta(days=30)
+_RENEW = "renew it, then restart what shows it: certificates are read when a process starts"
 
 
 def certificates(examined: Examined) -> Iterator[Finding]:
-    """The broker's certificate, where TLS is spoken to it; DICOM and pages are plain so far."""
+    """The certificates that DICOM peers see and the broker's, where TLS is spoken; the pages are plain so far."""
     settings = examined.settings
+    for shown in shown_certificates(settings):
+        yield _of_file(shown)
     if settings.broker.url.startswith("rediss://"):
         yield _of_broker(settings.broker.url)
-    hosts = {"DICOM": settings.dicom.host, "web": settings.web.host}
-    beyond = {name: host for name, host in hosts.items() if host not in _OURSELVES}
+    hosts = {"web": settings.web.host} | ({"DICOM": settings.dicom.host} if settings.dicom.tls is None else {})
+    beyond = {name: host for name, host in sorted(hosts.items()) if host not in _OURSELVES}
     if not beyond:
-        yield Finding("certificates", "ok", "none configured; DICOM and web answer this machine only")
+        yield Finding("certificates", "ok", f"unencrypted: {' and '.join(sorted(hosts))}, for this machine only")
         return
-    seen = "none configured; unencrypted: " + ", ".join(f"{name} on {host}" for name, host in beyond.items())
+    seen = "unencrypted: " + ", ".join(f"{name} on {host}" for name, host in beyond.items())
     if "web" in beyond:
         mend = 'the pages ask for no password: set [web] host = "127.0.0.1", with a proxy before it that does'
         yield Finding("certificates", "warning", seen, mend)
     else:
         yield Finding("certificates", "ok", f"{seen}, for the hospital's own network")
+
+
+def _of_file(shown: NamedCertificate) -> Finding:
+    check = f"certificate {shown.name}"
+    try:
+        facts = certificate_facts(shown.path)
+        shown.use()
+    except TlsProblem as error:
+        return Finding(check, "failed", str(error), "mend it, then restart what shows it")
+    seen = f"{shown.path} ({facts.subject}) is good until {facts.good_until:%Y-%m-%d}"
+    problem = out_of_date(facts, now())
+    if problem:
+        return Finding(check, "failed", f"{shown.path} ({facts.subject}) {problem}", _RENEW)
+    if facts.good_until - now() < _EXPIRES_SOON:
+        return Finding(check, "warning", f"{seen}, {(facts.good_until - now()).days} days from now", _RENEW)
+    return Finding(check, "ok", seen)
 
 
 def _of_broker(url: str) -> Finding:

@@ -2,23 +2,65 @@
 
 from __future__ import annotations
 
+from dicom_io.reception import ListenerSettings
 from dicom_io.sender import Peer
-from worker.settings import ConfigurationError, Destination, Settings
+from dicom_io.tls import TlsFiles
+from worker.settings import ConfigurationError, Destination, ListenerTls, PeerTls, Settings
 
 OURSELVES = "self"
 
 
 def destination_peer(settings: Settings, destination: Destination) -> Peer:
     """Return a destination as the sender knows it."""
-    return Peer(destination.ae_title, destination.host, destination.port, calling_ae_title=settings.dicom.ae_title)
+    return Peer(
+        destination.ae_title,
+        destination.host,
+        destination.port,
+        calling_ae_title=settings.dicom.ae_title,
+        tls=None if destination.tls is None else peer_tls(destination.tls),
+    )
+
+
+def peer_tls(tls: PeerTls) -> TlsFiles:
+    """Return what TLS is spoken with to a peer."""
+    return TlsFiles(tls.certificate, tls.key, tls.ca, check_hostname=tls.check_hostname)
+
+
+def listener_tls(tls: ListenerTls) -> TlsFiles:
+    """Return what the listener speaks TLS with."""
+    return TlsFiles(tls.certificate, tls.key, tls.ca, require_client_certificate=tls.require_client_certificate)
+
+
+def listener_settings(settings: Settings) -> ListenerSettings:
+    """Return the listener's part of the settings as the listener takes them."""
+    dicom = settings.dicom
+    return ListenerSettings(
+        ae_title=dicom.ae_title,
+        host=dicom.host,
+        port=dicom.port,
+        allowed_callers=dicom.allowed_callers,
+        check_called_ae=dicom.check_called_ae,
+        maximum_associations=dicom.maximum_associations,
+        maximum_pdu=dicom.maximum_pdu,
+        maximum_object=dicom.object_megabytes << 20,
+        maximum_held=dicom.held_megabytes << 20,
+        association_timeout=dicom.association_timeout,
+        idle_timeout=dicom.idle_timeout,
+        pdu_timeout=dicom.pdu_timeout,
+        tls=None if dicom.tls is None else listener_tls(dicom.tls),
+    )
 
 
 def own_peer(settings: Settings) -> Peer:
-    """Return our own listener, called by a title that it admits."""
+    """Return our own listener, called by a title that it admits; with TLS, we show our own certificate to ourselves."""
     dicom = settings.dicom
     host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(dicom.host, dicom.host)
     caller = dicom.allowed_callers[0].split("@")[0] if dicom.allowed_callers else "MODALITY"
-    return Peer(dicom.ae_title, host, dicom.port, calling_ae_title=caller)
+    tls = None
+    if dicom.tls is not None:
+        ours = dicom.tls.certificate
+        tls = TlsFiles(ours, dicom.tls.key, ca=ours, check_hostname=False, only_this=True)
+    return Peer(dicom.ae_title, host, dicom.port, calling_ae_title=caller, tls=tls)
 
 
 def named_peer(settings: Settings, name: str) -> Peer:

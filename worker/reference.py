@@ -12,14 +12,15 @@ import re
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Literal, get_args, get_origin
+from types import UnionType
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 import typer
 from annotated_types import Ge, Gt, Le, Lt, MaxLen, MinLen
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
-from worker.settings import ENVIRONMENT_PREFIX, Destination, Settings
+from worker.settings import ENVIRONMENT_PREFIX, Settings, section_of
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 SAMPLE = REPOSITORY / "deploy" / "cxr-triage.toml"
@@ -76,29 +77,40 @@ def configuration_page() -> str:
         "",
     ]
     for name, field in Settings.model_fields.items():
-        section = Destination if name == "destinations" else field.annotation
-        assert isinstance(section, type) and issubclass(section, BaseModel), f"[{name}] is no section"
-        lines += _section(name, section, comments.get(name, {}))
+        section = section_of(field.annotation)
+        assert section is not None, f"[{name}] is no section"
+        is_list = get_origin(field.annotation) is tuple
+        lines += _section(name, section, comments.get(name, {}), "list" if is_list else "table")
+        for key, inner in section.model_fields.items():
+            nested = section_of(inner.annotation)
+            if nested is not None:
+                lines += _section(f"{name}.{key}", nested, {}, "nested")
     return "\n".join(lines).rstrip() + "\n"
 
 
-def _section(name: str, section: type[BaseModel], comments: dict[str, str]) -> Iterator[str]:
-    is_list = name == "destinations"
-    yield f"## `[[{name}]]`" if is_list else f"## `[{name}]`"
+def _section(
+    name: str, section: type[BaseModel], comments: dict[str, str], kind: Literal["table", "list", "nested"]
+) -> Iterator[str]:
+    yield f"## `[[{name}]]`" if kind == "list" else f"## `[{name}]`"
     yield ""
     meaning = _own_docstring(section) or comments.get("", "")
     if meaning:
         yield _sentence(meaning)
         yield ""
-    if is_list:
+    if kind == "list":
         variable = f"{ENVIRONMENT_PREFIX}{name.upper()}"
         yield f"As an environment variable: `{variable}`, a JSON list of objects with these keys."
         yield ""
-    yield "| key | default | allowed | meaning |" if is_list else "| key | default | allowed | meaning | environment |"
-    yield "|---|---|---|---|" if is_list else "|---|---|---|---|---|"
+    is_table = kind == "table"
+    yield "| key | default | allowed | meaning | environment |" if is_table else "| key | default | allowed | meaning |"
+    yield "|---|---|---|---|---|" if is_table else "|---|---|---|---|"
     for key, field in section.model_fields.items():
-        cells = [f"`{key}`", _default(field), _allowed(field), _key_meaning(name, key, field, comments)]
-        if not is_list:
+        if section_of(field.annotation) is not None:
+            how = " in TOML, a JSON object in the environment" if is_table else ""
+            cells = [f"`{key}`", "absent", f"a table{how}", f"see `[{name}.{key}]`"]
+        else:
+            cells = [f"`{key}`", _default(field), _allowed(field), _key_meaning(name, key, field, comments)]
+        if is_table:
             cells.append(f"`{ENVIRONMENT_PREFIX}{name.upper()}_{key.upper()}`")
         yield "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
     yield ""
@@ -136,7 +148,7 @@ def _sentence(text: str) -> str:
 def _default(field: FieldInfo) -> str:
     if field.is_required():
         return "none: must be given"
-    return f"`{_toml(field.default)}`"
+    return "absent" if field.default is None else f"`{_toml(field.default)}`"
 
 
 def _allowed(field: FieldInfo) -> str:
@@ -158,6 +170,12 @@ def _type_words(kind: Any, metadata: list[Any]) -> str:  # noqa: ANN401 - an ann
         item, *_ = get_args(kind)
         inner, *more = get_args(item) if get_origin(item) not in (None, Literal) else (item,)
         return f"a list of {_type_words(inner, more)}"
+    if get_origin(kind) in (Union, UnionType):
+        kind = next(part for part in get_args(kind) if part is not type(None))
+    if get_origin(kind) is Annotated:
+        kind, *metadata = get_args(kind)
+    if any("_expanded" in getattr(getattr(part, "func", None), "__name__", "") for part in metadata):
+        return "a file"
     if any("ae_title" in getattr(getattr(part, "func", None), "__name__", "") for part in metadata):
         return "an AE title: 1 to 16 printable ASCII characters, no backslash"
     words: dict[object, str] = {

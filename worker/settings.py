@@ -10,9 +10,9 @@ import difflib
 import os
 import tomllib
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, SettingsError
 
 __all__ = ["ConfigurationError", "Destination", "Settings", "load_settings"]
@@ -46,6 +46,45 @@ class _Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
+def _expanded(value: Path) -> Path:
+    return value.expanduser()
+
+
+PemFile = Annotated[Path, AfterValidator(_expanded)]
+
+
+class ListenerTls(_Section):
+    """TLS of the listener, 1.2 and 1.3; without this table DICOM is received in plain. PEM files all."""
+
+    certificate: PemFile = Field(description="ours, followed by those between it and its authority")
+    key: PemFile = Field(description="of the certificate, not encrypted")
+    ca: PemFile | None = Field(default=None, description="the authorities whose client certificates are believed")
+    require_client_certificate: bool = Field(default=True, description="a caller without one of `ca` is refused")
+
+    @model_validator(mode="after")
+    def _names_authority(self) -> ListenerTls:
+        if self.require_client_certificate and self.ca is None:
+            raise ValueError("with require_client_certificate = true, ca must name who issues client certificates")
+        return self
+
+
+class PeerTls(_Section):
+    """TLS to a peer, 1.2 and 1.3; without this table it is talked to in plain. PEM files all."""
+
+    ca: PemFile | None = Field(
+        default=None, description="the authorities whose certificate it may show; absent: the system's"
+    )
+    certificate: PemFile | None = Field(default=None, description="ours, shown where it asks for one")
+    key: PemFile | None = Field(default=None, description="of the certificate, not encrypted")
+    check_hostname: bool = Field(default=True, description="its certificate must name `host`")
+
+    @model_validator(mode="after")
+    def _pair(self) -> PeerTls:
+        if (self.certificate is None) != (self.key is None):
+            raise ValueError("certificate and key go together: give both, or neither")
+        return self
+
+
 class Dicom(_Section):
     """The DICOM listener."""
 
@@ -53,6 +92,15 @@ class Dicom(_Section):
     host: str = "0.0.0.0"
     port: Port = 11112
     allowed_callers: tuple[Annotated[str, AfterValidator(_caller)], ...] = ()
+    check_called_ae: bool = True
+    maximum_associations: int = Field(default=50, ge=1, le=1000)
+    maximum_pdu: int = Field(default=1 << 20, ge=4096, le=1 << 27)
+    object_megabytes: int = Field(default=512, ge=1, le=4096)
+    held_megabytes: int = Field(default=1024, ge=1)
+    association_timeout: float = Field(default=15.0, gt=0)
+    idle_timeout: float = Field(default=60.0, gt=0)
+    pdu_timeout: float = Field(default=30.0, gt=0)
+    tls: ListenerTls | None = None
 
 
 class Destination(_Section):
@@ -64,6 +112,7 @@ class Destination(_Section):
     port: Annotated[int, Field(ge=1, le=65535)]
     send: tuple[Literal["heatmap", "report"], ...] = ("heatmap", "report")
     commitment: Literal[False] = False  # storage commitment is not requested yet
+    tls: PeerTls | None = None
 
 
 class Web(_Section):
@@ -245,5 +294,15 @@ def _allowed_keys(location: tuple[int | str, ...]) -> list[str]:
     fields = Settings.model_fields
     if len(location) == 1:
         return list(fields)
-    section = Destination if location[0] == "destinations" else fields[str(location[0])].annotation
-    return list(section.model_fields) if isinstance(section, type) and issubclass(section, BaseModel) else []
+    section = section_of(fields[str(location[0])].annotation)
+    for part in location[1:-1]:
+        if section is not None and part in section.model_fields:
+            section = section_of(section.model_fields[str(part)].annotation)
+    return list(section.model_fields) if section is not None else []
+
+
+def section_of(annotation: Any) -> type[_Section] | None:  # noqa: ANN401 - any annotation
+    """Return the section that a field holds: itself, or None, or in a list; None where it holds none."""
+    if isinstance(annotation, type) and issubclass(annotation, _Section):
+        return annotation
+    return next((found for part in get_args(annotation) if (found := section_of(part)) is not None), None)

@@ -16,6 +16,7 @@ from rich.console import Console
 from db import models
 from model.bundle import BundleInvalid
 from worker.broker import start_embedded
+from worker.certificates import require_destination_certificates, require_listener_certificate
 from worker.live_picture import watch
 from worker.orphans import die_with_parent
 from worker.peers import own_peer
@@ -36,6 +37,8 @@ def run_up(site: Site, home: Path | None, config: Path | None, *, demonstrate: b
     """Run until Ctrl-C or SIGTERM; a second one ends everything at once. Returns the exit code."""
     settings = site.settings
     console = Console()
+    require_listener_certificate(settings)
+    require_destination_certificates(settings)
     require_port(settings.dicom.host, settings.dicom.port, "DICOM listener", "[dicom] port")
     require_port(settings.web.host, settings.web.port, "web", "[web] port")
     site.store.free_bytes()  # creates the home folder, or says why it cannot

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import ssl
 from dataclasses import fields
 from datetime import UTC, datetime
 from io import BytesIO
@@ -27,9 +28,12 @@ from dicom_io.network import (
 from dicom_io.secondary_capture import HeatmapRequest, heatmap_secondary_capture
 from dicom_io.sender import Peer
 from dicom_io.status_codes import store_result
+from dicom_io.tls import listening_context
 from dicom_io.uids import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
 from tests.dicom_io.images import image_file
-from worker.settings import Dicom
+from tests.peers.certificates import Authority
+from worker.peers import listener_settings
+from worker.settings import Dicom, load_settings
 from worker.timing import DELIVERY_BACKOFF, DELIVERY_BATCH, PEER_AWAY
 
 TEXT = (Path(__file__).parents[2] / "docs" / "conformance.md").read_text(encoding="utf-8")
@@ -102,7 +106,22 @@ def test_association_parameters_are_the_programs() -> None:
     assert f"association request within {settings.association_timeout:g} s" in interfaces
     assert f"silent for longer than {settings.idle_timeout:g} s" in interfaces
     assert f"one PDU must arrive within {settings.pdu_timeout:g} s" in interfaces
+    assert f"At most {4 * settings.maximum_associations} connections" in interfaces
+    assert f"more than {settings.maximum_object >> 20} MB" in interfaces
+    assert f"above {settings.maximum_held >> 20} MB" in interfaces
     assert f"at most {DELIVERY_BATCH}" in TEXT
+
+
+def test_configured_defaults_are_the_listeners_own(tmp_path: Path) -> None:
+    assert listener_settings(load_settings(home=tmp_path)) == ListenerSettings()
+
+
+def test_tls_is_the_one_that_is_spoken(tmp_path: Path) -> None:
+    context = listening_context(Authority(tmp_path).issue("listener"))
+    assert context.minimum_version is ssl.TLSVersion.TLSv1_2
+    names = {cipher["name"] for cipher in context.get_ciphers() if cipher["protocol"] == "TLSv1.2"}
+    assert all(name.startswith("ECDHE-") and ("GCM" in name or "CHACHA20" in name) for name in names)
+    assert "ECDHE with AES-GCM or ChaCha20-Poly1305" in " ".join(TEXT.split())
 
 
 def test_statuses_returned_are_those_the_listener_can_return() -> None:

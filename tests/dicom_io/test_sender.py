@@ -76,7 +76,7 @@ def test_one_bad_file_among_good_ones_is_permanent_and_stops_nothing(tmp_path: P
     }
     assert {key: outcome.result for key, outcome in outcomes.items()} == {
         "letter": "permanent",
-        "gone": "permanent",
+        "gone": "retry",
         "path": "permanent",
         "ct": "permanent",
         "good": "stored",
@@ -88,7 +88,7 @@ def test_one_bad_file_among_good_ones_is_permanent_and_stops_nothing(tmp_path: P
 
 def test_nothing_to_send_asks_for_no_association(tmp_path: Path) -> None:
     assert list(send(peer_of(1), [])) == []
-    assert [outcome.result for outcome in send(peer_of(1), outgoing(tmp_path / "gone"))] == ["permanent"]
+    assert [outcome.result for outcome in send(peer_of(1), outgoing(tmp_path / "gone"))] == ["retry"]
 
 
 def test_a_peer_that_takes_nothing_of_ours_is_permanent(tmp_path: Path, served: Served) -> None:

@@ -53,9 +53,10 @@ def storescu(
     calling: str = "MODALITY",
     transfer_syntax: str | None = None,
     seconds: float = 60,
+    tls: Sequence[str] = (),
 ) -> Answer:
-    """Send files over one association; goes on after a refused one."""
-    arguments = ["-d", "--no-halt", "-aet", calling, "-aec", called, "-to", "5", "-td", "30"]
+    """Send files over one association; goes on after a refused one. `tls` as its manual page has it."""
+    arguments = ["-d", "--no-halt", "-aet", calling, "-aec", called, "-to", "5", "-td", "30", *tls]
     arguments += PROPOSE.get(transfer_syntax or "", [])
     return _run("storescu", [*arguments, "127.0.0.1", str(port), *map(str, files)], seconds)
 
@@ -83,11 +84,11 @@ def dcmdump(file: Path, *tags: str) -> str:
 class Storescp:
     """DCMTK's storescp, receiving into a folder; the benchmark's peer. Use as a context manager."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, tls: Sequence[str] = ()) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self.port = free_port()
         self.folder = folder
-        arguments = [require_peer("storescp"), "-aet", "STORESCP", "-od", str(folder), "+xa", str(self.port)]
+        arguments = [require_peer("storescp"), "-aet", "STORESCP", "-od", str(folder), "+xa", *tls, str(self.port)]
         self.process = Process("storescp", arguments, folder.with_suffix(".log"), folder)
 
     def __enter__(self) -> Storescp:

@@ -1,0 +1,227 @@
+"""Crowds, sleepers and hoarders at the listener: a sender with manners is served meanwhile, within a bounded time."""
+
+from __future__ import annotations
+
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from dicom_io.held_bytes import HeldBytes, NoRoom
+from dicom_io.listener import Listener
+from dicom_io.sender import Outgoing, Peer, echo, send
+from dicom_io.status_codes import Status
+from dicom_io.tls import TlsFiles
+from tests.dicom_io.images import INSTANCE, data_set_of, image_file, write
+from tests.dicom_io.wire import Witness, associated, listening, store
+from tests.peers.certificates import Authority
+from tests.peers.processes import wait_until
+
+BOUND = 5.0  # seconds; what a sender with manners is served in, whoever else is there (alone it takes 0.1)
+CLIENT_HELLO = b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03"  # the beginning of one of 512 bytes
+HALF_A_REQUEST = b"\x01\x00\x00\x00\x01\x00\x00\x01"
+
+
+@pytest.fixture(params=["plain", "tls"])
+def files(request: pytest.FixtureRequest, tmp_path: Path) -> TlsFiles | None:
+    return Authority(tmp_path / "ca").issue("everybody") if request.param == "tls" else None
+
+
+@contextmanager
+def connections(port: int, number: int, first: bytes = b"") -> Iterator[list[socket.socket]]:
+    with ExitStack() as stack:
+        opened = []
+        for _ in range(number):
+            connection = stack.enter_context(socket.create_connection(("127.0.0.1", port), timeout=10))
+            connection.sendall(first)
+            opened.append(connection)
+        yield opened
+
+
+def is_served(listener: Listener, files: TlsFiles | None, path: Path) -> float:
+    """Echo and store as one does; the seconds that both took."""
+    peer = Peer("CXRTRIAGE", "127.0.0.1", listener.port, tls=files, response_timeout=BOUND)
+    started = time.monotonic()
+    echo(peer)
+    assert [outcome.result for outcome in send(peer, [Outgoing("film", path)])] == ["stored"]
+    return time.monotonic() - started
+
+
+@pytest.mark.parametrize(
+    ("number", "first"),
+    [(1, b""), (1, CLIENT_HELLO), (200, b""), (200, CLIENT_HELLO), (60, HALF_A_REQUEST)],
+    ids=["a silent client", "half a handshake", "200 idle ones", "200 half handshakes", "60 half requests"],
+)
+def test_others_are_served_while_sleepers_are_connected(
+    number: int, first: bytes, files: TlsFiles | None, tmp_path: Path
+) -> None:
+    witness = Witness()
+    film = write(tmp_path, image_file(np.zeros((64, 64), np.uint16)))
+    with listening(witness, tls=files) as listener, connections(listener.port, number, first):
+        assert is_served(listener, files, film) < BOUND
+        with connections(listener.port, 5, first):
+            assert is_served(listener, files, film) < BOUND
+    assert len(witness.received) == 2
+
+
+def test_idle_connections_cost_no_threads_that_look_around_and_are_closed_in_time(tmp_path: Path) -> None:
+    with (
+        listening(Witness(), association_timeout=0.5, maximum_associations=10) as listener,
+        connections(listener.port, 60) as idle,
+    ):
+        # 4 x maximum_associations wait at most: the oldest made room
+        assert all(connection.recv(1) == b"" for connection in idle[:20])
+        assert listener._server is not None
+        assert listener._server.active_associations == []
+        started = time.monotonic()
+        assert all(connection.recv(1) == b"" for connection in idle[20:])
+        assert time.monotonic() - started < BOUND
+
+
+def test_a_handshake_that_is_not_finished_is_told_of_and_silence_is_not(tmp_path: Path) -> None:
+    witness = Witness()
+    files = Authority(tmp_path / "ca").issue("everybody")
+    with listening(witness, tls=files, association_timeout=0.5) as listener:
+        with connections(listener.port, 1) as silent, connections(listener.port, 1, CLIENT_HELLO) as half:
+            assert silent[0].recv(1) == b""
+            assert half[0].recv(1) == b""
+        wait_until(lambda: bool(witness.rejected), 5, "told of")
+    assert ["not finished in time" in rejection.reason for rejection in witness.rejected] == [True]
+
+
+def test_others_are_served_while_one_sends_a_byte_at_a_time(files: TlsFiles | None, tmp_path: Path) -> None:
+    witness = Witness()
+    film = write(tmp_path, image_file(np.zeros((64, 64), np.uint16)))
+    with listening(witness, tls=files, pdu_timeout=1.5) as listener:
+        slow = _slow_sender(listener, files)
+        served = [is_served(listener, files, film) for _ in range(3)]
+        assert max(served) < BOUND
+        slow.join(10)
+        assert not slow.is_alive(), "hung up on after the PDU's time"
+        wait_until(lambda: bool(witness.rejected), 5, "told of")
+    assert "hung up on: the peer sent" in witness.rejected[0].reason
+    assert witness.rejected[0].calling_ae == "SLOW"
+
+
+def _slow_sender(listener: Listener, files: TlsFiles | None) -> threading.Thread:
+    from pynetdicom import AE
+
+    from dicom_io.tls import calling_context
+    from tests.dicom_io.wire import _contexts
+
+    entity = AE(ae_title="SLOW")
+    association = entity.associate(
+        "127.0.0.1",
+        listener.port,
+        contexts=_contexts("1.2.840.10008.5.1.4.1.1.1", "1.2.840.10008.1.2.1"),
+        ae_title="CXRTRIAGE",
+        tls_args=None if files is None else (calling_context(files), "127.0.0.1"),
+    )
+    assert association.is_established
+    wire = association.dul.socket.socket
+    wire.sendall(b"\x04\x00\x00\x00\x10\x00")
+    wire.settimeout(5)
+
+    def trickle() -> None:
+        try:
+            while True:
+                wire.send(b"x")
+                time.sleep(0.1)
+        except OSError:
+            association.kill()
+
+    thread = threading.Thread(target=trickle)
+    thread.start()
+    return thread
+
+
+# Memory over all associations -----------------------------------------------------------------------------------------
+
+
+def _in_thread(what: Callable[[], object]) -> threading.Thread:
+    thread = threading.Thread(target=what)
+    thread.start()
+    return thread
+
+
+def test_what_finds_no_room_waits_until_an_answer_makes_some() -> None:
+    small = data_set_of(image_file(np.zeros((100, 100), np.uint16)))  # 20 kB
+    may_answer, storing = threading.Event(), threading.Semaphore(0)
+
+    def slowly(_received: object) -> Status:
+        storing.release()
+        may_answer.wait(10)
+        return Status.SUCCESS
+
+    witness = Witness(answer=slowly)
+    answers: list[int] = []
+    with listening(witness, maximum_held=70_000) as listener:
+        associations = [associated(listener.port) for _ in range(5)]
+        senders = [
+            _in_thread(lambda a=each: answers.append(store(a, small, INSTANCE)[0]))  # type: ignore[misc]
+            for each in associations
+        ]
+        assert storing.acquire(timeout=5)
+        assert listener._server is not None
+        held = listener._server.held
+        wait_until(lambda: held.total > 60_000, 5, "three requests held")
+        assert not storing.acquire(timeout=0.1) or held.total <= 70_000
+        assert held.total <= 70_000
+        may_answer.set()
+        for sender in senders:
+            sender.join(10)
+        for association in associations:
+            association.release()
+        wait_until(lambda: held.total == 0, 5, "nothing held")
+    assert answers == [Status.SUCCESS] * 5
+
+
+def test_what_finds_no_room_in_time_is_hung_up_on_and_told_of() -> None:
+    large = data_set_of(image_file(np.zeros((400, 400), np.uint16)))
+    hold = threading.Event()
+    witness = Witness(answer=lambda _received: Status.SUCCESS if hold.wait(10) else Status.PROCESSING_FAILURE)
+    answers: list[int] = []
+    with listening(witness, maximum_held=330_000, pdu_timeout=0.5) as listener:
+        first, second = associated(listener.port), associated(listener.port)
+        sender = _in_thread(lambda: answers.append(store(first, large, INSTANCE)[0]))
+        wait_until(lambda: len(witness.received) == 1, 5, "the first is being stored")
+        with pytest.raises(AssertionError, match="aborted instead of answering"):
+            store(second, large, INSTANCE)
+        hold.set()
+        sender.join(10)
+        assert store(first, large, INSTANCE)[0] == Status.SUCCESS
+        first.release()
+    assert answers == [Status.SUCCESS]
+    assert [(each.status, "bytes of unanswered requests" in each.reason) for each in witness.rejected] == [
+        (Status.OUT_OF_RESOURCES, True)
+    ]
+
+
+def test_the_request_that_began_first_always_finds_room() -> None:
+    held = HeldBytes(100)
+    here = threading.current_thread()
+    gone = threading.Event()
+    other = _in_thread(lambda: gone.wait(10))
+    held.take(here, 80, 0.1, lambda: False)
+    held.take(other, 20, 0.1, lambda: False)
+    with pytest.raises(NoRoom, match="100 bytes of unanswered requests are held; the bound is 100"):
+        held.take(other, 1, 0.1, lambda: False)
+    held.take(here, 50, 0.1, lambda: False)
+    held.release(here, 80)
+    assert held.total == 70
+    gone.set()
+    other.join(5)
+    third = _in_thread(lambda: time.sleep(1))
+    held.take(third, 45, 0.1, lambda: False)
+    assert held.total == 95, "what a dead association held is free"
+    third.join()
+
+
+def test_other_called_titles_are_accepted_where_a_site_says_so() -> None:
+    with listening(Witness(), check_called_ae=False) as listener:
+        echo(Peer("ANYTHING", "127.0.0.1", listener.port))

@@ -1,0 +1,72 @@
+"""Certificates of DICOM as the settings name them: whether they can be used, and until when."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from datetime import datetime
+from functools import partial
+from pathlib import Path
+
+from dicom_io.tls import CertificateFacts, TlsProblem, calling_context, certificate_facts, listening_context
+from worker.peers import listener_tls, peer_tls
+from worker.settings import ConfigurationError, Settings
+from worker.timing import now
+
+
+@dataclass(frozen=True)
+class NamedCertificate:
+    """One certificate that we show: what it is for in words, and what raises `TlsProblem` if it cannot be used."""
+
+    name: str
+    path: Path
+    use: Callable[[], object]
+
+
+def shown_certificates(settings: Settings) -> Iterator[NamedCertificate]:
+    """Every certificate of ours that DICOM peers see."""
+    if settings.dicom.tls is not None:
+        files = listener_tls(settings.dicom.tls)
+        yield NamedCertificate("listener", settings.dicom.tls.certificate, partial(listening_context, files))
+    for destination in settings.destinations:
+        if destination.tls is not None and destination.tls.certificate is not None:
+            use = partial(calling_context, peer_tls(destination.tls))
+            yield NamedCertificate(f"destination {destination.name}", destination.tls.certificate, use)
+
+
+def require_listener_certificate(settings: Settings) -> None:
+    """Raise `ConfigurationError` if the listener cannot speak TLS with what ``[dicom.tls]`` names, today."""
+    if settings.dicom.tls is None:
+        return
+    try:
+        listening_context(listener_tls(settings.dicom.tls))
+        problem = out_of_date(certificate_facts(settings.dicom.tls.certificate), now())
+    except TlsProblem as error:
+        raise ConfigurationError(f"[dicom.tls]: {error}") from error
+    if problem:
+        raise ConfigurationError(
+            f"[dicom.tls]: certificate {settings.dicom.tls.certificate} {problem}; no peer would accept it: renew it"
+        )
+
+
+def require_destination_certificates(settings: Settings) -> None:
+    """Raise `ConfigurationError` if a destination's files cannot be used.
+
+    One that is out of date is not asked for here: it would keep what is made from the other destinations, too.
+    """
+    for destination in settings.destinations:
+        if destination.tls is None:
+            continue
+        try:
+            calling_context(peer_tls(destination.tls))
+        except TlsProblem as error:
+            raise ConfigurationError(f"[destinations.tls] of {destination.name}: {error}") from error
+
+
+def out_of_date(facts: CertificateFacts, today: datetime) -> str:
+    """Say how a certificate is out of date; an empty string where it is good."""
+    if facts.good_until < today:
+        return f"has expired on {facts.good_until:%Y-%m-%d %H:%M} UTC"
+    if facts.good_from > today:
+        return f"is good only from {facts.good_from:%Y-%m-%d %H:%M} UTC"
+    return ""
