@@ -7,7 +7,7 @@ Delivery = Literal["stored", "retry", "permanent"]
 
 
 class Status(IntEnum):
-    """Statuses of the C-STORE and C-ECHO services (PS3.4 B.2.3, PS3.7 C)."""
+    """Statuses of the C-STORE and C-ECHO services (PS3.4 B.2.3, PS3.7 C), and of STOW-RS (PS3.18 I.2)."""
 
     SUCCESS = 0x0000
     PROCESSING_FAILURE = 0x0110
@@ -17,6 +17,7 @@ class Status(IntEnum):
     OUT_OF_RESOURCES = 0xA700
     DATA_SET_MISMATCH = 0xA900
     CANNOT_UNDERSTAND = 0xC000
+    TRANSFER_SYNTAX_NOT_SUPPORTED = 0xC122  # a FailureReason of STOW-RS (PS3.18 I.2); over DIMSE it is negotiated
     COERCED = 0xB000
     ELEMENTS_DISCARDED = 0xB006
     DATA_SET_MISMATCH_WARNING = 0xB007

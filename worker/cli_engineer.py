@@ -108,6 +108,8 @@ def config_command(home: Home = None, config: Config = None, json: Json = False)
     facts["storage"]["home"] = str(settings.home)
     facts["database"]["url"] = re.sub(r"://([^:/@]*):[^@]*@", r"://\1:***@", settings.database_url)
     facts["broker"]["url"] = re.sub(r"://([^:/@]*):[^@]*@", r"://\1:***@", settings.broker.url)
+    if facts["stow"]["token"]:
+        facts["stow"]["token"] = "***"
     if json:
         print_json(facts)
         return

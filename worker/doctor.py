@@ -69,7 +69,9 @@ def configuration(settings: Settings, config: Path | None) -> Finding:
     sources = [str(path)] if path.exists() else []
     sources += [f"{variables} environment variable{'s' * (variables > 1)}"] if variables else []
     seen = f"{' and '.join(sources) or 'the defaults'}; home {settings.home}"
-    secret = any(re.search(r"://[^/@]*:[^/@]+@", url) for url in (settings.database.url, settings.broker.url))
+    secret = bool(settings.stow.token) or any(
+        re.search(r"://[^/@]*:[^/@]+@", url) for url in (settings.database.url, settings.broker.url)
+    )
     if secret and path.exists() and path.stat().st_mode & 0o004:
         return Finding("configuration", "warning", f"{seen}; everyone may read a password in it", f"chmod o= {path}")
     return Finding("configuration", "ok", seen)

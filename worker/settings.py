@@ -9,6 +9,7 @@ from __future__ import annotations
 import difflib
 import os
 import tomllib
+from ipaddress import ip_network
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
@@ -120,6 +121,21 @@ class Web(_Section):
     port: Port = 8080
 
 
+def _addresses(value: str) -> str:
+    try:
+        ip_network(value, strict=False)
+    except ValueError as error:
+        raise ValueError(f"an address or a network such as 10.1.0.0/16 ({error})") from error
+    return value
+
+
+class Stow(_Section):
+    """Who may store over DICOMweb (STOW-RS) at the web process. Without either key only this machine may."""
+
+    token: str = ""
+    allowed_addresses: tuple[Annotated[str, AfterValidator(_addresses)], ...] = ()
+
+
 class Worker(_Section):
     processes: int = Field(default=0, ge=0, le=1024)  # 0: one a core
 
@@ -182,6 +198,7 @@ class Settings(BaseSettings):
     dicom: Dicom = Dicom()
     destinations: tuple[Destination, ...] = ()
     web: Web = Web()
+    stow: Stow = Stow()
     worker: Worker = Worker()
     storage: Storage = Storage()
     intake: IntakeSettings = IntakeSettings()

@@ -34,6 +34,8 @@ PEER_AWAY = (0.5, 2.0, 5.0, 15.0)  # seconds after the 1st, 2nd, ... association
 BACKLOG_SEEN = 1.0  # seconds for which a count of the backlog holds; what this process takes meanwhile is added
 BACKLOG_REST = 20  # the backlog is counted again after so many times what counting took: at most 5 % of the time
 RETRY_AFTER = 30  # seconds after which a sender over HTTP is asked to come back; the sweep and a worker need a few
+STOW_PATIENCE = 30.0  # seconds a sender over HTTP may be silent, as the listener allows for one PDU
+STOW_SLOWEST = 8192  # bytes a second, on the whole: one that drips must not hold a place for ever
 MOST_REFUSALS = 100_000  # rows; the oldest beyond them go
 COURIER_WATCH = 1.0  # seconds between looks at whether the couriers live
 

@@ -20,6 +20,7 @@ from worker.web_models import ModelShelf
 from worker.web_pages import page_routes
 from worker.web_pictures import Pictures
 from worker.web_render import FOLDER, Renderer
+from worker.web_stow import stow_routes
 
 _log = structlog.get_logger(__name__)
 
@@ -39,13 +40,14 @@ def make_web(site: Site) -> FastAPI:
     web.include_router(api_routes(site))
     web.include_router(page_routes(site, renderer, ModelShelf(site.settings)))
     web.include_router(image_routes(site, pictures))
+    web.include_router(stow_routes(site))
     web.include_router(docs_routes(web, site, renderer))
     web.mount("/static", StaticFiles(directory=FOLDER / "static"), name="static")
     handle_missing_pictures(web)
 
     @web.exception_handler(DatabaseUnavailable)
     def database_is_away(request: Request, error: DatabaseUnavailable) -> Response:
-        if request.url.path.startswith("/api/"):
+        if request.url.path.startswith(("/api/", "/dicom-web/")):
             return JSONResponse({"error": str(error)}, 503)
         text = f"{error}. Studies are still acknowledged only when they are stored; nothing received is lost."
         return renderer.page(

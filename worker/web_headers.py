@@ -25,8 +25,13 @@ _ALWAYS = {
 }
 
 
+_HARMLESS = {"GET", "HEAD", "OPTIONS"}
+
+
 class SafeHeaders:
     """Adds the headers; on a loopback address, answers only who called it by an address or a local name.
+
+    What changes something is not taken from a page of another site: a browser says where a request comes from.
 
     A foreign page can make its own name point to 127.0.0.1 and so read what only this machine should (DNS rebinding);
     its requests carry that name.
@@ -55,7 +60,19 @@ class SafeHeaders:
             )
             await refused(scope, receive, send_with_headers)
             return
+        if scope["method"] not in _HARMLESS and is_cross_site(Headers(scope=scope)):
+            refused = PlainTextResponse("a page of another site may change nothing here", 403)
+            await refused(scope, receive, send_with_headers)
+            return
         await self._app(scope, receive, send_with_headers)
+
+
+def is_cross_site(headers: Headers) -> bool:
+    """Whether a browser sent the request for a page of another site (Fetch Metadata; older ones say the origin)."""
+    if headers.get("sec-fetch-site", "none") not in ("none", "same-origin"):
+        return True
+    origin = headers.get("origin")
+    return origin is not None and origin.partition("://")[2] != headers.get("host", "")
 
 
 def is_loopback(host: str) -> bool:

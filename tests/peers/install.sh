@@ -13,6 +13,8 @@ need() {  # need PACKAGE PROGRAM WHAT-FOR
     missing="$missing $2 ($3);"
 }
 need orthanc Orthanc "the PACS of the end-to-end tests"
+ls /usr/share/orthanc/plugins/libOrthancDicomWeb.so >/dev/null 2>&1 ||
+    need orthanc-dicomweb libOrthancDicomWeb.so "the PACS that stores over HTTP"
 # dcmdump stands for all of DCMTK: pynetdicom brings a storescu of its own
 need dcmtk dcmdump "the modality of the end-to-end tests"
 need redis-server redis-server "an external broker with TLS and a password"

@@ -11,7 +11,9 @@ from types import TracebackType
 from typing import Any
 
 from tests.peers.processes import Process
-from tests.peers.programs import free_port, require_peer
+from tests.peers.programs import absent, free_port, require_peer
+
+DICOMWEB_PLUGIN = Path("/usr/share/orthanc/plugins/libOrthancDicomWeb.so")
 
 # Called for every C-STORE that arrives, before Orthanc decides whether it has the object already.
 COUNT_ARRIVALS = """
@@ -46,12 +48,21 @@ class Orthanc:
         Where its configuration, storage, index and log go.
     known
         Other AEs it may send to: name -> (AE title, port on the loopback address).
+    dicomweb
+        Servers it may store at over HTTP: name -> URL. Needs its DICOMweb plugin.
     """
 
     ae_title = "PACS"
 
-    def __init__(self, folder: Path, known: dict[str, tuple[str, int]] | None = None) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        known: dict[str, tuple[str, int]] | None = None,
+        dicomweb: dict[str, str] | None = None,
+    ) -> None:
         program = require_peer("orthanc")
+        if dicomweb and not DICOMWEB_PLUGIN.exists():
+            absent("Orthanc's DICOMweb plugin: apt-get install orthanc-dicomweb")
         self.folder = folder
         self.dicom_port = free_port()
         self.http_port = free_port()
@@ -80,7 +91,8 @@ class Orthanc:
                     "StableAge": 1,
                     "DicomModalities": {name: [aet, "127.0.0.1", port] for name, (aet, port) in (known or {}).items()},
                     "LuaScripts": [str(script)],
-                    "Plugins": [],
+                    "Plugins": [str(DICOMWEB_PLUGIN)] if dicomweb else [],
+                    "DicomWeb": {"Servers": {name: [url] for name, url in (dicomweb or {}).items()}},
                 },
                 indent=2,
             ),
@@ -141,6 +153,15 @@ class Orthanc:
     def send_to(self, name: str, instance: StoredInstance) -> None:
         """Let Orthanc send an object by C-STORE to one of the AEs it knows."""
         self._fetch(f"/modalities/{name}/store", instance.orthanc_id.encode())
+
+    def upload(self, file: Path) -> str:
+        """Give it a file over its REST interface; its identifier there."""
+        return str(json.loads(self._fetch("/instances", file.read_bytes()))["ID"])
+
+    def store_over_http(self, name: str, identifiers: list[str]) -> Any:  # noqa: ANN401 - JSON
+        """Let Orthanc store objects by STOW-RS at a server it knows; its own answer."""
+        body = json.dumps({"Resources": identifiers, "Synchronous": True}).encode()
+        return json.loads(self._fetch(f"/dicom-web/servers/{name}/stow", body))
 
     def _describe(self, identifier: str) -> StoredInstance:
         tags = self.get(f"/instances/{identifier}/simplified-tags")

@@ -1,0 +1,91 @@
+"""A DICOM file taken apart into what a C-STORE of it would bring, so that the same rules examine every way in."""
+
+from io import BytesIO
+
+from pydicom.dataset import Dataset
+from pydicom.filereader import read_dataset, read_preamble
+from pydicom.tag import BaseTag
+
+from dicom_io import reading
+from dicom_io.admission import StoreRefused, StoreRequest, examine
+from dicom_io.facts import InstanceFacts, UnreadableDicom, read_facts
+from dicom_io.network import RECEIVED_SOP_CLASSES, RECEIVED_TRANSFER_SYNTAXES
+from dicom_io.status_codes import Status
+from dicom_io.uids import is_uid
+
+
+def examine_file(data: bytes) -> tuple[bytes, InstanceFacts]:
+    """Check a file as the listener checks a C-STORE request, presentation context included.
+
+    Parameters
+    ----------
+    data
+        A DICOM file (PS3.10); preamble and file meta may be missing.
+
+    Returns
+    -------
+    tuple of bytes and InstanceFacts
+        The file to archive, the same as if its data set had come over C-STORE, and its facts.
+
+    Raises
+    ------
+    StoreRefused
+        As `dicom_io.admission.examine`; `SOP_CLASS_NOT_SUPPORTED` and `TRANSFER_SYNTAX_NOT_SUPPORTED` for what the
+        listener would not have negotiated.
+    """
+    request = _store_request(data)
+    if is_uid(request.sop_class_uid) and request.sop_class_uid not in RECEIVED_SOP_CLASSES:
+        raise StoreRefused(Status.SOP_CLASS_NOT_SUPPORTED, f"SOP class {request.sop_class_uid} is not received here")
+    if is_uid(request.transfer_syntax_uid) and request.transfer_syntax_uid not in RECEIVED_TRANSFER_SYNTAXES:
+        raise StoreRefused(
+            Status.TRANSFER_SYNTAX_NOT_SUPPORTED, f"transfer syntax {request.transfer_syntax_uid} is not received here"
+        )
+    for name, value in (("SOP Class", request.sop_class_uid), ("Transfer Syntax", request.transfer_syntax_uid)):
+        if not is_uid(value):
+            raise StoreRefused(Status.CANNOT_UNDERSTAND, f"the file's {name} UID is missing or no UID")
+    return examine(request)
+
+
+def claimed_uids(data: bytes) -> tuple[str, str]:
+    """Return SOP Class and SOP Instance UID of a file, each empty where it is missing or no UID."""
+    try:
+        request = _store_request(data)
+    except StoreRefused:
+        return "", ""
+    sop_class, instance = request.sop_class_uid, request.sop_instance_uid
+    return sop_class if is_uid(sop_class) else "", instance if is_uid(instance) else ""
+
+
+def _store_request(data: bytes) -> StoreRequest:
+    try:
+        meta, start = _file_meta(data)
+    except reading.PARSING_ERRORS as error:
+        raise StoreRefused(
+            Status.CANNOT_UNDERSTAND, f"not a DICOM file ({type(error).__name__} in its meta)"
+        ) from error
+    uids = [
+        reading.text(meta, keyword)
+        for keyword in ("MediaStorageSOPClassUID", "MediaStorageSOPInstanceUID", "TransferSyntaxUID")
+    ]
+    if not all(uids):  # an old file without meta: what it is, its data set says
+        try:
+            facts = read_facts(data)
+        except UnreadableDicom as error:
+            raise StoreRefused(Status.CANNOT_UNDERSTAND, error.reason) from error
+        said = (facts.sop_class_uid, facts.sop_instance_uid, facts.transfer_syntax_uid)
+        uids = [uid or other for uid, other in zip(uids, said, strict=True)]
+    sop_class, instance, syntax = uids
+    return StoreRequest(sop_class, instance, sop_class, syntax, data[start:])
+
+
+def _file_meta(data: bytes) -> tuple[Dataset, int]:
+    """The file meta elements, none where there are none, and where the data set begins."""
+
+    def is_over(tag: BaseTag, _vr: str | None, _length: int) -> bool:
+        return tag.group != 2
+
+    handle = BytesIO(data)
+    read_preamble(handle, force=True)
+    start = handle.tell()
+    meta = read_dataset(handle, is_implicit_VR=False, is_little_endian=True, stop_when=is_over)
+    return (meta, handle.tell()) if len(meta) else (Dataset(), start)

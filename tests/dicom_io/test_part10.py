@@ -1,0 +1,103 @@
+"""A file that comes by any way is examined as if it had come over C-STORE, and archived as the same bytes."""
+
+from __future__ import annotations
+
+from io import BytesIO
+from pathlib import Path
+
+import pytest
+from pydicom import dcmread
+from pydicom.uid import MPEG2MPML, CTImageStorage, DeflatedExplicitVRLittleEndian, ImplicitVRLittleEndian
+
+from dicom_io.admission import StoreRefused, StoreRequest, examine
+from dicom_io.part10 import claimed_uids, examine_file
+from dicom_io.status_codes import Status
+from tests.peers.radiographs import chest
+
+
+@pytest.fixture(scope="module")
+def film(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return chest(tmp_path_factory.mktemp("film"), 1).path
+
+
+def saved(film: Path, **changes: object) -> bytes:
+    dataset = dcmread(film)
+    for keyword, value in changes.items():
+        target = dataset.file_meta if keyword.startswith(("Media", "Transfer")) else dataset
+        setattr(target, keyword, value)
+    buffer = BytesIO()
+    dataset.save_as(buffer, enforce_file_format=False)
+    return buffer.getvalue()
+
+
+def test_file_is_archived_as_the_same_bytes_as_its_data_set_over_dimse(film: Path) -> None:
+    data = film.read_bytes()
+    header = dcmread(film, stop_before_pixels=True)
+    start = data.index(b"\x08\x00\x05\x00CS")
+    over_dimse = examine(
+        StoreRequest(
+            str(header.SOPClassUID),
+            str(header.SOPInstanceUID),
+            str(header.SOPClassUID),
+            str(header.file_meta.TransferSyntaxUID),
+            data[start:],
+        )
+    )
+    assert examine_file(data) == over_dimse
+    assert claimed_uids(data) == (str(header.SOPClassUID), str(header.SOPInstanceUID))
+
+
+@pytest.mark.parametrize("syntax", [ImplicitVRLittleEndian, DeflatedExplicitVRLittleEndian])
+def test_other_encodings_are_taken_apart_where_the_data_set_begins(film: Path, syntax: str) -> None:
+    data = saved(film, TransferSyntaxUID=syntax)
+    archived, facts = examine_file(data)
+    assert facts.transfer_syntax_uid == syntax
+    assert dcmread(BytesIO(archived)).PixelData == dcmread(film).PixelData
+
+
+def test_old_file_without_preamble_and_meta_is_what_its_data_set_says(film: Path) -> None:
+    data = film.read_bytes()
+    archived, facts = examine_file(data[data.index(b"\x08\x00\x05\x00CS") :])
+    assert facts.sop_instance_uid == str(dcmread(film, stop_before_pixels=True).SOPInstanceUID)
+    assert archived[128:132] == b"DICM"
+
+
+@pytest.mark.parametrize(
+    ("changes", "status", "words"),
+    [
+        ({"MediaStorageSOPClassUID": CTImageStorage}, Status.SOP_CLASS_NOT_SUPPORTED, "not received here"),
+        ({"MediaStorageSOPClassUID": "1.2.840.10008.5.1.4.1.1.7"}, Status.DATA_SET_MISMATCH, "SOP Class UID differs"),
+        ({"MediaStorageSOPInstanceUID": "1.2.3"}, Status.DATA_SET_MISMATCH, "SOP Instance UID differs"),
+        ({"MediaStorageSOPInstanceUID": "../x"}, Status.CANNOT_UNDERSTAND, "not a UID"),
+        ({"StudyInstanceUID": ""}, Status.CANNOT_UNDERSTAND, "Study Instance UID is missing"),
+    ],
+)
+def test_what_the_listener_would_refuse_is_refused(
+    film: Path, changes: dict[str, object], status: Status, words: str
+) -> None:
+    with pytest.raises(StoreRefused, match=words) as refused:
+        examine_file(saved(film, **changes))
+    assert refused.value.status == status
+
+
+def test_transfer_syntax_that_the_listener_does_not_accept_is_refused_by_its_own_status(film: Path) -> None:
+    data = film.read_bytes().replace(b"1.2.840.10008.1.2.1\0", MPEG2MPML.encode()[:19] + b"\0", 1)
+    with pytest.raises(StoreRefused) as refused:
+        examine_file(data)
+    assert refused.value.status == Status.TRANSFER_SYNTAX_NOT_SUPPORTED
+
+
+@pytest.mark.parametrize("data", [b"", b"hello", bytes(200), b"\x89PNG\r\n\x1a\n" + bytes(500), bytes(128) + b"DICM"])
+def test_what_is_no_dicom_is_refused_with_a_reason(data: bytes) -> None:
+    with pytest.raises(StoreRefused) as refused:
+        examine_file(data)
+    assert refused.value.status == Status.CANNOT_UNDERSTAND
+    assert refused.value.reason
+    assert claimed_uids(data) == ("", "")
+
+
+def test_file_cut_off_anywhere_is_refused(film: Path) -> None:
+    data = film.read_bytes()
+    for end in [*range(0, 1200, 37), len(data) - 1]:
+        with pytest.raises(StoreRefused):
+            examine_file(data[:end])
