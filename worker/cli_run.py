@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from worker.cli_options import Config, Home
 from worker.site import Site, open_site
 from worker.stopping import stop_event
+
+if TYPE_CHECKING:
+    from celery import Celery
 
 
 def add_commands(app: typer.Typer) -> None:
@@ -94,12 +100,15 @@ def schedule(home: Home = None, config: Config = None) -> None:
     """Sweep: free what dead processes held, ring again for what is unfinished, remove what retention says."""
     site = _start("schedule", home, config)
     from worker.celery_app import make_app
+    from worker.imports import import_folder
     from worker.sweep import sweep_forever
 
     stop = stop_event()
-    database, store = site.database, site.store
+    database, store, app = site.database, site.store, make_app(site.settings)
+    folder = import_folder(site.settings)
     _log_ready()
-    sweep_forever(site.settings, database, store, make_app(site.settings), stop)
+    with _watched(site, folder, app, stop):
+        sweep_forever(site.settings, database, store, app, stop)
 
 
 def web(home: Home = None, config: Config = None) -> None:
@@ -108,6 +117,28 @@ def web(home: Home = None, config: Config = None) -> None:
     from worker.web import serve
 
     serve(site)
+
+
+@contextmanager
+def _watched(site: Site, folder: Path | None, app: Celery, stop: threading.Event) -> Iterator[None]:
+    """Import from a folder, in a thread of its own so that a slow one holds up no sweep, until the block ends."""
+    if folder is None:
+        yield
+        return
+    from worker.doorbell import Doorbell
+    from worker.imports import Importer
+    from worker.intake import Intake
+
+    doorbell = Doorbell(app)
+    importer = Importer(site.settings, folder, Intake(site.settings, site.database, site.store, doorbell.ring))
+    thread = threading.Thread(target=importer.run, args=(stop,), name="imports", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        thread.join(10)
+        doorbell.close()
 
 
 def _start(process: str, home: Path | None, config: Path | None) -> Site:

@@ -18,6 +18,7 @@ CHECKS: dict[str, Check] = {
     "database": doctor_storage.database,
     "store": doctor_storage.store,
     "space": doctor_storage.space,
+    "imports": doctor_storage.imports,
     "broker": doctor_network.broker,
     "codecs": doctor_reading.codecs,
     "engine": doctor_reading.engine,

@@ -8,17 +8,22 @@ import statistics
 import time
 import uuid
 from collections.abc import Iterator
+from itertools import islice
 from pathlib import Path
 
 from db.condition import condition, file_system
 from db.session import Database, DatabaseUnavailable
 from worker.diagnosis import Examined, Finding
+from worker.import_scan import FAILED
+from worker.imports import import_folder
 from worker.limits import floor_bytes
+from worker.settings import ConfigurationError
 
 _SLOW_SYNC = 50.0  # milliseconds; an acknowledged image waits for five syncs: the file, its folders, the database
 _SYNCS = 5
 _LEAST_FREE = 1e9  # bytes; about a hundred radiographs
 _LITTLE_FREE = 10e9
+_MOST_COUNTED = 1000
 
 
 def home(examined: Examined) -> Iterator[Finding]:
@@ -119,6 +124,29 @@ def space(examined: Examined) -> Iterator[Finding]:
         yield Finding("space", "warning", seen, "make room, or set [retention] days or free_gigabytes")
     else:
         yield Finding("space", "ok", seen)
+
+
+def imports(examined: Examined) -> Iterator[Finding]:
+    """The watched folder, where there is one: ours to read and to move files in, and what could not be imported."""
+    try:
+        folder = import_folder(examined.settings)
+    except ConfigurationError as error:
+        yield Finding("imports", "failed", str(error), "choose another [imports] folder")
+        return
+    if folder is None:
+        yield Finding("imports", "ok", "no folder is watched ([imports] folder)")
+    elif not folder.is_dir():
+        yield Finding("imports", "failed", f"{folder} is no folder", f"mount it, or mkdir {folder}")
+    elif not os.access(folder, os.R_OK | os.W_OK | os.X_OK):
+        yield Finding("imports", "failed", f"{folder} cannot be read and written", "files are moved within it")
+    else:
+        failed = sum(1 for _ in islice((folder / FAILED).rglob("*.reason.txt"), _MOST_COUNTED))
+        seen = f"{folder}; {failed}{'+' if failed == _MOST_COUNTED else ''} files could not be imported"
+        if failed:
+            mend = f"each has its reason beside it in {folder / FAILED}"
+            yield Finding("imports", "warning", seen, mend)
+        else:
+            yield Finding("imports", "ok", seen)
 
 
 def _sync_milliseconds(folder: Path) -> float:

@@ -136,6 +136,14 @@ class Stow(_Section):
     allowed_addresses: tuple[Annotated[str, AfterValidator(_addresses)], ...] = ()
 
 
+class Imports(_Section):
+    """A watched folder: DICOM files that are laid into it are taken as if they had been sent."""
+
+    folder: str = ""
+    done: Literal["keep", "delete"] = "keep"
+    settle_seconds: float = Field(default=2.0, gt=0)
+
+
 class Worker(_Section):
     processes: int = Field(default=0, ge=0, le=1024)  # 0: one a core
 
@@ -199,6 +207,7 @@ class Settings(BaseSettings):
     destinations: tuple[Destination, ...] = ()
     web: Web = Web()
     stow: Stow = Stow()
+    imports: Imports = Imports()
     worker: Worker = Worker()
     storage: Storage = Storage()
     intake: IntakeSettings = IntakeSettings()

@@ -36,6 +36,9 @@ BACKLOG_REST = 20  # the backlog is counted again after so many times what count
 RETRY_AFTER = 30  # seconds after which a sender over HTTP is asked to come back; the sweep and a worker need a few
 STOW_PATIENCE = 30.0  # seconds a sender over HTTP may be silent, as the listener allows for one PDU
 STOW_SLOWEST = 8192  # bytes a second, on the whole: one that drips must not hold a place for ever
+IMPORT_EVERY = 1.0  # seconds between looks into the watched folder
+IMPORT_DOUBT = 60.0  # seconds: a copy that rests so long and is no whole object will not become one
+IMPORT_SCAN = 10_000  # files a look
 MOST_REFUSALS = 100_000  # rows; the oldest beyond them go
 COURIER_WATCH = 1.0  # seconds between looks at whether the couriers live
 

@@ -1,0 +1,186 @@
+"""A watched folder as a way in: its files go through the one intake, then to ``done/`` or, with a reason, ``failed/``.
+
+A file is moved only after its instance is durable. Whoever dies in between finds it again and stores the same bytes,
+which adds nothing: so nothing is lost and nothing doubled, by one watcher or by several.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+import uuid
+from collections.abc import Callable
+from itertools import islice
+from pathlib import Path
+from typing import Literal
+
+import structlog
+
+from db.session import DatabaseUnavailable
+from dicom_io.admission import StoreRefused
+from dicom_io.part10 import examine_file
+from dicom_io.reception import ListenerSettings, Received, Rejection
+from dicom_io.status_codes import Status
+from worker.import_scan import DONE, FAILED, Changed, Found, Stamp, entries, read_unchanged
+from worker.intake import Intake
+from worker.settings import ConfigurationError, Settings
+from worker.store import StoreUnavailable
+from worker.timing import IMPORT_DOUBT, IMPORT_EVERY, IMPORT_SCAN, now
+
+_log = structlog.get_logger(__name__)
+
+CALLER = "IMPORT"
+_LARGEST = ListenerSettings.maximum_object
+_Ended = Literal["stored", "failed", "later", "changed"]
+
+
+def import_folder(settings: Settings) -> Path | None:
+    """Return the folder to watch; None where none is.
+
+    Raises
+    ------
+    ConfigurationError
+        If it contains the home folder, or lies in the store: what is kept there would be taken as new.
+    """
+    if not settings.imports.folder:
+        return None
+    folder = Path(settings.imports.folder).expanduser().absolute()
+    home, store = settings.home.resolve(), settings.home.resolve() / "store"
+    if home.is_relative_to(folder.resolve()) or folder.resolve().is_relative_to(store):
+        raise ConfigurationError(f"[imports] folder {folder} must neither contain the home folder nor lie in its store")
+    return folder
+
+
+class Importer:
+    """Takes what has come to rest in a folder.
+
+    Parameters
+    ----------
+    clock
+        Seconds that never go backwards.
+    """
+
+    def __init__(
+        self, settings: Settings, folder: Path, intake: Intake, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._keep = settings.imports.done == "keep"
+        self._settle = settings.imports.settle_seconds
+        self._folder = folder
+        self._intake = intake
+        self._clock = clock
+        self._since: dict[Path, tuple[Stamp, float]] = {}  # of the last scan: since when each is as it is
+        self._judged: dict[Path, Stamp] = {}  # ended, but could not be moved away
+        self._doubted: dict[Path, Stamp] = {}  # not understood: perhaps whoever writes it only rests
+
+    def run(self, stop: threading.Event) -> None:
+        """Scan until ``stop`` is set."""
+        while not stop.is_set():
+            began = self._clock()
+            try:
+                self.scan(stop)
+            except OSError as error:
+                _log.error("import folder cannot be read", error=error.strerror or type(error).__name__)
+            except (DatabaseUnavailable, StoreUnavailable) as error:
+                _log.error("nothing is imported now", error=str(error))
+            except Exception as error:  # noqa: BLE001 - the thread's edge: were it to end, nothing would be imported
+                _log.error("import failed", error=type(error).__name__)
+            # a folder with very many files is not walked through without rest
+            stop.wait(max(IMPORT_EVERY, self._clock() - began))
+
+    def scan(self, stop: threading.Event | None = None) -> int:
+        """Look once through the folder and take what has come to rest. Returns how many files came to an end.
+
+        Raises
+        ------
+        OSError
+            If the folder itself cannot be read.
+        """
+        moment = self._clock()
+        found = list(islice((each for each in entries(self._folder) if not self._is_judged(each)), IMPORT_SCAN))
+        before, self._since = self._since, {}
+        for each in found:
+            stamp, since = before.get(each.path, (None, moment))
+            self._since[each.path] = (each.stamp, since if stamp == each.stamp else moment)
+        seen = {each.path for each in found}
+        self._doubted = {path: stamp for path, stamp in self._doubted.items() if path in seen}
+        self._judged = {path: stamp for path, stamp in self._judged.items() if path.exists() or path.is_symlink()}
+        ended = 0
+        for each in found:
+            if stop is not None and stop.is_set():
+                break
+            rest = moment - self._since[each.path][1]
+            doubted = self._doubted.get(each.path) == each.stamp
+            if rest < (IMPORT_DOUBT if doubted else self._settle):
+                continue
+            outcome = self._take(each, in_doubt=rest < IMPORT_DOUBT)
+            if outcome == "later":
+                break  # the next file would find no room either
+            ended += outcome in ("stored", "failed")
+        if ended:
+            _log.info("imported", files=ended)
+        return ended
+
+    def _is_judged(self, found: Found) -> bool:
+        return self._judged.get(found.path) == found.stamp
+
+    def _take(self, found: Found, *, in_doubt: bool) -> _Ended:
+        if found.kind == "other":
+            return self._fail(found, Status.CANNOT_UNDERSTAND, f"{found.what}: only plain files are imported")
+        try:
+            if self._intake.limits.pressure(found.stamp.size):
+                return "later"
+            data, facts = examine_file(read_unchanged(found, _LARGEST))
+            status = self._intake.receive(Received(data, facts, CALLER, "", "", ""))
+        except Changed:
+            return "changed"
+        except (StoreRefused, OSError, ValueError) as error:
+            status, reason = _refusal(error)
+            if in_doubt and status == Status.CANNOT_UNDERSTAND:
+                self._doubted[found.path] = found.stamp
+                return "changed"
+            return self._fail(found, status, reason)
+        if status == Status.OUT_OF_RESOURCES:
+            return "later"
+        if status != Status.SUCCESS:
+            return self._fail(found, status, status.name.replace("_", " ").lower())
+        self._put_away(found, DONE)
+        return "stored"
+
+    def _fail(self, found: Found, status: Status, reason: str) -> _Ended:
+        self._intake.rejected(Rejection(CALLER, "", status, f"import: {reason}", now()))
+        self._put_away(found, FAILED, reason)
+        return "failed"
+
+    def _put_away(self, found: Found, where: str, reason: str = "") -> None:
+        """Move a file that has ended out of the way, or delete it; what cannot be moved is remembered."""
+        try:
+            if where == DONE and not self._keep:
+                found.path.unlink(missing_ok=True)
+                return
+            target = self._folder / where / found.path.relative_to(self._folder)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            if target.exists() or target.is_symlink():  # another of this name came before
+                target = target.with_name(f"{uuid.uuid4().hex[:8]}-{_short(target.name)}")
+            if reason:  # first, so that no file ever lies there without its reason
+                told = target.with_name(f"{_short(target.name)}.reason.txt")
+                told.write_text(f"{reason}\n", encoding="utf-8")
+            found.path.rename(target)
+        except FileNotFoundError:
+            return  # another watcher was faster
+        except OSError as error:
+            _log.warning("an imported file cannot be moved away", error=error.strerror, to=where)
+            self._judged[found.path] = found.stamp
+
+
+def _short(name: str) -> str:
+    """A name to which something can be added: file systems take 255 bytes."""
+    return os.fsdecode(os.fsencode(name)[:200])
+
+
+def _refusal(error: Exception) -> tuple[Status, str]:
+    if isinstance(error, StoreRefused):
+        return error.status, error.reason
+    if isinstance(error, OSError):
+        return Status.CANNOT_UNDERSTAND, f"the file cannot be read ({error.strerror or type(error).__name__})"
+    return Status.CANNOT_UNDERSTAND, str(error)
