@@ -162,6 +162,12 @@ def give_back(session: Session, analysis_id: int, owner: str, *, reason: str, co
     return _changed(session, update(Analysis).where(*_held(analysis_id, owner)).values(values))
 
 
+def note_loss(session: Session, analysis_ids: Iterable[int], reason: str) -> int:
+    """Keep why the process died that read one of these, for whoever asks why it was tried again. Returns how many."""
+    lost = (Analysis.id.in_(list(analysis_ids)), Analysis.state == "running")
+    return cast("CursorResult[Any]", session.execute(update(Analysis).where(*lost).values(reason=reason))).rowcount
+
+
 def release_dead(session: Session, is_dead: Callable[[str], bool], now: datetime) -> int:
     """Give back what is leased by processes known to be dead, and what has outlived its lease. Returns how many."""
     running = session.execute(

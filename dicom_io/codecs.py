@@ -16,6 +16,7 @@ from pydicom.encaps import get_frame
 from dicom_io.codestream import FrameHeader, frame_header
 from dicom_io.pixel_description import PixelDescription, PixelsUnreadable
 from dicom_io.reading import PARSING_ERRORS
+from dicom_io.reduced import REDUCIBLE, Sufficient, decode_halved, halvings
 
 Samples = NDArray[np.integer]
 
@@ -75,6 +76,32 @@ def decode(pixel_data: bytes, description: PixelDescription, *, swapped_bytes: b
     if syntax not in _DECODERS:
         raise PixelsUnreadable(f"transfer syntax {uid.UID(syntax).name[:64]} is not read")
     return _compressed(frame, description)
+
+
+def decode_reduced(pixel_data: bytes, description: PixelDescription, enough: Sufficient) -> tuple[Samples, int] | None:
+    """Decode a JPEG 2000 image at the lowest resolution that is enough.
+
+    Returns
+    -------
+    tuple of ndarray [rows, columns, 1] and int, or None
+        The stored values, rows and columns divided by 2 to the power of the number (at least 1) and rounded up; None
+        where the image has to be decoded whole.
+
+    Raises
+    ------
+    PixelsUnreadable
+        As for `decode`.
+    """
+    if description.transfer_syntax_uid not in REDUCIBLE:
+        return None
+    frame = _frame(pixel_data)
+    count = halvings(frame, description, enough)
+    if count == 0:
+        return None
+    _check(frame, frame_header(frame), description)
+    values = decode_halved(frame, description, count)
+    # the low-pass filters overshoot a little at edges
+    return None if values is None else (np.clip(values, 0, description.highest)[:, :, np.newaxis], count)
 
 
 def _frame(pixel_data: bytes) -> bytes:

@@ -5,6 +5,8 @@ from dataclasses import dataclass
 
 _JPEG_START = b"\xff\xd8"
 _J2K_START = b"\xff\x4f\xff\x51"
+_COD = b"\xff\x52"
+_START_OF_TILE = b"\xff\x90"
 # SOF0..SOF15 without DHT (C4), JPG (C8) and DAC (CC): ITU-T T.81 Table B.1; F7 is JPEG-LS (T.87)
 _FRAME_MARKERS = frozenset({*range(0xC0, 0xD0), 0xF7} - {0xC4, 0xC8, 0xCC})
 _STANDALONE_MARKERS = frozenset({0x01, *range(0xD0, 0xD9)})
@@ -18,6 +20,51 @@ class FrameHeader:
     columns: int
     components: int
     precision: int
+
+
+@dataclass(frozen=True)
+class WaveletGrid:
+    """What of a JPEG 2000 codestream decides whether it can be decoded at a lower resolution.
+
+    Attributes
+    ----------
+    at_origin
+        Whether image and tiles begin at (0, 0) of the reference grid and no component is subsampled.
+    levels
+        Of decomposition: how often the image can be halved.
+    """
+
+    at_origin: bool
+    signed: bool
+    components: int
+    precision: int
+    levels: int
+
+
+def wavelet_grid(frame: bytes) -> WaveletGrid | None:
+    """Read SIZ and COD (ITU-T T.800 A.5.1, A.6.1) of a raw codestream; None where they are not found."""
+    if not frame.startswith(_J2K_START):
+        return None
+    try:
+        length = struct.unpack_from(">H", frame, 4)[0]
+        left, top = struct.unpack_from(">2I", frame, 16)
+        tile_left, tile_top = struct.unpack_from(">2I", frame, 32)
+        components, precision, step_x, step_y = struct.unpack_from(">H3B", frame, 40)
+        position = 4 + length
+        while frame[position : position + 2] != _COD:
+            if frame[position : position + 2] == _START_OF_TILE or frame[position] != 0xFF:
+                return None
+            position += 2 + struct.unpack_from(">H", frame, position + 2)[0]
+        levels = frame[position + 9]
+    except (struct.error, IndexError):
+        return None
+    return WaveletGrid(
+        at_origin=(left, top, tile_left, tile_top, step_x, step_y) == (0, 0, 0, 0, 1, 1),
+        signed=bool(precision & 0x80),
+        components=components,
+        precision=(precision & 0x7F) + 1,
+        levels=levels,
+    )
 
 
 def frame_header(frame: bytes) -> FrameHeader | None:

@@ -15,10 +15,12 @@ from dicom_io import codecs, geometry, orientation, reading
 from dicom_io.display_attributes import display_steps
 from dicom_io.lut import display
 from dicom_io.pixel_description import MOST_PIXELS, PixelDescription, PixelsUnreadable, describe
+from dicom_io.reduced import REDUCIBLE, Sufficient, on_whole_grid
 
-__all__ = ["GRAYSCALE_VERSION", "Grayscale", "PixelsUnreadable", "read_grayscale"]
+__all__ = ["GRAYSCALE_VERSION", "Grayscale", "PixelsUnreadable", "Sufficient", "read_grayscale"]
 
-# Raised whenever the same file would give other values: it is part of what identifies a result.
+# Raised whenever the same file would give other values: it is part of what identifies a result. A lower resolution is
+# recorded beside the result instead, as the engine's precision is.
 GRAYSCALE_VERSION = 1
 
 _GRAY_TOLERANCE = 2  # lossy colour transforms give back R, G and B apart by one or two
@@ -43,6 +45,9 @@ class Grayscale:
         Of this image, mm between rows and between columns; None where unknown.
     to_stored
         float64 [2, 3]: this image's pixel centre (x, y) -> the stored image's.
+    whole_shape
+        Rows and columns that `image` has when it is decoded whole; larger than its own where a lower resolution was
+        enough. Both have the same edges.
     """
 
     image: NDArray[np.float32]
@@ -51,15 +56,19 @@ class Grayscale:
     patient_orientation: str
     pixel_spacing: tuple[float, float] | None
     to_stored: NDArray[np.float64]
+    whole_shape: tuple[int, int]
 
 
-def read_grayscale(source: Path | bytes) -> Grayscale:
+def read_grayscale(source: Path | bytes, enough: Sufficient | None = None) -> Grayscale:
     """Read the pixels of one radiograph.
 
     Parameters
     ----------
     source
         A DICOM file, or the bytes of one; preamble and file meta may be missing.
+    enough
+        What resolution suffices: JPEG 2000 is then decoded at a half, a quarter ... where nothing speaks against it.
+        None: every image is decoded whole.
 
     Raises
     ------
@@ -72,22 +81,40 @@ def read_grayscale(source: Path | bytes) -> Grayscale:
     """
     dataset = reading.read_whole(source)
     description, assumed = describe(dataset)
-    stored, decoder = codecs.decode(
-        _pixel_bytes(dataset), description, swapped_bytes=description.big_endian and dataset["PixelData"].VR == "OW"
-    )
+    reduced = None
+    if enough is not None and _may_be_reduced(dataset):
+        reduced = codecs.decode_reduced(_pixel_bytes(dataset), description, enough)
+    if reduced is not None:
+        stored, decoder = reduced[0], "Pillow"
+    else:
+        swapped = description.big_endian and dataset["PixelData"].VR == "OW"
+        stored, decoder = codecs.decode(_pixel_bytes(dataset), description, swapped_bytes=swapped)
     image, record, flags = _brightness(dataset, description, _one_plane(stored, description))
     record["transfer_syntax"] = UID(description.transfer_syntax_uid).name
     record["decoder"] = decoder
     if assumed:
         record["assumed"] = "; ".join(assumed)
+    if description.transfer_syntax_uid in REDUCIBLE:
+        record["resolution"] = "whole"
 
+    if reduced is not None:
+        record["resolution"] = f"1/{1 << reduced[1]} of {description.rows} x {description.columns}"
+        image, to_stored = on_whole_grid(image, description.rows, description.columns, reduced[1])
+        spacing = _spacing_of(dataset, image.shape[0] / description.rows, image.shape[1] / description.columns)
+        return _hang(dataset, image, to_stored, spacing, record, flags, (description.rows, description.columns))
     opening, shutter = geometry.shutter_opening(dataset, description.rows, description.columns)
     if opening is not None:
         image = np.where(opening, image, np.float32(0.0))
     if shutter:
         record["shutter"] = shutter
     image, to_stored, spacing = _square(dataset, image, record)
-    return _hang(dataset, image, to_stored, spacing, record, flags)
+    return _hang(dataset, image, to_stored, spacing, record, flags, (image.shape[0], image.shape[1]))
+
+
+def _may_be_reduced(dataset: FileDataset) -> bool:
+    """Whether brightness and geometry of a halved image are those of the whole one: no values or places apart."""
+    apart = ("PixelPaddingValue", "ShutterShape")
+    return not any(reading.has(dataset, each) for each in apart) and geometry.square_pixels(dataset) == (1.0, 1.0)
 
 
 def _pixel_bytes(dataset: FileDataset) -> bytes:
@@ -129,16 +156,21 @@ def _brightness(
 def _square(
     dataset: FileDataset, image: NDArray[np.float32], record: dict[str, str]
 ) -> tuple[NDArray[np.float32], orientation.Affine, tuple[float, float] | None]:
-    spacing = geometry.pixel_spacing(dataset)
     factors = geometry.square_pixels(dataset)
     if image.size * factors[0] * factors[1] > MOST_PIXELS:
         record["aspect"] = "not made square: too many pixels"
         factors = (1.0, 1.0)
     if factors == (1.0, 1.0):
-        return image, np.array([[1.0, 0.0, 0.0], [0.0, 1.0, 0.0]]), spacing
+        return image, np.array([[1.0, 0.0, 0.0], [0.0, 1.0, 0.0]]), _spacing_of(dataset, 1.0, 1.0)
     stretched, affine = geometry.resample(image, factors)
     record["aspect"] = f"rows x {factors[0]:.4f}, columns x {factors[1]:.4f}"
-    return stretched, affine, None if spacing is None else (spacing[0] / factors[0], spacing[1] / factors[1])
+    return stretched, affine, _spacing_of(dataset, *factors)
+
+
+def _spacing_of(dataset: FileDataset, factor_rows: float, factor_columns: float) -> tuple[float, float] | None:
+    """PixelSpacing of an image that has so many times the rows and columns."""
+    spacing = geometry.pixel_spacing(dataset)
+    return None if spacing is None else (spacing[0] / factor_rows, spacing[1] / factor_columns)
 
 
 def _hang(
@@ -148,14 +180,18 @@ def _hang(
     spacing: tuple[float, float] | None,
     record: dict[str, str],
     flags: tuple[str, ...],
+    whole: tuple[int, int],
 ) -> Grayscale:
     stated = tuple(value.upper() for value in reading.texts(dataset, "PatientOrientation"))
     how = orientation.turn_for(stated)
     if how is None:
         record["orientation"] = "as stored"
-        return Grayscale(image, (*flags, "orientation unknown"), record, "\\".join(stated), spacing, to_stored)
+        lies = "\\".join(stated)
+        return Grayscale(image, (*flags, "orientation unknown"), record, lies, spacing, to_stored, whole)
     turned, affine = orientation.turn(image, how)
     record["orientation"] = f"{'/'.join(stated)} brought to L/F"
-    if spacing is not None and how[0]:
-        spacing = spacing[1], spacing[0]
-    return Grayscale(turned, flags, record, orientation.HANGING, spacing, orientation.compose(to_stored, affine))
+    if how[0]:
+        whole = whole[1], whole[0]
+        spacing = None if spacing is None else (spacing[1], spacing[0])
+    to_stored = orientation.compose(to_stored, affine)
+    return Grayscale(turned, flags, record, orientation.HANGING, spacing, to_stored, whole)

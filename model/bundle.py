@@ -45,6 +45,10 @@ class BundleInvalid(ValueError):
         super().__init__(f"bundle {folder}: {reason}")
         self.folder, self.reason = folder, reason
 
+    def __reduce__(self) -> tuple[type["BundleInvalid"], tuple[Path, str]]:
+        """Let it cross from the process that reads to the one that asked."""
+        return type(self), (self.folder, self.reason)
+
 
 @dataclass(frozen=True, eq=False)
 class Golden:

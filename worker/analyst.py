@@ -148,7 +148,14 @@ class Analyst:
                 f"{preprocessing_id(reader.bundle)}",
             )
         source = self._store.whole(claimed.uri)  # never a result, nor an identity, out of damaged bytes
-        read = read_dicom(source, reader, age_years=claimed.age_years, view=claimed.view, flags=claimed.flags)
+        read = read_dicom(
+            source,
+            reader,
+            age_years=claimed.age_years,
+            view=claimed.view,
+            flags=claimed.flags,
+            reduced_resolution=self._settings.reading.reduced_resolution,
+        )
         heatmaps = make_heatmaps(
             source,
             read,
@@ -204,7 +211,7 @@ class Analyst:
             record=read.record,
             findings=read.findings,
             maps=read.reading.maps.to_bytes(),
-            affine=tuple(float(number) for number in read.prepared.affine.ravel()),
+            affine=tuple(float(number) for number in read.affine.ravel()),
             objects=tuple(objects),
         )
 

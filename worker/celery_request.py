@@ -1,4 +1,4 @@
-"""A Celery request whose acknowledgement may fail without making the worker deaf.
+"""A Celery request whose acknowledgement may fail without making the worker deaf, and that tells how a child was lost.
 
 With late acknowledgement, a task that ends while the broker is away cannot be acknowledged. kombu (5.7) logs that, but
 goes on counting the message as unacknowledged: with every child so, the prefetch window stays full, the worker
@@ -8,13 +8,48 @@ message is taken off that count. What became of the task is in the database; the
 
 from __future__ import annotations
 
+import re
+from collections.abc import Callable, Sequence
+from typing import ClassVar
+
+from billiard.einfo import ExceptionInfo, ExceptionWithTraceback
+from billiard.exceptions import WorkerLostError
 from celery.worker.request import Request as CeleryRequest
 from kombu.message import Message
 from kombu.transport.virtual.base import QoS
 
+_HOW = re.compile(r"signal \d+ \(\w+\)|exitcode -?\d+")  # of billiard's message
+
 
 class Request(CeleryRequest):
-    """Celery's request; a message that the broker could not be told about no longer takes a place."""
+    """Celery's request; a message that the broker could not be told about no longer takes a place.
+
+    Attributes
+    ----------
+    on_lost
+        Told, in the worker's parent process, the ids of a task whose child died or was killed, and how.
+    """
+
+    on_lost: ClassVar[Callable[[Sequence[int], str], None] | None] = None
+
+    def on_timeout(self, soft: bool, timeout: float) -> None:
+        if not soft:
+            self._tell(f"it did not end within {timeout:g} s, so its process was stopped")
+        super().on_timeout(soft, timeout)
+
+    def on_failure(self, exc_info: ExceptionInfo, send_failed_event: bool = True, return_ok: bool = False) -> None:
+        error = exc_info.exception
+        if isinstance(error, ExceptionWithTraceback):
+            error = error.exc
+        if isinstance(error, WorkerLostError):
+            how = _HOW.search(str(error))
+            self._tell(f"its process died: {how[0] if how else 'nobody knows how'}")
+        super().on_failure(exc_info, send_failed_event, return_ok)
+
+    def _tell(self, how: str) -> None:
+        on_lost = type(self).on_lost
+        if on_lost is not None and self.args:
+            on_lost(self.args[0], how)
 
     def acknowledge(self) -> None:
         super().acknowledge()

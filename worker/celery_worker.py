@@ -7,11 +7,13 @@ import signal
 import time
 import warnings
 from collections.abc import Sequence
+from functools import partial
 
 import structlog
 from celery.platforms import SecurityWarning
 from celery.signals import worker_process_init
 
+from db import analyses
 from db.models import active_model
 from db.session import Database, DatabaseUnavailable
 from model.bundle import BundleInvalid
@@ -19,6 +21,7 @@ from model.engine import EngineUnsuitable
 from worker.analyst import Analyst
 from worker.broker import BATCH, LIVE
 from worker.celery_app import ANALYSE, make_app
+from worker.celery_request import Request
 from worker.leases import lease_owner
 from worker.orphans import die_with_parent
 from worker.registry import UnknownModel
@@ -89,6 +92,7 @@ def run_worker(settings: Settings) -> None:
     def analyse(analysis_ids: Sequence[int]) -> None:
         child.analyse(analysis_ids)
 
+    Request.on_lost = staticmethod(partial(_note_loss, settings))
     worker_process_init.connect(open_child, weak=False)
     worker = app.Worker(
         queues=[LIVE, BATCH],
@@ -103,6 +107,19 @@ def run_worker(settings: Settings) -> None:
         hostname=f"cxr-triage-{os.getpid()}@%h",
     )
     worker.start()
+
+
+def _note_loss(settings: Settings, analysis_ids: Sequence[int], how: str) -> None:
+    """Keep with the image how the child died that was reading it: after the last attempt that is its reason."""
+    _log.error("worker child lost", analyses=list(analysis_ids), how=how)
+    try:
+        # opened and closed here, in the parent: a child forked later must not inherit a connection
+        database = Database(settings.database_url)
+        with database.write() as session:
+            analyses.note_loss(session, analysis_ids, how)
+        database.dispose()
+    except DatabaseUnavailable as error:
+        _log.error("how it was lost is not kept", error=str(error))
 
 
 def _resident_megabytes() -> int:

@@ -37,13 +37,14 @@ def analyse(
 ) -> None:
     """Analyse files now, without any service: a table of findings, and overlays with --out."""
     from dataclasses import replace
+    from functools import partial
 
     from rich.console import Console
     from rich.progress import Progress
 
     from model.reader import Reader
     from worker.intake import gate_rules
-    from worker.one_shot import analyse_files
+    from worker.one_shot import analyse_isolated, reading_inputs
     from worker.pipeline import preprocessing_id
 
     missing = [str(path) for path in paths if not path.exists()]
@@ -51,13 +52,17 @@ def analyse(
         raise typer.BadParameter(f"does not exist: {', '.join(missing)}")
     site = open_site(home, config)
     bundle = _bundle(site, model)
-    reader = Reader.open(bundle.folder, site.settings.reading.precision, threads=1, engine=site.settings.reading.engine)
+    reading = site.settings.reading
+    opened = partial(Reader.open, bundle.folder, reading.precision, threads=1, engine=reading.engine)
     rules = replace(gate_rules(site.settings), small_images="flag")
     with Progress(console=Console(stderr=True), transient=True) as progress:
         task = progress.add_task("analysing", total=None)
         results = list(
-            analyse_files(
-                paths, reader, rules, out, lambda done, total: progress.update(task, completed=done, total=total)
+            analyse_isolated(
+                paths,
+                partial(reading_inputs, opened, rules, out, reduced_resolution=reading.reduced_resolution),
+                reading.engine,
+                lambda done, total: progress.update(task, completed=done, total=total),
             )
         )
     if json:

@@ -1,12 +1,18 @@
-"""`analyse`: files in, findings out, without any service and without touching the database's results."""
+"""`analyse`: files in, findings out, without any service and without touching the database's results.
+
+No file ends the folder: an error that nobody foresaw is that file's result, and `analyse_isolated` survives decoders
+that crash or hang.
+"""
 
 from __future__ import annotations
 
 import hashlib
 import os
+import traceback
 import uuid
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +20,12 @@ from dicom_io.facts import UnreadableDicom, read_facts
 from dicom_io.gate import GateRules, decide
 from dicom_io.grayscale import PixelsUnreadable
 from dicom_io.sources import InputFile, find_inputs
-from model.bundle import Bundle
 from model.raster import UnreadableImage
 from model.reader import Reader
 from worker.facts import finding_facts
+from worker.isolated import CallEnded, Handler, IsolatedCalls
 from worker.pipeline import ImageReading, draw, explained_labels, make_heatmaps, read_dicom, read_picture
-from worker.timing import now
+from worker.timing import ANALYSIS_TIME_LIMIT, CHILD_START_LIMIT, now
 
 
 @dataclass(frozen=True)
@@ -31,7 +37,13 @@ class Identity:
 
 
 def analyse_files(
-    paths: Sequence[Path], reader: Reader, rules: GateRules, out: Path | None, begun: Callable[[int, int], None]
+    paths: Sequence[Path],
+    reader: Reader,
+    rules: GateRules,
+    out: Path | None,
+    begun: Callable[[int, int], None],
+    *,
+    reduced_resolution: bool = True,
 ) -> Iterator[dict[str, Any]]:
     """Analyse every input under ``paths`` and yield its facts under the names of the contract.
 
@@ -42,34 +54,105 @@ def analyse_files(
         objects are new on every run: nobody keeps their bytes, so none may be used twice.
     begun : callable
         Told (number done, number of inputs) before each input.
+    reduced_resolution
+        As for `worker.pipeline.read_dicom`.
     """
     inputs = list(find_inputs(paths))
-    installation = uuid.uuid4()
+    analyse = reading_inputs(lambda: reader, rules, out, reduced_resolution=reduced_resolution)
     for number, found in enumerate(inputs):
         begun(number, len(inputs))
-        yield _analyse(found, reader, rules, out, installation)
+        yield analyse(found)
     begun(len(inputs), len(inputs))
 
 
-def _analyse(
-    found: InputFile, reader: Reader, rules: GateRules, out: Path | None, installation: uuid.UUID
-) -> dict[str, Any]:
+def analyse_isolated(
+    paths: Sequence[Path], begin: Callable[[], Handler], engine: str, begun: Callable[[int, int], None]
+) -> Iterator[dict[str, Any]]:
+    """Analyse every input as `analyse_files` does, in a process of its own that may crash or hang.
+
+    Parameters
+    ----------
+    begin
+        Calls `reading_inputs`; it runs in the other process and must be picklable.
+    engine
+        The engine's name; how long opening a model may take depends on it.
+    begun
+        As for `analyse_files`.
+
+    Raises
+    ------
+    BundleInvalid, EngineUnsuitable
+        As `model.reader.Reader.open` does, before the first input.
+    """
+    inputs = list(find_inputs(paths))
+    with IsolatedCalls(begin, start_seconds=CHILD_START_LIMIT[engine], call_seconds=ANALYSIS_TIME_LIMIT) as analysed:
+        for number, found in enumerate(inputs):
+            begun(number, len(inputs))
+            try:
+                yield analysed(found)
+            except CallEnded as error:
+                yield _ended(found, Identity(), "failed", f"reading it failed: {error}", ())
+    begun(len(inputs), len(inputs))
+
+
+def reading_inputs(
+    open_reader: Callable[[], Reader], rules: GateRules, out: Path | None, *, reduced_resolution: bool
+) -> Handler:
+    """Open a reader and return what analyses one `InputFile` with it; the facts it gives are those of the contract."""
+    return partial(_analyse_whatever_happens, _How(open_reader(), rules, out, uuid.uuid4(), reduced_resolution))
+
+
+@dataclass(frozen=True, eq=False)
+class _How:
+    """What is the same for all inputs."""
+
+    reader: Reader
+    rules: GateRules
+    out: Path | None
+    installation: uuid.UUID
+    reduced_resolution: bool
+
+
+def _analyse_whatever_happens(how: _How, found: InputFile) -> dict[str, Any]:
+    try:
+        return _analyse(how, found)
+    except Exception as error:  # noqa: BLE001 - the outermost edge of one file's work
+        # where it was raised and not what it says: that may hold a patient's data
+        raised_at = traceback.extract_tb(error.__traceback__)[-1]
+        where = f"{Path(raised_at.filename).name}:{raised_at.lineno}"
+        reason = f"unexpected {type(error).__name__} at {where}: a defect of this program, please report it"
+        return _ended(found, Identity(), "failed", reason, ())
+
+
+def _analyse(how: _How, found: InputFile) -> dict[str, Any]:
     who = Identity()
     try:
         if found.kind in ("png", "jpeg"):
-            read = read_picture(found.path, reader)
+            read = read_picture(found.path, how.reader)
         elif found.kind == "dicom":
             facts = read_facts(found.path)
             who = Identity(facts.sop_instance_uid, facts.study_instance_uid)
-            decision = decide(facts, rules, is_own=False)
+            decision = decide(facts, how.rules, is_own=False)
             if not decision.accepted:
                 return _ended(found, who, "not_applicable", decision.reason, decision.flags)
-            read = read_dicom(found.path, reader, age_years=facts.age_years, view=facts.view, flags=decision.flags)
+            read = read_dicom(
+                found.path,
+                how.reader,
+                age_years=facts.age_years,
+                view=facts.view,
+                flags=decision.flags,
+                reduced_resolution=how.reduced_resolution,
+            )
         else:
             return _ended(found, who, "failed", "neither DICOM nor PNG nor JPEG", ())
     except (UnreadableDicom, PixelsUnreadable, UnreadableImage, OSError) as error:
         return _ended(found, who, "failed", str(error), ())
-    objects = [] if out is None else _write_objects(found, who, read, reader.bundle, out, installation)
+    try:
+        objects = (
+            [] if how.out is None else _write_objects(found, who, read, how.reader.bundle, how.out, how.installation)
+        )
+    except OSError as error:
+        return _ended(found, who, "failed", f"read, but its objects cannot be written: {error}", ())
     return {
         **_ended(found, who, "done", "", read.flags),
         "findings": [finding_facts(finding) for finding in read.findings],
@@ -90,11 +173,12 @@ def _ended(found: InputFile, who: Identity, status: str, reason: str, flags: Seq
     }
 
 
-def _write_objects(
-    found: InputFile, who: Identity, read: ImageReading, bundle: Bundle, out: Path, installation: uuid.UUID
-) -> list[dict[str, Any]]:
+def _write_objects(found: InputFile, who: Identity, read: ImageReading, how: _How) -> list[dict[str, Any]]:
     from PIL import Image
 
+    if how.out is None:
+        return []
+    out, bundle = how.out, how.reader.bundle
     out.mkdir(parents=True, exist_ok=True)
     # inputs of the same name in different folders must not overwrite each other
     mark = hashlib.sha256(os.fsencode(found.path.absolute())).hexdigest()[:6]
@@ -111,7 +195,7 @@ def _write_objects(
         found.path,
         read,
         bundle,
-        installation=installation,
+        installation=how.installation,
         sop_instance_uid=who.sop_instance_uid,
         study_instance_uid=who.study_instance_uid,
         created=now(),

@@ -172,6 +172,7 @@ class Reading(_Section):
 
     engine: Literal["openvino", "keras"] = "openvino"  # keras needs TensorFlow, and explains any head
     precision: Literal["auto", "f32", "bf16"] = "auto"
+    reduced_resolution: bool = True  # JPEG 2000 is decoded smaller where tensor and heatmap need no more
 
 
 class Gate(_Section):

@@ -5,8 +5,10 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 
 MAX_ATTEMPTS = 3  # a poison image stops after three workers
-ANALYSIS_LEASE = timedelta(seconds=120)  # a reading takes about a second; a dead local owner is noticed at once anyway
-ANALYSIS_TIME_LIMIT = 100  # seconds; Celery kills a child that hangs, before its lease ends
+# seconds; a reading takes about one, the largest compressed image that is decoded about twenty. A child that hangs
+# longer is killed, in the worker by Celery; an image that always hangs costs a child three times this
+ANALYSIS_TIME_LIMIT = 60
+ANALYSIS_LEASE = timedelta(seconds=80)  # longer than a reading may last; a dead local owner is noticed at once anyway
 CHILD_START_LIMIT = {"openvino": 30.0, "keras": 120.0}  # seconds an engine; TensorFlow takes 5 to 24 to import
 DELIVERY_LEASE = timedelta(seconds=300)  # one object to a slow PACS; renewed for the others after each
 DELIVERY_BATCH = 50  # objects an association
@@ -28,7 +30,7 @@ LEFTOVER_AGE = timedelta(hours=1)  # a film is written in seconds: a half-writte
 RETENTION_BATCH = 50  # studies a round
 RESTART_BACKOFF = (1.0, 2.0, 5.0, 15.0, 60.0)  # seconds after the 1st, 2nd, ... death in a row
 RESTART_FORGIVEN = 120.0  # seconds of life after which earlier deaths no longer count
-STOP_PATIENCE = 110.0  # seconds; a worker finishes its running images, which Celery ends after ANALYSIS_TIME_LIMIT
+STOP_PATIENCE = 70.0  # seconds; a worker finishes its running images, which Celery ends after ANALYSIS_TIME_LIMIT
 BROKER_TIMEOUT = 2.0  # seconds; a dead broker must not hold anybody up
 PEER_AWAY = (0.5, 2.0, 5.0, 15.0)  # seconds after the 1st, 2nd, ... association that could not be had, in a row
 BACKLOG_SEEN = 1.0  # seconds for which a count of the backlog holds; what this process takes meanwhile is added

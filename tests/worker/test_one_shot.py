@@ -4,24 +4,31 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image
+from pydicom import dcmread
 from typer.testing import CliRunner
 
 from dicom_io.gate import GateRules
+from model.bundle import BundleInvalid
 from model.reader import Reader
+from tests.peers import poison
+from worker import one_shot
 from worker.cli import app
-from worker.one_shot import analyse_files
+from worker.isolated import Handler
+from worker.one_shot import analyse_files, analyse_isolated, reading_inputs
 
 RULES = GateRules(small_images="flag")
 
 
-def analyse(reader: Reader, *paths: Path, out: Path | None = None) -> list[dict[str, Any]]:
-    return list(analyse_files(list(paths), reader, RULES, out, lambda _done, _total: None))
+def analyse(reader: Reader, *paths: Path, out: Path | None = None, **options: bool) -> list[dict[str, Any]]:
+    return list(analyse_files(list(paths), reader, RULES, out, lambda _done, _total: None, **options))
 
 
 def test_adult_chest_is_read_with_its_flag_and_the_extremity_refused_with_its_reason(
@@ -38,7 +45,7 @@ def test_adult_chest_is_read_with_its_flag_and_the_extremity_refused_with_its_re
 
 
 def test_lossless_coding_of_the_same_film_gives_the_same_numbers(reader: Reader, films: Path) -> None:
-    plain, coded = analyse(reader, films / "RG1_UNCR.dcm", films / "RG1_J2KR.dcm")
+    plain, coded = analyse(reader, films / "RG1_UNCR.dcm", films / "RG1_J2KR.dcm", reduced_resolution=False)
     assert plain["findings"] == coded["findings"]
 
 
@@ -111,3 +118,47 @@ def test_command_exits_with_1_when_an_input_failed_and_2_when_there_is_none(
     words = ["--model", str(bundle_folder), "--home", str(tmp_path / "home")]
     assert CliRunner().invoke(app, ["analyse", str(tmp_path / "a.txt"), *words]).exit_code == 1
     assert CliRunner().invoke(app, ["analyse", str(tmp_path / "none.dcm"), *words]).exit_code == 2
+
+
+def poisoned(begin: Callable[[], Handler]) -> Handler:
+    poison.install()
+    return begin()
+
+
+def test_a_decoder_that_crashes_hangs_or_raises_costs_one_file_of_the_folder(
+    bundle_folder: Path, films: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(one_shot, "ANALYSIS_TIME_LIMIT", 4)
+    for name, rows in (("a", poison.CRASHES), ("b", poison.HANGS), ("c", poison.RAISES)):
+        film = dcmread(films / "RG1_UNCR.dcm")
+        film.Rows = rows
+        film.save_as(tmp_path / f"{name}.dcm")
+    shutil.copy(films / "RG1_UNCR.dcm", tmp_path / "d.dcm")
+    begin = partial(reading_inputs, partial(Reader.open, bundle_folder), RULES, None, reduced_resolution=True)
+    results = list(analyse_isolated([tmp_path], partial(poisoned, begin), "openvino", lambda _done, _total: None))
+    assert [Path(result["source"]).name for result in results] == ["a.dcm", "b.dcm", "c.dcm", "d.dcm"]
+    assert [result["status"] for result in results] == ["failed", "failed", "failed", "done"]
+    reasons = [result["reason"] for result in results]
+    assert reasons[0] == "reading it failed: its process died: signal 11 (SIGSEGV)"
+    assert reasons[1] == "reading it failed: it did not end within 4 s and was stopped"
+    assert reasons[2].startswith("unexpected KeyError at poison.py:")
+    assert "Doe" not in reasons[2]
+
+
+def test_what_cannot_be_written_is_that_files_result(reader: Reader, films: Path, tmp_path: Path) -> None:
+    (tmp_path / "out").write_text("a file, not a folder")
+    (result,) = analyse(reader, films / "RG1_UNCR.dcm", out=tmp_path / "out")
+    assert result["status"] == "failed"
+    assert result["reason"].startswith("read, but its objects cannot be written: ")
+
+
+def test_a_broken_bundle_is_said_by_the_command_and_not_by_every_file(
+    bundle_folder: Path, films: Path, tmp_path: Path
+) -> None:
+    broken = tmp_path / "broken"
+    shutil.copytree(bundle_folder, broken)
+    (broken / "golden.npz").write_bytes(b"")
+    words = ["analyse", str(films / "RG1_UNCR.dcm"), "--model", str(broken), "--home", str(tmp_path / "home")]
+    done = CliRunner().invoke(app, words)
+    assert isinstance(done.exception, BundleInvalid)
+    assert broken.name in str(done.exception)
