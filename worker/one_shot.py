@@ -148,9 +148,7 @@ def _analyse(how: _How, found: InputFile) -> dict[str, Any]:
     except (UnreadableDicom, PixelsUnreadable, UnreadableImage, OSError) as error:
         return _ended(found, who, "failed", str(error), ())
     try:
-        objects = (
-            [] if how.out is None else _write_objects(found, who, read, how.reader.bundle, how.out, how.installation)
-        )
+        objects = _write_objects(found, who, read, how)
     except OSError as error:
         return _ended(found, who, "failed", f"read, but its objects cannot be written: {error}", ())
     return {
