@@ -12,9 +12,10 @@ from pathlib import Path
 import psutil
 
 from tests.benchmarks import measurements
+from tests.benchmarks.receiving import receiving
 
 MEASUREMENTS = {
-    "receiving": measurements.receiving,
+    "receiving": receiving,
     "reading": measurements.reading,
     "latency": measurements.latency,
 }

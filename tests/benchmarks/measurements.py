@@ -10,49 +10,15 @@ from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
-from pydicom import dcmread
-from pydicom.uid import generate_uid
-
 from tests.peers import dcmtk
 from tests.peers.orthanc import Orthanc
 from tests.peers.processes import wait_until
-from tests.peers.radiographs import chest, chests, sample
+from tests.peers.radiographs import chest, chests
 from tests.peers.site import Site
 
-RECEIVED = 24
 READ = 40
 CHILDREN = 2
 LATENCIES = 10
-
-
-def receiving(folder: Path) -> Iterator[str]:
-    """Images of 7.2 MB over one association: our listener (fsync, rows, answer) against DCMTK's storescp (file)."""
-    files = []
-    for number in range(RECEIVED):
-        image = dcmread(sample("RG1_UNCR"))
-        image.SOPInstanceUID = image.file_meta.MediaStorageSOPInstanceUID = generate_uid(prefix=None)
-        files.append(folder / f"{number}.dcm")
-        image.save_as(files[-1])
-    megabytes = sum(each.stat().st_size for each in files) / 1e6
-
-    def rate(port: int, called: str) -> float:
-        started = time.monotonic()
-        answer = dcmtk.storescu(port, files, called=called, seconds=300)
-        assert answer.acknowledged == RECEIVED, answer.output[-1000:]
-        return RECEIVED / (time.monotonic() - started)
-
-    with dcmtk.Storescp(folder / "storescp") as peer, Site(folder / "site") as site:
-        site.start("listen")
-        theirs, ours = [], []
-        for _ in range(2):  # in turn, so that a busy moment meets both
-            theirs.append(rate(peer.port, "STORESCP"))
-            ours.append(rate(site.dicom_port, site.ae_title))
-    # the second time ours has every image already and says so without a second copy: only the first counts
-    yield (
-        f"{ours[0]:.1f} images/s ({ours[0] * megabytes / RECEIVED:.0f} MB/s), durable; storescp "
-        f"{statistics.mean(theirs):.1f} images/s, not durable; ratio {ours[0] / statistics.mean(theirs):.2f}"
-    )
-    yield f"{ours[1]:.1f} images/s where the images are known already"
 
 
 def reading(folder: Path) -> Iterator[str]:
