@@ -6,6 +6,7 @@ BEGIN a transaction that reads and then writes fails at once with "database is l
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -62,6 +63,7 @@ class Database:
             raise DatabaseUnavailable(
                 f"database URL not understood ({error}); allowed: sqlite:///PATH or postgresql+psycopg://USER@HOST/NAME"
             ) from error
+        self._writing = threading.Lock()
         self.place = parsed.render_as_string(hide_password=True)
         if self.is_sqlite:
             event.listen(self.engine, "connect", _configure_sqlite)
@@ -71,7 +73,7 @@ class Database:
     @contextmanager
     def write(self) -> Iterator[Session]:
         """A writing transaction: committed at the end of the block, rolled back on any exception."""
-        with self._session({"sqlite_begin": "BEGIN IMMEDIATE"}) as session, session.begin():
+        with self._turn(), self._session({"sqlite_begin": "BEGIN IMMEDIATE"}) as session, session.begin():
             yield session
 
     @contextmanager
@@ -79,6 +81,19 @@ class Database:
         """A reading transaction, always rolled back."""
         with self._session({"sqlite_begin": "BEGIN"}) as session:
             yield session
+
+    @contextmanager
+    def _turn(self) -> Iterator[None]:
+        """Let the threads of this process write to SQLite in turn: its own wait for a lock is ever longer sleep."""
+        if not self.is_sqlite:
+            yield
+            return
+        if not self._writing.acquire(timeout=_BUSY_SECONDS):
+            raise DatabaseUnavailable(f"database {self.place}: another thread has been writing for {_BUSY_SECONDS} s")
+        try:
+            yield
+        finally:
+            self._writing.release()
 
     @contextmanager
     def _session(self, options: dict[str, Any]) -> Iterator[Session]:
@@ -97,6 +112,7 @@ class Database:
 
     def dispose(self) -> None:
         """Close all pooled connections; call it in a child after a fork, too."""
+        self._writing = threading.Lock()
         self.engine.dispose()
 
 

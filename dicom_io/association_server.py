@@ -23,6 +23,7 @@ from pynetdicom.transport import AssociationSocket, RequestHandler, ThreadedAsso
 
 from dicom_io.held_bytes import HeldBytes, NoRoom
 from dicom_io.newcomers import Newcomers
+from dicom_io.reactor import ReadAhead, make_prompt
 from dicom_io.reception import ListenerSettings
 from dicom_io.status_codes import Status
 from dicom_io.tls import handshake_failure, is_tls, secured, shut
@@ -47,7 +48,19 @@ class BoundedSocket(AssociationSocket):
         self.key = key
         self.unanswered = 0  # bytes since the last request was answered: what is held in memory
         self.largest_pdu = max(server.settings.maximum_pdu + 6, _LARGEST_OTHER_PDU)
+        self.ahead = ReadAhead()
         client_socket.settimeout(server.settings.pdu_timeout)
+
+    @property
+    def ready(self) -> bool:
+        """Whether there is something to read; unlike `select`, for any number of open files."""
+        if self.socket is None or not self._is_connected:
+            return False
+        return self.has_buffered() or _is_readable(self.socket)
+
+    def has_buffered(self) -> bool:
+        """Whether bytes were received that nobody has asked for yet."""
+        return bool(self.ahead) or (isinstance(self.socket, ssl.SSLSocket) and bool(self.socket.pending()))
 
     def recv(self, nr_bytes: int) -> bytearray:
         """Read exactly so many bytes, fewer when the peer closes.
@@ -87,7 +100,7 @@ class BoundedSocket(AssociationSocket):
                 raise self._given_up(f"the peer sent {count} of {nr_bytes} bytes in {timeout:g} s")
             peer.settimeout(min(remaining, _LONGEST_STEP))
             try:
-                step = peer.recv_into(view[count:])
+                step = self.ahead.recv_into(peer, view[count:])
             except TimeoutError:
                 continue
             if step == 0:
@@ -97,6 +110,14 @@ class BoundedSocket(AssociationSocket):
         view.release()
         del received[count:]
         return received
+
+    def take_whole_pdu(self, kind: int) -> memoryview | None:
+        """Take the next PDU's body if it is of this kind and was received already; it counts as if it were read."""
+        body = self.ahead.take_whole_pdu(kind)
+        if body is not None:
+            self.unanswered += len(body) + 6
+            self._make_room(len(body) + 6)
+        return body
 
     def _make_room(self, nr_bytes: int) -> None:
         largest = self.server.settings.maximum_object
@@ -132,6 +153,15 @@ class BoundedSocket(AssociationSocket):
         """Close the connection under whoever waits for it."""
         if self.socket is not None:
             shut(self.socket)
+
+
+def _is_readable(connection: socket.socket) -> bool:
+    poll = select.poll()
+    try:
+        poll.register(connection, select.POLLIN)
+        return bool(poll.poll(0))
+    except (OSError, ValueError):  # closed: reading it will tell
+        return True
 
 
 class _Handler(RequestHandler):
@@ -206,9 +236,7 @@ class _Handler(RequestHandler):
 
     def _create_association(self) -> Association:
         association = super()._create_association()
-        # the plain socket that pynetdicom made announced the connection (Evt5); ours announces it again
-        association.dul.event_queue.queue.clear()
-        association.dul.socket = None
+        make_prompt(association)
         association.set_socket(BoundedSocket(association, self.request, self.server, self.key))
         association.dul.daemon = True
         return association

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
+import threading
 import uuid
 from contextlib import suppress
 from dataclasses import dataclass
@@ -56,38 +57,50 @@ class FolderStore:
     def __init__(self, root: Path) -> None:
         self.root = root
         self._incoming = root / "incoming"
+        self._named: set[Path] = set()  # folders whose name in their parent this process has synced: 65,792 at most
         try:
             self._incoming.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise StoreUnavailable(f"store {root} cannot be written: {error.strerror}") from error
 
     def put(self, data: bytes) -> Stored:
-        digest = hashlib.sha256(data).hexdigest()
-        relative = f"{digest[:2]}/{digest[2:4]}/{digest}.dcm"
-        target = self.root / relative
-        stored = Stored(_SCHEME + relative, digest, len(data))
+        hashed = _Hashing(data)
         temporary = self._incoming / uuid.uuid4().hex
         try:
+            failure = _written(temporary, data)
+            digest = hashed.digest()
+            relative = f"{digest[:2]}/{digest[2:4]}/{digest}.dcm"
+            target, stored = self.root / relative, Stored(_SCHEME + relative, digest, len(data))
             if target.exists() and _sha256(target) == digest:
+                temporary.unlink(missing_ok=True)
                 # whole; but whoever renamed it into place a moment ago may not have synced the folders yet
                 for folder in (self.root, target.parent.parent, target.parent):
                     _fsync_folder(folder)
                 return stored
-            with temporary.open("xb") as file:
-                file.write(data)
-                file.flush()
-                os.fsync(file.fileno())
-            for folder in (target.parent.parent, target.parent):
-                if not folder.exists():
-                    folder.mkdir(exist_ok=True)
-                    _fsync_folder(folder.parent)
-            temporary.rename(target)
-            _fsync_folder(target.parent)
+            if failure is not None:
+                raise failure
+            _fsync_file(temporary)
+            self._place(temporary, target)
         except OSError as error:
             with suppress(OSError):  # what fails to be removed is a leftover
                 temporary.unlink(missing_ok=True)
             raise StoreUnavailable(f"store {self.root}: {error.strerror or error}") from error
         return stored
+
+    def _place(self, temporary: Path, target: Path) -> None:
+        """Rename a synced file into its folder, and sync that; a folder's own name is synced once in a process."""
+        folders = (target.parent.parent, target.parent)
+        for folder in folders:
+            if not folder.exists():
+                folder.mkdir(exist_ok=True)
+                self._named.discard(folder)
+        temporary.rename(target)
+        # the innermost first: on a journaling file system the others then have nothing left to write
+        _fsync_folder(target.parent)
+        for folder in reversed(folders):
+            if folder not in self._named:
+                _fsync_folder(folder.parent)
+                self._named.add(folder)
 
     def path(self, uri: str) -> Path:
         path = self.root / uri.removeprefix(_SCHEME)
@@ -137,6 +150,40 @@ class FolderStore:
         except OSError as error:
             raise StoreUnavailable(f"store {self.root}: leftovers cannot be removed: {error.strerror}") from error
         return removed
+
+
+class _Hashing:
+    """A SHA-256 that is computed while the same bytes are written: both leave the interpreter to others."""
+
+    def __init__(self, data: bytes) -> None:
+        self._sha256 = hashlib.sha256()
+        self._thread = threading.Thread(target=self._sha256.update, args=(data,), name="hashing", daemon=True)
+        self._thread.start()
+
+    def digest(self) -> str:
+        """Wait for the end of the data, and return its digest."""
+        self._thread.join()
+        return self._sha256.hexdigest()
+
+
+def _written(path: Path, data: bytes) -> OSError | None:
+    """Write a new file; gives the error where that fails, which matters only if the bytes are not there already."""
+    try:
+        with path.open("xb", buffering=0) as file:
+            view = memoryview(data)
+            while view:
+                view = view[file.write(view) :]
+    except OSError as error:
+        return error
+    return None
+
+
+def _fsync_file(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDWR)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def _sha256(path: Path) -> str:

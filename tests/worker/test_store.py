@@ -32,10 +32,20 @@ def test_file_and_folders_are_synced_before_put_returns(tmp_path: Path, monkeypa
     monkeypatch.setattr(os, "fsync", fsync)
     stored = store.put(b"film")
     first, second, file = stored.uri.removeprefix("store:").split("/")
-    # the bytes, then every folder that got a new name in it, the file's own last
+    # the bytes, then every folder that got a new name in it
     assert len(synced[0]) == 32
-    assert synced[1:] == ["store", first, second]
+    assert synced[1:] == [second, first, "store"]
     assert file.startswith(stored.sha256)
+    # the folders' own names are durable now, until somebody removes one
+    synced.clear()
+    store.discard(stored.uri)
+    store.put(b"film")
+    assert synced[1:] == [second]
+    synced.clear()
+    store.discard(stored.uri)
+    (store.root / first / second).rmdir()
+    store.put(b"film")
+    assert synced[1:] == [second, first]
 
 
 def test_failure_in_the_middle_leaves_nothing_half_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -48,6 +58,22 @@ def test_failure_in_the_middle_leaves_nothing_half_written(tmp_path: Path, monke
     with pytest.raises(StoreUnavailable, match="No space left on device"):
         store.put(b"film")
     assert [path for path in (tmp_path / "store").rglob("*") if path.is_file()] == []
+
+
+def test_what_is_there_already_needs_no_space(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = FolderStore(tmp_path / "store")
+    stored = store.put(b"film")
+    real = Path.open
+
+    def full(path: Path, mode: str = "r", *arguments: object, **options: object) -> object:
+        if mode == "xb":
+            raise OSError(28, "No space left on device")
+        return real(path, mode, *arguments, **options)  # type: ignore[call-overload]
+
+    monkeypatch.setattr(Path, "open", full)
+    assert store.put(b"film") == stored
+    with pytest.raises(StoreUnavailable, match="No space left on device"):
+        store.put(b"another film")
 
 
 def test_truncated_file_under_the_right_name_is_replaced(tmp_path: Path) -> None:

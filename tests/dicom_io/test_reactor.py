@@ -1,0 +1,137 @@
+"""An association's threads wake when there is something to do, and only then; no byte is lost on the way."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import struct
+import threading
+import time
+
+import numpy as np
+import psutil
+import pytest
+
+from dicom_io.reactor import ReadAhead
+from dicom_io.sender import Peer, echo
+from dicom_io.status_codes import Status
+from tests.dicom_io.images import INSTANCE, data_set_of, image_file
+from tests.dicom_io.wire import Witness, associated, listening, store
+
+NOISE = np.random.default_rng(7).integers(0, 65536, (600, 500), np.uint16)
+OBJECT = data_set_of(image_file(NOISE))
+
+
+def test_idle_associations_cost_next_to_nothing() -> None:
+    # pynetdicom's own threads look a thousand times a second each: ten associations were a quarter of a core
+    with listening(Witness()) as listener:
+        associations = [associated(listener.port) for _ in range(10)]
+        for association in associations:
+            association._reactor_checkpoint.clear()  # the senders' own threads, which run in this process too
+            association.dul._run_loop_delay = 1.0
+        time.sleep(1.1)
+        threads = {thread.native_id for thread in threading.enumerate() if "AcceptorThread" in thread.name}
+        assert len(threads) == 10
+        before = _cpu_seconds(threads)
+        time.sleep(1.0)
+        assert _cpu_seconds(threads) - before < 0.1
+        for association in associations:
+            association._reactor_checkpoint.set()
+            association.abort(block=False)
+
+
+def _cpu_seconds(threads: set[int | None]) -> float:
+    used = [each for each in psutil.Process().threads() if each.id in threads]
+    return sum(each.user_time + each.system_time for each in used)
+
+
+@pytest.mark.parametrize("pdu", [64, 1000, 16384, 131072, 1 << 20])
+def test_whatever_the_size_of_the_pdus_every_byte_arrives(pdu: int) -> None:
+    witness = Witness()
+    data_set = OBJECT[: len(OBJECT) if pdu > 1000 else 0] or data_set_of(image_file(NOISE[:40]))
+    with listening(witness) as listener:
+        association = associated(listener.port)
+        association.acceptor.primitive.maximum_length_received = pdu  # what the listener is believed to take at most
+        assert store(association, data_set, INSTANCE)[0] == Status.SUCCESS
+        assert store(association, data_set, INSTANCE)[0] == Status.SUCCESS
+        association.release()
+    assert [each.data.endswith(data_set) for each in witness.received] == [True, True]
+
+
+def test_two_requests_in_one_piece_are_both_answered() -> None:
+    with listening(Witness()) as listener:
+        association = associated(listener.port, sop_class="1.2.840.10008.1.1")
+        connection = association.dul.socket.socket
+        association._reactor_checkpoint.clear()
+        connection.sendall(_echo_request(1) + _echo_request(2))
+        answered = [association.dimse.msg_queue.get(timeout=10)[1].MessageIDBeingRespondedTo for _ in range(2)]
+        assert answered == [1, 2]
+        association._reactor_checkpoint.set()
+        association.release()
+
+
+def _echo_request(message_id: int) -> bytes:
+    """A C-ECHO-RQ (PS3.7 9.3.5.1) in two fragments, each in a PDU of its own."""
+    elements = [(0x0002, b"1.2.840.10008.1.1\0"), (0x0100, b"\x30\0"), (0x0110, message_id.to_bytes(2, "little"))]
+    elements.append((0x0800, b"\x01\x01"))
+    command = b"".join(struct.pack("<HHI", 0, element, len(value)) + value for element, value in elements)
+    command = struct.pack("<HHII", 0, 0, 4, len(command)) + command
+    return _data_pdu(1, 1, command[:30]) + _data_pdu(1, 3, command[30:])
+
+
+def _data_pdu(context: int, control: int, fragment: bytes) -> bytes:
+    value = struct.pack(">IBB", len(fragment) + 2, context, control) + fragment
+    return struct.pack(">BBI", 4, 0, len(value)) + value
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        b"\0\0\0\x01\x01",  # no room for its control header
+        b"\0\0\0\x00",
+        b"\0\0",
+        b"\0\0\0\xff\x01\x03abc",  # longer than the PDU
+        b"\xff\xff\xff\xff\x01\x03abc",
+        _data_pdu(1, 3, b"")[6:] + b"\0\0\0\x05",  # the second is cut off
+    ],
+)
+def test_a_data_value_that_lies_about_its_length_is_aborted_and_others_are_served(values: bytes) -> None:
+    witness = Witness()
+    with listening(witness) as listener:
+        association = associated(listener.port)
+        association.dul.socket.socket.sendall(struct.pack(">BBI", 4, 0, len(values)) + values)
+        assert witness.next_release()[1] == frozenset()
+        association.join(10)
+        assert association.is_aborted
+        echo(Peer("CXRTRIAGE", "127.0.0.1", listener.port))
+
+
+def test_what_was_read_ahead_comes_in_order_and_whole_pdus_are_found_in_it() -> None:
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        ahead = ReadAhead()
+        pdus = [b"\x04\0" + struct.pack(">I", length) + bytes([length % 251]) * length for length in (5, 900, 0, 70)]
+        theirs.sendall(b"".join(pdus) + b"\x05\0\0\0\0\x04abcd" + b"\x04\0\0\0\0\x09half")
+        head = bytearray(11)
+        assert ahead.recv_into(ours, memoryview(head)) == 11
+        assert bytes(head) == pdus[0]
+        bodies = [bytes(body) for body in iter(lambda: ahead.take_whole_pdu(4), None)]
+        assert bodies == [pdu[6:] for pdu in pdus[1:]]
+        rest = bytearray(10)
+        assert ahead.recv_into(ours, memoryview(rest)) == 10
+        assert rest == b"\x05\0\0\0\0\x04abcd"
+        assert ahead.take_whole_pdu(4) is None
+        assert len(ahead) == 10
+
+
+def test_small_pdus_that_are_read_ahead_count_towards_the_largest_object() -> None:
+    witness = Witness()
+    with listening(witness, maximum_object=300_000) as listener:
+        association = associated(listener.port)
+        piece = _data_pdu(1, 0, bytes(500)) * 200
+        command = _data_pdu(1, 1, b"")
+        with contextlib.suppress(OSError):
+            for _ in range(50):
+                association.dul.socket.socket.sendall(command + piece)
+        witness.next_release()
+    assert [each.status for each in witness.rejected] == [Status.OUT_OF_RESOURCES]
