@@ -12,6 +12,7 @@ from typing import Any, cast
 from sqlalchemy import CursorResult, and_, exists, or_, select, update
 from sqlalchemy.orm import aliased
 
+from db.clock import RUNG_AHEAD, lease_is_over
 from db.models import active_model
 from db.records import ActiveModel, AnalysisResult, ClaimedAnalysis, FindingRecord, ObjectRecord, Triage
 from db.session import Session
@@ -175,7 +176,7 @@ def release_dead(session: Session, is_dead: Callable[[str], bool], now: datetime
     ).all()
     freed = 0
     for analysis_id, owner, until in running:
-        if owner is None or until is None or until < now or is_dead(owner):
+        if owner is None or lease_is_over(until, now) or is_dead(owner):
             guard = (Analysis.id == analysis_id, Analysis.state == "running", Analysis.lease_owner == owner)
             freed += _changed(
                 session,
@@ -200,6 +201,7 @@ def ring_again(session: Session, now: datetime, older_than: timedelta, limit: in
     # asked apart, each is a range of an index; with OR, all that is pending would be read every few seconds
     ids = list(session.scalars(pending.where(Analysis.rung_at.is_(None)).limit(limit)))
     ids += session.scalars(pending.where(Analysis.rung_at < now - older_than).limit(limit - len(ids)))
+    ids += session.scalars(pending.where(Analysis.rung_at > now + RUNG_AHEAD).limit(limit - len(ids)))
     if ids:
         session.execute(update(Analysis).where(Analysis.id.in_(ids)).values(rung_at=now))
     return ids

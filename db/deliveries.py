@@ -7,6 +7,7 @@ from datetime import datetime, timedelta
 
 from sqlalchemy import select, update
 
+from db.clock import LONGEST_WAIT, lease_is_over
 from db.records import ClaimedDelivery
 from db.session import Session
 from db.tables import Delivery, MadeObject
@@ -25,9 +26,11 @@ def claim_batch(
     )
     # asked apart, the first is read off an index in its order; with OR, a long outbox would be sorted for every batch
     due = mine.where(Delivery.state == "pending", Delivery.next_attempt_at <= now)
+    stranded = mine.where(Delivery.state == "pending", Delivery.next_attempt_at > now + LONGEST_WAIT)
     abandoned = mine.where(Delivery.state == "sending", Delivery.lease_until < now)
     rows = list(session.execute(due.limit(limit)).all())
-    rows += session.execute(abandoned.limit(limit - len(rows))).all()
+    for others in (abandoned, stranded):
+        rows += session.execute(others.limit(limit - len(rows))).all()
     claimed = []
     for delivery, made in rows:
         delivery.state = "sending"
@@ -69,7 +72,7 @@ def release_dead(session: Session, is_dead: Callable[[str], bool], now: datetime
     """Give back what is leased by processes known to be dead, and what has outlived its lease. Returns how many."""
     freed = 0
     for row in session.scalars(select(Delivery).where(Delivery.state == "sending")):
-        if row.lease_owner is None or row.lease_until is None or row.lease_until < now or is_dead(row.lease_owner):
+        if row.lease_owner is None or lease_is_over(row.lease_until, now) or is_dead(row.lease_owner):
             row.state, row.lease_owner, row.lease_until, row.next_attempt_at = "pending", None, None, now
             freed += 1
     return freed

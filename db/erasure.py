@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -120,13 +121,19 @@ def finish(session: Session, erasure_id: int, now: datetime) -> None:
 def hold_arrivals(session: Session) -> None:
     """Let nothing be recorded until the transaction ends: what `referenced` says stays true while a file is deleted."""
     if session.connection().dialect.name == "postgresql":  # SQLite has one writer at a time
-        session.execute(text("LOCK TABLE location IN SHARE ROW EXCLUSIVE MODE"))
+        session.execute(text("LOCK TABLE location, object IN SHARE ROW EXCLUSIVE MODE"))
 
 
 def referenced(session: Session, uri: str) -> bool:
     """Whether a row still needs the file at ``uri`` (the same bytes may have come again)."""
     either = or_(exists().where(Location.uri == uri), exists().where(MadeObject.uri == uri))
     return bool(session.scalar(select(and_(either))))
+
+
+def referenced_of(session: Session, uris: Sequence[str]) -> set[str]:
+    """Return those of the files that a row needs."""
+    found = set(session.scalars(select(Location.uri).where(Location.uri.in_(uris))))
+    return found | set(session.scalars(select(MadeObject.uri).where(MadeObject.uri.in_(uris))))
 
 
 def _record(row: Erasure) -> ErasureRecord:

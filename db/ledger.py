@@ -14,6 +14,7 @@ from db.tables import Analysis, Delivery, GateDecision, Instance
 
 _DELIVERY_STATES = ("pending", "sending", "sent", "committed", "failed")
 _Rows: TypeAlias = "Select[Instance, str, str, str, datetime | None]"
+_UNFINISHED = ("pending", "running", "failed")
 _NO_MODEL = "no model was active when it came"
 
 
@@ -57,6 +58,7 @@ def ledger(session: Session, now: datetime, older_than: timedelta = timedelta(0)
         rejected=rejected(session),
         deliveries=deliveries,
         unfinished=unfinished,
+        unfinished_total=_unfinished_total(session, base, state, now - older_than) if limit else 0,
         reasons={reason: int(number) for reason, number in refusals},
     )
 
@@ -65,14 +67,17 @@ def _unfinished(
     session: Session, rows: _Rows, state: ColumnElement[str], until: datetime, limit: int
 ) -> tuple[Unfinished, ...]:
     found = session.execute(
-        rows.where(state.in_(("pending", "running", "failed")), Instance.received_at <= until)
-        .order_by(Instance.id)
-        .limit(limit)
+        rows.where(state.in_(_UNFINISHED), Instance.received_at <= until).order_by(Instance.id).limit(limit)
     )
     return tuple(
         Unfinished(instance.sop_instance_uid or "", name, _NO_MODEL if reason is None else reason, instance.received_at)
         for instance, name, _gate, reason, _finished in found
     )
+
+
+def _unfinished_total(session: Session, rows: _Rows, state: ColumnElement[str], until: datetime) -> int:
+    found = rows.where(state.in_(_UNFINISHED), Instance.received_at <= until).subquery()
+    return int(session.scalar(select(func.count()).select_from(found)) or 0)
 
 
 def state_column() -> ColumnElement[str]:

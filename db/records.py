@@ -189,4 +189,5 @@ class Ledger:
     rejected: int
     deliveries: dict[str, int]
     unfinished: tuple[Unfinished, ...]
+    unfinished_total: int  # of which ``unfinished`` lists the oldest
     reasons: dict[str, int] = field(default_factory=dict)

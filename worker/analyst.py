@@ -169,11 +169,20 @@ class Analyst:
         with self.database.write() as session:
             kept = analyses.complete(session, claimed, self._owner, result, now())
             if kept:
+                for heatmap, made in zip(heatmaps, result.objects, strict=True):
+                    self._keep(heatmap.data, made.uri)
                 rank_study(session, claimed.study_id, claimed.model_digest, self._settings.triage.horizon_hours)
         if not kept:  # nothing of ours was written to the database
             self._discard_if_forgotten(claimed, result)
             return "lease lost"
         return "done"
+
+    def _keep(self, data: bytes, uri: str) -> None:
+        """Store an object anew if its file was cleared away since; now that its row is written, nobody does."""
+        try:
+            self._store.path(uri)
+        except StoreUnavailable:
+            self._store.put(data)
 
     def _discard_if_forgotten(self, claimed: ClaimedAnalysis, result: AnalysisResult) -> None:
         """Delete what was just written for a study that was removed meanwhile; else another worker needs it."""

@@ -152,6 +152,9 @@ def ledger(
         for entry in facts["unfinished"]:
             words = f"{entry['state']:<8} since {entry['since']}  {entry['sop_instance_uid']}  {entry['reason']}"
             print(f"  {visible(words)}")
+        more = facts["unfinished_total"] - len(facts["unfinished"])
+        if more > 0:
+            print(f"  and {more} more: the oldest {len(facts['unfinished'])} are listed")
 
 
 def explain(

@@ -74,6 +74,7 @@ def ledger_facts(site: Site, older_than: timedelta = timedelta(0)) -> dict[str, 
             }
             for entry in book.unfinished
         ],
+        "unfinished_total": book.unfinished_total,
     }
 
 

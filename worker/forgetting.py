@@ -15,6 +15,7 @@ from db.session import Database
 from worker.settings import Settings
 from worker.store import FolderStore, Store
 from worker.timing import LEFTOVER_AGE, MOST_REFUSALS, RETENTION_BATCH, now
+from worker.unreferenced import set_aside
 
 _log = structlog.get_logger(__name__)
 _GIGABYTE = 1_000_000_000
@@ -65,6 +66,7 @@ def retain(settings: Settings, database: Database, store: FolderStore) -> int:
     leftovers = store.discard_leftovers((now() - LEFTOVER_AGE).timestamp())
     if leftovers:
         _log.info("half-written files removed", count=leftovers)
+    set_aside(database, store, now())
     rules = settings.retention
     with database.write() as session:
         prune_rejections(session, before=now() - timedelta(days=rules.refusal_days), most=MOST_REFUSALS)

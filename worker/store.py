@@ -112,6 +112,10 @@ class FolderStore:
             raise StoreUnavailable(f"{uri} is not in the store {self.root}")
         return path
 
+    def uri(self, path: Path) -> str:
+        """Return the address of a file in the store, the inverse of `path`."""
+        return _SCHEME + path.relative_to(self.root).as_posix()
+
     def whole(self, uri: str) -> Path:
         path = self.path(uri)
         try:

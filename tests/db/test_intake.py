@@ -126,3 +126,14 @@ def test_refused_transfer_is_counted(database: Database) -> None:
         record_rejection(session, when=NOON, calling_ae="X", address="::1", status=0xC000, reason="not DICOM")
     with database.read() as session:
         assert ledger.ledger(session, NOON).rejected == 1
+
+
+def test_ledger_says_how_many_more_are_unfinished_than_it_lists(with_model: Database, new_instance: Make) -> None:
+    with with_model.write() as session:
+        for number in range(1, 8):
+            record_instance(session, new_instance(number))
+    with with_model.read() as session:
+        book = ledger.ledger(session, NOON, limit=3)
+        later = ledger.ledger(session, NOON, timedelta(minutes=1), limit=3)
+    assert (len(book.unfinished), book.unfinished_total) == (3, 7)
+    assert (len(later.unfinished), later.unfinished_total) == (0, 0)

@@ -22,6 +22,7 @@ from worker.analyst import Analyst
 from worker.intake import Intake
 from worker.settings import Destination
 from worker.site import Site
+from worker.store import Stored
 from worker.timing import now
 
 
@@ -165,3 +166,22 @@ def _with_short_pixels(path: Path) -> bytes:
     buffer = BytesIO()
     dataset.save_as(buffer)
     return buffer.getvalue()
+
+
+def test_object_whose_file_is_cleared_away_before_its_row_is_written_is_stored_anew(
+    sited: Site, films: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (analysis_id,) = receive(sited, (films / "RG1_UNCR.dcm").read_bytes())
+    put = sited.store.put
+
+    def cleared(data: bytes) -> Stored:
+        stored = put(data)
+        sited.store.discard(stored.uri)
+        monkeypatch.undo()
+        return stored
+
+    monkeypatch.setattr(sited.store, "put", cleared)
+    assert Analyst(sited.settings, sited.database, sited.store).analyse(analysis_id) == "done"
+    with sited.database.read() as session:
+        for uri in session.scalars(select(MadeObject.uri)):
+            assert sited.store.whole(uri)
