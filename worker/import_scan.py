@@ -24,6 +24,10 @@ class Changed(Exception):
     """The file is not (or no longer) the one that was seen: it is looked at anew."""
 
 
+class TooLarge(Exception):
+    """The file has more bytes than are taken; the message says how many."""
+
+
 @dataclass(frozen=True)
 class Stamp:
     """What changes when a file is written, replaced or renamed; ``ctime_ns`` cannot be set by any program."""
@@ -82,7 +86,7 @@ def read_unchanged(found: Found, largest: int) -> bytes:
         If it went or was written meanwhile.
     OSError
         If it cannot be read.
-    ValueError
+    TooLarge
         If it has more than ``largest`` bytes.
     """
     try:
@@ -94,7 +98,7 @@ def read_unchanged(found: Found, largest: int) -> bytes:
         if Stamp.of(os.fstat(file.fileno())) != found.stamp:
             raise Changed
         if found.stamp.size > largest:
-            raise ValueError(f"{found.stamp.size} bytes; at most {largest} are taken")
+            raise TooLarge(f"{found.stamp.size} bytes; at most {largest} are taken")
         data = file.read(found.stamp.size + 1)
         if len(data) != found.stamp.size or Stamp.of(os.fstat(file.fileno())) != found.stamp:
             raise Changed

@@ -22,7 +22,7 @@ from dicom_io.admission import StoreRefused
 from dicom_io.part10 import examine_file
 from dicom_io.reception import ListenerSettings, Received, Rejection
 from dicom_io.status_codes import Status
-from worker.import_scan import DONE, FAILED, Changed, Found, Stamp, entries, read_unchanged
+from worker.import_scan import DONE, FAILED, Changed, Found, Stamp, TooLarge, entries, read_unchanged
 from worker.intake import Intake
 from worker.settings import ConfigurationError, Settings
 from worker.store import StoreUnavailable
@@ -134,7 +134,9 @@ class Importer:
             status = self._intake.receive(Received(data, facts, CALLER, "", "", ""))
         except Changed:
             return "changed"
-        except (StoreRefused, OSError, ValueError) as error:
+        except (DatabaseUnavailable, StoreUnavailable):
+            raise  # nothing can be imported now
+        except Exception as error:  # noqa: BLE001 - the thread's edge: one file must not keep the others from coming in
             status, reason = _refusal(error)
             if in_doubt and status == Status.CANNOT_UNDERSTAND:
                 self._doubted[found.path] = found.stamp
@@ -183,4 +185,7 @@ def _refusal(error: Exception) -> tuple[Status, str]:
         return error.status, error.reason
     if isinstance(error, OSError):
         return Status.CANNOT_UNDERSTAND, f"the file cannot be read ({error.strerror or type(error).__name__})"
-    return Status.CANNOT_UNDERSTAND, str(error)
+    if isinstance(error, TooLarge):
+        return Status.CANNOT_UNDERSTAND, str(error)
+    # the kind only: a parser's or database's message may quote patient data
+    return Status.PROCESSING_FAILURE, f"internal error: {type(error).__name__}"

@@ -178,8 +178,19 @@ class StowService:
         except StoreRefused as refused:
             self._record(address, refused.status, refused.reason)
             return StowOutcome(refused.status, *claimed_uids(part.data))
-        status = self._opened().receive(Received(data, facts, CALLER, "", address, ""))
-        return StowOutcome(status, facts.sop_class_uid, facts.sop_instance_uid)
+        except Exception as error:  # noqa: BLE001 - the process's edge: one instance must not cost the others theirs
+            return self._failed(address, error)
+        named = facts.sop_class_uid, facts.sop_instance_uid
+        try:
+            status = self._opened().receive(Received(data, facts, CALLER, "", address, ""))
+        except Exception as error:  # noqa: BLE001 - as above
+            return self._failed(address, error, *named)
+        return StowOutcome(status, *named)
+
+    def _failed(self, address: str, error: Exception, *named: str) -> StowOutcome:
+        # the kind only: a parser's or database's message may quote patient data
+        self._record(address, Status.PROCESSING_FAILURE, f"internal error: {type(error).__name__}")
+        return StowOutcome(Status.PROCESSING_FAILURE, *named)
 
     def _record(self, address: str, status: Status, reason: str) -> None:
         self._opened().rejected(Rejection(CALLER, address, status, reason, now()))

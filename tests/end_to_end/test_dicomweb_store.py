@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import urllib.request
 from pathlib import Path
 
 import pytest
+from dicomweb_client import DICOMwebClient
+from pydicom import dcmread
 
 from tests.peers.orthanc import Orthanc
+from tests.peers.processes import wait_until
 from tests.peers.radiographs import chest
 from tests.peers.site import Site
 
@@ -24,4 +28,44 @@ def test_orthanc_stores_by_stow_rs_and_the_films_are_read(tmp_path: Path) -> Non
         assert site.wait_settled(2)["done"] == 2
         assert {item["study_instance_uid"] for item in site.worklist()} == {each.study_instance_uid for each in films}
         assert site.ledger()["received"] == 2
+        assert all(
+            flag != "received again with different content" for item in site.worklist() for flag in item["flags"]
+        )
         site.assert_logs_clean(films)
+
+
+def test_same_film_by_every_way_is_one_instance(tmp_path: Path) -> None:
+    folder, film = tmp_path / "watched", chest(tmp_path / "in", 3)
+    folder.mkdir()
+    more = f'[imports]\nfolder = "{folder}"\nsettle_seconds = 0.2\n'
+    with Site(tmp_path / "site", more=more) as site:
+        site.start("web", "listen", "schedule")
+        assert site.run("send", str(film.path)).exit_code == 0
+        with film.path.open("rb") as file:
+            foreign = DICOMwebClient(f"http://127.0.0.1:{site.web_port}/dicom-web")
+            assert len(foreign.store_instances([dcmread(file)]).ReferencedSOPSequence) == 1
+        (folder / "film.part").write_bytes(film.path.read_bytes())
+        (folder / "film.part").rename(folder / "film.dcm")
+        wait_until(lambda: (folder / "done" / "film.dcm").exists(), 60, "the file is imported")
+        assert site.ledger()["received"] == 1
+        (item,) = site.worklist()
+        assert item["flags"] == []
+        other = dcmread(film.path)
+        other.PatientID, other.StudyInstanceUID = "SOMEBODY-ELSE", "1.2.3.4"
+        other.save_as(folder / "other.dcm")
+        wait_until(lambda: (folder / "done" / "other.dcm").exists(), 60, "the file is imported")
+        assert site.ledger()["received"] == 1
+        flags = site.worklist()[0]["flags"]
+        assert flags == [
+            "received again with different content",
+            "received again for another patient: ID",
+            "received again under another study",
+        ]
+        address = f"http://127.0.0.1:{site.web_port}"
+        for path in ("/", f"/studies/{film.study_instance_uid}"):
+            with urllib.request.urlopen(address + path, timeout=20) as answer:
+                page = answer.read().decode()
+            assert all(flag in page for flag in flags), path
+        assert "Other bytes came under the same UID" in page
+        assert "for another study, 1.2.3.4" in page
+        assert "SOMEBODY-ELSE" not in site.all_logs()

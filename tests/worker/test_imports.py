@@ -256,6 +256,34 @@ def test_file_that_cannot_be_moved_away_is_taken_once(
     assert watched.names() == ["film.dcm"]
 
 
+def test_file_that_trips_over_a_fault_of_ours_costs_no_other(
+    watched: Watched, radiographs: list[Radiograph], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from dicom_io.part10 import examine_file
+
+    poison = watched.lay(radiographs[0], "a.dcm").read_bytes()
+    watched.lay(radiographs[1], "b.dcm")
+
+    def trips(data: bytes) -> object:
+        if data == poison:
+            raise RuntimeError("quotes DOE^JOHN")
+        return examine_file(data)
+
+    monkeypatch.setattr("worker.imports.examine_file", trips)
+    assert watched.rest() == 2
+    assert watched.names("done") == ["b.dcm"]
+    assert (watched.folder / "failed/a.dcm.reason.txt").read_text() == "internal error: RuntimeError\n"
+
+
+def test_file_larger_than_is_taken_is_refused_unread(
+    watched: Watched, radiographs: list[Radiograph], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("worker.imports._LARGEST", 1000)
+    watched.lay(radiographs[0], "film.dcm")
+    assert watched.rest() == 1
+    assert "at most 1000 are taken" in watched.refusals()[0]
+
+
 def test_two_watchers_of_one_folder_double_nothing(watched: Watched, radiographs: list[Radiograph]) -> None:
     other = watched.another()
     for number, radiograph in enumerate(radiographs):

@@ -21,6 +21,8 @@ from sqlalchemy import select
 
 from db.ledger_details import ledger_details
 from db.tables import Instance, Rejection
+from dicom_io.part10 import examine_file
+from dicom_io.reception import Received
 from dicom_io.status_codes import Status
 from tests.peers.radiographs import Radiograph, chests, sample
 from worker.intake import Intake
@@ -66,9 +68,6 @@ def served(site: Site) -> Iterator[str]:
 def test_dicomweb_client_stores_real_radiographs_once_whichever_way_they_come(
     site: Site, radiographs: list[Radiograph]
 ) -> None:
-    from dicom_io.part10 import examine_file
-    from dicom_io.reception import Received
-
     with served(site) as address:
         foreign = DICOMwebClient(f"http://{address}/dicom-web")
         answer = foreign.store_instances([dcmread(each.path) for each in radiographs])
@@ -220,6 +219,28 @@ def test_opened_to_others_it_stores_for_this_machine_alone_until_the_site_says_w
     )
     assert answer.status_code == 403
     assert "allowed_addresses" in answer.json()["error"]
+
+
+def test_instance_that_trips_over_a_fault_of_ours_costs_no_other(
+    site: Site, radiographs: list[Radiograph], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    receive = Intake.receive
+
+    def trips(self: Intake, received: Received) -> Status:
+        if received.facts.sop_instance_uid == radiographs[0].sop_instance_uid:
+            raise RuntimeError("quotes DOE^JOHN")
+        return receive(self, received)
+
+    monkeypatch.setattr(Intake, "receive", trips)
+    answer = client(site).post(
+        "/dicom-web/studies",
+        content=body(*(each.path.read_bytes() for each in radiographs[:2])),
+        headers={"Content-Type": TYPE},
+    )
+    assert answer.status_code == 202
+    (failed,) = answer.json()["00081198"]["Value"]
+    assert failed["00081155"]["Value"] == [radiographs[0].sop_instance_uid]
+    assert failed["00081197"]["Value"] == [int(Status.PROCESSING_FAILURE)]
 
 
 def test_interface_is_described(site: Site) -> None:
