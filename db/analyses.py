@@ -5,32 +5,16 @@ Attempts are counted here, when the lease is taken, so that an image that kills 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from datetime import datetime, timedelta
 from typing import Any, cast
 
-from sqlalchemy import CursorResult, and_, exists, or_, select, update
-from sqlalchemy.orm import aliased
+from sqlalchemy import CursorResult, and_, or_, select, update
 
 from db.clock import RUNG_AHEAD, lease_is_over
-from db.models import active_model
-from db.records import ActiveModel, AnalysisResult, ClaimedAnalysis, FindingRecord, ObjectRecord, Triage
+from db.records import AnalysisResult, ClaimedAnalysis, ObjectRecord, Triage
 from db.session import Session
 from db.tables import Analysis, Delivery, Finding, GateDecision, Instance, Location, LogitMaps, MadeObject, Study
-
-
-def pending_analysis(instance_id: int, model: ActiveModel, sha256: str, now: datetime) -> Analysis:
-    """A new row of work; ``rung_at`` is now because whoever creates it rings as soon as it is committed."""
-    return Analysis(
-        instance_id=instance_id,
-        model_digest=model.digest,
-        preprocessing_id=model.preprocessing_id,
-        model_name=model.name,
-        state="pending",
-        created_at=now,
-        rung_at=now,
-        source_sha256=sha256,
-    )
 
 
 def claim(
@@ -75,10 +59,7 @@ def claim(
         select(Location).where(Location.instance_id == instance.id).order_by(Location.id).limit(1)
     ).one()
     gate_flags = session.scalar(
-        select(GateDecision.flags)
-        .where(GateDecision.instance_id == instance.id)
-        .order_by(GateDecision.id.desc())
-        .limit(1)
+        select(GateDecision.flags).where(GateDecision.instance_id == instance.id, GateDecision.current.is_(True))
     )
     return ClaimedAnalysis(
         id=analysis.id,
@@ -205,116 +186,6 @@ def ring_again(session: Session, now: datetime, older_than: timedelta, limit: in
     if ids:
         session.execute(update(Analysis).where(Analysis.id.in_(ids)).values(rung_at=now))
     return ids
-
-
-def retarget(session: Session, model: ActiveModel) -> int:
-    """Queue for ``model`` what still waits for another one: a broken or former model must not keep an image unread.
-
-    Returns
-    -------
-    int
-        How many analyses now wait for ``model``; the sweep rings for them.
-    """
-    other = aliased(Analysis)
-    has_own = exists().where(
-        other.instance_id == Analysis.instance_id,
-        other.model_digest == model.digest,
-        other.preprocessing_id == model.preprocessing_id,
-    )
-    waits = (
-        Analysis.state == "pending",
-        or_(Analysis.model_digest != model.digest, Analysis.preprocessing_id != model.preprocessing_id),
-        Analysis.instance_id.in_(select(Instance.id).where(Instance.origin == "live")),
-    )
-    session.execute(
-        update(Analysis)
-        .where(*waits, has_own)
-        .values(state="not_applicable", reason=f"not read by this model: {model.name} has read the image"),
-        execution_options={"synchronize_session": False},
-    )
-    moved = cast(
-        "CursorResult[Any]",
-        session.execute(
-            update(Analysis)
-            .where(*waits)
-            .values(
-                model_digest=model.digest,
-                preprocessing_id=model.preprocessing_id,
-                model_name=model.name,
-                reason="",
-                rung_at=None,
-            ),
-            execution_options={"synchronize_session": False},
-        ),
-    )
-    return moved.rowcount
-
-
-def create_missing(session: Session, now: datetime, limit: int) -> int:
-    """Give work to accepted live instances that came while no model was active. Returns how many."""
-    model = active_model(session)
-    if model is None:
-        return 0
-    waiting = session.scalars(
-        select(GateDecision)
-        .where(GateDecision.waits.is_(True))
-        .order_by(GateDecision.id)
-        .limit(limit)
-        .with_for_update(skip_locked=True)
-    ).all()
-    ids = [decision.instance_id for decision in waiting]
-    first: dict[int, str] = {}
-    for instance_id, sha256 in session.execute(
-        select(Location.instance_id, Location.sha256).where(Location.instance_id.in_(ids)).order_by(Location.id)
-    ):
-        first.setdefault(instance_id, sha256)
-    rows = [pending_analysis(instance_id, model, first[instance_id], now) for instance_id in ids]
-    for decision, row in zip(waiting, rows, strict=True):
-        decision.waits = False
-        row.rung_at = None  # nobody has rung for these: the sweep does, next
-    session.add_all(rows)
-    return len(rows)
-
-
-def study_findings(session: Session, study_id: int, model_digest: str) -> tuple[tuple[FindingRecord, ...], bool, bool]:
-    """Return the maxima over the study's images inside the model's domain, if any is done, if any is inside.
-
-    Of an image read by several models, ``model_digest``'s result counts, else the newest: what the worklist shows. The
-    study's row is locked, so that two images of one study cannot rank it past each other.
-    """
-    session.execute(select(Study.id).where(Study.id == study_id).with_for_update())
-    done = session.scalars(
-        select(Analysis)
-        .join(Instance, Instance.id == Analysis.instance_id)
-        .where(Instance.study_id == study_id, Analysis.state == "done")
-        .order_by(Analysis.id)
-    ).all()
-    inside = [analysis.id for analysis in shown(done, model_digest).values() if not analysis.outside_domain]
-    findings = session.scalars(
-        select(Finding).where(Finding.analysis_id.in_(inside)).order_by(Finding.analysis_id, Finding.position)
-    ).all()
-    return maxima(findings), bool(done), bool(inside)
-
-
-def shown(rows: Iterable[Analysis], model_digest: str | None) -> dict[int, Analysis]:
-    """Per instance id, the analysis every face shows: ``model_digest``'s, else the newest. ``rows``: oldest first."""
-    chosen: dict[int, Analysis] = {}
-    for row in rows:
-        before = chosen.get(row.instance_id)
-        if before is None or before.model_digest != model_digest:
-            chosen[row.instance_id] = row
-    return chosen
-
-
-def maxima(findings: Sequence[Finding]) -> tuple[FindingRecord, ...]:
-    """Per label, the finding with the greatest probability, in the labels' own order."""
-    best: dict[str, Finding] = {}
-    for finding in findings:
-        if finding.label not in best or finding.probability > best[finding.label].probability:
-            best[finding.label] = finding
-    return tuple(
-        FindingRecord(row.label, row.probability, row.logit, row.threshold, row.positive) for row in best.values()
-    )
 
 
 def rank(session: Session, study_id: int, triage: Triage) -> None:

@@ -5,9 +5,9 @@ from __future__ import annotations
 from sqlalchemy import select
 from sqlalchemy.exc import IntegrityError
 
-from db.analyses import pending_analysis
 from db.contradictions import contradictions, contradictions_of_repeat, fill_in
-from db.models import active_model
+from db.models import active_models
+from db.queueing import new_analysis
 from db.records import NewInstance, Recorded
 from db.session import Session
 from db.tables import GateDecision, Instance, Location, MadeObject, Study
@@ -69,7 +69,7 @@ def record_instance(session: Session, new: NewInstance) -> Recorded:
         raise RecordedElsewhere(new.sop_instance_uid) from error
     session.add(_location(instance.id, new))
     decision = new.decision
-    model = active_model(session)
+    models = active_models(session)
     session.add(
         GateDecision(
             instance_id=instance.id,
@@ -80,15 +80,16 @@ def record_instance(session: Session, new: NewInstance) -> Recorded:
             facts=decision.facts,
             flags=list(decision.flags),
             decided_at=new.received_at,
-            waits=decision.accepted and model is None and new.origin == "live",
+            decided_by=decision.decided_by,
+            waits=decision.accepted and not models and new.origin == "live",
         )
     )
     analysis_id = None
-    if decision.accepted and model is not None:
-        analysis = pending_analysis(instance.id, model, new.sha256, new.received_at)
+    if decision.accepted and models:
+        analysis = new_analysis(instance, models, new.sha256, new.received_at)
         session.add(analysis)
         session.flush()
-        analysis_id = analysis.id
+        analysis_id = analysis.id if analysis.state == "pending" else None
     return Recorded("new", instance.id, analysis_id)
 
 

@@ -7,6 +7,7 @@ from typing import TypeAlias
 
 from sqlalchemy import ColumnElement, Select, case, func, select
 
+from db.decisions import current
 from db.records import Ledger, Unfinished
 from db.rejections import rejected
 from db.session import Session
@@ -31,7 +32,7 @@ def ledger(session: Session, now: datetime, older_than: timedelta = timedelta(0)
     state = state_column()
     base = (
         select(Instance, state.label("state"), GateDecision.reason, Analysis.reason, Analysis.finished_at)
-        .join(GateDecision, GateDecision.instance_id == Instance.id)
+        .join(GateDecision, current())
         .outerjoin(newest, newest.c.instance_id == Instance.id)
         .outerjoin(Analysis, Analysis.id == newest.c.id)
         .where(Instance.origin == "live")
@@ -43,12 +44,7 @@ def ledger(session: Session, now: datetime, older_than: timedelta = timedelta(0)
         deliveries[name] = int(number)
     deliveries["pending"] += deliveries.pop("sending")  # under way is not yet arrived
     unfinished = _unfinished(session, base, state, now - older_than, limit) if limit else ()
-    refusals = session.execute(
-        select(GateDecision.reason, func.count())
-        .join(Instance, Instance.id == GateDecision.instance_id)
-        .where(GateDecision.accepted.is_(False), Instance.origin == "live")
-        .group_by(GateDecision.reason)
-    )
+    reasons, rules = _refusals(session)
     return Ledger(
         received=sum(counts.values()),
         done=counts.get("done", 0),
@@ -59,7 +55,8 @@ def ledger(session: Session, now: datetime, older_than: timedelta = timedelta(0)
         deliveries=deliveries,
         unfinished=unfinished,
         unfinished_total=_unfinished_total(session, base, state, now - older_than) if limit else 0,
-        reasons={reason: int(number) for reason, number in refusals},
+        reasons=reasons,
+        rules=rules,
     )
 
 
@@ -78,6 +75,26 @@ def _unfinished(
 def _unfinished_total(session: Session, rows: _Rows, state: ColumnElement[str], until: datetime) -> int:
     found = rows.where(state.in_(_UNFINISHED), Instance.received_at <= until).subquery()
     return int(session.scalar(select(func.count()).select_from(found)) or 0)
+
+
+def refused_by_rule(session: Session) -> dict[str, int]:
+    """Return how many live images each rule of the gate has refused, the most first."""
+    return _refusals(session)[1]
+
+
+def _refusals(session: Session) -> tuple[dict[str, int], dict[str, int]]:
+    """By reason and by rule."""
+    reasons: dict[str, int] = {}
+    rules: dict[str, int] = {}
+    for rule, reason, number in session.execute(
+        select(GateDecision.rule, GateDecision.reason, func.count())
+        .join(Instance, current())
+        .where(GateDecision.accepted.is_(False), Instance.origin == "live")
+        .group_by(GateDecision.rule, GateDecision.reason)
+    ):
+        reasons[reason] = reasons.get(reason, 0) + int(number)
+        rules[rule] = rules.get(rule, 0) + int(number)
+    return reasons, dict(sorted(rules.items(), key=lambda each: (-each[1], each[0])))
 
 
 def state_column() -> ColumnElement[str]:

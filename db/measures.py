@@ -10,9 +10,10 @@ from datetime import datetime, timedelta
 
 from sqlalchemy import case, func, select
 
+from db.decisions import current
+from db.grounds import ActiveModels
 from db.ledger import state_column
-from db.models import active_model
-from db.records import ActiveModel
+from db.models import active_models
 from db.session import Session
 from db.tables import Analysis, Delivery, GateDecision, Instance, MadeObject, Rejection
 
@@ -48,7 +49,7 @@ class Measures:
         By stage, the durations in seconds, of `STAGES`.
     """
 
-    model: ActiveModel | None
+    models: ActiveModels
     instances: dict[str, int]
     outside_domain: int
     refused: dict[str, int]
@@ -86,7 +87,7 @@ def measure(session: Session, now: datetime, window: timedelta, newest: int) -> 
             waiting[destination] = min(oldest, waiting.get(destination, oldest))
     rejected = session.execute(select(Rejection.status, func.sum(Rejection.number)).group_by(Rejection.status))
     return Measures(
-        model=active_model(session),
+        models=active_models(session),
         instances=instances,
         outside_domain=outside,
         refused=refused,
@@ -112,7 +113,7 @@ def _instances(session: Session) -> list[tuple[str, str | None, bool | None, int
             Analysis.outside_domain.label("outside"),
             Instance.received_at.label("received_at"),
         )
-        .join(GateDecision, GateDecision.instance_id == Instance.id)
+        .join(GateDecision, current())
         .outerjoin(latest, latest.c.instance_id == Instance.id)
         .outerjoin(Analysis, Analysis.id == latest.c.id)
         .where(Instance.origin == "live")

@@ -1,20 +1,32 @@
-"""The registry's rows: which bundles this installation knows, and which one is active."""
+"""The registry's rows: which bundles this installation knows, and which of the active ones reads whom."""
 
 from __future__ import annotations
 
 from datetime import datetime
 
-from sqlalchemy import select, update
+from sqlalchemy import delete, exists, or_, select, text, update
 
+from db.grounds import ActiveEntry, ActiveModels, Ground
 from db.records import ActiveModel
 from db.session import Session
-from db.tables import Model
+from db.tables import GroundCell, Model
 
 
-def active_model(session: Session) -> ActiveModel | None:
-    """Return the model that new studies are read with, or None: then they are received and wait."""
-    row = session.scalar(select(Model).where(Model.active.is_(True)))
-    return None if row is None else _record(row)
+class GroundTaken(Exception):
+    """Another active model reads some of these images already; the message says which."""
+
+
+def active_models(session: Session) -> ActiveModels:
+    """Return the table of which model reads whom, the default first; empty: studies are received and wait."""
+    rows = session.scalars(
+        select(Model).where(Model.active.is_(True)).order_by(Model.is_default.desc(), Model.name, Model.digest)
+    )
+    return ActiveModels(
+        tuple(
+            ActiveEntry(_record(row), None if row.ground is None else Ground.of_json(row.ground), row.is_default)
+            for row in rows
+        )
+    )
 
 
 def known_model(session: Session, digest: str) -> ActiveModel | None:
@@ -28,10 +40,48 @@ def any_model_known(session: Session) -> bool:
     return session.scalar(select(Model.digest).limit(1)) is not None
 
 
-def activate(session: Session, model: ActiveModel, now: datetime) -> None:
-    """Make ``model`` the one active model; results of the others stay as they are."""
-    session.execute(update(Model).where(Model.active.is_(True)).values(active=False))
-    row = session.get(Model, model.digest)
+def activate(
+    session: Session,
+    model: ActiveModel,
+    now: datetime,
+    ground: Ground | None = None,
+    *,
+    default: bool = False,
+    replace: bool = False,
+) -> None:
+    """Let ``model`` read ``ground``, and as the default what no other does; without a ground it is the default.
+
+    The former default, and a model whose ground is exactly this one, are replaced. Results stay as they are.
+
+    Parameters
+    ----------
+    replace
+        Take the ground from every model that has some of it, too; they read nothing by ages or views any more.
+
+    Raises
+    ------
+    GroundTaken
+        If another model has some of the ground but not just this one.
+    """
+    _one_at_a_time(session)
+    cells = set() if ground is None else ground.cells()
+    mine = Model.digest == model.digest
+    session.execute(delete(GroundCell).where(GroundCell.model_digest == model.digest))
+    for other in session.scalars(select(Model).where(Model.ground.is_not(None), ~mine)).all():
+        theirs = Ground.of_json(other.ground or {"ages": [], "views": []})
+        if not cells & theirs.cells():
+            continue
+        if theirs.cells() != cells and not replace:
+            assert ground is not None
+            raise GroundTaken(
+                f"{other.name} {other.digest[:12]} reads {theirs.says()}, which meets {ground.says()}: "
+                f"name other ages or views, 'cxr-triage model deactivate {other.name}' first, or take it with --replace"
+            )
+        session.execute(delete(GroundCell).where(GroundCell.model_digest == other.digest))
+        other.ground = None
+    if default or ground is None:
+        session.execute(update(Model).where(Model.is_default.is_(True)).values(is_default=False))
+    row = session.get(Model, model.digest, populate_existing=True)
     if row is None:
         row = Model(digest=model.digest)
         session.add(row)
@@ -40,11 +90,33 @@ def activate(session: Session, model: ActiveModel, now: datetime) -> None:
     row.preprocessing_id = model.preprocessing_id
     row.active = True
     row.activated_at = now
+    row.ground = None if ground is None else ground.to_json()
+    row.is_default = default or ground is None
+    session.flush()
+    session.add_all(GroundCell(age=age, view=view, model_digest=model.digest) for age, view in sorted(cells))
+    session.flush()
+    _only_readers_are_active(session)
 
 
-def deactivate(session: Session) -> None:
-    """Leave no model active: studies are received and wait."""
-    session.execute(update(Model).where(Model.active.is_(True)).values(active=False))
+def deactivate(session: Session, digest: str | None = None) -> None:
+    """Let a model read nothing more, or none at all: then studies are received and wait."""
+    _one_at_a_time(session)
+    named = () if digest is None else (Model.digest == digest,)
+    cells = () if digest is None else (GroundCell.model_digest == digest,)
+    session.execute(delete(GroundCell).where(*cells))
+    session.execute(update(Model).where(*named).values(is_default=False, ground=None))
+    _only_readers_are_active(session)
+
+
+def _only_readers_are_active(session: Session) -> None:
+    reads = or_(Model.is_default.is_(True), exists().where(GroundCell.model_digest == Model.digest))
+    session.execute(update(Model).where(~reads).values(active=False))
+
+
+def _one_at_a_time(session: Session) -> None:
+    """Let two activations wait for each other; readers wait for nobody."""
+    if session.connection().dialect.name == "postgresql":  # SQLite has one writer at a time
+        session.execute(text("LOCK TABLE model IN SHARE ROW EXCLUSIVE MODE"))
 
 
 def _record(row: Model) -> ActiveModel:

@@ -33,7 +33,7 @@ class StudyIdentity:
 
 @dataclass(frozen=True)
 class Decision:
-    """What the admission gate said of one instance, by which rule, on which facts."""
+    """What the admission gate said of one instance, by which rule, on which facts; or a person, in `decided_by`."""
 
     rules_version: str
     accepted: bool
@@ -41,6 +41,8 @@ class Decision:
     reason: str
     facts: dict[str, Any]
     flags: tuple[str, ...]
+    decided_by: str = ""
+    decided_at: datetime | None = None  # once it is recorded
 
 
 @dataclass(frozen=True)
@@ -191,3 +193,4 @@ class Ledger:
     unfinished: tuple[Unfinished, ...]
     unfinished_total: int  # of which ``unfinished`` lists the oldest
     reasons: dict[str, int] = field(default_factory=dict)
+    rules: dict[str, int] = field(default_factory=dict)  # how many each rule of the gate refused

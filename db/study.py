@@ -10,17 +10,19 @@ from typing import Any
 
 from sqlalchemy import and_, func, or_, select
 
-from db.analyses import shown
-from db.models import active_model
-from db.records import ActiveModel, Decision, FindingRecord, StudyIdentity, WorklistItem
+from db.decisions import history
+from db.grounds import ActiveModels
+from db.models import active_models
+from db.records import Decision, FindingRecord, StudyIdentity, WorklistItem
 from db.session import Session
-from db.tables import Analysis, Delivery, Finding, GateDecision, Instance, Location, LogitMaps, MadeObject, Study
+from db.shown import readers, shown
+from db.tables import Analysis, Delivery, Finding, Instance, Location, LogitMaps, MadeObject, Study
 from db.worklist import study_item, worklist
 
 
 @dataclass(frozen=True)
 class ImageAnalysis:
-    """The analysis of one image that is shown: the active model's, else the newest."""
+    """The analysis of one image that is shown: of the model that reads it, else the newest."""
 
     id: int
     state: str
@@ -54,7 +56,7 @@ class OtherBytes:
 
 @dataclass(frozen=True)
 class StudyImage:
-    """One received image; ``source_sha256`` addresses the bytes that are read, `decision` is the newest."""
+    """One received image; ``source_sha256`` addresses the bytes that are read, `decision` is the one that counts."""
 
     sop_instance_uid: str
     received_at: datetime
@@ -68,6 +70,7 @@ class StudyImage:
     decision: Decision | None
     analysis: ImageAnalysis | None
     others: tuple[OtherBytes, ...] = ()
+    earlier: tuple[Decision, ...] = ()  # decisions that count no more
 
 
 @dataclass(frozen=True)
@@ -84,7 +87,7 @@ class WorklistPage:
     rows: tuple[WorklistRow, ...]
     total: int
     priorities: dict[str, int]
-    model: ActiveModel | None
+    models: ActiveModels
 
 
 @dataclass(frozen=True)
@@ -135,7 +138,7 @@ def worklist_page(session: Session, offset: int, limit: int) -> WorklistPage:
     items = worklist(session, limit, offset)
     counts = session.execute(select(Study.priority, func.count()).group_by(Study.priority)).all()
     priorities = {priority: int(number) for priority, number in counts}
-    return WorklistPage(_rows(session, items), sum(priorities.values()), priorities, active_model(session))
+    return WorklistPage(_rows(session, items), sum(priorities.values()), priorities, active_models(session))
 
 
 def study_page(session: Session, study_instance_uid: str) -> StudyPage | None:
@@ -192,16 +195,11 @@ def _rows(session: Session, items: Sequence[WorklistItem]) -> tuple[WorklistRow,
 def _images(session: Session, study_ids: Sequence[int]) -> dict[int, list[StudyImage]]:
     instances = session.scalars(select(Instance).where(Instance.study_id.in_(study_ids)).order_by(Instance.id)).all()
     ids = [instance.id for instance in instances]
-    decisions = {
-        row.instance_id: row
-        for row in session.scalars(
-            select(GateDecision).where(GateDecision.instance_id.in_(ids)).order_by(GateDecision.id)
-        )
-    }
+    decisions = history(session, ids)
     locations: dict[int, list[Location]] = defaultdict(list)  # the first is the one that is read
     for location in session.scalars(select(Location).where(Location.instance_id.in_(ids)).order_by(Location.id)):
         locations[location.instance_id].append(location)
-    analyses = _shown_analyses(session, ids)
+    analyses = _shown_analyses(session, instances)
     images: dict[int, list[StudyImage]] = defaultdict(list)
     for instance in instances:
         place = next(iter(locations[instance.id]), None)
@@ -216,21 +214,22 @@ def _images(session: Session, study_ids: Sequence[int]) -> dict[int, list[StudyI
                 flags=tuple(instance.flags),
                 source_sha256=place.sha256 if place else "",
                 size=place.size if place else 0,
-                decision=_decision(decisions.get(instance.id)),
+                decision=next(iter(decisions.get(instance.id, [])[-1:]), None),
                 analysis=analyses.get(instance.id),
                 others=tuple(
                     OtherBytes(row.received_at, row.calling_ae, row.study_instance_uid, row.sha256, row.size)
                     for row in locations[instance.id][1:]
                 ),
+                earlier=tuple(decisions.get(instance.id, [])[:-1]),
             )
         )
     return images
 
 
-def _shown_analyses(session: Session, instance_ids: Sequence[int]) -> dict[int, ImageAnalysis]:
-    model = active_model(session)
-    rows = session.scalars(select(Analysis).where(Analysis.instance_id.in_(instance_ids)).order_by(Analysis.id))
-    latest = shown(rows, None if model is None else model.digest)
+def _shown_analyses(session: Session, instances: Sequence[Instance]) -> dict[int, ImageAnalysis]:
+    ids = [each.id for each in instances]
+    rows = session.scalars(select(Analysis).where(Analysis.instance_id.in_(ids)).order_by(Analysis.id))
+    latest = shown(rows, readers(instances, active_models(session)))
     findings: dict[int, list[FindingRecord]] = defaultdict(list)
     for finding in session.scalars(
         select(Finding)
@@ -299,12 +298,6 @@ def _identity(study: Study) -> StudyIdentity:
         study_time=study.study_time,
         study_description=study.study_description,
     )
-
-
-def _decision(row: GateDecision | None) -> Decision | None:
-    if row is None:
-        return None
-    return Decision(row.rules_version, row.accepted, row.rule, row.reason, dict(row.facts), tuple(row.flags))
 
 
 def _analysis(row: Analysis, findings: Sequence[FindingRecord]) -> ImageAnalysis:

@@ -24,6 +24,7 @@ from sqlalchemy import (
     Text,
     TypeDecorator,
     UniqueConstraint,
+    text,
 )
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
@@ -119,8 +120,19 @@ class Location(Base):
 
 
 class GateDecision(Base):
+    """What was decided about an instance, by the rules or a person; the `current` one counts, the others are kept."""
+
     __tablename__ = "gate_decision"
-    __table_args__ = (UniqueConstraint("instance_id", "rules_version"),)
+    __table_args__ = (
+        UniqueConstraint("instance_id", "rules_version"),
+        Index(
+            "uq_gate_decision_current",
+            "instance_id",
+            unique=True,
+            sqlite_where=text("current"),
+            postgresql_where=text("current"),
+        ),
+    )
     id: Mapped[int] = mapped_column(_Key, primary_key=True)
     instance_id: Mapped[int] = mapped_column(ForeignKey("instance.id"), index=True)
     rules_version: Mapped[str] = mapped_column(String(64))
@@ -132,6 +144,8 @@ class GateDecision(Base):
     decided_at: Mapped[datetime] = mapped_column(UtcDateTime)
     # accepted while no model was active, and without an analysis since; found by its index, however long the archive
     waits: Mapped[bool] = mapped_column(Boolean, default=False, index=True)
+    current: Mapped[bool] = mapped_column(Boolean, default=True)
+    decided_by: Mapped[str] = mapped_column(Text, default="")  # a person's name; empty: the rules
 
 
 class Analysis(Base):
@@ -242,15 +256,35 @@ class Delivery(Base):
 
 
 class Model(Base):
-    """The registry: which bundles this installation has seen, and which one is active."""
+    """The registry: which bundles this installation has seen, and which of them read what."""
 
     __tablename__ = "model"
+    __table_args__ = (
+        Index(
+            "uq_model_default",
+            "is_default",
+            unique=True,
+            sqlite_where=text("is_default"),
+            postgresql_where=text("is_default"),
+        ),
+    )
     digest: Mapped[str] = mapped_column(String(64), primary_key=True)
     name: Mapped[str] = mapped_column(Text)
     folder: Mapped[str] = mapped_column(Text)
     preprocessing_id: Mapped[str] = mapped_column(String(128))
     active: Mapped[bool] = mapped_column(Boolean)
     activated_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
+    is_default: Mapped[bool] = mapped_column(Boolean, default=False)  # reads what no other active model does
+    ground: Mapped[dict[str, Any] | None] = mapped_column(JSON(none_as_null=True))  # `db.grounds.Ground`, or none
+
+
+class GroundCell(Base):
+    """One year of age in one view, and whose it is: two models can never have the same, whoever activates them."""
+
+    __tablename__ = "ground_cell"
+    age: Mapped[int] = mapped_column(Integer, primary_key=True, autoincrement=False)
+    view: Mapped[str] = mapped_column(String(8), primary_key=True)
+    model_digest: Mapped[str] = mapped_column(ForeignKey("model.digest"), index=True)
 
 
 class Erasure(Base):

@@ -7,10 +7,11 @@ from collections.abc import Sequence
 
 from sqlalchemy import select
 
-from db.analyses import maxima, shown
-from db.models import active_model
+from db.decisions import current
+from db.models import active_models
 from db.records import WorklistItem
 from db.session import Session
+from db.shown import maxima, readers, shown
 from db.tables import Analysis, Finding, GateDecision, Instance, MadeObject, Study
 
 _STUDIES_AT_ONCE = 500  # each is a bound variable, of which SQLite takes 32,766 a statement and PostgreSQL 65,535
@@ -47,11 +48,11 @@ def object_uris(session: Session, study_instance_uid: str) -> list[tuple[str, st
 
 def _items(session: Session, studies: Sequence[Study]) -> list[WorklistItem]:
     ids = [study.id for study in studies]
-    model = active_model(session)
+    models = active_models(session)
     instances: dict[int, list[tuple[Instance, GateDecision]]] = defaultdict(list)
     for instance, decision in session.execute(
         select(Instance, GateDecision)
-        .join(GateDecision, GateDecision.instance_id == Instance.id)
+        .join(GateDecision, current())
         .where(Instance.study_id.in_(ids))
         .order_by(Instance.id)
     ):
@@ -62,7 +63,8 @@ def _items(session: Session, studies: Sequence[Study]) -> list[WorklistItem]:
         .where(Instance.study_id.in_(ids))
         .order_by(Analysis.id)
     )
-    latest = shown(rows, None if model is None else model.digest)
+    every = [instance for pairs in instances.values() for instance, _ in pairs]
+    latest = shown(rows, readers(every, models))
     findings: dict[int, list[Finding]] = defaultdict(list)
     for finding in session.scalars(
         select(Finding)
@@ -70,7 +72,7 @@ def _items(session: Session, studies: Sequence[Study]) -> list[WorklistItem]:
         .order_by(Finding.analysis_id, Finding.position)
     ):
         findings[finding.analysis_id].append(finding)
-    return [_item(study, instances[study.id], latest, findings, model is None) for study in studies]
+    return [_item(study, instances[study.id], latest, findings, not models) for study in studies]
 
 
 def _item(
@@ -101,7 +103,7 @@ def _item(
         reason=reason,
         flags=tuple(dict.fromkeys(flags)),
         findings=maxima([finding for analysis in inside or done for finding in findings[analysis.id]]),
-        model=done[-1].model_name if done else "",
+        model=", ".join(dict.fromkeys(analysis.model_name for analysis in done)),
     )
 
 

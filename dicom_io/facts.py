@@ -4,6 +4,7 @@ Pixels are never read here. Text is decoded by its character set; what is missin
 """
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import date, datetime
 from functools import partial
@@ -13,8 +14,9 @@ from pydicom.dataset import Dataset
 
 from dicom_io import reading
 from dicom_io.reading import UnreadableDicom
+from dicom_io.tag_path import TagPath, header_tags, values
 
-__all__ = ["CodedValue", "Equipment", "InstanceFacts", "UnreadableDicom", "read_facts"]
+__all__ = ["CodedValue", "Equipment", "InstanceFacts", "SiteValue", "UnreadableDicom", "read_facts", "with_tags"]
 
 OLDEST_AGE_YEARS = 130.0
 _DAYS_A_YEAR = 365.25
@@ -74,12 +76,21 @@ class Equipment:
 
 
 @dataclass(frozen=True)
+class SiteValue:
+    """What the header holds at an attribute that a site's rule names; None: missing or empty. May be patient data."""
+
+    tag: str
+    values: tuple[str, ...] | None = field(repr=False)
+
+
+@dataclass(frozen=True)
 class InstanceFacts:
     """What the header of one instance says; patient data stay out of `repr`, so that no log line carries them.
 
     `age_years` is None when unknown or absurd. `view` is PA, AP, LATERAL, another word of ViewPosition, or None when
     nothing says; `view_source` names the attribute it is from. `region_text` joins the descriptions of study, series,
     protocol and procedure. `has_pixels` says that an attribute with pixels is there, not that they can be decoded.
+    `site` holds what was asked for beyond that.
     """
 
     sop_class_uid: str
@@ -128,15 +139,18 @@ class InstanceFacts:
     bits_stored: int = 0
     lossy: bool = False
     has_pixels: bool = False
+    site: tuple[SiteValue, ...] = field(default=(), repr=False)
 
 
-def read_facts(source: Path | bytes) -> InstanceFacts:
+def read_facts(source: Path | bytes, tags: Sequence[TagPath] = ()) -> InstanceFacts:
     """Read one instance's header.
 
     Parameters
     ----------
     source
         A DICOM file, or the bytes of one; preamble and file meta may be missing.
+    tags
+        What a site's rules look at besides.
 
     Raises
     ------
@@ -145,7 +159,7 @@ def read_facts(source: Path | bytes) -> InstanceFacts:
     OSError
         If the file cannot be read.
     """
-    dataset, has_pixels = reading.read_header(source, _KEYWORDS)
+    dataset, has_pixels = reading.read_header(source, [*_KEYWORDS, *header_tags(tags)] if tags else _KEYWORDS)
     one = partial(reading.text, dataset)
     sop_class = one("SOPClassUID")
     if not sop_class and not (has_pixels and reading.number(dataset, "Rows")):
@@ -199,7 +213,14 @@ def read_facts(source: Path | bytes) -> InstanceFacts:
         bits_stored=_whole(dataset, "BitsStored") or 0,
         lossy=one("LossyImageCompression") == "01",
         has_pixels=has_pixels,
+        site=tuple(SiteValue(tag.text, values(dataset, tag)) for tag in dict.fromkeys(tags)),
     )
+
+
+def with_tags(facts: InstanceFacts, source: Path | bytes, tags: Sequence[TagPath]) -> InstanceFacts:
+    """Return facts that hold `tags` too: `facts` where they do, else those of `source`, read again."""
+    held = {value.tag for value in facts.site}
+    return facts if all(tag.text in held for tag in tags) else read_facts(source, tags)
 
 
 def _whole(dataset: Dataset, keyword: str) -> int | None:

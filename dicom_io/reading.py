@@ -53,7 +53,7 @@ class UnreadableDicom(Exception):
         self.reason = reason
 
 
-def read_header(source: Path | bytes, keywords: Sequence[str] | None = None) -> tuple[FileDataset, bool]:
+def read_header(source: Path | bytes, keywords: Sequence[str | BaseTag] | None = None) -> tuple[FileDataset, bool]:
     """Parse a DICOM object up to its pixels.
 
     Parameters
@@ -61,7 +61,7 @@ def read_header(source: Path | bytes, keywords: Sequence[str] | None = None) -> 
     source
         A file, or the bytes of one; preamble and file meta may be missing.
     keywords
-        The only attributes to keep; all when not given.
+        The only attributes to keep, by keyword or tag; all when not given.
 
     Returns
     -------
@@ -182,7 +182,7 @@ def number(dataset: Dataset, keyword: str) -> float | None:
     return members[0] if members else None
 
 
-def numbers(dataset: Dataset, keyword: str) -> tuple[float | None, ...]:
+def numbers(dataset: Dataset, keyword: str | BaseTag) -> tuple[float | None, ...]:
     """Read a numeric attribute of any VR, binary or text; a member that is no finite number is None."""
     tag = Tag(keyword)
     if tag not in dataset:

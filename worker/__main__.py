@@ -25,7 +25,8 @@ def _mendable(error: Exception) -> bool:
     return bool(names & {
         "ConfigurationError", "DatabaseUnavailable", "StoreUnavailable", "BrokerUnavailable", "BundleInvalid",
         "UnknownModel", "PeerUnreachable", "ListenerPortInUse", "StartFailed", "UnreadableDicom", "UnreadableImage",
-        "EngineUnsuitable", "DatasetInvalid", "ListenerCannotBind",
+        "EngineUnsuitable", "DatasetInvalid", "ListenerCannotBind", "GroundTaken",
+        "CannotBeReadAnyway", "DecidedElsewhere",
     })  # fmt: skip
 
 

@@ -11,7 +11,7 @@ from uuid import UUID
 import structlog
 
 from db import analyses
-from db.models import known_model
+from db.models import active_models, known_model
 from db.records import AnalysisResult, ClaimedAnalysis, ObjectRecord
 from db.schema import installation_uid
 from db.session import Database, DatabaseUnavailable
@@ -30,7 +30,7 @@ from worker.timing import ANALYSIS_LEASE, MAX_ATTEMPTS, now
 from worker.triage import rank_study
 
 _log = structlog.get_logger(__name__)
-_KEPT_READERS = 2  # the active model's, and that of rows created just before it was activated
+_SPARE_READERS = 1  # beside the active models', that of rows created just before one was activated
 
 
 class Analyst:
@@ -107,6 +107,7 @@ class Analyst:
         if digest not in self._readers:
             with self.database.read() as session:
                 model = known_model(session, digest)
+                kept = len(active_models(session).entries) + _SPARE_READERS
             if model is None:
                 raise UnknownModel(f"model {digest[:12]} is not in the registry")
             reader = Reader.open(
@@ -117,9 +118,10 @@ class Analyst:
             )
             if reader.bundle.digest != digest:
                 raise BundleInvalid(Path(model.folder), f"holds model {reader.bundle.digest[:12]}, not {digest[:12]}")
-            while len(self._readers) >= _KEPT_READERS:
-                del self._readers[next(iter(self._readers))]
+            while len(self._readers) >= max(kept, 2):
+                del self._readers[next(iter(self._readers))]  # the one that was not used for longest
             self._readers[digest] = reader
+        self._readers[digest] = self._readers.pop(digest)
         return self._readers[digest]
 
     def _claim(self, analysis_id: int) -> ClaimedAnalysis | None:
@@ -171,7 +173,7 @@ class Analyst:
             if kept:
                 for heatmap, made in zip(heatmaps, result.objects, strict=True):
                     self._keep(heatmap.data, made.uri)
-                rank_study(session, claimed.study_id, claimed.model_digest, self._settings.triage.horizon_hours)
+                rank_study(session, claimed.study_id, self._settings.triage.horizon_hours)
         if not kept:  # nothing of ours was written to the database
             self._discard_if_forgotten(claimed, result)
             return "lease lost"

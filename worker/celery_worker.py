@@ -14,7 +14,7 @@ from celery.platforms import SecurityWarning
 from celery.signals import worker_process_init
 
 from db import analyses
-from db.models import active_model
+from db.models import active_models
 from db.session import Database, DatabaseUnavailable
 from model.bundle import BundleInvalid
 from model.engine import EngineUnsuitable
@@ -39,7 +39,7 @@ class Child:
         self._analyst: Analyst | None = None
 
     def start(self) -> None:
-        """Open everything, the active model included, and say how long it took and what it weighs.
+        """Open everything, the active models included, and say how long it took and what it weighs.
 
         What cannot be had now is asked for again by each analysis: Celery lets a child live whose start failed.
         """
@@ -48,9 +48,9 @@ class Child:
         try:
             analyst = self._open()
             with analyst.database.read() as session:
-                model = active_model(session)
-            if model is not None:
-                name = model.name
+                active = active_models(session)
+            name = active.name or None
+            for model in active.models:
                 analyst.reader(model.digest)
         except (BundleInvalid, EngineUnsuitable, UnknownModel, DatabaseUnavailable, StoreUnavailable) as error:
             _log.error("model not opened yet", error=str(error))

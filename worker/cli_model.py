@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -10,6 +11,7 @@ from worker.cli_options import Config, Home, Json, print_json
 from worker.site import Site, open_site
 
 if TYPE_CHECKING:
+    from db.grounds import ActiveModels, Ground
     from model.bundle import Bundle
 
 _Name = Annotated[str, typer.Argument(help="A model's name, the start of its digest, or a bundle's folder.")]
@@ -27,21 +29,23 @@ def add_commands(app: typer.Typer) -> None:
 
 
 def list_models(home: Home = None, config: Config = None, json: Json = False) -> None:
-    """The models there are, and which one is active."""
+    """The models there are, and which of the active ones reads whom."""
     from model.bundle import BundleInvalid
+    from worker.facts import model_table
     from worker.registry import list_bundles
 
     site = open_site(home, config)
-    active = _active_digest(site)
+    active = active_table(site)
     models: list[dict[str, Any]] = []
     broken: list[dict[str, str]] = []
     for found in list_bundles(site.settings):
         if isinstance(found, BundleInvalid):
             broken.append({"folder": str(found.folder), "reason": str(found)})
         else:
-            models.append({**_facts(found), "active": found.digest == active})
+            reads = active.reads(found.digest)
+            models.append({**_facts(found), "active": bool(reads), "reads": reads})
     if json:
-        print_json({"models": models, "broken": broken})
+        print_json({"models": models, "broken": broken, "active": model_table(active)})
         return
     for facts in models:
         mark = "active" if facts["active"] else ""
@@ -50,6 +54,7 @@ def list_models(home: Home = None, config: Config = None, json: Json = False) ->
         print(f"unusable: {entry['reason']}")
     if not models:
         print("no models")
+    _print_table(active)
 
 
 def show(name: _Name, home: Home = None, config: Config = None, json: Json = False) -> None:
@@ -66,23 +71,78 @@ def show(name: _Name, home: Home = None, config: Config = None, json: Json = Fal
         Console().print(Markdown(bundle.card_path.read_text(encoding="utf-8")))
 
 
-def activate(name: _Name, home: Home = None, config: Config = None) -> None:
-    """Read new studies with this model. It is checked whole first; a broken one leaves the active one active."""
+def activate(
+    name: _Name,
+    ages: Annotated[
+        str | None, typer.Option("--ages", help="Only these whole years, both included: 0-17, or 0-1,12-17.")
+    ] = None,
+    views: Annotated[str | None, typer.Option("--views", help="Only these views: PA, AP.")] = None,
+    default: Annotated[
+        bool, typer.Option("--default", help="With ages or views: and all that no other active model reads.")
+    ] = False,
+    replace: Annotated[
+        bool, typer.Option("--replace", help="Take the ages and views from every model that has some of them.")
+    ] = False,
+    home: Home = None,
+    config: Config = None,
+    json: Json = False,
+) -> None:
+    """Read new studies with this model: those of these ages and views, or (without them) all that no other reads.
+
+    It is checked whole first; a broken one leaves the active ones as they are. What is of unknown age or view is the
+    default's.
+    """
+    from worker.facts import model_table
     from worker.registry import activate as make_active
 
+    ground = parse_ground(ages, views)
     site = open_site(home, config)
-    bundle = make_active(site.settings, site.database, name)
+    bundle = make_active(site.settings, site.database, name, ground, default=default, replace=replace)
+    active = active_table(site)
+    if json:
+        print_json({"name": bundle.name, "digest": bundle.digest, "active": model_table(active)})
+        return
     print(f"active: {bundle.name} {bundle.digest[:12]}; running workers use it from the next study on")
+    _print_table(active)
 
 
-def deactivate(home: Home = None, config: Config = None) -> None:
-    """Leave no model active: studies are received and wait."""
-    from db import models
+def deactivate(
+    name: Annotated[str | None, typer.Argument(help="An active model; all of them when not given.")] = None,
+    home: Home = None,
+    config: Config = None,
+) -> None:
+    """Let a model read nothing more; with none active, studies are received and wait."""
+    from worker.registry import deactivate as make_inactive
 
     site = open_site(home, config)
-    with site.database.write() as session:
-        models.deactivate(session)
-    print("no model is active: studies are received and wait")
+    gone = make_inactive(site.database, name)
+    active = active_table(site)
+    if gone is not None:
+        print(f"{gone} reads nothing more")
+    _print_table(active)
+
+
+def parse_ground(ages: str | None, views: str | None) -> Ground | None:
+    """Return the ages and views of the command line; None where neither is given. `typer.BadParameter`."""
+    from db.grounds import OLDEST, VIEWS, Ground, joined
+
+    if ages is None and views is None:
+        return None
+    ranges = []
+    for part in (ages or "").split(",") if ages is not None else ():
+        found = re.fullmatch(r"\s*(\d{1,3})(?:\s*-\s*(\d{1,3}))?\s*", part)
+        low, high = (int(found[1]), int(found[2] or found[1])) if found else (1, 0)
+        if not 0 <= low <= high <= OLDEST:
+            raise typer.BadParameter(
+                f"{ages!r}: write whole years from 0 to {OLDEST}, such as 0-17 or 0-1,12-17", param_hint="--ages"
+            )
+        ranges.append((low, high))
+    named = tuple(dict.fromkeys(word.strip().upper() for word in views.split(","))) if views is not None else ()
+    if wrong := [word for word in named if word not in VIEWS]:
+        raise typer.BadParameter(
+            f"{', '.join(wrong) or 'nothing'!r}; allowed: {', '.join(VIEWS)}", param_hint="--views"
+        )
+    return Ground(joined(ranges), named)
 
 
 def verify(name: _Name, home: Home = None, config: Config = None, json: Json = False) -> None:
@@ -118,11 +178,25 @@ def _facts(bundle: Bundle) -> dict[str, Any]:
     }
 
 
-def _active_digest(site: Site) -> str | None:
-    from db.models import active_model
+def active_table(site: Site) -> ActiveModels:
+    """Return which active model reads whom; nothing is created for it."""
+    from db.grounds import ActiveModels
+    from db.models import active_models
 
     if not site.settings.database.url and not (site.settings.home / "cxr-triage.sqlite").exists():
-        return None
+        return ActiveModels()
     with site.database.read() as session:
-        model = active_model(session)
-    return None if model is None else model.digest
+        return active_models(session)
+
+
+def _print_table(active: ActiveModels) -> None:
+    from worker.terminal import visible
+
+    if not active:
+        print("no model is active: studies are received and wait")
+        return
+    print("who reads whom:")
+    for model in active.models:
+        print(visible(f"  {model.name:<22} {model.digest[:12]}  {active.reads(model.digest)}"))
+    if active.default is None:
+        print("  no default: what none of them reads, an unknown age included, gets no result, with that reason")

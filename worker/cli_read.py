@@ -1,4 +1,4 @@
-"""Commands that read: analyse, worklist, status, ledger, explain."""
+"""Commands that read: analyse, worklist, status, ledger."""
 
 from __future__ import annotations
 
@@ -14,12 +14,15 @@ from worker.site import Site, open_site
 from worker.terminal import marked, visible
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from db.grounds import ActiveModels
     from model.bundle import Bundle
 
 
 def add_commands(app: typer.Typer) -> None:
     """Register the commands of this module."""
-    for command in (analyse, worklist, status, ledger, explain):
+    for command in (analyse, worklist, status, ledger):
         app.command(rich_help_panel="Read")(command)
 
 
@@ -29,7 +32,7 @@ def analyse(
         Path | None, typer.Option("--out", help="Write overlays and DICOM objects here.", metavar="DIR")
     ] = None,
     model: Annotated[
-        str | None, typer.Option("--model", help="Model name (default: the active one, else the demonstration).")
+        str | None, typer.Option("--model", help="Read all with it (default: the active ones, by age and view).")
     ] = None,
     home: Home = None,
     config: Config = None,
@@ -42,8 +45,8 @@ def analyse(
     from rich.console import Console
     from rich.progress import Progress
 
-    from model.reader import Reader
     from worker.intake import gate_rules
+    from worker.model_choice import Readers
     from worker.one_shot import analyse_isolated, reading_inputs
     from worker.pipeline import preprocessing_id
 
@@ -51,9 +54,9 @@ def analyse(
     if missing:
         raise typer.BadParameter(f"does not exist: {', '.join(missing)}")
     site = open_site(home, config)
-    bundle = _bundle(site, model)
+    bundle, active = _chosen(site, model)
     reading = site.settings.reading
-    opened = partial(Reader.open, bundle.folder, reading.precision, threads=1, engine=reading.engine)
+    opened = partial(Readers, reading, active, bundle.folder)
     rules = replace(gate_rules(site.settings), small_images="flag")
     with Progress(console=Console(stderr=True), transient=True) as progress:
         task = progress.add_task("analysing", total=None)
@@ -69,7 +72,7 @@ def analyse(
         facts = {"name": bundle.name, "digest": bundle.digest, "preprocessing": preprocessing_id(bundle)}
         print_json({"model": facts, "results": results})
     else:
-        _print_results(results, bundle)
+        _print_results(results, _used(results, bundle, active))
     if not results or any(result["status"] == "failed" for result in results):
         raise typer.Exit(1)
 
@@ -118,6 +121,10 @@ def status(home: Home = None, config: Config = None, json: Json = False) -> None
         print_json(facts)
     else:
         for key, value in facts.items():
+            if key == "models":  # the table, a line each
+                for model in value if len(value) > 1 else ():
+                    print(f"{'':<18} {visible(model['name'])} reads {model['reads']}")
+                continue
             text = ", ".join(f"{name} {number}" for name, number in value.items()) if isinstance(value, dict) else value
             print(f"{key.replace('_', ' '):<18} {visible(str(text))}")
     if not facts["ready"]:
@@ -146,6 +153,9 @@ def ledger(
     for key in ("received", "done", "not_applicable", "failed", "pending", "rejected"):
         print(f"{key.replace('_', ' '):<16} {facts[key]}")
     print("deliveries       " + ", ".join(f"{name} {number}" for name, number in facts["deliveries"].items()))
+    if facts["refused_by_rule"]:
+        rules = ", ".join(f"{rule} {number}" for rule, number in facts["refused_by_rule"].items())
+        print(f"refused by rule  {visible(rules)}")
     for reason, number in facts["refusals"].items():
         print(f"  not read: {number} x {visible(reason)}")
     if unfinished:
@@ -157,76 +167,62 @@ def ledger(
             print(f"  and {more} more: the oldest {len(facts['unfinished'])} are listed")
 
 
-def explain(
-    file: Annotated[Path, typer.Argument(help="A DICOM file.", exists=True, dir_okay=False)],
-    home: Home = None,
-    config: Config = None,
-    json: Json = False,
-) -> None:
-    """Which rule of the admission gate decides about a file, and the facts it sees."""
-    from dicom_io.facts import read_facts
-    from dicom_io.gate import decide
-    from worker.intake import gate_rules
-
-    decision = decide(read_facts(file), gate_rules(open_site(home, config).settings), is_own=False)
-    facts: dict[str, Any] = {
-        "file": str(file),
-        "accepted": decision.accepted,
-        "rule": decision.rule,
-        "reason": decision.reason,
-        "flags": list(decision.flags),
-        "facts": dict(decision.facts),
-    }
-    if json:
-        print_json(facts)
-        return
-    print(f"{'accepted' if decision.accepted else 'refused'} by rule '{decision.rule}': {visible(decision.reason)}")
-    for flag in decision.flags:
-        print(f"  ! {flag}")
-    for name, value in decision.facts.items():
-        print(f"  {name:<24} {visible(str(value)) if value not in ('', None) else '-'}")
-
-
-def _bundle(site: Site, name: str | None) -> Bundle:
-    from db.models import active_model
+def _chosen(site: Site, name: str | None) -> tuple[Bundle, ActiveModels]:
+    """The model that is named, or the default one, and the table by which files choose theirs (empty: all that one)."""
+    from db.grounds import ActiveModels
     from model.bundle import BundleInvalid, load_bundle
+    from worker.cli_model import active_table
     from worker.registry import UnknownModel, find_bundle, list_bundles
 
     if name is not None:
-        return find_bundle(site.settings, name)
-    if site.settings.database.url or (site.settings.home / "cxr-triage.sqlite").exists():
-        with site.database.read() as session:
-            active = active_model(session)
-        if active is not None:
-            return load_bundle(Path(active.folder))
+        return find_bundle(site.settings, name), ActiveModels()
+    active = active_table(site)
+    if active:
+        return load_bundle(Path((active.default or active.models[0]).folder)), active
     for bundle in list_bundles(site.settings):
         if not isinstance(bundle, BundleInvalid):
-            return bundle
+            return bundle, ActiveModels()
     raise UnknownModel("no model is active and none is shipped: import one, or name a bundle's folder with --model")
 
 
-def _print_results(results: list[dict[str, Any]], bundle: Bundle) -> None:
+def _used(results: list[dict[str, Any]], first: Bundle, active: ActiveModels) -> list[Bundle]:
+    """The models that read the files; where none was read, the one that would have."""
+    from model.bundle import load_bundle
+
+    digests = {result["model"]["digest"] for result in results if result["model"]}
+    folders = [
+        Path(model.folder) for model in active.models if model.digest in digests and model.digest != first.digest
+    ]
+    others = [load_bundle(folder) for folder in folders]
+    return [first, *others] if first.digest in digests or not others else others
+
+
+def _print_results(results: list[dict[str, Any]], bundles: Sequence[Bundle]) -> None:
     from rich.table import Table
 
-    table = Table(title=f"model {marked(bundle.name)} {bundle.digest[:12]}", title_justify="left", padding=(0, 1))
+    names = ", ".join(f"{marked(bundle.name)} {bundle.digest[:12]}" for bundle in bundles)
+    several = len(bundles) > 1
+    table = Table(title=f"{'models' if several else 'model'} {names}", title_justify="left", padding=(0, 1))
     table.add_column("source", overflow="fold", ratio=2)
     table.add_column("flags and reasons", overflow="fold", ratio=3)
     table.add_column("findings (bold: at or above threshold)", ratio=3)
     for result in results:
         status = [] if result["status"] == "done" else [result["status"].replace("_", " ") + ": " + result["reason"]]
         flags = [f"! {flag}" for flag in result["flags"]]
+        by = [f"read by {result['model']['name']}"] if several and result["model"] else []
         findings = [f"{marked(finding['label'])} {finding['probability']:.3f}" for finding in result["findings"]]
         shown = [
             f"[bold]{text}[/]" if finding["positive"] else text
             for text, finding in zip(findings, result["findings"], strict=True)
         ]
-        notes = "\n".join(marked(note) for note in (*status, *flags))
+        notes = "\n".join(marked(note) for note in (*status, *flags, *by))
         table.add_row(marked(Path(result["source"]).name), notes, "\n".join(shown))
         table.add_section()
     console = _console()
     console.print(table)
-    thresholds = ", ".join(f"{label.name} {bundle.thresholds[label.name]:.3f}" for label in bundle.labels)
-    console.print(f"thresholds: {thresholds}", markup=False)
+    for bundle in bundles:
+        thresholds = ", ".join(f"{label.name} {bundle.thresholds[label.name]:.3f}" for label in bundle.labels)
+        console.print(f"thresholds{f' of {bundle.name}' if several else ''}: {thresholds}", markup=False)
     for result in results:
         for made in result["objects"]:
             line = visible(f"{made['kind']} of {made['label']}: {made['path']}")

@@ -11,9 +11,9 @@ from datetime import timedelta
 from importlib.metadata import version
 from pathlib import Path
 
+from db.grounds import ActiveModels
 from db.measures import Measures, measure
-from db.models import active_model
-from db.records import ActiveModel
+from db.models import active_models
 from db.session import Database, DatabaseUnavailable
 from dicom_io.codecs import decode
 from dicom_io.pixel_description import PixelDescription, PixelsUnreadable
@@ -55,33 +55,42 @@ def codecs(_examined: Examined) -> Iterator[Finding]:
 
 
 def engine(examined: Examined) -> Iterator[Finding]:
-    """The active model, else the one that is shipped: whole, giving its golden output, and how fast."""
+    """The active models, else the one that is shipped: whole, giving their golden output, and how fast."""
     settings = examined.settings
     try:
         active = _active(settings)
     except DatabaseUnavailable:
-        active = None  # the database's own check says so
-    try:
-        folder = Path(active.folder) if active else _shipped(settings)
+        active = ActiveModels()  # the database's own check says so
+    for model in active.models:
+        reads = "" if len(active.entries) == 1 else f"; it reads {active.reads(model.digest)}"
+        yield _engine(settings, Path(model.folder), reads, is_active=True)
+    if active and active.default is None:
+        mend = "'cxr-triage model activate NAME' without ages and views, or with --default"
+        yield Finding("engine", "warning", "no default model: what no active model reads gets no result", mend)
+    if not active:
+        folder = _shipped(settings)
         if folder is None:
             mend = "train or import a model, then 'cxr-triage model activate NAME'"
             yield Finding("engine", "failed", "no model is active and none is shipped", mend)
-            return
+        else:
+            yield _engine(settings, folder, "", is_active=False)
+
+
+def _engine(settings: Settings, folder: Path, reads: str, *, is_active: bool) -> Finding:
+    try:
         reader = Reader.open(folder, settings.reading.precision, threads=1, engine=settings.reading.engine)
     except (BundleInvalid, EngineUnsuitable) as error:
         mend = "'cxr-triage model activate NAME' with another model, or [reading] precision = \"auto\""
-        yield Finding("engine", "failed", str(error), mend)
-        return
+        return Finding("engine", "failed", f"{error}{reads}", mend)
     cores = settings.worker.processes or os.cpu_count() or 1
     seen = (
         f"{reader.engine.name} {reader.engine.precision}: {_milliseconds(reader):.0f} ms an image with "
-        f"{reader.bundle.name} on one core of {_chip()}; {cores} worker {'child' if cores == 1 else 'children'}"
+        f"{reader.bundle.name} on one core of {_chip()}; {cores} worker {'child' if cores == 1 else 'children'}{reads}"
     )
-    if active is None:
-        mend = "'cxr-triage model activate NAME' (see 'cxr-triage model list')"
-        yield Finding("engine", "warning", f"{seen}; no model is active: studies are received and wait", mend)
-    else:
-        yield Finding("engine", "ok", seen)
+    if is_active:
+        return Finding("engine", "ok", seen)
+    mend = "'cxr-triage model activate NAME' (see 'cxr-triage model list')"
+    return Finding("engine", "warning", f"{seen}; no model is active: studies are received and wait", mend)
 
 
 def work(examined: Examined) -> Iterator[Finding]:
@@ -174,12 +183,12 @@ def _decoded(sample: CodecSample) -> tuple[str, str]:
     return ("" if worst <= sample.tolerance else f"decoded wrongly, by {worst}"), decoder
 
 
-def _active(settings: Settings) -> ActiveModel | None:
+def _active(settings: Settings) -> ActiveModels:
     database = _database(settings)
     if database is None:
-        return None
+        return ActiveModels()
     with database.read() as session:
-        return active_model(session)
+        return active_models(session)
 
 
 def _measured(settings: Settings) -> Measures | None:

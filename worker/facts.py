@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
+from db.grounds import ActiveModels
 from db.ledger import ledger
-from db.models import active_model
-from db.records import FindingRecord, Ledger, WorklistItem
+from db.models import active_models
+from db.records import ActiveModel, FindingRecord, Ledger, WorklistItem
 from db.session import DatabaseUnavailable
 from db.worklist import worklist
 from worker.broker import BrokerUnavailable, queue_lengths
@@ -34,8 +36,8 @@ def worklist_facts(site: Site, limit: int | None = None) -> dict[str, Any]:
     """Return the worklist in reading order."""
     with site.database.read() as session:
         items = worklist(session, limit)
-        model = active_model(session)
-    return {"model": None if model is None else model.name, "items": [_item(item) for item in items]}
+        models = active_models(session)
+    return {"model": models.name or None, "items": [_item(item) for item in items]}
 
 
 def _item(item: WorklistItem) -> dict[str, Any]:
@@ -60,9 +62,9 @@ def ledger_facts(site: Site, older_than: timedelta = timedelta(0)) -> dict[str, 
     """Return the ledger: what arrived adds up to what ended and what is unfinished."""
     with site.database.read() as session:
         book = ledger(session, now(), older_than)
-        model = active_model(session)
+        models = active_models(session)
     return {
-        "model": None if model is None else model.name,
+        "model": models.name or None,
         **_counts(book),
         "refusals": book.reasons,
         "unfinished": [
@@ -86,8 +88,27 @@ def _counts(book: Ledger) -> dict[str, Any]:
         "failed": book.failed,
         "pending": book.pending,
         "rejected": book.rejected,
+        "refused_by_rule": book.rules,
         "deliveries": book.deliveries,
     }
+
+
+def model_table(active: ActiveModels) -> list[dict[str, str]]:
+    """Return which active model reads whom, the default first."""
+    return [
+        {
+            "name": model.name,
+            "digest": model.digest,
+            "preprocessing": model.preprocessing_id,
+            "reads": active.reads(model.digest),
+        }
+        for model in active.models
+    ]
+
+
+def vanished(active: ActiveModels) -> list[ActiveModel]:
+    """Return the active models whose bundle is no longer where it was: what they should read waits."""
+    return [model for model in active.models if not (Path(model.folder) / "model.toml").is_file()]
 
 
 def health_facts(site: Site) -> dict[str, Any]:
@@ -105,14 +126,18 @@ def health_facts(site: Site) -> dict[str, Any]:
     }
     try:
         with site.database.read() as session:
-            model = active_model(session)
+            active = active_models(session)
             pressure = backlog_pressure(site.settings, session)
         if pressure:
             facts.update(ready=False, receiving=f"refused for now: {pressure}")
-        if model is None:
+        facts["models"] = model_table(active)
+        if not active:
             facts["model_note"] = NO_MODEL
         else:
-            facts["model"] = {"name": model.name, "digest": model.digest, "preprocessing": model.preprocessing_id}
+            facts["model"] = {key: value for key, value in facts["models"][0].items() if key != "reads"}
+        if gone := vanished(active):
+            words = ", ".join(f"{model.name} ({model.folder})" for model in gone)
+            facts.update(ready=False, model_note=f"bundle gone, so what it should read waits: {words}")
     except DatabaseUnavailable as error:
         facts.update(ready=False, database=str(error))
     try:

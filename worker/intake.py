@@ -15,7 +15,7 @@ from db.intake import RecordedElsewhere, is_own_object, record_instance
 from db.records import Decision, NewInstance, Recorded, StudyIdentity
 from db.rejections import record_rejection
 from db.session import Database, DatabaseUnavailable, Session
-from dicom_io.facts import InstanceFacts
+from dicom_io.facts import InstanceFacts, with_tags
 from dicom_io.gate import GateRules, decide
 from dicom_io.listener import Received, Rejection
 from dicom_io.status_codes import Status
@@ -35,6 +35,7 @@ def gate_rules(settings: Settings) -> GateRules:
         minimum_short_side=gate.minimum_short_side,
         unknown_region=gate.unknown_region,
         accept_secondary_capture=gate.accept_secondary_capture,
+        site=tuple(rule.rule() for rule in gate.rules),
     )
 
 
@@ -130,7 +131,7 @@ class Intake:
             self._store.put(received.data)
 
     def _instance(self, session: Session, received: Received, stored: Stored, correlation: str) -> NewInstance:
-        facts = received.facts
+        facts = with_tags(received.facts, received.data, self._rules.tags)
         decision = decide(facts, self._rules, is_own=is_own_object(session, facts.sop_instance_uid))
         when = now()
         return NewInstance(

@@ -29,6 +29,7 @@ from prometheus_client.registry import Collector
 
 from db.measures import DELIVERY_STATES, STAGES, Measures, measure
 from db.session import DatabaseUnavailable
+from dicom_io.gate import RULES
 from dicom_io.status_codes import Status, store_result
 from worker import __version__
 from worker.broker import BATCH, LIVE, BrokerUnavailable, queue_lengths
@@ -61,6 +62,8 @@ class SiteCollector(Collector):
 
     def __init__(self, site: Site) -> None:
         self._site = site
+        own = [rule.name for rule in site.settings.gate.rules if rule.action == "refuse"]
+        self._rules = (*(rule.name for rule in RULES), *own)
         self._lock = threading.Lock()
         self._measures: Measures | None = None
         self._measured_at = 0.0
@@ -141,10 +144,12 @@ class SiteCollector(Collector):
         yield GaugeMetricFamily(
             "cxr_triage_measuring_seconds", "How long the last measuring of the database took.", value=self._took
         )
-        if measures.model is not None:
-            model = measures.model
+        info = InfoMetricFamily("cxr_triage_model", "The active models; absent where none is.", labels=["reads"])
+        for model in measures.models.models:
             labels = {"name": model.name, "digest": model.digest, "preprocessing": model.preprocessing_id}
-            yield InfoMetricFamily("cxr_triage_model", "The active model; absent where none is.", value=labels)
+            info.add_metric([measures.models.reads(model.digest)], labels)
+        if measures.models:
+            yield info
         yield from self._of_instances(measures)
         yield from self._of_deliveries(measures)
         stage = GaugeHistogramMetricFamily(
@@ -170,7 +175,10 @@ class SiteCollector(Collector):
             value=measures.outside_domain,
         )
         refused = GaugeMetricFamily("cxr_triage_refused_instances", "Not read, by the gate's rule.", labels=["rule"])
-        for rule, number in sorted(measures.refused.items()):
+        by_rule = dict.fromkeys((*self._rules, "former rule"), 0)
+        for rule, number in measures.refused.items():
+            by_rule[rule if rule in by_rule else "former rule"] += number
+        for rule, number in by_rule.items():
             refused.add_metric([rule], number)
         yield refused
         oldest = measures.oldest_unread

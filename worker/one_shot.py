@@ -20,10 +20,11 @@ from dicom_io.facts import UnreadableDicom, read_facts
 from dicom_io.gate import GateRules, decide
 from dicom_io.grayscale import PixelsUnreadable
 from dicom_io.sources import InputFile, find_inputs
+from model.bundle import Bundle
 from model.raster import UnreadableImage
-from model.reader import Reader
 from worker.facts import finding_facts
 from worker.isolated import CallEnded, Handler, IsolatedCalls
+from worker.model_choice import Choose, ReadByNobody
 from worker.pipeline import ImageReading, draw, explained_labels, make_heatmaps, read_dicom, read_picture
 from worker.timing import ANALYSIS_TIME_LIMIT, CHILD_START_LIMIT, now
 
@@ -38,7 +39,7 @@ class Identity:
 
 def analyse_files(
     paths: Sequence[Path],
-    reader: Reader,
+    choose: Choose,
     rules: GateRules,
     out: Path | None,
     begun: Callable[[int, int], None],
@@ -49,6 +50,8 @@ def analyse_files(
 
     Parameters
     ----------
+    choose : callable
+        Given age and view, which reader reads the image; `ReadByNobody`.
     out : Path, optional
         Folder for a PNG overlay per label explained, and for the DICOM objects of DICOM inputs. The UIDs of these
         objects are new on every run: nobody keeps their bytes, so none may be used twice.
@@ -58,7 +61,7 @@ def analyse_files(
         As for `worker.pipeline.read_dicom`.
     """
     inputs = list(find_inputs(paths))
-    analyse = reading_inputs(lambda: reader, rules, out, reduced_resolution=reduced_resolution)
+    analyse = reading_inputs(lambda: choose, rules, out, reduced_resolution=reduced_resolution)
     for number, found in enumerate(inputs):
         begun(number, len(inputs))
         yield analyse(found)
@@ -96,17 +99,17 @@ def analyse_isolated(
 
 
 def reading_inputs(
-    open_reader: Callable[[], Reader], rules: GateRules, out: Path | None, *, reduced_resolution: bool
+    open_readers: Callable[[], Choose], rules: GateRules, out: Path | None, *, reduced_resolution: bool
 ) -> Handler:
-    """Open a reader and return what analyses one `InputFile` with it; the facts it gives are those of the contract."""
-    return partial(_analyse_whatever_happens, _How(open_reader(), rules, out, uuid.uuid4(), reduced_resolution))
+    """Open the readers and return what analyses one `InputFile`; the facts it gives are those of the contract."""
+    return partial(_analyse_whatever_happens, _How(open_readers(), rules, out, uuid.uuid4(), reduced_resolution))
 
 
 @dataclass(frozen=True, eq=False)
 class _How:
     """What is the same for all inputs."""
 
-    reader: Reader
+    choose: Choose
     rules: GateRules
     out: Path | None
     installation: uuid.UUID
@@ -128,16 +131,18 @@ def _analyse(how: _How, found: InputFile) -> dict[str, Any]:
     who = Identity()
     try:
         if found.kind in ("png", "jpeg"):
-            read = read_picture(found.path, how.reader)
+            reader = how.choose(None, None)
+            read = read_picture(found.path, reader)
         elif found.kind == "dicom":
-            facts = read_facts(found.path)
+            facts = read_facts(found.path, how.rules.tags)
             who = Identity(facts.sop_instance_uid, facts.study_instance_uid)
             decision = decide(facts, how.rules, is_own=False)
             if not decision.accepted:
                 return _ended(found, who, "not_applicable", decision.reason, decision.flags)
+            reader = how.choose(facts.age_years, facts.view)
             read = read_dicom(
                 found.path,
-                how.reader,
+                reader,
                 age_years=facts.age_years,
                 view=facts.view,
                 flags=decision.flags,
@@ -145,14 +150,17 @@ def _analyse(how: _How, found: InputFile) -> dict[str, Any]:
             )
         else:
             return _ended(found, who, "failed", "neither DICOM nor PNG nor JPEG", ())
+    except ReadByNobody as error:
+        return _ended(found, who, "not_applicable", str(error), ())
     except (UnreadableDicom, PixelsUnreadable, UnreadableImage, OSError) as error:
         return _ended(found, who, "failed", str(error), ())
     try:
-        objects = _write_objects(found, who, read, how)
+        objects = _write_objects(found, who, read, reader.bundle, how)
     except OSError as error:
         return _ended(found, who, "failed", f"read, but its objects cannot be written: {error}", ())
     return {
         **_ended(found, who, "done", "", read.flags),
+        "model": {"name": reader.bundle.name, "digest": reader.bundle.digest},
         "findings": [finding_facts(finding) for finding in read.findings],
         "objects": objects,
     }
@@ -166,17 +174,20 @@ def _ended(found: InputFile, who: Identity, status: str, reason: str, flags: Seq
         "status": status,
         "reason": reason,
         "flags": list(flags),
+        "model": None,
         "findings": [],
         "objects": [],
     }
 
 
-def _write_objects(found: InputFile, who: Identity, read: ImageReading, how: _How) -> list[dict[str, Any]]:
+def _write_objects(
+    found: InputFile, who: Identity, read: ImageReading, bundle: Bundle, how: _How
+) -> list[dict[str, Any]]:
     from PIL import Image
 
     if how.out is None:
         return []
-    out, bundle = how.out, how.reader.bundle
+    out = how.out
     out.mkdir(parents=True, exist_ok=True)
     # inputs of the same name in different folders must not overwrite each other
     mark = hashlib.sha256(os.fsencode(found.path.absolute())).hexdigest()[:6]

@@ -6,7 +6,9 @@ import shutil
 import uuid
 from pathlib import Path
 
-from db import analyses, models
+from db import models
+from db.grounds import Ground
+from db.queueing import retarget
 from db.records import ActiveModel
 from db.session import Database
 from model.bundle import Bundle, BundleInvalid, builtin_bundles_folder, find_bundles, load_bundle
@@ -52,11 +54,29 @@ def find_bundle(settings: Settings, name: str) -> Bundle:
     raise UnknownModel(f"no model is named {name!r}; there are: {names}")
 
 
-def activate(settings: Settings, database: Database, name: str) -> Bundle:
-    """Check a bundle whole, golden output included, and make it the active model. A broken one changes nothing.
+def activate(
+    settings: Settings,
+    database: Database,
+    name: str,
+    ground: Ground | None = None,
+    *,
+    default: bool = False,
+    replace: bool = False,
+) -> Bundle:
+    """Check a bundle whole, golden output included, and make it active. A broken one changes nothing.
 
     A bundle from elsewhere is copied into the home folder first, so that nobody takes it away under the workers. What
-    still waits for another model is read by this one.
+    still waits for another model is read by the one that reads it now.
+
+    Parameters
+    ----------
+    ground, default, replace
+        What it reads: see `db.models.activate`; everything that no other model reads when not given.
+
+    Raises
+    ------
+    db.models.GroundTaken
+        If another active model reads some of it.
     """
     from model.reader import Reader
 
@@ -65,9 +85,35 @@ def activate(settings: Settings, database: Database, name: str) -> Bundle:
     if bundle.folder.resolve().parent not in [folder.resolve() for folder in bundle_folders(settings)]:
         bundle = _copy_home(settings, bundle)
     with database.write() as session:
-        models.activate(session, as_record(bundle), now())
-        analyses.retarget(session, as_record(bundle))
+        models.activate(session, as_record(bundle), now(), ground, default=default, replace=replace)
+        retarget(session, now())
     return bundle
+
+
+def deactivate(database: Database, named: str | None = None) -> str | None:
+    """Let the active model with this name (or digest, from its start) read nothing more; all of them when not given.
+
+    Returns
+    -------
+    str or None
+        Its name.
+
+    Raises
+    ------
+    UnknownModel
+        If no active model is named so.
+    """
+    with database.write() as session:
+        if named is None:
+            models.deactivate(session)
+            return None
+        active = models.active_models(session)
+        found = [each for each in active.models if named == each.name or each.digest.startswith(named)]
+        if len(found) != 1 or not named:
+            raise UnknownModel(f"no active model is named {named!r}; active: {active.name or 'none'}")
+        models.deactivate(session, found[0].digest)
+        retarget(session, now())
+        return found[0].name
 
 
 def _copy_home(settings: Settings, bundle: Bundle) -> Bundle:

@@ -11,10 +11,13 @@ import os
 import tomllib
 from ipaddress import ip_network
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_args
+from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, SettingsError
+
+if TYPE_CHECKING:
+    from dicom_io.site_rules import SiteRule
 
 __all__ = ["ConfigurationError", "Destination", "Settings", "load_settings"]
 
@@ -175,12 +178,55 @@ class Reading(_Section):
     reduced_resolution: bool = True  # JPEG 2000 is decoded smaller where tensor and heatmap need no more
 
 
+class GateRule(_Section):
+    """A rule of the site's own: one attribute of the header, exactly one of the three conditions, and what follows."""
+
+    name: str = Field(description="each is its own; in reasons, flags and metrics, so no patient's")
+    action: Literal["refuse", "read", "flag"] = Field(
+        description='"refuse"; "read": the built-in rules of `relaxes` do not object; "flag": read, the name is shown'
+    )
+    tag: str = Field(
+        description="a keyword such as `StationName`, `(gggg,eeee)`, `(gggg,ee,CREATOR)` for a private one; "
+        "`Sequence.Attribute` or `Sequence[0].Attribute` for one in a sequence"
+    )
+    equals: str | int | float | tuple[str | int | float, ...] | None = Field(
+        default=None, description="a value, or a list of which one must be there; upper and lower case are alike"
+    )
+    matches: str | None = Field(
+        default=None, description="a regular expression (RE2), found anywhere in the value unless anchored"
+    )
+    missing: bool | None = Field(default=None, description="`true`: absent or empty; `false`: has a value")
+    relaxes: tuple[str, ...] = Field(
+        default=(), description='with "read": the built-in rules that do not object; `cxr-triage gate rules` lists them'
+    )
+
+    @model_validator(mode="after")
+    def _is_a_rule(self) -> GateRule:
+        self.rule()
+        return self
+
+    def rule(self) -> SiteRule:
+        """Return the rule itself; ValueError with what is wrong."""
+        from dicom_io.site_rules import site_rule  # pydicom's dictionary is read only where a site has rules
+
+        return site_rule(**dict(self))
+
+
 class Gate(_Section):
-    """What of the admission rules a site may change."""
+    """What of the admission rules a site may change; `[[gate.rules]]` adds and relaxes rules."""
 
     minimum_short_side: int = Field(default=512, ge=1)
     unknown_region: Literal["read", "refuse"] = "read"
     accept_secondary_capture: bool = False
+    rules: tuple[GateRule, ...] = ()
+
+    @model_validator(mode="after")
+    def _rules_agree(self) -> Gate:
+        if self.rules:
+            from dicom_io.gate_table import check_site_rules
+
+            check_site_rules([each.rule() for each in self.rules])
+        return self
 
 
 class Retention(_Section):
@@ -302,19 +348,31 @@ def _refuse_unknown_environment() -> None:
 
 
 def _explain(error: ValidationError, path: Path | None) -> str:
-    lines = []
+    """Say of every problem what was wrong, its value and what is allowed, under the place where it was written."""
+    found: dict[str, list[str]] = {}
     for problem in error.errors():
         key = ".".join(str(part) for part in problem["loc"])
+        variable = _variable(problem["loc"])
+        source = f"environment variable {variable}" if variable else f"configuration {path or 'from the environment'}"
         if problem["type"] == "extra_forbidden":
             allowed = _allowed_keys(problem["loc"])
             near = difflib.get_close_matches(str(problem["loc"][-1]), allowed, n=1)
             hint = f"did you mean {near[0]}? " if near else ""
-            lines.append(f"{key}: no such key; {hint}allowed: {', '.join(allowed)}")
+            line = f"{key}: no such key; {hint}allowed: {', '.join(allowed)}"
         else:
-            value = "" if problem["type"] == "missing" else f" (got {problem['input']!r})"
-            lines.append(f"{key}: {problem['msg']}{value}")
-    source = f"configuration {path}" if path else "configuration from the environment"
-    return f"{source}: " + "; ".join(lines)
+            # what a check of our own says names the value itself; the input is the whole section
+            is_whole = problem["type"] in ("missing", "value_error") and isinstance(problem["input"], dict | BaseModel)
+            words = problem["msg"].removeprefix("Value error, ")
+            line = f"{key}: {words}" + ("" if is_whole else f" (got {problem['input']!r})")
+        found.setdefault(source, []).append(line)
+    return ". ".join(f"{source}: {'; '.join(lines)}" for source, lines in found.items())
+
+
+def _variable(location: tuple[int | str, ...]) -> str | None:
+    """The environment variable that gave this key its value, as it is spelled there: it wins over the file."""
+    names = [part for part in location[:2] if isinstance(part, str)]
+    wanted = {"_".join((ENVIRONMENT_PREFIX.rstrip("_"), *names[:count])).upper() for count in range(1, len(names) + 1)}
+    return next((name for name in os.environ if name.upper() in wanted), None)
 
 
 def _allowed_keys(location: tuple[int | str, ...]) -> list[str]:

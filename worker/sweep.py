@@ -9,6 +9,7 @@ import structlog
 from celery import Celery
 
 from db import analyses, deliveries
+from db.queueing import create_missing
 from db.session import Database, DatabaseUnavailable
 from worker.broker import BrokerUnavailable, queue_lengths
 from worker.doorbell import ring
@@ -26,7 +27,7 @@ def sweep_once(settings: Settings, database: Database, app: Celery) -> int:
     with database.write() as session:
         freed = analyses.release_dead(session, is_dead, now())
         freed_deliveries = deliveries.release_dead(session, is_dead, now())
-        created = analyses.create_missing(session, now(), SWEEP_BATCH)
+        created = create_missing(session, now(), SWEEP_BATCH)
     if freed or freed_deliveries or created:
         _log.info("swept", analyses_freed=freed, deliveries_freed=freed_deliveries, analyses_created=created)
     try:

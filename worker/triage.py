@@ -7,9 +7,9 @@ from datetime import datetime
 from typing import Protocol
 
 from db import analyses
-from db.models import active_model
 from db.records import Triage
 from db.session import Session
+from db.shown import study_findings
 
 ROUTINE = 0.5  # the score of a study about which nothing may be said: neither before nor after its turn
 _POSITIVE = 0.5
@@ -60,15 +60,13 @@ def place(study_score: float | None, arrived_at: datetime, horizon_hours: float)
     return Triage(priority=priority, score=value, reading_key=key)  # type: ignore[arg-type]  # one of the three, above
 
 
-def rank_study(session: Session, study_id: int, model_digest: str, horizon_hours: float) -> Triage:
+def rank_study(session: Session, study_id: int, horizon_hours: float) -> Triage:
     """Rank a study by what is known of it now, in the caller's transaction.
 
-    The active model's results count before ``model_digest``'s: a reading queued before another model was activated
+    Of each image the result of the model that reads it now counts: a reading queued before another model was activated
     may end after that one's.
     """
-    active = active_model(session)
-    preferred = model_digest if active is None else active.digest
-    findings, _any_done, inside = analyses.study_findings(session, study_id, preferred)
+    findings, _any_done, inside = study_findings(session, study_id)
     triage = place(
         score(findings) if inside and any(map(is_counted, findings)) else None,
         analyses.arrival(session, study_id),

@@ -48,7 +48,7 @@ def run_up(site: Site, home: Path | None, config: Path | None, *, demonstrate: b
                 raise StartFailed(
                     f"{key} is 0, any port that is free: 'up' needs one by which others find it, 1 to 65535"
                 )
-        active = _active_model(site, console)
+        active = _active_names(site, console)
         if active is None and demonstrate:
             raise StartFailed(
                 "no model is active, so nothing could be shown: "
@@ -127,12 +127,12 @@ def _only_one(settings: Settings) -> Iterator[None]:
         yield
 
 
-def _active_model(site: Site, console: Console) -> str | None:
-    """Return the active model's name; a fresh installation gets the bundle that ships with the program."""
+def _active_names(site: Site, console: Console) -> str | None:
+    """Return the active models' names; a fresh installation gets the bundle that ships with the program."""
     with site.database.read() as session:
-        active = models.active_model(session)
+        active = models.active_models(session)
         fresh = not models.any_model_known(session)
-    if active is None and fresh:
+    if not active and fresh:
         for bundle in list_bundles(site.settings):
             if isinstance(bundle, BundleInvalid):
                 console.print(f"[yellow]a model cannot be used:[/] {marked(str(bundle))}")
@@ -141,7 +141,7 @@ def _active_model(site: Site, console: Console) -> str | None:
                 f"first start: activating the model [bold]{marked(bundle.name)}[/] that ships with the program"
             )
             return activate(site.settings, site.database, bundle.name).name
-    return None if active is None else active.name
+    return active.name or None
 
 
 def _wait_until_ready(settings: Settings, supervisor: Supervisor, stop: threading.Event) -> None:

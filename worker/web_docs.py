@@ -8,8 +8,8 @@ from typing import Any, Literal
 
 from fastapi import APIRouter, FastAPI, Request, Response
 
-from db.models import active_model
-from db.records import ActiveModel
+from db.grounds import ActiveModels
+from db.models import active_models
 from db.session import DatabaseUnavailable
 from worker.site import Site
 from worker.web_render import Renderer
@@ -39,10 +39,10 @@ def docs_routes(web: FastAPI, site: Site, renderer: Renderer) -> APIRouter:
 
     @routes.get("/docs")
     def docs(request: Request) -> Response:
-        active: ActiveModel | Literal[False] | None
+        active: ActiveModels | Literal[False] | None
         try:
             with site.database.read() as session:
-                active = active_model(session)
+                active = active_models(session) or None
         except DatabaseUnavailable:  # the description does not depend on it
             active = False
         described = described_routes(web.openapi())

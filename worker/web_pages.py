@@ -10,10 +10,10 @@ from typing import Annotated, Any, Literal
 from fastapi import APIRouter, Query, Request, Response
 from fastapi.responses import RedirectResponse
 
+from db.grounds import ActiveModels
 from db.ledger import ledger
 from db.ledger_details import RefusedTransfer, ledger_details, studies_of
-from db.models import active_model, known_model
-from db.records import ActiveModel
+from db.models import active_models, known_model
 from db.study import StudyPage, study_page, worklist_page
 from worker import web_views as views
 from worker.facts import status_facts
@@ -44,7 +44,7 @@ def page_routes(site: Site, renderer: Renderer, shelf: ModelShelf) -> APIRouter:
             request,
             "worklist.html",
             (listed, page),
-            active=listed.model,
+            active=listed.models or None,
             listed=listed,
             rows=rows,
             page=page,
@@ -61,7 +61,7 @@ def page_routes(site: Site, renderer: Renderer, shelf: ModelShelf) -> APIRouter:
         request: Request, study_instance_uid: str, image: int | None = None, label: int | None = None
     ) -> Response:
         with site.database.read() as session:
-            active = active_model(session)
+            active = active_models(session) or None
             found = study_page(session, study_instance_uid)
             digest = None if found is None else _digest(found, image)
             model = None if digest is None else known_model(session, digest)
@@ -81,7 +81,7 @@ def page_routes(site: Site, renderer: Renderer, shelf: ModelShelf) -> APIRouter:
     @routes.get("/ledger")
     def ledger_(request: Request) -> Response:
         with site.database.read() as session:
-            active = active_model(session)
+            active = active_models(session) or None
             book = ledger(session, now(), timedelta(0), 200)
             details = ledger_details(session)
             studies = studies_of(session, [each.sop_instance_uid for each in book.unfinished])
@@ -106,10 +106,10 @@ def page_routes(site: Site, renderer: Renderer, shelf: ModelShelf) -> APIRouter:
     def system(request: Request) -> Response:
         facts = status_facts(site)
         settings = site.settings
-        active: ActiveModel | Literal[False] | None = False  # not known
+        active: ActiveModels | Literal[False] | None = False  # not known
         if facts["database"] == "ok":
             with site.database.read() as session:
-                active = active_model(session)
+                active = active_models(session) or None
         listing = shelf.listing()
         place = "" if facts["database"] != "ok" else site.database.place
         return renderer.page(

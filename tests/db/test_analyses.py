@@ -9,10 +9,12 @@ from datetime import datetime, timedelta
 import pytest
 from sqlalchemy import func, select
 
-from db import analyses, deliveries, ledger
+from db import analyses, deliveries, ledger, models
 from db.intake import record_instance
+from db.queueing import retarget
 from db.records import AnalysisResult, ClaimedAnalysis, FindingRecord, NewInstance, ObjectRecord
 from db.session import Database
+from db.shown import study_findings
 from db.tables import Analysis, Finding, MadeObject
 from db.worklist import study_item, worklist
 from tests.db.conftest import MODEL, NOON
@@ -135,7 +137,7 @@ def test_study_shows_the_maximum_of_its_images(with_model: Database, new_instanc
         assert claimed is not None
         with with_model.write() as session:
             analyses.complete(session, claimed, "me", result(probability, uid=f"2.25.{position}"), NOON)
-            found, any_done, inside = analyses.study_findings(session, claimed.study_id, claimed.model_digest)
+            found, any_done, inside = study_findings(session, claimed.study_id)
     assert (any_done, inside) == (True, True)
     assert [finding.probability for finding in found] == [0.8]
     with with_model.read() as session:
@@ -149,7 +151,7 @@ def test_image_outside_the_domain_gives_no_finding_to_rank_by(with_model: Databa
     assert claimed is not None
     with with_model.write() as session:
         analyses.complete(session, claimed, "me", result(0.99, outside=True), NOON)
-        assert analyses.study_findings(session, claimed.study_id, claimed.model_digest) == ((), True, False)
+        assert study_findings(session, claimed.study_id) == ((), True, False)
     with with_model.read() as session:
         item = worklist(session)[0]
     assert item.flags == ("outside training domain",)
@@ -208,8 +210,9 @@ def test_what_waits_for_another_model_is_read_by_the_one_that_is_activated(
         assert claimed is not None
         analyses.complete(session, claimed, "me", result(), NOON)
     with with_model.write() as session:
-        assert analyses.retarget(session, other) == 1
-        assert analyses.retarget(session, other) == 0
+        models.activate(session, other, NOON)
+        assert retarget(session, NOON) == 1
+        assert retarget(session, NOON) == 0
         assert analyses.ring_again(session, NOON, timedelta(seconds=10), 10) == [analysis_id]
     again = claim(with_model, analysis_id)
     assert again is not None

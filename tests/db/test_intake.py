@@ -13,6 +13,7 @@ from sqlalchemy import func, select
 from db import analyses, ledger
 from db.contradictions import DIFFERENT_CONTENT, OTHER_PATIENT
 from db.intake import RecordedElsewhere, record_instance
+from db.queueing import create_missing
 from db.records import NewInstance, Recorded
 from db.rejections import record_rejection
 from db.session import Database
@@ -109,15 +110,15 @@ def test_instance_received_without_a_model_waits_and_gets_work_later(database: D
 
     with database.write() as session:
         assert record_instance(session, new_instance()).analysis_id is None
-        assert analyses.create_missing(session, NOON, 10) == 0
+        assert create_missing(session, NOON, 10) == 0
     with database.read() as session:
         book = ledger.ledger(session, NOON)
     assert book.pending == 1
     assert [entry.reason for entry in book.unfinished] == ["no model was active when it came"]
     with database.write() as session:
         models.activate(session, MODEL, NOON)
-        assert analyses.create_missing(session, NOON, 10) == 1
-        assert analyses.create_missing(session, NOON, 10) == 0
+        assert create_missing(session, NOON, 10) == 1
+        assert create_missing(session, NOON, 10) == 0
         assert len(analyses.ring_again(session, NOON, timedelta(seconds=10), 10)) == 1
 
 

@@ -14,6 +14,7 @@ import pytest
 from sqlalchemy import event, text
 
 from db import analyses, deliveries, erasure, models
+from db.queueing import create_missing
 from db.schema import prepare
 from db.session import Database, Session, sqlite_url
 from tests.db.conftest import MODEL, NOON
@@ -22,7 +23,7 @@ LEASE = timedelta(minutes=2)
 HOT: dict[str, Callable[[Session], object]] = {
     "free analyses": lambda session: analyses.release_dead(session, lambda _owner: False, NOON),
     "free deliveries": lambda session: deliveries.release_dead(session, lambda _owner: False, NOON),
-    "create missing": lambda session: analyses.create_missing(session, NOON, 10),
+    "create missing": lambda session: create_missing(session, NOON, 10),
     "ring again": lambda session: analyses.ring_again(session, NOON, LEASE, 10),
     "claim": lambda session: analyses.claim(session, 1, owner="me", now=NOON, lease=LEASE, max_attempts=3),
     "outbox": lambda session: deliveries.claim_batch(session, "pacs", owner="me", now=NOON, lease=LEASE, limit=10),

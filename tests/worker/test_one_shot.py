@@ -15,6 +15,7 @@ from PIL import Image
 from pydicom import dcmread
 from typer.testing import CliRunner
 
+from db.grounds import ActiveModels
 from dicom_io.gate import GateRules
 from model.bundle import BundleInvalid
 from model.reader import Reader
@@ -22,13 +23,17 @@ from tests.peers import poison
 from worker import one_shot
 from worker.cli import app
 from worker.isolated import Handler
+from worker.model_choice import Readers
 from worker.one_shot import analyse_files, analyse_isolated, reading_inputs
+from worker.settings import Reading
 
 RULES = GateRules(small_images="flag")
 
 
 def analyse(reader: Reader, *paths: Path, out: Path | None = None, **options: bool) -> list[dict[str, Any]]:
-    return list(analyse_files(list(paths), reader, RULES, out, lambda _done, _total: None, **options))
+    return list(
+        analyse_files(list(paths), lambda _age, _view: reader, RULES, out, lambda _done, _total: None, **options)
+    )
 
 
 def test_adult_chest_is_read_with_its_flag_and_the_extremity_refused_with_its_reason(
@@ -105,7 +110,7 @@ def test_command_prints_the_names_of_the_contract(films: Path, bundle_folder: Pa
     assert done.exit_code == 0
     facts = json.loads(done.stdout)
     assert set(facts["model"]) == {"name", "digest", "preprocessing"}
-    expected = "source sop_instance_uid study_instance_uid status reason flags findings objects"
+    expected = "source sop_instance_uid study_instance_uid status reason flags model findings objects"
     assert set(facts["results"][0]) == set(expected.split())
     assert set(facts["results"][0]["findings"][0]) == {"label", "probability", "threshold", "positive"}
     assert not any(tmp_path.iterdir())  # one-shot leaves nothing behind in the home folder
@@ -134,7 +139,8 @@ def test_a_decoder_that_crashes_hangs_or_raises_costs_one_file_of_the_folder(
         film.Rows = rows
         film.save_as(tmp_path / f"{name}.dcm")
     shutil.copy(films / "RG1_UNCR.dcm", tmp_path / "d.dcm")
-    begin = partial(reading_inputs, partial(Reader.open, bundle_folder), RULES, None, reduced_resolution=True)
+    readers = partial(Readers, Reading(), ActiveModels(), bundle_folder)
+    begin = partial(reading_inputs, readers, RULES, None, reduced_resolution=True)
     results = list(analyse_isolated([tmp_path], partial(poisoned, begin), "openvino", lambda _done, _total: None))
     assert [Path(result["source"]).name for result in results] == ["a.dcm", "b.dcm", "c.dcm", "d.dcm"]
     assert [result["status"] for result in results] == ["failed", "failed", "failed", "done"]

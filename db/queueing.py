@@ -1,0 +1,164 @@
+"""Work comes into being: which model an accepted image is read with, and what waits when that changes."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from datetime import datetime
+from typing import Any, cast
+
+from sqlalchemy import CursorResult, and_, or_, select, update
+
+from db.grounds import ActiveModels
+from db.models import active_models
+from db.records import ActiveModel
+from db.session import Session
+from db.tables import Analysis, GateDecision, Instance, Location
+
+_AT_ONCE = 500  # ids a statement; each is a bound variable, of which SQLite takes 32,766
+
+
+def new_analysis(instance: Instance, models: ActiveModels, sha256: str, now: datetime) -> Analysis:
+    """Return a row of work for the model that reads this image; where no active one does, a row that says so.
+
+    ``rung_at`` is now because whoever creates it rings as soon as it is committed.
+    """
+    model = models.reader_of(instance.age_years, instance.view)
+    row = Analysis(instance_id=instance.id, state="pending", reason="", created_at=now, rung_at=now)
+    row.source_sha256 = sha256
+    if model is None:
+        _read_by_nobody(row, models.nobody_reads(instance.age_years, instance.view), now)
+    else:
+        row.model_digest, row.preprocessing_id, row.model_name = model.digest, model.preprocessing_id, model.name
+    return row
+
+
+def create_missing(session: Session, now: datetime, limit: int) -> int:
+    """Give work to accepted live instances that came while no model was active. Returns how many."""
+    models = active_models(session)
+    if not models:
+        return 0
+    waiting = session.scalars(
+        select(GateDecision)
+        .where(GateDecision.waits.is_(True))
+        .order_by(GateDecision.id)
+        .limit(limit)
+        .with_for_update(skip_locked=True)
+    ).all()
+    ids = [decision.instance_id for decision in waiting]
+    instances = {row.id: row for row in session.scalars(select(Instance).where(Instance.id.in_(ids)))}
+    first = first_locations(session, ids)
+    rows = [new_analysis(instances[each], models, first[each], now) for each in ids]
+    for decision, row in zip(waiting, rows, strict=True):
+        decision.waits = False
+        row.rung_at = None  # nobody has rung for these: the sweep does, next
+    session.add_all(rows)
+    return len(rows)
+
+
+def first_locations(session: Session, instance_ids: Sequence[int]) -> dict[int, str]:
+    """Return the digest of the bytes that are read, by instance."""
+    first: dict[int, str] = {}
+    for instance_id, sha256 in session.execute(
+        select(Location.instance_id, Location.sha256)
+        .where(Location.instance_id.in_(instance_ids))
+        .order_by(Location.id)
+    ):
+        first.setdefault(instance_id, sha256)
+    return first
+
+
+def retarget(session: Session, now: datetime) -> int:
+    """Queue what waits for the model that reads it now: a broken or former model must not keep an image unread.
+
+    What no active model read is queued too, where one does now.
+
+    Returns
+    -------
+    int
+        How many analyses now wait for another model than before; the sweep rings for them.
+    """
+    models = active_models(session)
+    if not models:
+        return 0
+    wait = session.execute(
+        select(Analysis.id, Instance.id, Analysis.model_digest, Analysis.preprocessing_id, Instance.age_years)
+        .add_columns(Instance.view)
+        .join(Instance, Instance.id == Analysis.instance_id)
+        .where(
+            Instance.origin == "live",
+            or_(Analysis.state == "pending", and_(Analysis.state == "not_applicable", Analysis.model_digest == "")),
+        )
+    )
+    moves: dict[ActiveModel, dict[int, int]] = defaultdict(dict)
+    nobody: dict[str, dict[int, int]] = defaultdict(dict)
+    for analysis_id, instance_id, digest, preprocessing_id, age_years, view in wait:
+        model = models.reader_of(age_years, view)
+        if model is None:
+            nobody[models.nobody_reads(age_years, view)][analysis_id] = instance_id
+        elif (digest, preprocessing_id) != (model.digest, model.preprocessing_id):
+            moves[model][analysis_id] = instance_id
+    for reason, rows in nobody.items():
+        for part in _parts(rows):
+            ended = {"state": "not_applicable", "reason": reason, "finished_at": now}
+            nameless = {"model_digest": "", "preprocessing_id": "", "model_name": ""}
+            _change(session, list(part), {**ended, **nameless})
+    return sum(_move(session, model, part, now) for model, rows in moves.items() for part in _parts(rows))
+
+
+def _move(session: Session, model: ActiveModel, rows: dict[int, int], now: datetime) -> int:
+    key = (Analysis.model_digest == model.digest, Analysis.preprocessing_id == model.preprocessing_id)
+    has_own = set(session.scalars(select(Analysis.instance_id).where(Analysis.instance_id.in_(rows.values()), *key)))
+    read = [analysis_id for analysis_id, instance_id in rows.items() if instance_id in has_own]
+    _change(
+        session,
+        read,
+        {
+            "state": "not_applicable",
+            "reason": f"not read by this model: {model.name} has read the image",
+            "finished_at": now,
+        },
+    )
+    return _change(
+        session,
+        [analysis_id for analysis_id, instance_id in rows.items() if instance_id not in has_own],
+        {
+            "state": "pending",
+            "reason": "",
+            "model_digest": model.digest,
+            "preprocessing_id": model.preprocessing_id,
+            "model_name": model.name,
+            "rung_at": None,
+            "finished_at": None,
+        },
+    )
+
+
+def _change(session: Session, ids: Sequence[int], values: dict[str, Any]) -> int:
+    """Change rows that nobody has taken meanwhile."""
+    if not ids:
+        return 0
+    changed = cast(
+        "CursorResult[Any]",
+        session.execute(
+            update(Analysis)
+            .where(
+                Analysis.id.in_(ids),
+                or_(Analysis.state == "pending", and_(Analysis.state == "not_applicable", Analysis.model_digest == "")),
+            )
+            .values(values),
+            execution_options={"synchronize_session": False},
+        ),
+    )
+    return changed.rowcount
+
+
+def _parts(rows: dict[int, int]) -> Iterator[dict[int, int]]:
+    pairs = list(rows.items())
+    for start in range(0, len(pairs), _AT_ONCE):
+        yield dict(pairs[start : start + _AT_ONCE])
+
+
+def _read_by_nobody(row: Analysis, reason: str, now: datetime) -> None:
+    row.model_digest = row.preprocessing_id = row.model_name = ""
+    row.state, row.reason, row.rung_at, row.finished_at = "not_applicable", reason, None, now

@@ -1,0 +1,64 @@
+"""Which result of an image every face shows, and what a study's images say together."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+
+from sqlalchemy import select
+
+from db.grounds import ActiveModels
+from db.models import active_models
+from db.records import FindingRecord
+from db.session import Session
+from db.tables import Analysis, Finding, Instance, Study
+
+
+def readers(instances: Iterable[Instance], models: ActiveModels) -> dict[int, str]:
+    """Per instance id, the digest of the active model that reads it."""
+    chosen = ((each.id, models.reader_of(each.age_years, each.view)) for each in instances)
+    return {instance_id: model.digest for instance_id, model in chosen if model is not None}
+
+
+def shown(rows: Iterable[Analysis], wanted: Mapping[int, str]) -> dict[int, Analysis]:
+    """Per instance id, the analysis every face shows: of the model that reads it (`readers`), else the newest.
+
+    ``rows``: oldest first.
+    """
+    chosen: dict[int, Analysis] = {}
+    for row in rows:
+        before = chosen.get(row.instance_id)
+        if before is None or before.model_digest != wanted.get(row.instance_id):
+            chosen[row.instance_id] = row
+    return chosen
+
+
+def study_findings(session: Session, study_id: int) -> tuple[tuple[FindingRecord, ...], bool, bool]:
+    """Return the maxima over the study's images inside their model's domain, if any is done, if any is inside.
+
+    Of an image read by several models, the result of the one that reads it now counts, else the newest: what the
+    worklist shows. The study's row is locked, so that two images of one study cannot rank it past each other.
+    """
+    session.execute(select(Study.id).where(Study.id == study_id).with_for_update())
+    instances = session.scalars(select(Instance).where(Instance.study_id == study_id)).all()
+    done = session.scalars(
+        select(Analysis)
+        .where(Analysis.instance_id.in_([each.id for each in instances]), Analysis.state == "done")
+        .order_by(Analysis.id)
+    ).all()
+    chosen = shown(done, readers(instances, active_models(session)))
+    inside = [analysis.id for analysis in chosen.values() if not analysis.outside_domain]
+    findings = session.scalars(
+        select(Finding).where(Finding.analysis_id.in_(inside)).order_by(Finding.analysis_id, Finding.position)
+    ).all()
+    return maxima(findings), bool(done), bool(inside)
+
+
+def maxima(findings: Sequence[Finding]) -> tuple[FindingRecord, ...]:
+    """Per label, the finding with the greatest probability, in the labels' own order."""
+    best: dict[str, Finding] = {}
+    for finding in findings:
+        if finding.label not in best or finding.probability > best[finding.label].probability:
+            best[finding.label] = finding
+    return tuple(
+        FindingRecord(row.label, row.probability, row.logit, row.threshold, row.positive) for row in best.values()
+    )

@@ -1,0 +1,205 @@
+"""Commands of the admission gate: what it says of a file, its table of rules, and deciding again."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from worker.cli_options import Config, Home, Json, print_json
+from worker.site import Site, open_site
+from worker.terminal import visible
+
+
+def add_commands(app: typer.Typer) -> None:
+    """Register the commands of this module."""
+    app.command(rich_help_panel="Read")(explain)
+    app.command("read-anyway", rich_help_panel="Read")(read_anyway)
+    group = typer.Typer(help="The admission gate.", no_args_is_help=True)
+    group.command("rules")(rules)
+    group.command("apply")(apply)
+    app.add_typer(group, name="gate", rich_help_panel="Engineer")
+
+
+def explain(
+    file: Annotated[Path, typer.Argument(help="A DICOM file.", exists=True, dir_okay=False)],
+    home: Home = None,
+    config: Config = None,
+    json: Json = False,
+) -> None:
+    """Which rule of the admission gate decides about a file, the facts it sees, and which model would read it."""
+    if not file.is_file():  # a pipe would be waited for, a device might never end
+        raise typer.BadParameter(f"{str(file)!r} is no regular file", param_hint="FILE")
+    from dicom_io.facts import read_facts
+    from dicom_io.gate import decide
+    from worker.cli_model import active_table
+    from worker.intake import gate_rules, rules_version
+
+    site = open_site(home, config)
+    in_force = gate_rules(site.settings)
+    header = read_facts(file, in_force.tags)
+    is_own, person = _recorded(site, header.sop_instance_uid)
+    decision = decide(header, in_force, is_own=is_own)
+    active = active_table(site)
+    model = active.reader_of(header.age_years, header.view)
+    facts: dict[str, Any] = {
+        "file": str(file),
+        "accepted": decision.accepted,
+        "rule": decision.rule,
+        "reason": decision.reason,
+        "flags": list(decision.flags),
+        "facts": dict(decision.facts),
+        "rules_version": rules_version(in_force),
+        "model": None if model is None else model.name,
+        "read_anyway": person,
+    }
+    if json:
+        print_json(facts)
+        return
+    print(f"{'accepted' if decision.accepted else 'refused'} by rule '{decision.rule}': {visible(decision.reason)}")
+    if person:
+        print(visible(f"here it is read all the same: {person}"))
+    for flag in decision.flags:
+        print(f"  ! {flag}")
+    for name, value in decision.facts.items():
+        print(f"  {name:<24} {visible(str(value)) if value not in ('', None) else '-'}")
+    if active:
+        nobody = active.nobody_reads(header.age_years, header.view)
+        print(f"  {'model':<24} {visible(nobody if model is None else model.name)}")
+
+
+def read_anyway(
+    sop_instance_uid: Annotated[str, typer.Argument(help="Of a refused image.", metavar="SOP_INSTANCE_UID")],
+    by: Annotated[str, typer.Option("--by", help="Who asks for it; kept with the decision.", metavar="NAME")],
+    reason: Annotated[str, typer.Option("--reason", help="Why; kept with the decision.", metavar="TEXT")],
+    home: Home = None,
+    config: Config = None,
+    json: Json = False,
+) -> None:
+    """Have a refused image read; its result carries the flag "read although refused". Audited.
+
+    Never our own objects, nor what has no pixels or several frames.
+    """
+    from worker.decide_again import have_read
+
+    site = open_site(home, config)
+    made = have_read(site, sop_instance_uid, by=by, reason=reason)
+    _ring(site, [made.analysis_id])
+    if json:
+        print_json(
+            {
+                "sop_instance_uid": made.sop_instance_uid,
+                "refused_by": made.refused_by,
+                "queued": made.analysis_id is not None,
+            }
+        )
+    else:
+        queued = "queued" if made.analysis_id is not None else "waits for a model that reads it"
+        print(visible(f"{made.sop_instance_uid}: {queued}, although refused by the rule '{made.refused_by}'"))
+
+
+def rules(home: Home = None, config: Config = None, json: Json = False) -> None:
+    """The table of rules in force, the site's own included, and how many images each has refused."""
+    from db.ledger import refused_by_rule
+    from dicom_io.gate import RULES
+    from worker.intake import gate_rules, rules_version
+
+    site = open_site(home, config)
+    in_force = gate_rules(site.settings)
+    refused: dict[str, int] = {}
+    if site.settings.database.url or (site.settings.home / "cxr-triage.sqlite").exists():
+        with site.database.read() as session:
+            refused = refused_by_rule(session)
+    table: list[dict[str, Any]] = [
+        {"rule": rule.name, "asks": f"the image {rule.asks}", "relaxable": rule.relaxable, "site": False}
+        for rule in RULES
+    ]
+    for own in site.settings.gate.rules:
+        condition = {"equals": own.equals, "matches": own.matches, "missing": own.missing}
+        said = " ".join(f"{key} {value}" for key, value in condition.items() if value is not None)
+        does = f"relaxes {', '.join(own.relaxes)}" if own.action == "read" else own.action
+        table.append({"rule": own.name, "asks": f"{own.tag} {said}: {does}", "relaxable": False, "site": True})
+    for line in table:
+        line["refused"] = refused.pop(line["rule"], 0)
+    if json:
+        print_json({"rules_version": rules_version(in_force), "rules": table, "former_rules": refused})
+        return
+    print(f"rules version {rules_version(in_force)}; tried from the top, the first that objects refuses")
+    for line in table:
+        mark = "site" if line["site"] else "can be relaxed" if line["relaxable"] else ""
+        print(
+            visible(f"{line['refused']:>7} refused  {line['rule']:<22} {line['asks']}{f'  [{mark}]' if mark else ''}")
+        )
+    for name, number in refused.items():
+        print(visible(f"{number:>7} refused  {name:<22} by a rule that is no longer in force"))
+
+
+def apply(
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be read; change nothing.")] = False,
+    home: Home = None,
+    config: Config = None,
+    json: Json = False,
+) -> None:
+    """Ask the rules of today about what other rules refused, and read what they let in.
+
+    What was accepted stays accepted, and what a person had read stays read.
+    """
+    from rich.console import Console
+    from rich.progress import Progress
+
+    from worker.decide_again import apply_rules
+
+    site = open_site(home, config)
+    admitted: list[str] = []
+    problems: list[str] = []
+    asked = 0
+    with Progress(console=Console(stderr=True), transient=True) as progress:
+        task = progress.add_task("deciding again", total=None)
+        for each in apply_rules(site, dry_run=dry_run):
+            asked += 1
+            progress.update(task, completed=asked)
+            if each.problem:
+                problems.append(each.problem)
+            elif each.decision is not None and each.decision.accepted:
+                admitted.append(each.sop_instance_uid)
+                _ring(site, [each.analysis_id])
+    if json:
+        print_json({"asked": asked, "admitted": admitted, "problems": problems, "dry_run": dry_run})
+    else:
+        print(f"asked about {asked} refused images: {len(admitted)} {'would be' if dry_run else 'are now'} read")
+        for uid in admitted:
+            print(visible(f"  {uid}"))
+        for problem in problems:
+            print(visible(f"  not asked: {problem}"))
+    if problems:
+        raise typer.Exit(1)
+
+
+def _ring(site: Site, analysis_ids: list[int | None]) -> None:
+    """Ring for what was queued; without a broker the sweep does it in a few seconds."""
+    ids = [each for each in analysis_ids if each is not None]
+    if not ids:
+        return
+    from worker.celery_app import make_app
+    from worker.doorbell import ring
+
+    ring(make_app(site.settings), ids)
+
+
+def _recorded(site: Site, sop_instance_uid: str) -> tuple[bool, str]:
+    """Whether an image is known here as our own object, and by whose word it is read although refused."""
+    if not site.settings.database.url and not (site.settings.home / "cxr-triage.sqlite").exists():
+        return False, ""
+    from db.decisions import decided
+    from db.intake import is_own_object
+
+    with site.database.read() as session:
+        is_own = is_own_object(session, sop_instance_uid)
+        found = decided(session, sop_instance_uid)
+    if found is None or not found.decision.decided_by:
+        return is_own, ""
+    return (
+        is_own,
+        f"{found.decision.reason} ({found.decision.decided_by}, {found.decision.decided_at:%Y-%m-%d %H:%M} UTC)",
+    )

@@ -1,0 +1,63 @@
+"""Which model reads a file that no service received: one for all, or each by its age and view."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TypeAlias
+
+from db.grounds import ActiveModels
+from model.reader import Reader
+from worker.settings import Reading
+
+Choose: TypeAlias = Callable[[float | None, str | None], Reader]
+
+
+class ReadByNobody(Exception):
+    """No active model reads an image of this age and view; the message says so and names those that are active."""
+
+
+class Readers:
+    """Opens the models that files are read with, each when the first file needs it.
+
+    Parameters
+    ----------
+    active : ActiveModels
+        The table; where it is empty, one model reads all.
+    first : Path
+        Bundle folder of that one model, or of one of the table's: it is opened at once, so that a broken one is told
+        before any file is read.
+
+    Raises
+    ------
+    BundleInvalid, EngineUnsuitable
+        As `model.reader.Reader.open` does.
+    """
+
+    def __init__(self, reading: Reading, active: ActiveModels, first: Path) -> None:
+        self._reading = reading
+        self._active = active
+        self._first = first
+        self._opened: dict[Path, Reader] = {}
+        self._open(first)
+
+    def __call__(self, age_years: float | None, view: str | None) -> Reader:
+        """Return the reader of an image of this age and view.
+
+        Raises
+        ------
+        ReadByNobody
+            If no active model reads it.
+        """
+        if not self._active:
+            return self._open(self._first)
+        model = self._active.reader_of(age_years, view)
+        if model is None:
+            raise ReadByNobody(self._active.nobody_reads(age_years, view))
+        return self._open(Path(model.folder))
+
+    def _open(self, folder: Path) -> Reader:
+        if folder not in self._opened:
+            reading = self._reading
+            self._opened[folder] = Reader.open(folder, reading.precision, threads=1, engine=reading.engine)
+        return self._opened[folder]
