@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -114,16 +114,7 @@ def config_command(home: Home = None, config: Config = None, json: Json = False)
         print_json(facts)
         return
     for section, values in facts.items():
-        if isinstance(values, dict):
-            print(f"[{section}]")
-            for key, value in values.items():
-                print(f"{key} = {_toml(value)}")
-            print()
-    for destination in facts["destinations"]:
-        print("[[destinations]]")
-        for key, value in destination.items():
-            print(f"{key} = {_toml(value)}")
-        print()
+        _print_section(section, values)
 
 
 def forget(
@@ -169,6 +160,23 @@ def db_upgrade(home: Home = None, config: Config = None) -> None:
         settings.home.mkdir(parents=True, exist_ok=True)
     database = Database(settings.database_url)
     print(f"{database.place}: revision {upgrade(database, now())}")
+
+
+def _print_section(name: str, values: Any) -> None:  # noqa: ANN401 - of JSON
+    """Print a table, or a list of tables, and those inside it; what is not set is left out, as TOML has it."""
+    for table in values if isinstance(values, list) else (values,):
+        print(f"[[{name}]]" if isinstance(values, list) else f"[{name}]")
+        inner = {key: value for key, value in table.items() if isinstance(value, dict) or (value and _is_tables(value))}
+        for key, value in table.items():
+            if key not in inner and value is not None:
+                print(f"{key} = {_toml(value)}")
+        print()
+        for key, value in inner.items():
+            _print_section(f"{name}.{key}", value)
+
+
+def _is_tables(value: object) -> bool:
+    return isinstance(value, list) and all(isinstance(each, dict) for each in value)
 
 
 def _toml(value: object) -> str:

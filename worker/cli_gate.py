@@ -85,7 +85,6 @@ def read_anyway(
 
     site = open_site(home, config)
     made = have_read(site, sop_instance_uid, by=by, reason=reason)
-    _ring(site, [made.analysis_id])
     if json:
         print_json(
             {
@@ -163,7 +162,6 @@ def apply(
                 problems.append(each.problem)
             elif each.decision is not None and each.decision.accepted:
                 admitted.append(each.sop_instance_uid)
-                _ring(site, [each.analysis_id])
     if json:
         print_json({"asked": asked, "admitted": admitted, "problems": problems, "dry_run": dry_run})
     else:
@@ -174,17 +172,6 @@ def apply(
             print(visible(f"  not asked: {problem}"))
     if problems:
         raise typer.Exit(1)
-
-
-def _ring(site: Site, analysis_ids: list[int | None]) -> None:
-    """Ring for what was queued; without a broker the sweep does it in a few seconds."""
-    ids = [each for each in analysis_ids if each is not None]
-    if not ids:
-        return
-    from worker.celery_app import make_app
-    from worker.doorbell import ring
-
-    ring(make_app(site.settings), ids)
 
 
 def _recorded(site: Site, sop_instance_uid: str) -> tuple[bool, str]:

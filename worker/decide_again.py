@@ -8,8 +8,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-import structlog
-
 from db import decisions
 from db.decisions import DecidedInstance
 from db.intake import is_own_object
@@ -22,7 +20,6 @@ from worker.site import Site
 from worker.store import StoreUnavailable
 from worker.timing import now
 
-_log = structlog.get_logger(__name__)
 _AT_ONCE = 100
 _LONGEST_NAME, _LONGEST_REASON = 100, 500
 
@@ -95,7 +92,6 @@ def have_read(site: Site, sop_instance_uid: str, *, by: str, reason: str) -> Rea
             decided_by=by,
         )
         analysis_id = decisions.decide_again(session, before, decision, now())
-    _log.info("read although refused", instance=before.instance_id, rule=refused.rule)
     return ReadAnyway(sop_instance_uid, refused.rule, analysis_id)
 
 

@@ -84,14 +84,18 @@ def configuration_page() -> str:
         for key, inner in section.model_fields.items():
             nested = section_of(inner.annotation)
             if nested is not None:
-                lines += _section(f"{name}.{key}", nested, {}, "nested")
+                many = get_origin(inner.annotation) is tuple
+                lines += _section(f"{name}.{key}", nested, {}, "nested list" if many else "nested")
     return "\n".join(lines).rstrip() + "\n"
 
 
 def _section(
-    name: str, section: type[BaseModel], comments: dict[str, str], kind: Literal["table", "list", "nested"]
+    name: str,
+    section: type[BaseModel],
+    comments: dict[str, str],
+    kind: Literal["table", "list", "nested", "nested list"],
 ) -> Iterator[str]:
-    yield f"## `[[{name}]]`" if kind == "list" else f"## `[{name}]`"
+    yield f"## `[[{name}]]`" if kind in ("list", "nested list") else f"## `[{name}]`"
     yield ""
     meaning = _own_docstring(section) or comments.get("", "")
     if meaning:
@@ -106,8 +110,15 @@ def _section(
     yield "|---|---|---|---|---|" if is_table else "|---|---|---|---|"
     for key, field in section.model_fields.items():
         if section_of(field.annotation) is not None:
-            how = " in TOML, a JSON object in the environment" if is_table else ""
-            cells = [f"`{key}`", "absent", f"a table{how}", f"see `[{name}.{key}]`"]
+            many = get_origin(field.annotation) is tuple
+            how = f" in TOML, a JSON {'list' if many else 'object'} in the environment" if is_table else ""
+            place = f"[[{name}.{key}]]" if many else f"[{name}.{key}]"
+            cells = [
+                f"`{key}`",
+                "none" if many else "absent",
+                f"{'tables' if many else 'a table'}{how}",
+                f"see `{place}`",
+            ]
         else:
             cells = [f"`{key}`", _default(field), _allowed(field), _key_meaning(name, key, field, comments)]
         if is_table:

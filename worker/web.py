@@ -12,6 +12,7 @@ from worker import __version__
 from worker.metrics import add_metrics
 from worker.ports import require_port
 from worker.site import Site
+from worker.web_actions import action_routes
 from worker.web_api import api_routes
 from worker.web_docs import docs_routes
 from worker.web_headers import SafeHeaders, is_loopback
@@ -39,6 +40,7 @@ def make_web(site: Site) -> FastAPI:
     web.add_middleware(SafeHeaders, loopback=is_loopback(site.settings.web.host))
     web.include_router(api_routes(site))
     web.include_router(page_routes(site, renderer, ModelShelf(site.settings)))
+    web.include_router(action_routes(site, renderer))
     web.include_router(image_routes(site, pictures))
     web.include_router(stow_routes(site))
     web.include_router(docs_routes(web, site, renderer))

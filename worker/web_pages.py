@@ -16,6 +16,7 @@ from db.ledger_details import RefusedTransfer, ledger_details, studies_of
 from db.models import active_models, known_model
 from db.study import StudyPage, study_page, worklist_page
 from worker import web_views as views
+from worker.decide_again import can_be_had_read
 from worker.facts import status_facts
 from worker.site import Site
 from worker.timing import now
@@ -175,6 +176,7 @@ def _study(found: StudyPage, image: int | None, label: int | None, card: ModelCa
         "findings": findings,
         "label": chosen,
         "flags": flags,
+        "can_be_had_read": shown is not None and shown.decision is not None and can_be_had_read(shown.decision),
         "elsewhere": elsewhere,
         "age_years": next((each.age_years for each in found.row.images if each.age_years is not None), None),
         "unread": views.unread(found.row),

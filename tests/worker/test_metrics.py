@@ -186,7 +186,8 @@ def test_slow_database_is_not_measured_at_every_scrape(busy: Site, monkeypatch: 
 
 def test_model_is_named_and_absent_where_none_is_active(busy: Site, site: Site) -> None:
     labels = {name: dict(labels) for name, labels in scrape(busy) if name.endswith("_info")}
-    assert labels["cxr_triage_model_info"] == {"name": "first", "digest": "a" * 64, "preprocessing": "squash"}
+    expected = {"name": "first", "digest": "a" * 64, "preprocessing": "squash", "reads": "everything"}
+    assert labels["cxr_triage_model_info"] == expected
     with busy.database.write() as session:
         models.deactivate(session)
     assert not [name for name, _ in scrape(busy) if name == "cxr_triage_model_info"]

@@ -17,7 +17,8 @@ def test_sample_is_accepted_and_changes_nothing(tmp_path: Path) -> None:
 def test_sample_names_every_key() -> None:
     content = tomllib.loads(SAMPLE.read_text(encoding="utf-8"))
     expected = {
-        section: {key for key, default in value.items() if default is not None}  # TOML has no word for absent
+        # TOML has no word for absent, nor for a list of tables that is empty and may yet be written
+        section: {key for key, default in value.items() if default is not None and (section, key) != ("gate", "rules")}
         for section, value in Settings().model_dump().items()
         if isinstance(value, dict)
     }

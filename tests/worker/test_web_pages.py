@@ -175,7 +175,7 @@ def test_every_answer_carries_the_policy(reading: Reading, path: str) -> None:
     assert "default-src 'none'" in policy
     assert "unsafe" not in policy
     assert headers["x-content-type-options"] == "nosniff"
-    assert headers["referrer-policy"] == "no-referrer"
+    assert headers["referrer-policy"] == "same-origin"
 
 
 def test_pages_are_stored_nowhere_and_not_sent_again_until_they_changed(reading: Reading) -> None:

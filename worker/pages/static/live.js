@@ -52,6 +52,7 @@ function take(page) {
     const html = fresh.innerHTML;
     const region = document.getElementById(fresh.id);
     if (!region || served.get(fresh.id) === html) continue;
+    if ([...region.querySelectorAll("form input[type=text]")].some((input) => input.value)) continue; // being filled in
     if (region.dataset.keyed !== undefined) {
       held = { fresh, html };
       settle(false);
@@ -176,6 +177,7 @@ function tick() {
 let chord = "";
 document.addEventListener("keydown", (event) => {
   lastTouch = Date.now();
+  if (event.target.matches("input[type=text]")) return;
   if (event.ctrlKey || event.metaKey || event.altKey) return;
   if (chord === "g") {
     const place = { w: "/", l: "/ledger", s: "/system" }[event.key];

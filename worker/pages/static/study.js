@@ -46,7 +46,7 @@ document.addEventListener("click", (event) => {
 });
 
 document.addEventListener("keydown", (event) => {
-  if (event.ctrlKey || event.metaKey || event.altKey) return;
+  if (event.ctrlKey || event.metaKey || event.altKey || event.target.matches("input[type=text]")) return;
   const go = { n: ".identity [rel=next]", p: ".identity [rel=prev]" }[event.key];
   if (go) document.querySelector(go)?.click();
   else if (event.key === "u") location.assign("/");

@@ -1,0 +1,58 @@
+"""What people do on the pages. Every request that changes something is one of the page's own: see `web_headers`."""
+
+from __future__ import annotations
+
+from urllib.parse import parse_qs
+
+from fastapi import APIRouter, Request, Response
+from fastapi.concurrency import run_in_threadpool
+from fastapi.responses import RedirectResponse
+
+from db.decisions import DecidedElsewhere
+from db.models import active_models
+from worker.decide_again import CannotBeReadAnyway, have_read
+from worker.site import Site
+from worker.web_render import Renderer
+
+_LONGEST_FORM = 16_384
+
+
+def action_routes(site: Site, renderer: Renderer) -> APIRouter:
+    """Return the routes of what people do."""
+    routes = APIRouter(include_in_schema=False)
+
+    @routes.post("/studies/{study_instance_uid}/read-anyway")
+    async def read_anyway(request: Request, study_instance_uid: str) -> Response:
+        form = await _form(request)
+        uid, by, reason = (form.get(key, "") for key in ("sop_instance_uid", "by", "reason"))
+        return await run_in_threadpool(_read_anyway, request, study_instance_uid, uid, by, reason)
+
+    def _read_anyway(request: Request, study: str, uid: str, by: str, reason: str) -> Response:
+        by = " ".join(by.split())
+        address = request.client.host if request.client is not None else "unknown address"
+        try:
+            # nobody has logged in: the address is kept beside the name that was typed
+            have_read(site, uid, by=f"{by}, at {address}" if by else "", reason=reason)
+        except (CannotBeReadAnyway, DecidedElsewhere) as error:
+            with site.database.read() as session:
+                active = active_models(session) or None
+            return renderer.page(
+                request, "message.html", str(error), 409, active=active, title="Not read", text=str(error)
+            )
+        return RedirectResponse(f"/studies/{study}", 303)
+
+    return routes
+
+
+async def _form(request: Request) -> dict[str, str]:
+    """The fields of a form as browsers send it; empty where it is none, or longer than any of ours."""
+    body = b""
+    async for part in request.stream():
+        body += part
+        if len(body) > _LONGEST_FORM:
+            return {}
+    try:
+        fields = parse_qs(body.decode("ascii"), max_num_fields=20, errors="replace")
+    except ValueError:
+        return {}
+    return {key: values[0] for key, values in fields.items()}
