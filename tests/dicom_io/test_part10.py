@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from io import BytesIO
 from pathlib import Path
 
@@ -13,6 +14,8 @@ from dicom_io.admission import StoreRefused, StoreRequest, examine
 from dicom_io.part10 import claimed_uids, examine_file
 from dicom_io.status_codes import Status
 from tests.peers.radiographs import chest
+
+ROWS_LEFT = 1024 * 960 * 2  # more than the pixels need: what follows them reads as padding
 
 
 @pytest.fixture(scope="module")
@@ -101,3 +104,19 @@ def test_file_cut_off_anywhere_is_refused(film: Path) -> None:
     for end in [*range(0, 1200, 37), len(data) - 1]:
         with pytest.raises(StoreRefused):
             examine_file(data[:end])
+
+
+@pytest.mark.parametrize("seed", range(110))
+def test_damaged_file_is_taken_whole_or_refused_with_a_reason(film: Path, seed: int) -> None:
+    chance, data = random.Random(seed), bytearray(film.read_bytes()[:6000])
+    data += bytes(ROWS_LEFT)
+    for _ in range(chance.randint(1, 12)):
+        data[chance.randrange(3000)] = chance.randrange(256)
+    try:
+        archived, facts = examine_file(bytes(data))
+    except StoreRefused as refused:
+        assert refused.reason
+    else:
+        assert archived[128:132] == b"DICM"
+        assert facts.sop_instance_uid
+    claimed_uids(bytes(data))

@@ -111,3 +111,21 @@ def test_database_lies_in_the_home_folder_whatever_its_name(tmp_path: Path, name
 def test_named_file_that_is_not_there_is_said(tmp_path: Path) -> None:
     with pytest.raises(ConfigurationError, match="does not exist"):
         load_settings(tmp_path / "none.toml", tmp_path)
+
+
+def test_token_is_not_printed_with_the_configuration(tmp_path: Path) -> None:
+    from typer.testing import CliRunner
+
+    from worker.cli import app
+
+    (tmp_path / "cxr-triage.toml").write_text('[stow]\ntoken = "s3cret"\n', encoding="utf-8")
+    for more in ([], ["--json"]):
+        printed = CliRunner().invoke(app, ["config", "--home", str(tmp_path), *more]).output
+        assert "s3cret" not in printed
+        assert "***" in printed
+
+
+def test_address_that_is_none_stops_the_start_with_its_value(tmp_path: Path) -> None:
+    (tmp_path / "cxr-triage.toml").write_text('[stow]\nallowed_addresses = ["10.0.0.0/99"]\n', encoding="utf-8")
+    with pytest.raises(ConfigurationError, match=r"stow\.allowed_addresses.*10\.0\.0\.0/99"):
+        load_settings(home=tmp_path)

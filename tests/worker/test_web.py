@@ -5,11 +5,12 @@ from __future__ import annotations
 import pytest
 from fastapi.testclient import TestClient
 from sqlalchemy import event
+from starlette.datastructures import Headers
 
 from worker.settings import Web
 from worker.site import Site
 from worker.web import make_web
-from worker.web_headers import is_local_name, is_loopback
+from worker.web_headers import is_cross_site, is_local_name, is_loopback
 
 
 @pytest.mark.usefixtures("broker")
@@ -147,3 +148,21 @@ def test_row_number_that_no_database_has_is_refused_with_its_name(site: Site, an
     answer = TestClient(make_web(site)).get(f"/images/{'0' * 64}/overlays/{analysis}/0-view.png")
     assert answer.status_code == 422
     assert "analysis_id" in answer.text
+
+
+@pytest.mark.parametrize(
+    ("headers", "cross"),
+    [
+        ({}, False),
+        ({"host": "a:1", "origin": "http://a:1"}, False),
+        ({"host": "a:1", "origin": "http://a:2"}, True),
+        ({"host": "a", "origin": "null"}, True),
+        ({"host": "inside", "origin": "https://outside", "sec-fetch-site": "same-origin"}, False),
+        ({"host": "a", "origin": "http://a", "sec-fetch-site": "cross-site"}, True),
+        ({"host": "a", "sec-fetch-site": "same-site"}, True),
+    ],
+)
+def test_page_of_another_site_is_told_from_a_program_and_from_our_own_pages(
+    headers: dict[str, str], cross: bool
+) -> None:
+    assert is_cross_site(Headers(headers)) is cross
