@@ -5,13 +5,17 @@ from io import BytesIO
 from pydicom.dataset import Dataset
 from pydicom.filereader import read_dataset, read_preamble
 from pydicom.tag import BaseTag
+from pydicom.uid import ExplicitVRBigEndian, ExplicitVRLittleEndian, ImplicitVRLittleEndian
 
 from dicom_io import reading
 from dicom_io.admission import StoreRefused, StoreRequest, examine
 from dicom_io.facts import InstanceFacts, UnreadableDicom, read_facts
 from dicom_io.network import RECEIVED_SOP_CLASSES, RECEIVED_TRANSFER_SYNTAXES
 from dicom_io.status_codes import Status
+from dicom_io.structure import check_whole
 from dicom_io.uids import is_uid
+
+_LARGEST_META = 65_536  # bytes, the preamble's with them; it has some hundred
 
 
 def examine_file(data: bytes) -> tuple[bytes, InstanceFacts]:
@@ -69,6 +73,7 @@ def _store_request(data: bytes) -> StoreRequest:
     ]
     if not all(uids):  # an old file without meta: what it is, its data set says
         try:
+            check_whole(data[start:], uids[2] or _encoding(data[start : start + 6]))  # which also bounds the reading
             facts = read_facts(data)
         except UnreadableDicom as error:
             raise StoreRefused(Status.CANNOT_UNDERSTAND, error.reason) from error
@@ -84,8 +89,17 @@ def _file_meta(data: bytes) -> tuple[Dataset, int]:
     def is_over(tag: BaseTag, _vr: str | None, _length: int) -> bool:
         return tag.group != 2
 
-    handle = BytesIO(data)
+    handle = BytesIO(data[:_LARGEST_META])
     read_preamble(handle, force=True)
     start = handle.tell()
     meta = read_dataset(handle, is_implicit_VR=False, is_little_endian=True, stop_when=is_over)
+    if len(data) > _LARGEST_META and handle.tell() >= _LARGEST_META:
+        raise ValueError("the file meta does not end")
     return (meta, handle.tell()) if len(meta) else (Dataset(), start)
+
+
+def _encoding(first: bytes) -> str:
+    """The transfer syntax that a data set's first element is written in (PS3.5 7.1)."""
+    if first[:2] == b"\x00\x08":
+        return str(ExplicitVRBigEndian)
+    return str(ExplicitVRLittleEndian if first[4:6].isalpha() and first[4:6].isupper() else ImplicitVRLittleEndian)

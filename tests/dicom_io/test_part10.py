@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import re
 from io import BytesIO
 from pathlib import Path
 
@@ -120,3 +121,20 @@ def test_damaged_file_is_taken_whole_or_refused_with_a_reason(film: Path, seed: 
         assert archived[128:132] == b"DICM"
         assert facts.sop_instance_uid
     claimed_uids(bytes(data))
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        bytes(1 << 24),
+        bytes(128) + b"DICM" + b"\x02\x00\x10\x00UI\x00\x00" * (1 << 20),
+        bytes(128) + b"DICM" + b"\x08\x00\x05\x00\x00\x00\x00\x00" * (1 << 20),
+        b"\x08\x00\x05\x00CS\x00\x00" * (1 << 21),
+    ],
+    ids=["zeros", "endless meta", "empty elements", "empty elements of an old file"],
+)
+def test_millions_of_empty_elements_are_not_walked_through(data: bytes) -> None:
+    """Measured by what is read, not by the clock: more elements than any object has are refused by their number."""
+    with pytest.raises(StoreRefused) as refused:
+        examine_file(data)
+    assert re.search(r"more than 100000 elements|not a DICOM file", refused.value.reason), refused.value.reason
