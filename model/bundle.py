@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from model.calibration import Calibration, ChosenBy, choose_calibration
 from model.distribution import TrainingDistribution
 from model.findings import Code, Label
 from model.head import Head
@@ -79,10 +80,10 @@ class Bundle:
         None where the head has no closed form, so that only an engine with gradients can explain it.
     digest
         SHA-256 over weights, labels, head and preprocessing, as hex: the identity of the model behind a result.
-    thresholds
-        Calibrated probability at or above which a label counts as positive.
-    temperatures
-        What each logit is divided by before the sigmoid; 1.0 where uncalibrated.
+    everyone
+        The calibration and the thresholds where no group applies.
+    groups
+        Calibrations of training domains that stand for ages; empty: `everyone` is for all.
     ages
         Ranges in completed years, both ends included, that the network was trained for; empty: any.
     views
@@ -103,14 +104,28 @@ class Bundle:
     preprocessing: Preprocessing
     head: Head | None
     explanation_layer: str
-    thresholds: dict[str, float]
-    temperatures: NDArray[np.float32]
+    everyone: Calibration
     ages: tuple[tuple[float, float], ...]
     views: tuple[str, ...]
     distribution: TrainingDistribution
     metrics: dict[str, Any]
     description: dict[str, Any]
     label_ages: dict[str, tuple[tuple[float, float], ...]] = field(default_factory=dict)
+    groups: tuple[Calibration, ...] = ()
+
+    def calibration_for(self, age_years: float | None, nearest_domain: str) -> tuple[Calibration, ChosenBy]:
+        """Return the calibration for an image, and why it is that one; see `choose_calibration`."""
+        return choose_calibration(self.everyone, self.groups, age_years, nearest_domain)
+
+    @property
+    def thresholds(self) -> dict[str, float]:
+        """The thresholds where no group applies; a `Reading` says which were used."""
+        return self.everyone.thresholds
+
+    @property
+    def calibrations(self) -> tuple[Calibration, ...]:
+        """The calibrations in use: those of the groups, or the one for everyone where there are none."""
+        return self.groups or (self.everyone,)
 
     @property
     def label_names(self) -> tuple[str, ...]:
@@ -269,10 +284,18 @@ def _assemble(folder: Path, description: dict[str, Any], contents: Mapping[str, 
             f"labels, head or preprocessing were changed: the model digest is {digest[:12]}..., "
             f"{DESCRIPTION_FILE} says {str(model['digest'])[:12]}...",
         )
-    thresholds = {entry["name"]: float(entry["threshold"]) for entry in description["labels"]}
-    temperatures = np.array([float(entry.get("temperature", 1.0)) for entry in description["labels"]], np.float32)
-    if not all(0 < value < 1 for value in thresholds.values()) or not (temperatures > 0).all():
-        raise ValueError(f"thresholds {thresholds} must be within 0 and 1, temperatures {temperatures} above 0")
+    distribution = TrainingDistribution.from_arrays(
+        description["distribution"]["domains"],
+        _read_arrays(folder / DISTRIBUTION_FILE, contents[DISTRIBUTION_FILE], folder),
+    )
+    groups = tuple(
+        Calibration.from_table(table, names, str(table["group"])) for table in description.get("calibration", [])
+    )
+    strangers = [group.group for group in groups if group.group not in distribution.domains]
+    if strangers:
+        raise ValueError(
+            f"calibration of {', '.join(strangers)}: the training domains are {', '.join(distribution.domains)}"
+        )
     intended = description.get("intended", {})
     return Bundle(
         folder=folder,
@@ -283,20 +306,17 @@ def _assemble(folder: Path, description: dict[str, Any], contents: Mapping[str, 
         preprocessing=spec,
         head=head,
         explanation_layer=layer,
-        thresholds=thresholds,
-        temperatures=temperatures,
+        everyone=Calibration.from_table({"labels": description["labels"]}, names),
         ages=tuple((float(low), float(high)) for low, high in intended.get("ages", [])),
         views=tuple(str(view) for view in intended.get("views", [])),
-        distribution=TrainingDistribution.from_arrays(
-            description["distribution"]["domains"],
-            _read_arrays(folder / DISTRIBUTION_FILE, contents[DISTRIBUTION_FILE], folder),
-        ),
+        distribution=distribution,
         metrics=json.loads(contents[METRICS_FILE]) if METRICS_FILE in contents else {},
         description=description,
         label_ages={
             str(label): tuple((float(low), float(high)) for low, high in ranges)
             for label, ranges in intended.get("label_ages", {}).items()
         },
+        groups=groups,
     )
 
 

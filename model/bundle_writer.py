@@ -1,6 +1,7 @@
 """Writing a bundle's folder: weights, compiled network, head, distribution, golden output, description and digests."""
 
 import hashlib
+import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -24,6 +25,7 @@ from model.bundle import (
     load_bundle,
     model_digest,
 )
+from model.calibration import Calibration
 from model.distribution import TrainingDistribution
 from model.findings import label_of
 from model.head import Head, HeadUnsupported
@@ -107,8 +109,22 @@ def write_description(
     distribution: TrainingDistribution,
     thresholds: Mapping[str, float],
     temperatures: Mapping[str, float],
+    biases: Mapping[str, float] | None = None,
+    groups: Sequence[Calibration] = (),
 ) -> Bundle:
-    """Write the distribution and ``model.toml`` with the digests of every file there; return the bundle, checked."""
+    """Write the distribution and ``model.toml`` with the digests of every file there; return the bundle, checked.
+
+    Parameters
+    ----------
+    folder
+        Of the bundle, with its network's files.
+    description, head_table, distribution
+        What the bundle is.
+    thresholds, temperatures, biases
+        The calibration for everyone, a label; left out, biases are 0.
+    groups
+        Calibrations of training domains.
+    """
     write_arrays(folder / DISTRIBUTION_FILE, distribution.to_arrays())
     files = {path.name: _sha256(path) for path in sorted(folder.iterdir()) if _belongs(path)}
     spec = description.preprocessing
@@ -136,13 +152,38 @@ def write_description(
                 "name": name,
                 "threshold": round(float(thresholds[name]), 6),
                 "temperature": round(float(temperatures[name]), 6),
+                "bias": round(float((biases or {}).get(name, 0.0)), 6),
                 "codes": [asdict(code) for code in label_of(name).codes],
             }
             for name in description.labels
         ],
+        "calibration": [group.as_table(description.labels) for group in groups],
         "provenance": description.provenance,
         "files": files,
     }
+    (folder / DESCRIPTION_FILE).write_text(toml_text(table), encoding="utf-8")
+    return load_bundle(folder)
+
+
+def rewrite_description(folder: Path, everyone: Calibration, groups: Sequence[Calibration]) -> Bundle:
+    """Replace the calibration in ``model.toml``, and the digests of files there that may change; return the bundle.
+
+    Raises
+    ------
+    BundleInvalid
+        Something else than calibration and metrics was changed.
+    """
+    table = tomllib.loads((folder / DESCRIPTION_FILE).read_text(encoding="utf-8"))
+    for entry, temperature, bias in zip(table["labels"], everyone.temperatures, everyone.biases, strict=True):
+        entry |= {
+            "threshold": round(everyone.thresholds[entry["name"]], 6),
+            "temperature": round(float(temperature), 6),
+            "bias": round(float(bias), 6),
+        }
+    names = [entry["name"] for entry in table["labels"]]
+    table["calibration"] = [group.as_table(names) for group in groups]
+    if METRICS_FILE in table["files"]:
+        table["files"][METRICS_FILE] = _sha256(folder / METRICS_FILE)
     (folder / DESCRIPTION_FILE).write_text(toml_text(table), encoding="utf-8")
     return load_bundle(folder)
 

@@ -71,22 +71,40 @@ def _quality(bundle: Bundle) -> str:
     text = [
         "## Measured on the test part",
         f"With {test['engine']} in {test['precision']}; 95 % intervals from {test['resamples']} bootstrap resamples of "
-        "patients. Thresholds and temperatures come from the validation part alone. A probability means what it would "
-        "where half of the patients have the finding; it is not a prevalence-corrected risk.",
+        "patients. Thresholds, temperatures and biases come from the validation part alone. A probability means how "
+        "often the finding was there in the validation part where the network answered so; where the finding is rarer "
+        "than in these collections, it is too high. The calibration error (ECE) has 10 bins of equal width; beside it "
+        "stands the error that perfect probabilities would show by chance on so many images, on average.",
+        _calibration(bundle),
     ]
     for domain, cells in test["domains"].items():
         rows = [
-            "| label | positives of images | AUROC | average precision | threshold | sensitivity | specificity |",
-            "|---|---|---|---|---|---|---|",
+            "| label | positives of images | AUROC | average precision | threshold | sensitivity | specificity "
+            "| Brier | ECE (by chance) |",
+            "|---|---|---|---|---|---|---|---|---|",
         ]
         for label, cell in cells.items():
             rows.append(
                 f"| {label} | {cell['positives']} of {cell['images']} | {_interval(cell, 'auroc')} | "
                 f"{_interval(cell, 'average_precision')} | {cell['threshold']:.3f} | "
-                f"{_interval(cell, 'sensitivity')} | {_interval(cell, 'specificity')} |"
+                f"{_interval(cell, 'sensitivity')} | {_interval(cell, 'specificity')} | {cell['brier']:.3f} | "
+                f"{cell['ece']:.3f} ({cell['ece_by_chance']['mean']:.3f}) |"
             )
         text += [f"### {domain.capitalize()}", "\n".join(rows)]
     return "\n\n".join(text)
+
+
+def _calibration(bundle: Bundle) -> str:
+    if not bundle.groups:
+        return "One calibration serves every patient."
+    ranges = "; ".join(
+        f"{group.group}, {' and '.join(f'{low:g} to {high:g} years' for low, high in group.ages)}"
+        for group in bundle.groups
+    )
+    return (
+        f"Calibrated apart: {ranges}. The patient's age chooses; where it is unknown or in no range, the domain whose "
+        "training images the image lies nearest to. Which it was stands in each result."
+    )
 
 
 def _interval(cell: Mapping[str, Any], key: str) -> str:

@@ -54,6 +54,7 @@ def demonstration_plan(data: Path, output: Path) -> TrainingPlan:
         threads=2,
         ages=((1, 5), (18, 90)),
         label_ages={label: ((18, 90),) for label in LABELS if label != "Pneumonia"},  # of children only that is known
+        domain_ages={"children": ((1, 5),), "adults": ((18, 90),)},
         views=("AP", "PA"),
         provenance={
             "command": "python -m model.demonstration DATA OUT",

@@ -1,7 +1,12 @@
-"""Figures of merit in NumPy: areas under curves and rates at a threshold."""
+"""Figures of merit in NumPy: areas under curves, rates at a threshold, and how true probabilities are."""
 
 import numpy as np
 from numpy.typing import NDArray
+
+BINS = 10
+"""Bins of equal width that the calibration error and the reliability curve use."""
+
+FLOOR_DRAWS = 300
 
 
 def auroc(targets: NDArray[np.float32], scores: NDArray[np.float32]) -> float:
@@ -37,6 +42,51 @@ def sensitivity_specificity(
     sensitivity = float((positives >= threshold).mean()) if positives.size else float("nan")
     specificity = float((negatives < threshold).mean()) if negatives.size else float("nan")
     return sensitivity, specificity
+
+
+def brier(targets: NDArray[np.float32], probabilities: NDArray[np.float32]) -> float:
+    """Return the mean squared difference of probabilities from what was there, nan without images."""
+    return float(((probabilities.astype(np.float64) - targets) ** 2).mean()) if len(targets) else float("nan")
+
+
+def reliability(
+    targets: NDArray[np.float32], probabilities: NDArray[np.float32]
+) -> tuple[NDArray[np.int64], NDArray[np.float64], NDArray[np.float64]]:
+    """Return images, mean probability and share of positives of each filled bin, in order of probability."""
+    bins = np.minimum((probabilities.astype(np.float64) * BINS).astype(np.int64), BINS - 1)
+    counts = np.bincount(bins, minlength=BINS)
+    filled = counts > 0
+    said = np.bincount(bins, weights=probabilities, minlength=BINS)[filled] / counts[filled]
+    there = np.bincount(bins, weights=targets, minlength=BINS)[filled] / counts[filled]
+    return counts[filled], said, there
+
+
+def expected_calibration_error(targets: NDArray[np.float32], probabilities: NDArray[np.float32]) -> float:
+    """Return how far probabilities are from the share of positives, averaged over images (Guo et al. 2017)."""
+    counts, said, there = reliability(targets, probabilities)
+    return float((counts * np.abs(said - there)).sum() / counts.sum()) if len(counts) else float("nan")
+
+
+def calibration_error_floor(probabilities: NDArray[np.float32], seed: int = 2026) -> tuple[float, float]:
+    """Return mean and 95th percentile of the calibration error that perfect probabilities would show by chance.
+
+    Whether each finding is there is drawn from the probabilities themselves: so many images can show no smaller error
+    than the first, and an error above the second is no chance.
+    """
+    random = np.random.default_rng(seed)
+    draws = (random.random((FLOOR_DRAWS, len(probabilities))) < probabilities).astype(np.float32)
+    errors = [expected_calibration_error(drawn, probabilities) for drawn in draws]
+    return float(np.mean(errors)), float(np.percentile(errors, 95))
+
+
+def wilson_interval(share: float, number: int) -> tuple[float, float]:
+    """Return the 95 % interval of a share of so many (Wilson 1927), which does not vanish at 0 and 1."""
+    if not number:
+        return 0.0, 1.0
+    z = 1.959964
+    centre = (share + z * z / (2 * number)) / (1 + z * z / number)
+    half = z / (1 + z * z / number) * float(np.sqrt(share * (1 - share) / number + z * z / (4 * number**2)))
+    return max(0.0, centre - half), min(1.0, centre + half)
 
 
 def _average_ranks(values: NDArray[np.float32]) -> NDArray[np.float64]:

@@ -50,7 +50,7 @@ class Overlay:
 def legend_for(bundle: Bundle, reading: Reading, index: int, flags: tuple[str, ...]) -> Legend:
     """Return the legend of one label of a reading: nothing of the patient is in it."""
     label = bundle.label_names[index]
-    probability, threshold = float(reading.probabilities[index]), bundle.thresholds[label]
+    probability, threshold = float(reading.probabilities[index]), reading.calibration.thresholds[label]
     verdict = "at or above the threshold" if probability >= threshold else "below the threshold"
     return Legend(
         title=label,

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from model.bundle import Bundle, load_bundle
+from model.calibration import Calibration, ChosenBy, calibrated
 from model.engine import (
     KERAS_ADVICE,
     Engine,
@@ -23,6 +24,8 @@ from model.engine import (
 from model.gradcam import LogitMaps, closed_form_maps
 from model.head import Head
 from model.preprocessing import PreparedImage
+
+__all__ = ["OUTSIDE", "Reader", "Reading", "calibrated", "domain_flags", "untrained_labels"]
 
 OUTSIDE = "outside training domain"
 """The flag that keeps a result from raising a priority."""
@@ -39,17 +42,24 @@ class Reading:
     logits
         float32 [labels], as the network gives them.
     probabilities
-        float32 [labels], calibrated.
+        float32 [labels], by `calibration`.
     maps
-        Grad-CAM of every label's calibrated logit (the logit over its temperature).
+        Grad-CAM of every label's logit over its temperature, the one for everyone: one film is coloured in one way,
+        whatever is known of the patient.
     ood_score
         How unlike the training images: 1.0 is the 99th percentile of images like them.
+    calibration
+        What made the probabilities; its thresholds are those of this reading.
+    calibrated_by
+        Why it was that one.
     """
 
     logits: NDArray[np.float32]
     probabilities: NDArray[np.float32]
     maps: LogitMaps
     ood_score: float
+    calibration: Calibration
+    calibrated_by: ChosenBy
 
 
 class Reader:
@@ -79,20 +89,38 @@ class Reader:
         bundle = load_bundle(bundle_folder)
         return cls(bundle, open_engine(bundle, precision, threads, engine=engine))
 
-    def read(self, prepared: Sequence[PreparedImage]) -> list[Reading]:
-        """Read images made with the bundle's own preprocessing."""
+    def read(
+        self, prepared: Sequence[PreparedImage], ages_years: Sequence[float | None] | None = None
+    ) -> list[Reading]:
+        """Read images made with the bundle's own preprocessing.
+
+        Parameters
+        ----------
+        prepared
+            The images.
+        ages_years
+            The patient's age an image, None where unknown; left out: all unknown.
+        """
         if not prepared:
             return []
         batch = np.stack([image.tensor for image in prepared])
         output = self.engine.run(batch)
-        probabilities = calibrated(output.logits, self.bundle.temperatures)
-        scores = self.bundle.distribution.score(output.activations.mean(axis=(1, 2)))
-        return [
-            Reading(logits, probability, maps.divided(self.bundle.temperatures), float(score))
-            for logits, probability, maps, score in zip(
-                output.logits, probabilities, self._explain(batch, output), scores, strict=True
-            )
-        ]
+        pooled = output.activations.mean(axis=(1, 2))
+        scores, nearest = self.bundle.distribution.score(pooled), self.bundle.distribution.nearest(pooled)
+        readings = []
+        for logits, maps, score, age, domain in zip(
+            output.logits,
+            self._explain(batch, output),
+            scores,
+            ages_years or [None] * len(prepared),
+            nearest,
+            strict=True,
+        ):
+            calibration, why = self.bundle.calibration_for(age, domain)
+            probabilities = calibration.probabilities(logits)
+            scaled = maps.divided(self.bundle.everyone.temperatures)
+            readings.append(Reading(logits, probabilities, scaled, float(score), calibration, why))
+        return readings
 
 
 def _explanation(bundle: Bundle, engine: Engine) -> Callable[[NDArray[np.float32], EngineOutput], list[LogitMaps]]:
@@ -106,12 +134,6 @@ def _explanation(bundle: Bundle, engine: Engine) -> Callable[[NDArray[np.float32
 
 def _closed_form(head: Head, _batch: NDArray[np.float32], output: EngineOutput) -> list[LogitMaps]:
     return [closed_form_maps(head, activations) for activations in output.activations]
-
-
-def calibrated(logits: NDArray[np.float32], temperatures: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Return sigmoid(logits / temperatures), float32 of the logits' shape."""
-    result: NDArray[np.float32] = (0.5 * (1 + np.tanh(logits / temperatures / 2))).astype(np.float32)
-    return result
 
 
 def untrained_labels(bundle: Bundle, age_years: float | None) -> tuple[str, ...]:

@@ -13,20 +13,16 @@ from numpy.typing import NDArray
 from model.augmentation import Augmentation
 from model.bundle import METRICS_FILE, Bundle
 from model.bundle_writer import BundleDescription, write_description, write_network_files
+from model.calibration import AgeRanges
+from model.calibration_fitting import FittedCalibration, fit_calibration
 from model.card import write_card
 from model.curves import EpochRecord, draw_curves, write_history
 from model.dataset import DatasetInvalid, Sample, Source, known_labels, limited, read_sources
 from model.distribution import TrainingDistribution, fit_distribution
 from model.engine import Engine, open_engine
-from model.evaluation import (
-    RESAMPLES,
-    Measured,
-    choose_thresholds,
-    figures_of_merit,
-    fit_temperatures,
-    measure,
-)
+from model.evaluation import RESAMPLES, figures_of_merit
 from model.fitting import HISTORY_FILE, WEIGHTS_FILE, FittingPlan, TrainingProgress, fit
+from model.measuring import Measured, judge, measure
 from model.network import EXPLANATION_LAYER, build_network
 from model.preprocessing import Preprocessing
 from model.raster import read_raster
@@ -55,6 +51,8 @@ class TrainingPlan:
         Use at most so many images, spread over all.
     ages, views, label_ages
         What the bundle is made for; empty: any.
+    domain_ages
+        The ages that a domain stands for: such a domain gets a calibration of its own.
     provenance
         Further entries of the card: ``command``, ``warning``, ``weaknesses``, ``terms``.
     """
@@ -79,6 +77,7 @@ class TrainingPlan:
     augmentation: Augmentation = field(default_factory=Augmentation)
     ages: tuple[tuple[float, float], ...] = ()
     label_ages: Mapping[str, tuple[tuple[float, float], ...]] = field(default_factory=dict)
+    domain_ages: Mapping[str, AgeRanges] = field(default_factory=dict)
     views: tuple[str, ...] = ()
     provenance: dict[str, Any] = field(default_factory=dict)
 
@@ -164,10 +163,8 @@ def make_bundle(
     engine = open_engine(draft, threads=plan.threads or 1)
     answers = _measure_parts(engine, draft, parts, read_image, on_progress)
     distribution = _fit_distribution(answers)
-    temperatures = fit_temperatures(answers["validation"])
-    chosen = choose_thresholds(answers["validation"], temperatures)
-    thresholds = {name: round(float(value), 6) for name, value in zip(labels, chosen, strict=True)}
-    metrics = _metrics(engine, answers, distribution, labels, temperatures, thresholds)
+    fitted = fit_calibration(answers["validation"], labels, plan.domain_ages, plan.seed)
+    metrics = _metrics(engine, answers, distribution, labels, fitted)
     strangers = stranger_scores(engine, draft.preprocessing, distribution, parts["test"], read_image, plan.seed)
     metrics["distribution"] |= {name: _summary(scores) for name, scores in strangers.items()}
     _write_metrics(folder, metrics)
@@ -177,8 +174,10 @@ def make_bundle(
         described,
         draft.head_table,
         distribution,
-        thresholds,
-        {name: float(value) for name, value in zip(labels, temperatures, strict=True)},
+        fitted.everyone.thresholds,
+        dict(zip(labels, map(float, fitted.everyone.temperatures), strict=True)),
+        dict(zip(labels, map(float, fitted.everyone.biases), strict=True)),
+        fitted.groups,
     )
     write_card(bundle, CURVES_FILE)
     return bundle
@@ -240,20 +239,21 @@ def _metrics(
     answers: Mapping[str, Measured],
     distribution: TrainingDistribution,
     labels: Sequence[str],
-    temperatures: NDArray[np.float32],
-    thresholds: Mapping[str, float],
+    fitted: FittedCalibration,
 ) -> dict[str, Any]:
+    test = answers["test"]
     scores = {
-        f"test part, {name}": _summary(distribution.score(part.pooled))
-        for name, part in answers["test"].by_domain().items()
+        f"test part, {name}": _summary(distribution.score(part.pooled)) for name, part in test.by_domain().items()
     }
     return {
         "test": {
             "engine": engine.name,
             "precision": engine.precision,
             "resamples": RESAMPLES,
-            "images": len(answers["test"].logits),
-            "domains": figures_of_merit(answers["test"], labels, temperatures, thresholds),
+            "images": len(test.logits),
+            "domains": figures_of_merit(
+                test, judge(test, labels, fitted.everyone, fitted.groups, distribution), labels
+            ),
         },
         "distribution": scores,
     }

@@ -221,8 +221,10 @@ def _print_results(results: list[dict[str, Any]], bundles: Sequence[Bundle]) -> 
     console = _console()
     console.print(table)
     for bundle in bundles:
-        thresholds = ", ".join(f"{label.name} {bundle.thresholds[label.name]:.3f}" for label in bundle.labels)
-        console.print(f"thresholds{f' of {bundle.name}' if several else ''}: {thresholds}", markup=False)
+        for calibration in bundle.calibrations:
+            who = " ".join(part for part in (bundle.name if several else "", calibration.group) if part)
+            thresholds = ", ".join(f"{name} {value:.3f}" for name, value in calibration.thresholds.items())
+            console.print(f"thresholds{f' of {who}' if who else ''}: {thresholds}", markup=False)
     for result in results:
         for made in result["objects"]:
             line = visible(f"{made['kind']} of {made['label']}: {made['path']}")

@@ -140,7 +140,7 @@ def _read(
 ) -> ImageReading:
     bundle = reader.bundle
     prepared = prepare(image, bundle.preprocessing)
-    reading = reader.read([prepared])[0]
+    reading = reader.read([prepared], [age_years])[0]
     domain = domain_flags(bundle, age_years, view, reading.ood_score)
     untrained = untrained_labels(bundle, age_years)
     findings = tuple(
@@ -148,11 +148,12 @@ def _read(
             label.name,
             float(probability),
             float(logit),
-            float(bundle.thresholds[label.name]),
+            reading.calibration.thresholds[label.name],
             counted=label.name not in untrained,
         )
         for label, probability, logit in zip(bundle.labels, reading.probabilities, reading.logits, strict=True)
     )
+    record["calibration"] = {"group": reading.calibration.group or "everyone", "by": reading.calibrated_by}
     return ImageReading(image, prepared, reading, tuple(dict.fromkeys((*domain, *flags))), findings, record, grayscale)
 
 

@@ -1,11 +1,23 @@
-"""Figures of merit against scikit-learn and by hand; calibration and thresholds on answers that are known."""
+"""Figures of merit against scikit-learn and by hand; the distribution of training images."""
 
 import numpy as np
 import pytest
 
+from model.calibration import Calibration
 from model.distribution import TrainingDistribution, fit_distribution
-from model.evaluation import Measured, choose_thresholds, figures_of_merit, fit_temperatures
-from model.figures import auroc, average_precision, sensitivity_specificity
+from model.evaluation import figures_of_merit
+from model.figures import (
+    BINS,
+    auroc,
+    average_precision,
+    brier,
+    calibration_error_floor,
+    expected_calibration_error,
+    reliability,
+    sensitivity_specificity,
+    wilson_interval,
+)
+from model.measuring import Judged, Measured
 
 
 def measured(logits, targets, domains=None, patients=None):
@@ -50,23 +62,45 @@ def test_rates_at_a_threshold_count_the_threshold_itself_as_positive():
     assert sensitivity_specificity(targets, scores, 0.5) == (0.5, 0.5)
 
 
-def test_the_temperature_that_made_the_logits_overconfident_is_found():
-    random = np.random.default_rng(1)
-    logits = random.normal(scale=2, size=8000)
-    targets = (random.random(8000) < 1 / (1 + np.exp(-logits))).astype(np.float32)
-    assert fit_temperatures(measured(3 * logits, targets))[0] == pytest.approx(3, rel=0.1)
+def test_the_calibration_error_and_its_bins_by_hand_and_by_scikit_learn():
+    calibration = pytest.importorskip("sklearn.calibration", reason="scikit-learn is not installed (extra [train])")
+    metrics = pytest.importorskip("sklearn.metrics")
+    assert expected_calibration_error(
+        np.array([1, 0, 1, 1], np.float32), np.array([0.25, 0.25, 0.95, 0.95], np.float32)
+    ) == pytest.approx(0.5 * 0.25 + 0.5 * 0.05)
+    random = np.random.default_rng(4)
+    probabilities = random.random(500).astype(np.float32)
+    targets = (random.random(500) < probabilities**2).astype(np.float32)
+    _, said, there = reliability(targets, probabilities)
+    theirs, our_axis = calibration.calibration_curve(targets, probabilities, n_bins=BINS, strategy="uniform")
+    assert there == pytest.approx(theirs)
+    assert said == pytest.approx(our_axis)
+    assert brier(targets, probabilities) == pytest.approx(metrics.brier_score_loss(targets, probabilities))
 
 
-def test_a_label_that_is_not_known_stays_uncalibrated():
-    assert fit_temperatures(measured([1.0, -1.0], [np.nan, np.nan]))[0] == 1.0
+def test_perfect_probabilities_have_the_calibration_error_of_chance_and_wrong_ones_more():
+    random = np.random.default_rng(9)
+    probabilities = random.random(400).astype(np.float32)
+    mean, high = calibration_error_floor(probabilities)
+    perfect = (random.random(400) < probabilities).astype(np.float32)
+    wrong = (random.random(400) < probabilities**3).astype(np.float32)
+    assert 0 < mean < high < 0.15
+    assert expected_calibration_error(perfect, probabilities) < high
+    assert expected_calibration_error(wrong, probabilities) > high
 
 
-def test_the_threshold_divides_the_classes_of_every_domain():
-    logits = [-2, -1, 1, 2, -3, -0.5, 0.5, 3]
-    thresholds = choose_thresholds(
-        measured(logits, [0, 0, 1, 1, 0, 0, 1, 1], ["a"] * 4 + ["b"] * 4), np.ones(1, np.float32)
-    )
-    assert 1 / (1 + np.exp(0.5)) < thresholds[0] < 1 / (1 + np.exp(-0.5))
+def test_an_interval_of_a_share_does_not_vanish_at_its_ends():
+    assert wilson_interval(1.0, 10) == pytest.approx((0.7225, 1.0), abs=1e-3)
+    assert wilson_interval(0.0, 10) == pytest.approx((0.0, 0.2775), abs=1e-3)
+    assert wilson_interval(0.5, 100) == pytest.approx((0.4038, 0.5962), abs=1e-3)
+
+
+def figures(answers, threshold=0.5):
+    plain = Calibration("", (), np.ones(1, np.float32), np.zeros(1, np.float32), {"X": threshold})
+    n = len(answers.logits)
+    thresholds = np.full((n, 1), threshold)
+    judged = Judged(plain.probabilities(answers.logits), thresholds, np.array([""] * n), np.array(["everyone"] * n))
+    return figures_of_merit(answers, judged, ["X"])
 
 
 def test_intervals_are_of_patients_so_that_repeated_images_do_not_narrow_them():
@@ -74,9 +108,8 @@ def test_intervals_are_of_patients_so_that_repeated_images_do_not_narrow_them():
     targets = (random.random(60) < 0.5).astype(np.float32)
     logits = random.normal(size=60) + targets
     names = [str(i) for i in range(60)]
-    once = figures_of_merit(measured(logits, targets, None, names), ["X"], np.ones(1, np.float32), {"X": 0.5})
-    fivefold = measured(np.tile(logits, 5), np.tile(targets, 5), None, names * 5)
-    five = figures_of_merit(fivefold, ["X"], np.ones(1, np.float32), {"X": 0.5})
+    once = figures(measured(logits, targets, None, names))
+    five = figures(measured(np.tile(logits, 5), np.tile(targets, 5), None, names * 5))
 
     def width(cell):
         return cell["auroc_interval"][1] - cell["auroc_interval"][0]
@@ -87,11 +120,28 @@ def test_intervals_are_of_patients_so_that_repeated_images_do_not_narrow_them():
 
 
 def test_a_domain_that_knows_one_value_only_has_no_figures():
-    result = figures_of_merit(
-        measured([1, 2, 3, 4], [1, 1, 0, 1], ["a", "a", "b", "b"]), ["X"], np.ones(1, np.float32), {"X": 0.5}
-    )
+    result = figures(measured([1, 2, 3, 4], [1, 1, 0, 1], ["a", "a", "b", "b"]))
     assert result["a"] == {}
     assert set(result["b"]) == {"X"}
+
+
+def test_figures_of_a_label_agree_with_scikit_learn():
+    metrics = pytest.importorskip("sklearn.metrics", reason="scikit-learn is not installed (extra [train])")
+    random = np.random.default_rng(5)
+    targets = (random.random(200) < 0.4).astype(np.float32)
+    logits = (random.normal(size=200) + 1.5 * targets).astype(np.float32)
+    cell = figures(measured(logits, targets), 0.7)["all"]["X"]
+    given = 1 / (1 + np.exp(-logits))
+    called = given >= 0.7
+    (tn, fp), (fn, tp) = metrics.confusion_matrix(targets, called)
+    assert cell["confusion"] == {
+        "true_positive": tp, "false_negative": fn, "false_positive": fp, "true_negative": tn
+    }  # fmt: skip
+    assert cell["sensitivity"] == pytest.approx(metrics.recall_score(targets, called), abs=1e-4)
+    assert cell["specificity"] == pytest.approx(metrics.recall_score(targets, called, pos_label=0), abs=1e-4)
+    assert cell["auroc"] == pytest.approx(metrics.roc_auc_score(targets, given), abs=1e-4)
+    assert cell["average_precision"] == pytest.approx(metrics.average_precision_score(targets, given), abs=1e-4)
+    assert cell["brier"] == pytest.approx(metrics.brier_score_loss(targets, given), abs=1e-4)
 
 
 def features(random, profile, n, brightness=1.0):

@@ -153,7 +153,7 @@ def test_the_legend_of_a_reading_states_label_probability_threshold_model_and_pu
     text = " ".join(legend.lines)
     assert legend.title == "Pneumonia"
     assert f"probability {reading.probabilities[0]:.2f}" in text
-    assert f"threshold {reader.bundle.thresholds['Pneumonia']:.2f}" in text
+    assert f"threshold {reading.calibration.thresholds['Pneumonia']:.2f}" in text
     assert reader.bundle.digest[:12] in text
     assert legend.flags == ("age unknown",)
     assert "not for diagnosis" in legend.footer

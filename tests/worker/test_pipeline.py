@@ -5,8 +5,6 @@ from __future__ import annotations
 import math
 from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
-from typing import cast
 
 import numpy as np
 from PIL import Image
@@ -20,11 +18,13 @@ def test_finding_is_positive_only_if_its_stored_probability_reaches_its_stored_t
 ) -> None:
     path = tmp_path / "grey.png"
     Image.fromarray(np.tile(np.arange(256, dtype=np.uint8), (256, 1))).save(path)
+    alone = Reader(replace(reader.bundle, groups=()), reader.engine)
     for steps, expected in ((0, True), (1, False)):  # a threshold that single precision cannot tell from the value
         thresholds = {
             finding.label: math.nextafter(finding.probability, 2.0) if steps else finding.probability
-            for finding in read_picture(path, reader).findings
+            for finding in read_picture(path, alone).findings
         }
-        strict = SimpleNamespace(bundle=replace(reader.bundle, thresholds=thresholds), read=reader.read)
-        findings = read_picture(path, cast("Reader", strict)).findings
+        exact = replace(reader.bundle.everyone, thresholds=thresholds)
+        strict = Reader(replace(reader.bundle, everyone=exact, groups=()), reader.engine)
+        findings = read_picture(path, strict).findings
         assert {finding.positive for finding in findings} == {expected}

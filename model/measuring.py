@@ -1,0 +1,134 @@
+"""A network's answers to labelled images, and what a calibration makes of them."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from model.bundle import Bundle
+from model.calibration import Calibration, ChosenBy, choose_calibration
+from model.dataset import Sample
+from model.distribution import TrainingDistribution
+from model.engine import Engine
+from model.preprocessing import prepare
+from model.raster import read_raster
+
+
+@dataclass(frozen=True, eq=False)
+class Measured:
+    """A network's answers to the images of a part.
+
+    Attributes
+    ----------
+    logits, targets
+        float32 [n, labels]; targets nan where unknown.
+    pooled
+        float32 [n, channels]: the feature map's mean.
+    domains, patients
+        A name an image.
+    ages
+        float32 [n], years; nan where unknown. Left out: all unknown.
+    """
+
+    logits: NDArray[np.float32]
+    targets: NDArray[np.float32]
+    pooled: NDArray[np.float32]
+    domains: NDArray[np.str_]
+    patients: NDArray[np.str_]
+    ages: NDArray[np.float32] = field(default_factory=lambda: np.empty(0, np.float32))
+
+    def __post_init__(self) -> None:
+        if len(self.ages) != len(self.logits):
+            object.__setattr__(self, "ages", np.full(len(self.logits), np.nan, np.float32))
+
+    def by_domain(self) -> dict[str, "Measured"]:
+        """Return the answers of each domain."""
+        return {str(name): self.chosen(self.domains == name) for name in np.unique(self.domains)}
+
+    def chosen(self, rows: NDArray[np.bool_]) -> "Measured":
+        """Return the answers to some of the images, by a mask bool [n]."""
+        parts: dict[str, NDArray[Any]] = {entry.name: getattr(self, entry.name)[rows] for entry in fields(self)}
+        return Measured(**parts)
+
+
+@dataclass(frozen=True, eq=False)
+class Judged:
+    """What calibrations make of a network's answers.
+
+    Attributes
+    ----------
+    probabilities, thresholds
+        float32 and float64 [n, labels].
+    groups
+        The group of the calibration used, an image; empty: that for everyone.
+    chosen_by
+        Why it was that one, an image.
+    """
+
+    probabilities: NDArray[np.float32]
+    thresholds: NDArray[np.float64]
+    groups: NDArray[np.str_]
+    chosen_by: NDArray[np.str_]
+
+    @property
+    def positive(self) -> NDArray[np.bool_]:
+        """Whether each label counts as positive, bool [n, labels]."""
+        result: NDArray[np.bool_] = self.probabilities.astype(np.float64) >= self.thresholds
+        return result
+
+    def chosen(self, rows: NDArray[np.bool_]) -> "Judged":
+        """Return what is said of some of the images, by a mask bool [n]."""
+        return Judged(self.probabilities[rows], self.thresholds[rows], self.groups[rows], self.chosen_by[rows])
+
+
+def judge(
+    measured: Measured,
+    labels: Sequence[str],
+    everyone: Calibration,
+    groups: Sequence[Calibration],
+    distribution: TrainingDistribution,
+) -> Judged:
+    """Turn answers into probabilities as a reader does: the age chooses the calibration, or else the likeness."""
+    nearest = distribution.nearest(measured.pooled) if groups else [""] * len(measured.logits)
+    used: list[tuple[Calibration, ChosenBy]] = [
+        choose_calibration(everyone, groups, float(age), domain)
+        for age, domain in zip(measured.ages, nearest, strict=True)
+    ]
+    n, width = measured.logits.shape
+    return Judged(
+        np.array(
+            [calibration.probabilities(row) for (calibration, _), row in zip(used, measured.logits, strict=True)],
+            np.float32,
+        ).reshape(n, width),
+        np.array([[calibration.thresholds[name] for name in labels] for calibration, _ in used]).reshape(n, width),
+        np.array([calibration.group for calibration, _ in used], np.str_),
+        np.array([why for _, why in used], np.str_),
+    )
+
+
+def measure(
+    engine: Engine,
+    bundle: Bundle,
+    samples: Sequence[Sample],
+    read_image: Callable[[Path], NDArray[np.float32]] = read_raster,
+    on_image: Callable[[], None] = lambda: None,
+) -> Measured:
+    """Read samples from their files with the tensor function and engine that serve."""
+    logits, pooled = [], []
+    for sample in samples:
+        output = engine.run(prepare(read_image(sample.path), bundle.preprocessing).tensor[np.newaxis])
+        logits.append(output.logits[0])
+        pooled.append(output.activations[0].mean(axis=(0, 1)))
+        on_image()
+    targets = [[sample.target(label) for label in bundle.label_names] for sample in samples]
+    return Measured(
+        np.array(logits, np.float32),
+        np.array(targets, np.float32),
+        np.array(pooled, np.float32),
+        np.array([sample.domain for sample in samples]),
+        np.array([sample.patient for sample in samples]),
+        np.array([np.nan if sample.age is None else sample.age for sample in samples], np.float32),
+    )

@@ -1,0 +1,105 @@
+"""Calibrating a bundle anew, its network untouched: ``python -m model.recalibration BUNDLE OUT DOMAIN=FOLDER...``.
+
+The bundle's own split file says which images are its validation part, and which its test part. A domain written
+``children:1-5=FOLDER`` stands for these ages, in completed years, and gets a calibration of its own.
+"""
+
+import argparse
+import json
+import re
+import shutil
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from model.bundle import DESCRIPTION_FILE, METRICS_FILE, Bundle, load_bundle
+from model.bundle_writer import rewrite_description
+from model.calibration import AgeRanges
+from model.calibration_fitting import fit_calibration
+from model.card import write_card
+from model.dataset import Sample, Source, read_sources
+from model.engine import open_engine
+from model.evaluation import RESAMPLES, figures_of_merit
+from model.measuring import judge, measure
+from model.raster import read_raster
+from model.split import read_split
+
+
+def recalibrate(
+    bundle: Bundle,
+    output: Path,
+    parts: Mapping[str, Sequence[Sample]],
+    domain_ages: Mapping[str, AgeRanges],
+    read_image: Callable[[Path], NDArray[np.float32]] = read_raster,
+    on_image: Callable[[], None] = lambda: None,
+    threads: int = 1,
+) -> Bundle:
+    """Write a copy of a bundle whose calibration and thresholds are fitted anew; it is the same model by its digest.
+
+    Parameters
+    ----------
+    bundle
+        The bundle.
+    output
+        A folder that is not there yet.
+    parts
+        Images of ``validation``, which the calibration is fitted on, and of ``test``, which it is measured on.
+    domain_ages
+        As for `fit_calibration`.
+    """
+    engine = open_engine(bundle, threads=threads)
+    validation, test = (measure(engine, bundle, parts[part], read_image, on_image) for part in ("validation", "test"))
+    labels = bundle.label_names
+    fitted = fit_calibration(validation, labels, domain_ages)
+    shutil.copytree(bundle.folder, output)
+    judged = judge(test, labels, fitted.everyone, fitted.groups, bundle.distribution)
+    measured = {
+        "engine": engine.name,
+        "precision": engine.precision,
+        "resamples": RESAMPLES,
+        "images": len(test.logits),
+        "domains": figures_of_merit(test, judged, labels),
+    }
+    metrics = {**bundle.metrics, "test": measured}
+    (output / METRICS_FILE).write_text(json.dumps(metrics, indent=1) + "\n", encoding="utf-8")
+    again = rewrite_description(output, fitted.everyone, fitted.groups)
+    curves = output / "curves.png"
+    write_card(again, curves.name if curves.exists() else None)
+    return again
+
+
+def parse_domain(text: str) -> tuple[Source, AgeRanges]:
+    """Read ``domain=folder`` or ``domain:low-high=folder``, several ranges divided by commas."""
+    name, separator, folder = text.partition("=")
+    domain, _, ranges = name.partition(":") if separator else ("", "", "")
+    limits = [re.fullmatch(r"(\d+)-(\d+)", part) for part in ranges.split(",") if part]
+    if None in limits:
+        raise ValueError(f"ages {ranges!r} of {text!r} are not understood; write children:1-5=FOLDER")
+    source = Source.parse(f"{domain}={folder}" if separator else text)
+    return source, tuple((float(m[1]), float(m[2])) for m in limits if m)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Calibrate a bundle anew from the command line."""
+    parser = argparse.ArgumentParser(prog="python -m model.recalibration", description=(__doc__ or "").split("\n")[0])
+    parser.add_argument("bundle", type=Path)
+    parser.add_argument("out", type=Path)
+    parser.add_argument("data", nargs="+", metavar="DOMAIN[:AGES]=FOLDER")
+    parser.add_argument("--threads", type=int, default=1)
+    given = parser.parse_args(arguments)
+    bundle = load_bundle(given.bundle)
+    parsed = [parse_domain(text) for text in given.data]
+    samples = read_sources([source for source, _ in parsed])
+    parts = read_split(bundle.folder / "split.csv", samples)
+    ages: dict[str, AgeRanges] = {}
+    for source, ranges in parsed:
+        if ranges:
+            ages[source.domain] = tuple(dict.fromkeys((*ages.get(source.domain, ()), *ranges)))
+    again = recalibrate(bundle, given.out, parts, ages, threads=given.threads)
+    print(f"{again.folder / DESCRIPTION_FILE}: {again.name} {again.digest[:12]}")
+
+
+if __name__ == "__main__":
+    main()
