@@ -16,13 +16,14 @@ PIP         := $(BIN)/python -m pip install --disable-pip-version-check --no-inp
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
 .DELETE_ON_ERROR:
-.PHONY: help run test check bench peers format clean
+.PHONY: help run test check bench fuzz peers format clean
 
 help:  ## this list
 	@echo 'make run      install into ./$(VENV), start cxr-triage and send it two real radiographs; Ctrl-C stops it'
 	@echo 'make test     the checks, then every test; installs the peers that are missing (Orthanc, DCMTK) where it may'
 	@echo 'make check    ruff, mypy, import-linter, file lengths'
 	@echo 'make bench    measurements beside peers measured in the same run'
+	@echo 'make fuzz     20,000 mutated data sets and 20,000 mutated PDUs; what they find is kept'
 	@echo 'make format   lets ruff rewrite the sources'
 	@echo 'make clean    removes ./$(VENV) and caches; results and received images are elsewhere and stay'
 
@@ -43,6 +44,9 @@ check: $(VENV)/.installed-test
 
 bench: $(VENV)/.installed-test peers
 	@$(BIN)/python -m tests.benchmarks $(ARGS)
+
+fuzz: $(VENV)/.installed-test
+	@$(BIN)/python -m tests.fuzz $(ARGS)
 
 peers: $(VENV)/.installed-test
 	@sh tests/peers/install.sh $(BIN)

@@ -143,8 +143,8 @@ def _table(item: Dataset, lowest: int, highest: int, big_endian: bool) -> Lookup
     if len(entries) < count or count < 2:
         return None
     entries = entries[:count]
-    needed = int(entries.max()).bit_length()
-    return LookupTable(first, entries, max(needed, 1) if not needed <= bits <= 16 else bits)
+    needed = max(int(entries.max()).bit_length(), 1)
+    return LookupTable(first, entries, bits if needed <= bits <= 16 else needed)
 
 
 def _words(item: Dataset, keyword: str, big_endian: bool, count: int | None = None) -> NDArray[np.uint16]:

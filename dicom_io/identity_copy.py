@@ -74,7 +74,7 @@ def _copied(holder: Dataset, tag: BaseTag, root: Dataset, depth: int) -> DataEle
     """Copy one element; `root` is the data set whose character set counts where an item names none."""
     try:
         vr = str(holder[tag].VR)
-    except reading.PARSING_ERRORS:
+    except reading.VALUE_ERRORS:
         return None
     if vr == "SQ":
         if depth > _DEEPEST:

@@ -47,7 +47,8 @@ _config.LOG_RESPONSE_IDENTIFIERS = False
 # its own notes on every message: they read attributes that a careless sender leaves out, and fail there
 _config.LOG_HANDLER_LEVEL = "none"
 # one line for what went wrong on the wire, not a traceback of its inside for every port scan
-for _name in ("pynetdicom", "pynetdicom.dul", "pynetdicom.acse", "pynetdicom.transport", "pynetdicom.utils"):
+_MODULES = ("acse", "association", "dimse", "dul", "events", "fsm", "service_class", "sm", "transport", "utils")
+for _name in ("pynetdicom", *(f"pynetdicom.{module}" for module in _MODULES)):
     logging.getLogger(_name).addFilter(_without_traceback)
 # a file is sent as its own bytes, read in pieces: what the peer stores is what we keep
 _config.STORE_SEND_CHUNKED_DATASET = True

@@ -63,7 +63,7 @@ def claimed_uids(data: bytes) -> tuple[str, str]:
 def _store_request(data: bytes) -> StoreRequest:
     try:
         meta, start = _file_meta(data)
-    except reading.PARSING_ERRORS as error:
+    except reading.VALUE_ERRORS as error:
         raise StoreRefused(
             Status.CANNOT_UNDERSTAND, f"not a DICOM file ({type(error).__name__} in its meta)"
         ) from error

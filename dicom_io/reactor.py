@@ -6,6 +6,7 @@ cost 3 % of a core. Here its state machine and services are used as they are; wh
 """
 
 import contextlib
+import logging
 import queue
 import select
 import socket
@@ -15,9 +16,12 @@ from typing import Any
 
 from pynetdicom import evt
 from pynetdicom.association import Association
+from pynetdicom.dimse import DIMSEServiceProvider
 from pynetdicom.dul import DULServiceProvider
 from pynetdicom.pdu import P_DATA_TF
 from pynetdicom.pdu_items import PresentationDataValueItem
+
+_log = logging.getLogger(__name__)
 
 _LONGEST_WAIT = 0.2  # seconds after which timers and flags are looked at, whoever forgot to ring
 _P_DATA = 0x04  # PS3.8 Table 9-22
@@ -36,6 +40,7 @@ def make_prompt(association: Association) -> None:
     checkpoint = _Checkpoint()
     association._reactor_checkpoint = checkpoint
     association.dul.to_user_queue = _RingingQueue(checkpoint)
+    association.dimse = _CarefulDimse(association)
     association.dimse.msg_queue = _RingingQueue(checkpoint)
 
 
@@ -108,6 +113,17 @@ class _RingingQueue(queue.Queue[Any]):
         self._checkpoint.ring()
 
 
+class _CarefulDimse(DIMSEServiceProvider):
+    """Aborts on what is no message; pynetdicom's own lets the association's thread die of it, and says nothing."""
+
+    def receive_primitive(self, primitive: object) -> None:
+        try:
+            super().receive_primitive(primitive)
+        except Exception as error:  # noqa: BLE001  (edge of the process: any bytes of any peer come here)
+            _log.warning("an association was aborted: a message that cannot be decoded (%s)", type(error).__name__)
+            self.dul.event_queue.put("Evt19")  # as for any invalid PDU (PS3.8 9.2.3)
+
+
 class _PromptDul(DULServiceProvider):
     """The upper layer's thread: waits until the peer has sent something or we have something to send."""
 
@@ -133,6 +149,11 @@ class _PromptDul(DULServiceProvider):
     def run_reactor(self) -> None:
         try:
             super().run_reactor()
+        except Exception as error:  # noqa: BLE001  (edge of the thread: one peer's nonsense, in whatever state)
+            _log.warning("an association was ended: %s in its upper layer", type(error).__name__)
+            if self.socket is not None:
+                self.socket.close()
+            self.to_user_queue.put(None)  # who waits for an association request need wait no longer
         finally:
             self._bell.close()
             self._rope.close()

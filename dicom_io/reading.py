@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pydicom
 from pydicom import charset, config
-from pydicom.dataelem import RawDataElement
+from pydicom.dataelem import DataElement, RawDataElement
 from pydicom.dataset import Dataset, FileDataset
 from pydicom.errors import BytesLengthException, InvalidDicomError
 from pydicom.filereader import read_partial
@@ -38,6 +38,8 @@ PARSING_ERRORS = (
     struct.error,
     zlib.error,
 )
+# And on values that are in memory already: an OSError of pydicom's own then, for a sequence that is cut off.
+VALUE_ERRORS = (*PARSING_ERRORS, OSError)
 _PIXEL_TAGS = frozenset(Tag(keyword) for keyword in ("FloatPixelData", "DoubleFloatPixelData", "PixelData"))
 _GROUPS_OF_OBJECTS = frozenset({0x0004, 0x0008, 0x0028})
 _LARGEST_OBJECT = 1 << 30  # it is held in memory whole
@@ -87,7 +89,7 @@ def read_header(source: Path | bytes, keywords: Sequence[str | BaseTag] | None =
     try:
         with BytesIO(source) if isinstance(source, bytes) else source.open("rb") as handle:
             dataset = read_partial(handle, stop_when=at_pixels, force=True, specific_tags=wanted)
-    except PARSING_ERRORS as error:
+    except VALUE_ERRORS as error:
         raise _unreadable(error) from error
     return _not_empty(dataset), bool(pixels)
 
@@ -99,12 +101,14 @@ def read_whole(source: Path | bytes) -> FileDataset:
         raise UnreadableDicom(f"an object of {length} bytes: more than {_LARGEST_OBJECT} are not read")
     try:
         dataset = pydicom.dcmread(BytesIO(source) if isinstance(source, bytes) else source, force=True)
-    except PARSING_ERRORS as error:
+    except VALUE_ERRORS as error:
         raise _unreadable(error) from error
     return _not_empty(dataset)
 
 
 def _unreadable(error: Exception) -> UnreadableDicom:
+    if isinstance(error, OSError) and error.errno is not None:
+        raise error  # the file's trouble, not the data's: pydicom gives its own no number
     if isinstance(error, ValueError) and "embedded null character" in str(error):  # of Python's codecs.lookup
         return UnreadableDicom("SpecificCharacterSet holds a null character: which characters are meant is not known")
     # the parser's own message may quote values, so only its kind is told
@@ -149,9 +153,9 @@ def text(dataset: Dataset, keyword: str | BaseTag, character_set: Dataset | None
         attribute. What the announced character set cannot decode is replaced, never raised.
     """
     tag = Tag(keyword)
-    if tag not in dataset:
+    element = _element(dataset, tag)
+    if element is None:
         return ""
-    element = dataset.get_item(tag)
     if isinstance(element, RawDataElement):
         value = element.value
         return (
@@ -186,14 +190,14 @@ def number(dataset: Dataset, keyword: str) -> float | None:
 def numbers(dataset: Dataset, keyword: str | BaseTag) -> tuple[float | None, ...]:
     """Read a numeric attribute of any VR, binary or text; a member that is no finite number is None."""
     tag = Tag(keyword)
-    if tag not in dataset:
+    element = _element(dataset, tag)
+    if element is None:
         return ()
-    element = dataset.get_item(tag)
     if isinstance(element, RawDataElement) and element.VR in {"DS", "IS", "UN", "SH", "LO", "CS"}:
         return tuple(_finite(member) for member in texts(dataset, keyword))
     try:
         value = dataset[tag].value
-    except PARSING_ERRORS:
+    except VALUE_ERRORS:
         return tuple(_finite(member) for member in texts(dataset, keyword))
     if value is None:
         return ()
@@ -208,7 +212,7 @@ def items(dataset: Dataset, keyword: str | BaseTag) -> list[Dataset]:
         return []
     try:
         value = dataset[tag].value
-    except PARSING_ERRORS:
+    except VALUE_ERRORS:
         return []
     return [item for item in value if isinstance(item, Dataset)] if hasattr(value, "__iter__") else []
 
@@ -218,12 +222,20 @@ def has(dataset: Dataset, keyword: str | BaseTag) -> bool:
     return Tag(keyword) in dataset
 
 
+def _element(dataset: Dataset, tag: BaseTag) -> DataElement | RawDataElement | None:
+    """Give an element as it is, raw where it was not used yet; None where it is missing or of no VR there is."""
+    try:
+        return dataset.get_item(tag) if tag in dataset else None
+    except VALUE_ERRORS:  # one without a value is decoded at once
+        return None
+
+
 def encodings(dataset: Dataset) -> list[str]:
     """Translate SpecificCharacterSet (PS3.3 C.12.1.1.2) to Python codecs, common misspellings too.
 
     Unknown terms read as the default repertoire, and that as Latin-1, which old senders use unannounced.
     """
-    element = dataset.get_item("SpecificCharacterSet") if "SpecificCharacterSet" in dataset else None
+    element = _element(dataset, Tag("SpecificCharacterSet"))
     value = None if element is None else element.value
     if isinstance(value, bytes):
         terms = value.decode("ascii", "replace").split("\\")
@@ -253,7 +265,7 @@ def _decode(value: bytes, dataset: Dataset) -> str:
     if _ESCAPE in value:
         try:
             return charset.decode_bytes(value, codecs, _DELIMITERS)
-        except PARSING_ERRORS:
+        except VALUE_ERRORS:
             return value.decode("ascii", "replace")
     return value.decode(codecs[0], "replace")
 

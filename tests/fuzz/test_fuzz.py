@@ -1,0 +1,40 @@
+"""A thousand of each kind in every run of the tests, always the same; ``make fuzz`` runs twenty thousand new ones."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from tests.fuzz.conversations import GOOD_EVERY, fuzz_pdus
+from tests.fuzz.data_sets import case, fuzz_data_sets
+
+CASES = int(os.environ.get("FUZZ_CASES", "1000"))
+SEED = 2026
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_no_data_set_crashes_hangs_escapes_or_fills_memory(tmp_path: Path) -> None:
+    campaign = fuzz_data_sets(CASES, SEED, tmp_path)
+    print(campaign)
+    assert not campaign.findings, "\n".join(map(str, campaign.findings[:5]))
+    # a fuzzer whose cases all fail at the first byte would prove nothing
+    read = sum(count for end, count in campaign.ends.items() if end.endswith(" read") and "not read" not in end)
+    assert read > CASES // 20
+    assert len(campaign.ends) > 40
+
+
+@pytest.mark.peer
+@pytest.mark.end_to_end
+def test_no_conversation_kills_blocks_or_fills_the_listener(tmp_path: Path) -> None:
+    exchange = fuzz_pdus(CASES, SEED, tmp_path)
+    print(exchange)
+    assert not exchange.findings, "\n".join(exchange.findings[:5])
+    assert exchange.good == -(-CASES // GOOD_EVERY)
+    assert {"accepted", "aborted"} <= {word for end in exchange.ends for word in end.split(" and ")}
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_a_case_is_the_same_whenever_it_is_asked_for() -> None:
+    assert [case(number, 5) for number in range(20)] == [case(number, 5) for number in range(20)]
