@@ -150,9 +150,9 @@ def _table(item: Dataset, lowest: int, highest: int, big_endian: bool) -> Lookup
 def _words(item: Dataset, keyword: str, big_endian: bool, count: int | None = None) -> NDArray[np.uint16]:
     """Read 16-bit words of any VR; with `count`, data half as long are bytes packed into words."""
     tag = Tag(keyword)
-    if tag not in item:
+    element = reading.raw_element(item, tag)
+    if element is None:
         return np.zeros(0, np.uint16)
-    element = item.get_item(tag)
     value = element.value
     if isinstance(value, bytes):
         little = element.is_little_endian if isinstance(element, RawDataElement) else not big_endian

@@ -118,7 +118,10 @@ def _may_be_reduced(dataset: FileDataset) -> bool:
 
 
 def _pixel_bytes(dataset: FileDataset) -> bytes:
-    value = dataset["PixelData"].value
+    try:
+        value = dataset["PixelData"].value
+    except reading.VALUE_ERRORS as error:
+        raise PixelsUnreadable("PixelData is not encoded as any value that there is") from error
     if not isinstance(value, bytes | bytearray) or not value:
         raise PixelsUnreadable("PixelData is empty")
     return bytes(value)

@@ -153,7 +153,7 @@ def text(dataset: Dataset, keyword: str | BaseTag, character_set: Dataset | None
         attribute. What the announced character set cannot decode is replaced, never raised.
     """
     tag = Tag(keyword)
-    element = _element(dataset, tag)
+    element = raw_element(dataset, tag)
     if element is None:
         return ""
     if isinstance(element, RawDataElement):
@@ -190,7 +190,7 @@ def number(dataset: Dataset, keyword: str) -> float | None:
 def numbers(dataset: Dataset, keyword: str | BaseTag) -> tuple[float | None, ...]:
     """Read a numeric attribute of any VR, binary or text; a member that is no finite number is None."""
     tag = Tag(keyword)
-    element = _element(dataset, tag)
+    element = raw_element(dataset, tag)
     if element is None:
         return ()
     if isinstance(element, RawDataElement) and element.VR in {"DS", "IS", "UN", "SH", "LO", "CS"}:
@@ -222,7 +222,7 @@ def has(dataset: Dataset, keyword: str | BaseTag) -> bool:
     return Tag(keyword) in dataset
 
 
-def _element(dataset: Dataset, tag: BaseTag) -> DataElement | RawDataElement | None:
+def raw_element(dataset: Dataset, tag: BaseTag) -> DataElement | RawDataElement | None:
     """Give an element as it is, raw where it was not used yet; None where it is missing or of no VR there is."""
     try:
         return dataset.get_item(tag) if tag in dataset else None
@@ -235,7 +235,7 @@ def encodings(dataset: Dataset) -> list[str]:
 
     Unknown terms read as the default repertoire, and that as Latin-1, which old senders use unannounced.
     """
-    element = _element(dataset, Tag("SpecificCharacterSet"))
+    element = raw_element(dataset, Tag("SpecificCharacterSet"))
     value = None if element is None else element.value
     if isinstance(value, bytes):
         terms = value.decode("ascii", "replace").split("\\")

@@ -12,7 +12,7 @@ from pydicom.dataset import Dataset
 
 from dicom_io.admission import StoreRefused, StoreRequest, examine
 from dicom_io.facts import UnreadableDicom, read_facts
-from dicom_io.grayscale import read_grayscale
+from dicom_io.grayscale import PixelsUnreadable, read_grayscale
 from dicom_io.identity_copy import copy_identity
 from dicom_io.reading import read_header, read_whole
 from dicom_io.sender import Peer, echo
@@ -79,6 +79,18 @@ def test_an_empty_element_of_a_vr_that_does_not_exist_is_as_good_as_missing() ->
     facts = read_facts(file[:place] + b"C\x07" + file[place + 2 :])
     assert facts.photometric == ""
     assert facts.sop_instance_uid == INSTANCE
+
+
+def test_pixels_and_tables_of_a_vr_that_does_not_exist_are_a_reason_and_a_fallback() -> None:
+    file = image_file(PIXELS, BitsStored=12)
+    place = file.index(b"\xe0\x7f\x10\x00OW") + 4
+    with pytest.raises((PixelsUnreadable, UnreadableDicom)):
+        read_grayscale(file[:place] + b"O\x80\0\0\0\0\0\0" + file[place + 8 :])
+    table = sequence(item(LUTDescriptor=("US", [256, 0, 8]), LUTData=("OW", b"")))
+    file = image_file(PIXELS, BitsStored=12, VOILUTSequence=table)
+    place = file.index(b"\x28\x00\x06\x30OW") + 4
+    shown = read_grayscale(file[:place] + b"O\x80" + file[place + 2 :])
+    assert np.isfinite(shown.image).all()
 
 
 def test_a_command_that_is_none_is_aborted_and_told_in_one_line(caplog: pytest.LogCaptureFixture) -> None:

@@ -170,8 +170,8 @@ def test_what_finds_no_room_waits_until_an_answer_makes_some() -> None:
         assert listener._server is not None
         held = listener._server.held
         wait_until(lambda: held.total > 60_000, 5, "three requests held")
-        assert not storing.acquire(timeout=0.1) or held.total <= 70_000
-        assert held.total <= 70_000
+        # the request that began first is let through to its end, even where three others came to theirs before it
+        assert held.total <= 70_000 + len(small) + 500
         may_answer.set()
         for sender in senders:
             sender.join(10)
