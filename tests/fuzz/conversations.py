@@ -27,7 +27,7 @@ AT_ONCE = 8
 GOOD_EVERY = 50  # cases between two good senders
 MOST_GROWTH = 100 << 20
 WARM = 300
-_MOMENT = 0.5  # how long the answer to the first PDU is waited for, where a broken one gets none
+_MOMENT = 0.2  # how long the answer to the first PDU is waited for, where a broken one gets none
 _IN_STORE = re.compile(r"[0-9a-f]{2}/[0-9a-f]{2}/[0-9a-f]{64}\.dcm")
 
 
