@@ -95,6 +95,34 @@ def test_environment_that_is_no_json_is_refused_with_an_example(
         load_settings(home=tmp_path)
 
 
+def test_wrong_variable_is_blamed_and_not_the_file_beside_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CXR_TRIAGE_DICOM_PORT", "eleven")
+    path = write(tmp_path, '[dicom]\nport = 4000\nae_title = ""\n')
+    with pytest.raises(ConfigurationError) as caught:
+        load_settings(path, tmp_path)
+    blamed_file, blamed_variable = str(caught.value).split(". environment variable ")
+    assert blamed_file.startswith(f"configuration {path}: dicom.ae_title: ")
+    assert blamed_variable.startswith("CXR_TRIAGE_DICOM_PORT: dicom.port: ")
+    assert "'eleven'" in blamed_variable
+
+
+@pytest.mark.parametrize(
+    ("rule", "message"),
+    [
+        ('tag = "StationNmae"\nequals = "A"', r"gate\.rules\.0: tag 'StationNmae' is no DICOM keyword; did you mean"),
+        ('tag = "StationName"\nequals = "A"\nmissing = true', r"gate\.rules\.0: rule 'r' has equals and missing"),
+        (
+            'tag = "StationName"\nequals = "A"\nrelaxs = ["size"]',
+            r"gate\.rules\.0\.relaxs: no such key; did you mean",
+        ),
+    ],
+)
+def test_wrong_gate_rule_stops_the_start_and_is_named(tmp_path: Path, rule: str, message: str) -> None:
+    path = write(tmp_path, f'[[gate.rules]]\nname = "r"\naction = "refuse"\n{rule}\n')
+    with pytest.raises(ConfigurationError, match=message):
+        load_settings(path, tmp_path)
+
+
 def test_file_that_an_editor_began_with_a_byte_order_mark_is_read(tmp_path: Path) -> None:
     path = tmp_path / "site.toml"
     path.write_bytes(b"\xef\xbb\xbf[dicom]\nport = 4000\n")
