@@ -1,4 +1,4 @@
-"""The DICOM listener: C-ECHO and C-STORE of radiographs. It checks what arrives and hands it on; it stores nothing.
+"""The DICOM listener: C-ECHO, C-STORE of radiographs, storage commitment. It checks what arrives and hands it on.
 
 Durability is `on_instance`'s, which returns the status to answer: 0x0000 leaves this process only after it returned
 `Status.SUCCESS`. Every other way out of a request is a named status too.
@@ -20,9 +20,17 @@ from pynetdicom.association import Association
 
 from dicom_io.admission import StoreRefused, StoreRequest, examine, is_allowed
 from dicom_io.association_server import AssociationServer
+from dicom_io.commitment import (
+    ActionRefused,
+    CommitmentRequest,
+    CommitmentResult,
+    OnAssociation,
+    read_request,
+    report_on,
+)
 from dicom_io.network import received_contexts
 from dicom_io.reception import ListenerCannotBind, ListenerPortInUse, ListenerSettings, Received, Rejection
-from dicom_io.status_codes import Status
+from dicom_io.status_codes import ActionStatus, Status
 from dicom_io.tls import listening_context
 from dicom_io.uids import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
 
@@ -43,6 +51,7 @@ _REJECT_LOCAL_LIMIT = (2, 3, 2)
 OnInstance = Callable[[Received], Status]
 OnRejected = Callable[[Rejection], None]
 OnReleased = Callable[[str, frozenset[str]], None]
+OnCommitment = Callable[[CommitmentRequest], ActionStatus]
 
 
 @dataclass
@@ -54,6 +63,7 @@ class _Visit:
     studies: set[str] = field(default_factory=set)
     busy: int = 0
     ended: bool = False
+    last_message: float = field(default_factory=time.monotonic)
 
 
 class Listener:
@@ -70,6 +80,8 @@ class Listener:
     on_released
         Told once at the end of every established association, however it ended: its id and the UIDs of the studies
         of which it stored objects.
+    on_commitment
+        Makes a request for storage commitment durable and returns the status to answer; `report` follows later.
 
     Raises
     ------
@@ -83,11 +95,13 @@ class Listener:
         on_instance: OnInstance,
         on_rejected: OnRejected | None = None,
         on_released: OnReleased | None = None,
+        on_commitment: OnCommitment | None = None,
     ) -> None:
         self.settings = settings
         self._on_instance = on_instance
         self._on_rejected = on_rejected or (lambda _rejection: None)
         self._on_released = on_released or (lambda _association, _studies: None)
+        self._on_commitment = on_commitment or (lambda _request: ActionStatus.PROCESSING_FAILURE)
         self._visits: dict[int, _Visit] = {}
         self._lock = threading.Lock()
         self._server: AssociationServer | None = None
@@ -130,6 +144,7 @@ class Listener:
             (evt.EVT_ESTABLISHED, self._established),
             (evt.EVT_C_ECHO, self._echo),
             (evt.EVT_C_STORE, self._store),
+            (evt.EVT_N_ACTION, self._action),
             (evt.EVT_DIMSE_RECV, self._message),
             *((ending, self._ended) for ending in (evt.EVT_RELEASED, evt.EVT_ABORTED, evt.EVT_CONN_CLOSE)),
         ]
@@ -251,6 +266,10 @@ class Listener:
     def _message(self, event: evt.Event) -> None:
         """Abort on a C-STORE request that names no object: pynetdicom drops it, and its sender would wait for ever."""
         command = event.message.command_set
+        with self._lock:
+            visit = self._visits.get(id(event.assoc))
+            if visit is not None:
+                visit.last_message = time.monotonic()
         if command.get("CommandField") != _C_STORE_RQ:
             return
         missing = [name for name in ("AffectedSOPClassUID", "AffectedSOPInstanceUID") if not command.get(name)]
@@ -263,6 +282,33 @@ class Listener:
                 f"association aborted: a C-STORE request without {' and '.join(missing)}",
             )
             association.abort()
+
+    def _action(self, event: evt.Event) -> tuple[int, None]:
+        """Take a request for storage commitment; the answer says no more than that."""
+        with AssociationServer.answering(event.assoc):
+            with self._lock:
+                visit = self._visits.get(id(event.assoc))
+            try:
+                return self._on_commitment(read_request(event, visit.association_id if visit else "")), None
+            except ActionRefused as refusal:
+                status, reason = refusal.status, refusal.reason
+            except Exception as error:  # noqa: BLE001  (edge of the process: the peer must get an answer)
+                status, reason = ActionStatus.PROCESSING_FAILURE, f"internal error: {type(error).__name__}"
+                _log.error("a request for storage commitment failed: %s", reason)
+        requestor = event.assoc.requestor
+        told = Status.PROCESSING_FAILURE if status is ActionStatus.PROCESSING_FAILURE else Status.CANNOT_UNDERSTAND
+        self._reject(requestor.ae_title.strip(), requestor.address, told, f"storage commitment refused: {reason}")
+        return status, None
+
+    def report(self, association_id: str, result: CommitmentResult, quiet_seconds: float) -> OnAssociation:
+        """Report what was committed on the association that it was asked for on, once that has been quiet so long."""
+        with self._lock:
+            visit = next((each for each in self._visits.values() if each.association_id == association_id), None)
+        if visit is None or not visit.association.is_alive() or not visit.association.is_established:
+            return OnAssociation.OVER
+        if visit.busy or time.monotonic() - visit.last_message < quiet_seconds:
+            return OnAssociation.BUSY
+        return report_on(visit.association, result)
 
     def _store(self, event: evt.Event) -> Dataset:
         with AssociationServer.answering(event.assoc):

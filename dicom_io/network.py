@@ -12,6 +12,7 @@ from pynetdicom.presentation import PresentationContext, build_context
 from dicom_io.gate import CR, DX_FOR_PRESENTATION, DX_FOR_PROCESSING, SECONDARY_CAPTURE
 
 VERIFICATION = "1.2.840.10008.1.1"
+COMMITMENT = "1.2.840.10008.1.20.1"
 RECEIVED_SOP_CLASSES = (CR, DX_FOR_PRESENTATION, DX_FOR_PROCESSING, SECONDARY_CAPTURE)
 
 UNCOMPRESSED = (str(uid.ExplicitVRLittleEndian), str(uid.ImplicitVRLittleEndian))
@@ -55,8 +56,9 @@ _config.STORE_SEND_CHUNKED_DATASET = True
 
 
 def received_contexts() -> list[PresentationContext]:
-    """Build the contexts that the listener accepts: verification, and storage of CR, DX (both) and SC."""
+    """Build the contexts that the listener accepts: verification, storage of CR, DX (both) and SC, and commitment."""
     return [
+        build_context(COMMITMENT, list(UNCOMPRESSED)),
         build_context(VERIFICATION, list(UNCOMPRESSED)),
         *(build_context(sop_class, list(RECEIVED_TRANSFER_SYNTAXES)) for sop_class in RECEIVED_SOP_CLASSES),
     ]

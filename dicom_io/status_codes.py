@@ -23,6 +23,26 @@ class Status(IntEnum):
     DATA_SET_MISMATCH_WARNING = 0xB007
 
 
+class ActionStatus(IntEnum):
+    """Statuses of the N-ACTION service, as storage commitment answers (PS3.7 10.1.4.1.10)."""
+
+    SUCCESS = 0x0000
+    PROCESSING_FAILURE = 0x0110
+    NO_SUCH_INSTANCE = 0x0112
+    INVALID_ARGUMENT = 0x0115
+    NO_SUCH_ACTION = 0x0123
+    RESOURCE_LIMITATION = 0x0213
+
+
+class FailureReason(IntEnum):
+    """Why an instance is not committed (PS3.3 C.14.1.1)."""
+
+    PROCESSING_FAILURE = 0x0110
+    NO_SUCH_OBJECT = 0x0112
+    CLASS_INSTANCE_CONFLICT = 0x0119
+    CLASS_NOT_SUPPORTED = 0x0122
+
+
 # What a peer's answer to our C-STORE means for the object, first matching range first (PS3.4 Table B.2-1).
 # 0111: the peer holds this instance already; as we resend the same bytes under the same UID, it is stored.
 _MEANING: tuple[tuple[int, int, Delivery, str], ...] = (

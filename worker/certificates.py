@@ -54,13 +54,15 @@ def require_destination_certificates(settings: Settings) -> None:
 
     One that is out of date is not asked for here: it would keep what is made from the other destinations, too.
     """
-    for destination in settings.destinations:
-        if destination.tls is None:
+    named = [(f"[destinations.tls] of {each.name}", each.tls) for each in settings.destinations]
+    named += [(f"[peers.tls] of {each.ae_title}", each.tls) for each in settings.peers]
+    for name, tls in named:
+        if tls is None:
             continue
         try:
-            calling_context(peer_tls(destination.tls))
+            calling_context(peer_tls(tls))
         except TlsProblem as error:
-            raise ConfigurationError(f"[destinations.tls] of {destination.name}: {error}") from error
+            raise ConfigurationError(f"{name}: {error}") from error
 
 
 def out_of_date(facts: CertificateFacts, today: datetime) -> str:

@@ -43,9 +43,12 @@ def up(
 def listen(home: Home = None, config: Config = None) -> None:
     """Receive DICOM objects."""
     site = _start("listen", home, config)
+    import threading
+
     from dicom_io.listener import Listener
     from worker.celery_app import make_app
     from worker.certificates import require_listener_certificate
+    from worker.commitment import Committer
     from worker.doorbell import Doorbell
     from worker.intake import Intake
     from worker.peers import listener_settings
@@ -57,18 +60,25 @@ def listen(home: Home = None, config: Config = None) -> None:
     dicom = site.settings.dicom
     doorbell = Doorbell(make_app(site.settings))
     intake = Intake(site.settings, site.database, site.store, doorbell.ring)
+    committer = Committer(site.settings, site.database, site.store, lambda *words: listener.report(*words))
     listener = Listener(
         listener_settings(site.settings),
         on_instance=intake.receive,
         on_rejected=intake.rejected,
         on_released=lambda _association, _studies: None,
+        on_commitment=committer.receive,
     )
     listener.start()
+    reporting = threading.Thread(target=committer.run, args=(stop,), name="commitment", daemon=True)
+    reporting.start()
     _log_ready(ae_title=dicom.ae_title, host=dicom.host, port=listener.port)
     while not stop.wait(LISTENER_WATCH):
         if not listener.is_listening:
             raise StartFailed("the thread that accepts associations has ended by itself")
+        if not reporting.is_alive():
+            raise StartFailed("the thread that reports storage commitment has ended by itself")
     listener.stop()
+    committer.wake()
     doorbell.close()
 
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 from dicom_io.reception import ListenerSettings
 from dicom_io.sender import Peer
 from dicom_io.tls import TlsFiles
-from worker.settings import ConfigurationError, Destination, ListenerTls, PeerTls, Settings
+from worker.settings import ConfigurationError, Destination, KnownPeer, Settings
+from worker.settings_tls import ListenerTls, PeerTls
 
 OURSELVES = "self"
 
@@ -19,6 +20,16 @@ def destination_peer(settings: Settings, destination: Destination) -> Peer:
         calling_ae_title=settings.dicom.ae_title,
         tls=None if destination.tls is None else peer_tls(destination.tls),
     )
+
+
+def requester_peer(settings: Settings, ae_title: str) -> Peer | None:
+    """Return the node of this AE title, from ``[[peers]]`` or else ``[[destinations]]``; None where neither has it."""
+    nodes: list[KnownPeer | Destination] = [*settings.peers, *settings.destinations]
+    for node in nodes:
+        if node.ae_title == ae_title.strip():
+            tls = None if node.tls is None else peer_tls(node.tls)
+            return Peer(node.ae_title, node.host, node.port, calling_ae_title=settings.dicom.ae_title, tls=tls)
+    return None
 
 
 def peer_tls(tls: PeerTls) -> TlsFiles:

@@ -13,8 +13,10 @@ from ipaddress import ip_network
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, Field, ValidationError, model_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, SettingsError
+
+from worker.settings_tls import ListenerTls, PeerTls, Section
 
 if TYPE_CHECKING:
     from dicom_io.site_rules import SiteRule
@@ -46,50 +48,7 @@ AETitle = Annotated[str, AfterValidator(_ae_title)]
 Port = Annotated[int, Field(ge=0, le=65535)]
 
 
-class _Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-def _expanded(value: Path) -> Path:
-    return value.expanduser()
-
-
-PemFile = Annotated[Path, AfterValidator(_expanded)]
-
-
-class ListenerTls(_Section):
-    """TLS of the listener, 1.2 and 1.3; without this table DICOM is received in plain. PEM files all."""
-
-    certificate: PemFile = Field(description="ours, followed by those between it and its authority")
-    key: PemFile = Field(description="of the certificate, not encrypted")
-    ca: PemFile | None = Field(default=None, description="the authorities whose client certificates are believed")
-    require_client_certificate: bool = Field(default=True, description="a caller without one of `ca` is refused")
-
-    @model_validator(mode="after")
-    def _names_authority(self) -> ListenerTls:
-        if self.require_client_certificate and self.ca is None:
-            raise ValueError("with require_client_certificate = true, ca must name who issues client certificates")
-        return self
-
-
-class PeerTls(_Section):
-    """TLS to a peer, 1.2 and 1.3; without this table it is talked to in plain. PEM files all."""
-
-    ca: PemFile | None = Field(
-        default=None, description="the authorities whose certificate it may show; absent: the system's"
-    )
-    certificate: PemFile | None = Field(default=None, description="ours, shown where it asks for one")
-    key: PemFile | None = Field(default=None, description="of the certificate, not encrypted")
-    check_hostname: bool = Field(default=True, description="its certificate must name `host`")
-
-    @model_validator(mode="after")
-    def _pair(self) -> PeerTls:
-        if (self.certificate is None) != (self.key is None):
-            raise ValueError("certificate and key go together: give both, or neither")
-        return self
-
-
-class Dicom(_Section):
+class Dicom(Section):
     """The DICOM listener."""
 
     ae_title: AETitle = "CXRTRIAGE"
@@ -107,7 +66,7 @@ class Dicom(_Section):
     tls: ListenerTls | None = None
 
 
-class Destination(_Section):
+class Destination(Section):
     """A PACS or workstation that made objects are sent to."""
 
     name: str = Field(min_length=1, max_length=64)
@@ -119,7 +78,19 @@ class Destination(_Section):
     tls: PeerTls | None = None
 
 
-class Web(_Section):
+class KnownPeer(Section):
+    """Where a DICOM node that calls us is called back, such as a PACS that asks for storage commitment.
+
+    A node that is a destination already needs no entry.
+    """
+
+    ae_title: AETitle
+    host: str
+    port: Annotated[int, Field(ge=1, le=65535)]
+    tls: PeerTls | None = None
+
+
+class Web(Section):
     host: str = "127.0.0.1"
     port: Port = 8080
 
@@ -132,14 +103,14 @@ def _addresses(value: str) -> str:
     return value
 
 
-class Stow(_Section):
+class Stow(Section):
     """Who may store over DICOMweb (STOW-RS) at the web process. Without either key only this machine may."""
 
     token: str = ""
     allowed_addresses: tuple[Annotated[str, AfterValidator(_addresses)], ...] = ()
 
 
-class Imports(_Section):
+class Imports(Section):
     """A watched folder: DICOM files that are laid into it are taken as if they had been sent."""
 
     folder: str = ""
@@ -147,30 +118,30 @@ class Imports(_Section):
     settle_seconds: float = Field(default=2.0, gt=0)
 
 
-class Worker(_Section):
+class Worker(Section):
     processes: int = Field(default=0, ge=0, le=1024)  # 0: one a core
 
 
-class Storage(_Section):
+class Storage(Section):
     home: Path = Path("~/.local/share/cxr-triage")
     minimum_free_gigabytes: float = Field(default=0.5, ge=0)
 
 
-class IntakeSettings(_Section):
+class IntakeSettings(Section):
     """How much may wait, whichever way it comes in."""
 
     maximum_backlog: int = Field(default=10_000, ge=0)
 
 
-class DatabaseSettings(_Section):
+class DatabaseSettings(Section):
     url: str = ""  # empty: SQLite under the home folder
 
 
-class Broker(_Section):
+class Broker(Section):
     url: str = ""  # empty: Valkey embedded by `up`, on a socket under the home folder
 
 
-class Reading(_Section):
+class Reading(Section):
     """How the active model is run."""
 
     engine: Literal["openvino", "keras"] = "openvino"  # keras needs TensorFlow, and explains any head
@@ -178,7 +149,7 @@ class Reading(_Section):
     reduced_resolution: bool = True  # JPEG 2000 is decoded smaller where tensor and heatmap need no more
 
 
-class GateRule(_Section):
+class GateRule(Section):
     """A rule of the site's own: one attribute of the header, exactly one of the three conditions, and what follows."""
 
     name: str = Field(description="each is its own; in reasons, flags and metrics, so no patient's")
@@ -212,7 +183,7 @@ class GateRule(_Section):
         return site_rule(**dict(self))
 
 
-class Gate(_Section):
+class Gate(Section):
     """What of the admission rules a site may change; `[[gate.rules]]` adds and relaxes rules."""
 
     minimum_short_side: int = Field(default=512, ge=1)
@@ -229,7 +200,7 @@ class Gate(_Section):
         return self
 
 
-class Retention(_Section):
+class Retention(Section):
     """What is removed by itself. A study that is unread or undelivered is never removed."""
 
     days: float = Field(default=0.0, ge=0)  # studies whose last image came longer ago; 0: kept for ever
@@ -237,7 +208,7 @@ class Retention(_Section):
     refusal_days: float = Field(default=90.0, gt=0)  # refused transfers are listed so long
 
 
-class TriageSettings(_Section):
+class TriageSettings(Section):
     """Reading order. A study with score 1 is read before one with score 0 that came up to ``horizon_hours`` earlier."""
 
     horizon_hours: float = Field(default=8.0, gt=0)
@@ -252,6 +223,7 @@ class Settings(BaseSettings):
 
     dicom: Dicom = Dicom()
     destinations: tuple[Destination, ...] = ()
+    peers: tuple[KnownPeer, ...] = ()
     web: Web = Web()
     stow: Stow = Stow()
     imports: Imports = Imports()
@@ -386,8 +358,8 @@ def _allowed_keys(location: tuple[int | str, ...]) -> list[str]:
     return list(section.model_fields) if section is not None else []
 
 
-def section_of(annotation: Any) -> type[_Section] | None:  # noqa: ANN401 - any annotation
+def section_of(annotation: Any) -> type[Section] | None:  # noqa: ANN401 - any annotation
     """Return the section that a field holds: itself, or None, or in a list; None where it holds none."""
-    if isinstance(annotation, type) and issubclass(annotation, _Section):
+    if isinstance(annotation, type) and issubclass(annotation, Section):
         return annotation
     return next((found for part in get_args(annotation) if (found := section_of(part)) is not None), None)

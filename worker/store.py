@@ -132,6 +132,10 @@ class FolderStore:
         except OSError as error:
             raise StoreUnavailable(f"store {self.root}: {uri} cannot be deleted: {error.strerror}") from error
 
+    def is_there(self) -> bool:
+        """Whether the store's folder is there at all: one that is not mounted lacks nothing in particular."""
+        return self._incoming.is_dir()
+
     def free_bytes(self) -> int:
         """Return the free space of the store's file system, in bytes."""
         return shutil.disk_usage(self.root).free

@@ -20,6 +20,12 @@ DELIVERY_BACKOFF = (
     60,
     300,
 )  # seconds after the 1st, 2nd, ... failed attempt at an object; the last one for ever
+COMMITMENT_QUIET = 0.5  # seconds that a requester's association must be silent: most end theirs at once
+COMMITMENT_OTHERS = timedelta(seconds=5)  # after which another listener may take a request over
+COMMITMENT_POLL = 2.0  # seconds between looks at the requests
+COMMITMENT_LEASE = timedelta(seconds=120)  # one association with a slow requester; renewed while files are looked at
+COMMITMENT_RENEW = 20.0  # seconds
+COMMITMENT_PATIENCE = timedelta(hours=24)  # a requester that cannot be told by then has asked again long ago
 LISTENER_WATCH = 1.0  # seconds between looks at whether the listener still accepts
 SWEEP_EVERY = 3.0  # seconds
 RING_AGAIN_IDLE = timedelta(seconds=6)  # the queue is empty, so a pending analysis this old lost its ring

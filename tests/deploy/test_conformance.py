@@ -17,8 +17,10 @@ from pydicom.datadict import dictionary_keyword
 from pydicom.uid import UID
 
 from dicom_io import identity_copy
+from dicom_io.commitment import MOST_REFERENCES
 from dicom_io.listener import ListenerSettings
 from dicom_io.network import (
+    COMMITMENT,
     RECEIVED_SOP_CLASSES,
     RECEIVED_TRANSFER_SYNTAXES,
     UNCOMPRESSED,
@@ -27,14 +29,14 @@ from dicom_io.network import (
 )
 from dicom_io.secondary_capture import HeatmapRequest, heatmap_secondary_capture
 from dicom_io.sender import Peer
-from dicom_io.status_codes import store_result
+from dicom_io.status_codes import ActionStatus, FailureReason, store_result
 from dicom_io.tls import listening_context
 from dicom_io.uids import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
 from tests.dicom_io.images import image_file
 from tests.peers.certificates import Authority
 from worker.peers import listener_settings
 from worker.settings import Dicom, load_settings
-from worker.timing import DELIVERY_BACKOFF, DELIVERY_BATCH, PEER_AWAY
+from worker.timing import COMMITMENT_PATIENCE, COMMITMENT_QUIET, DELIVERY_BACKOFF, DELIVERY_BATCH, PEER_AWAY
 
 TEXT = (Path(__file__).parents[2] / "docs" / "conformance.md").read_text(encoding="utf-8")
 PICTURE = np.zeros((8, 8, 3), np.uint8)
@@ -62,7 +64,7 @@ def test_sop_classes_are_those_that_are_accepted() -> None:
     rows = {uid: (scu, scp) for _, uid, scu, scp in table("SOP class | UID")}
     assert (
         set(rows)
-        == {VERIFICATION, *RECEIVED_SOP_CLASSES}
+        == {VERIFICATION, COMMITMENT, *RECEIVED_SOP_CLASSES}
         == {str(each.abstract_syntax) for each in received_contexts()}
     )
     assert {scp for _, scp in rows.values()} == {"yes"}
@@ -135,6 +137,18 @@ def test_statuses_returned_are_those_the_listener_can_return() -> None:
     # a rejected association is recorded under this name; COERCED is understood, and never returned
     used -= {Status.NOT_AUTHORISED, Status.COERCED}
     assert {int(code, 16) for _, code, _ in table("status returned by Storage")} == {int(status) for status in used}
+
+
+def test_commitment_answers_what_is_said() -> None:
+    assert {int(code, 16) for _, code, _ in table("failure reason")} == {int(reason) for reason in FailureReason}
+    assert {int(code, 16) for _, code, _ in table("status returned by N-ACTION")} == {
+        int(each) for each in ActionStatus
+    }
+    said = " ".join(TEXT.split("4.2.1.5")[1].split("####")[0].split())
+    assert f"At most {MOST_REFERENCES} instances" in said
+    assert f"silent for {COMMITMENT_QUIET:g} s" in said
+    assert f"for {COMMITMENT_PATIENCE.total_seconds() / 3600:g} hours" in said
+    assert "after " + ", ".join(map(str, DELIVERY_BACKOFF[:-1])) + f" and then every {DELIVERY_BACKOFF[-1]}" in said
 
 
 def test_statuses_received_mean_what_is_said() -> None:

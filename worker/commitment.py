@@ -1,0 +1,219 @@
+"""Storage commitment: what was asked for is durable before it is answered, looked at file by file, and reported back.
+
+It lives beside the listener, whose association may still be open for the report. Whatever dies, the request is a row:
+another listener, or this one when it runs again, takes it over.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+
+import structlog
+
+from db import commitments
+from db.commitments import ClaimedCommitment, Kept
+from db.session import Database, DatabaseUnavailable
+from dicom_io.commitment import (
+    CommitmentRequest,
+    CommitmentResult,
+    OnAssociation,
+    Reference,
+    absent_reason,
+    deliver_report,
+)
+from dicom_io.sender import Peer, PeerUnreachable
+from dicom_io.status_codes import ActionStatus, FailureReason
+from worker.leases import is_dead, lease_owner
+from worker.peers import requester_peer
+from worker.settings import Settings
+from worker.store import FolderStore, StoreUnavailable
+from worker.timing import (
+    COMMITMENT_LEASE,
+    COMMITMENT_OTHERS,
+    COMMITMENT_PATIENCE,
+    COMMITMENT_POLL,
+    COMMITMENT_QUIET,
+    COMMITMENT_RENEW,
+    backoff,
+    now,
+)
+
+_log = structlog.get_logger(__name__)
+_AT_ONCE = 4  # reports under way; one silent requester must not keep the others waiting
+
+Report = Callable[[str, CommitmentResult, float], OnAssociation]
+
+
+class Committer:
+    """Takes requests for storage commitment and sees them to their end.
+
+    Parameters
+    ----------
+    settings, database, store
+        Of the site.
+    report
+        Reports on the association with this id, once quiet so long: `dicom_io.listener.Listener.report`.
+    """
+
+    def __init__(self, settings: Settings, database: Database, store: FolderStore, report: Report) -> None:
+        self._settings = settings
+        self._database = database
+        self._store = store
+        self._report = report
+        self._owner = lease_owner()
+        self._own: dict[int, tuple[str, float]] = {}  # requests of our associations: (association, when to look)
+        self._lock = threading.Lock()
+        self._wake = threading.Event()
+
+    def receive(self, request: CommitmentRequest) -> ActionStatus:
+        """Make a request durable; the status that its requester gets."""
+        when = now()
+        try:
+            with self._database.write() as session:
+                number = commitments.record(
+                    session,
+                    transaction_uid=request.transaction_uid,
+                    calling_ae=request.calling_ae,
+                    address=request.address,
+                    instances=[(each.sop_class_uid, each.sop_instance_uid) for each in request.references],
+                    now=when,
+                    due=when + COMMITMENT_OTHERS,
+                )
+        except DatabaseUnavailable as error:
+            _log.error("commitment not taken", status="resource limitation", error=str(error))
+            return ActionStatus.RESOURCE_LIMITATION
+        with self._lock:
+            self._own[number] = (request.association_id, time.monotonic() + COMMITMENT_QUIET)
+        self._wake.set()
+        _log.info("commitment asked for", request=number, calling_ae=request.calling_ae, count=len(request.references))
+        return ActionStatus.SUCCESS
+
+    def run(self, stop: threading.Event) -> None:
+        """See requests to their end until ``stop`` is set; a database that is away is waited for."""
+        with ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="commitment") as pool:
+            while not stop.is_set():
+                try:
+                    for claimed, association in self._claim():
+                        pool.submit(self._carry_on, claimed, association)
+                except (DatabaseUnavailable, StoreUnavailable) as error:
+                    _log.error("commitment waits", error=str(error))
+                self._wake.wait(COMMITMENT_QUIET if self._own else COMMITMENT_POLL)
+                self._wake.clear()
+
+    def wake(self) -> None:
+        """Let `run` look whether it is to stop."""
+        self._wake.set()
+
+    def _claim(self) -> list[tuple[ClaimedCommitment, str | None]]:
+        """Take what is due: of our own associations as soon as they are quiet, of others' when its time has come."""
+        with self._lock:
+            ripe = [number for number, (_, when) in self._own.items() if when <= time.monotonic()]
+            own = {number: self._own.pop(number)[0] for number in ripe}
+        with self._database.read() as session:
+            if not own and not commitments.is_any_open(session, now()):
+                return []
+        with self._database.write() as session:
+            commitments.release_dead(session, is_dead, now())
+            taken: list[tuple[ClaimedCommitment, str | None]] = []
+            for number, association in own.items():
+                claimed = commitments.claim(session, number, owner=self._owner, now=now(), lease=COMMITMENT_LEASE)
+                if claimed is not None:
+                    taken.append((claimed, association))
+            due = commitments.claim_due(session, owner=self._owner, now=now(), lease=COMMITMENT_LEASE, limit=_AT_ONCE)
+        return taken + [(claimed, None) for claimed in due]
+
+    def _carry_on(self, claimed: ClaimedCommitment, association: str | None) -> None:
+        try:
+            self._carry(claimed, association)
+        except DatabaseUnavailable as error:  # the lease ends by itself, and the request is due again
+            _log.error("commitment waits", request=claimed.id, error=str(error))
+
+    def _carry(self, claimed: ClaimedCommitment, association: str | None) -> None:
+        try:
+            result = self._judge(claimed)
+            if association is not None:
+                answer = self._report(association, result, COMMITMENT_QUIET)
+                if answer is OnAssociation.BUSY:
+                    self._later(claimed, association)
+                    return
+                if answer is OnAssociation.REPORTED:
+                    self._reported(claimed, result, "its own association")
+                    return
+            deliver_report(self._requester(claimed.calling_ae), result)
+            self._reported(claimed, result, "a new association")
+        except (PeerUnreachable, StoreUnavailable) as error:
+            self._not_reported(claimed, str(error))
+        except DatabaseUnavailable:
+            raise
+        except Exception as error:  # noqa: BLE001 - the edge of one request, which must hold up no other
+            _log.error("commitment failed unexpectedly", request=claimed.id, error=type(error).__name__)
+            self._not_reported(claimed, f"unexpected {type(error).__name__}")
+
+    def _requester(self, calling_ae: str) -> Peer:
+        peer = requester_peer(self._settings, calling_ae)
+        if peer is None:
+            raise PeerUnreachable(
+                f"the association of {calling_ae} has ended, and no address of it is configured: add it to [[peers]]"
+            )
+        return peer
+
+    def _judge(self, claimed: ClaimedCommitment) -> CommitmentResult:
+        """Committed is what has a row, and its bytes on disk with the hash of the row. `StoreUnavailable`."""
+        with self._database.read() as session:
+            found = commitments.kept(session, (instance for _, instance in claimed.instances))
+        if not self._store.is_there():
+            raise StoreUnavailable(f"store {self._store.root} is not there")
+        committed: list[Reference] = []
+        failed: list[tuple[Reference, FailureReason]] = []
+        renewed = time.monotonic()
+        for sop_class, instance in claimed.instances:
+            if time.monotonic() - renewed > COMMITMENT_RENEW:
+                with self._database.write() as session:
+                    commitments.renew(session, claimed.id, self._owner, now() + COMMITMENT_LEASE)
+                renewed = time.monotonic()
+            reference = Reference(sop_class, instance)
+            reason = self._missing(reference, found.get(instance))
+            if reason is None:
+                committed.append(reference)
+            else:
+                failed.append((reference, reason))
+        return CommitmentResult(claimed.transaction_uid, tuple(committed), tuple(failed))
+
+    def _missing(self, reference: Reference, kept: Kept | None) -> FailureReason | None:
+        if kept is None:
+            return absent_reason(reference)
+        if kept.sop_class_uid != reference.sop_class_uid:
+            return FailureReason.CLASS_INSTANCE_CONFLICT
+        for uri, sha256 in kept.copies:
+            try:
+                if self._store.whole(uri).stem != sha256:
+                    return FailureReason.PROCESSING_FAILURE
+            except StoreUnavailable as error:
+                _log.error("an instance that was acknowledged is not whole", error=str(error))
+                return FailureReason.PROCESSING_FAILURE
+        return None
+
+    def _later(self, claimed: ClaimedCommitment, association: str) -> None:
+        with self._database.write() as session:
+            commitments.give_back(session, claimed.id, self._owner, now() + COMMITMENT_OTHERS)
+        with self._lock:
+            self._own[claimed.id] = (association, time.monotonic() + COMMITMENT_QUIET)
+
+    def _reported(self, claimed: ClaimedCommitment, result: CommitmentResult, way: str) -> None:
+        committed, refused = len(result.committed), len(result.failed)
+        with self._database.write() as session:
+            commitments.mark_reported(session, claimed.id, self._owner, now(), committed, refused)
+        _log.info("commitment reported", request=claimed.id, way=way, committed=committed, refused=refused)
+
+    def _not_reported(self, claimed: ClaimedCommitment, reason: str) -> None:
+        over = now() - claimed.requested_at > COMMITMENT_PATIENCE
+        with self._database.write() as session:
+            if over:
+                commitments.mark_failed(session, claimed.id, self._owner, now(), f"given up: {reason}")
+            else:
+                when = now() + backoff(claimed.attempts)
+                commitments.mark_retry(session, claimed.id, self._owner, next_attempt_at=when, reason=reason)
+        _log.warning("commitment not reported", request=claimed.id, given_up=over, reason=reason)
