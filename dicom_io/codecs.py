@@ -7,14 +7,15 @@ BitsStored in place.
 
 import struct
 from collections.abc import Callable
+from typing import cast
 
 import numpy as np
 from numpy.typing import NDArray
 from pydicom import uid
 from pydicom.encaps import get_frame
 
-from dicom_io.codestream import FrameHeader, frame_header
-from dicom_io.pixel_description import PixelDescription, PixelsUnreadable
+from dicom_io.codestream import FrameHeader, codestream, frame_header
+from dicom_io.pixel_description import DecoderMissing, PixelDescription, PixelsUnreadable
 from dicom_io.reading import PARSING_ERRORS
 from dicom_io.reduced import REDUCIBLE, Sufficient, decode_halved, halvings
 
@@ -106,7 +107,7 @@ def decode_reduced(pixel_data: bytes, description: PixelDescription, enough: Suf
 
 def _frame(pixel_data: bytes) -> bytes:
     try:
-        return bytes(get_frame(pixel_data, 0, number_of_frames=1))
+        return codestream(bytes(get_frame(pixel_data, 0, number_of_frames=1)))
     except (*PARSING_ERRORS, StopIteration) as error:
         raise PixelsUnreadable("PixelData is not encapsulated as its transfer syntax says, or truncated") from error
 
@@ -138,8 +139,7 @@ def _native(data: bytes, description: PixelDescription, swapped_bytes: bool) -> 
 
 def _rle(frame: bytes, description: PixelDescription) -> Samples:
     """Decode RLE (PS3.5 G): one PackBits segment for each byte of each sample, the highest byte first."""
-    import imagecodecs
-
+    packbits_decode = _decoder("packbits_decode", description)
     sample_bytes = description.bits_allocated // 8
     expected = description.samples * sample_bytes
     if len(frame) < 64:
@@ -151,10 +151,17 @@ def _rle(frame: bytes, description: PixelDescription) -> Samples:
     pixels = description.rows * description.columns
     result = np.zeros((description.samples, pixels, sample_bytes), np.uint8)
     for index, (start, end) in enumerate(zip(offsets, ends, strict=False)):
+        room = np.empty(pixels + 2, np.uint8)  # two bytes become 128: never more than the image has
         try:
-            segment = imagecodecs.packbits_decode(frame[start:end]) if start < end <= len(frame) else b""
+            segment = packbits_decode(frame[start:end], out=room) if start < end <= len(frame) else room[:0]
         except RuntimeError as error:
-            raise PixelsUnreadable(f"RLE segment {index + 1} of {count} cannot be decoded: truncated") from error
+            size = f"Rows x Columns is {description.rows} x {description.columns}, which is {pixels} pixels"
+            which = f"RLE segment {index + 1} of {count}"
+            raise PixelsUnreadable(
+                f"{size}, but {which} holds more"
+                if "OUTPUT_TOO_SMALL" in str(error)
+                else f"{which} cannot be decoded: truncated"
+            ) from error
         if not 0 <= len(segment) - pixels <= 2:
             raise PixelsUnreadable(
                 f"Rows x Columns is {description.rows} x {description.columns}, which is {pixels} pixels, "
@@ -184,15 +191,15 @@ def _signed(values: Samples, bits: int) -> Samples:
 
 
 def _compressed(frame: bytes, description: PixelDescription) -> tuple[Samples, str]:
-    import imagecodecs
-
     name, lossless = _DECODERS[description.transfer_syntax_uid]
     header = frame_header(frame)
     _check(frame, header, description)
     assert header is not None
-    decoder: Callable[[bytes], Samples] = getattr(imagecodecs, name)
+    decoder = _decoder(name, description)
     try:
         decoded = np.asarray(decoder(frame))
+    except ImportError as error:  # imagecodecs was built without it and says so only now
+        raise _missing(name, description, error) from error
     except (RuntimeError, *PARSING_ERRORS) as error:
         raise PixelsUnreadable(f"the compressed frame cannot be decoded ({type(error).__name__}, {name})") from error
     if decoded.size != description.rows * description.columns * description.samples or decoded.dtype.kind not in "ui":
@@ -200,6 +207,8 @@ def _compressed(frame: bytes, description: PixelDescription) -> tuple[Samples, s
             f"{name} gave an array of {decoded.shape} for {description.rows} x {description.columns}"
         )
     values = decoded.reshape(description.rows, description.columns, description.samples)
+    if lossless and description.high_bit >= description.bits_stored and header.precision > description.high_bit:
+        values = values >> (description.high_bit + 1 - description.bits_stored)
     if description.signed and values.dtype.kind == "u":
         values = _signed(values, header.precision)
     elif not description.signed and values.dtype.kind == "i":
@@ -210,6 +219,20 @@ def _compressed(frame: bytes, description: PixelDescription) -> tuple[Samples, s
     if header.precision > description.bits_stored or not lossless:
         values = np.clip(values, description.lowest, min(description.highest, int(np.iinfo(values.dtype).max)))
     return values, name
+
+
+def _decoder(name: str, description: PixelDescription) -> Callable[..., Samples]:
+    try:
+        import imagecodecs
+
+        return cast("Callable[..., Samples]", getattr(imagecodecs, name))
+    except (ImportError, AttributeError) as error:
+        raise _missing(name, description, error) from error
+
+
+def _missing(name: str, description: PixelDescription, error: Exception) -> DecoderMissing:
+    syntax = uid.UID(description.transfer_syntax_uid).name
+    return DecoderMissing(f"this machine has no decoder for {syntax}: imagecodecs.{name} ({type(error).__name__})")
 
 
 def _check(frame: bytes, header: FrameHeader | None, description: PixelDescription) -> None:

@@ -67,13 +67,23 @@ def wavelet_grid(frame: bytes) -> WaveletGrid | None:
     )
 
 
+def codestream(frame: bytes) -> bytes:
+    """Take a JPEG 2000 codestream out of the boxes of a JP2 file, which do not belong in DICOM (PS3.5 A.4.4).
+
+    The decoder gets what was judged: a box could hold a small image's header, and a huge image lie behind it.
+    """
+    if frame.startswith(_JPEG_START):
+        return frame
+    start = frame.find(_J2K_START, 0, 4096)
+    return frame[start:] if start > 0 else frame
+
+
 def frame_header(frame: bytes) -> FrameHeader | None:
     """Read a JPEG, JPEG-LS or JPEG 2000 (HTJ2K too) header; None where there is none to be found."""
     try:
         if frame.startswith(_JPEG_START):
             return _jpeg(frame)
-        start = frame.find(_J2K_START, 0, 4096)  # raw, or behind the boxes of a JP2 file
-        return None if start < 0 else _jpeg2000(frame, start + 4)
+        return _jpeg2000(frame, 4) if frame.startswith(_J2K_START) else None
     except (struct.error, IndexError, ZeroDivisionError):
         return None
 

@@ -69,6 +69,8 @@ def _voi(
         if table is not None:
             record["voi"] = f"LUT {number} of {len(sequence)}: {len(table.entries)} entries from {table.first}, "
             record["voi"] += f"{table.bits} bits"
+            if reading.has(dataset, "WindowCenter"):
+                record["voi"] += "; a window is given too"
             return table
     if sequence:
         record["voi_fallback"] = "VOI LUT unusable"
@@ -136,8 +138,8 @@ def _table(item: Dataset, lowest: int, highest: int, big_endian: bool) -> Lookup
     if len(words) != 3:
         return None
     count, first, bits = int(words[0]) or 1 << 16, int(words[1]), int(words[2])
-    # the first value mapped is US or SS; where read unsigned it lies beyond all input, it was signed
-    if first >= 0x8000 and (lowest < 0 or first > highest):
+    # the first value mapped is US or SS; where, read unsigned, the table reaches beyond all input, it was signed
+    if first >= 0x8000 and (lowest < 0 or first + count - 1 > highest):
         first -= 0x10000
     entries = _words(item, "LUTData", big_endian, count)
     if len(entries) < count or count < 2:

@@ -14,10 +14,10 @@ from pydicom.uid import UID
 from dicom_io import codecs, geometry, orientation, reading
 from dicom_io.display_attributes import display_steps
 from dicom_io.lut import display
-from dicom_io.pixel_description import MOST_PIXELS, PixelDescription, PixelsUnreadable, describe
+from dicom_io.pixel_description import MOST_PIXELS, DecoderMissing, PixelDescription, PixelsUnreadable, describe
 from dicom_io.reduced import REDUCIBLE, Sufficient, on_whole_grid
 
-__all__ = ["GRAYSCALE_VERSION", "Grayscale", "PixelsUnreadable", "Sufficient", "read_grayscale"]
+__all__ = ["GRAYSCALE_VERSION", "DecoderMissing", "Grayscale", "PixelsUnreadable", "Sufficient", "read_grayscale"]
 
 # Raised whenever the same file would give other values: it is part of what identifies a result. A lower resolution is
 # recorded beside the result instead, as the engine's precision is.

@@ -7,8 +7,9 @@ from pydicom.uid import ExplicitVRBigEndian
 
 from dicom_io import reading
 
-# Before decoding: 200 megapixels, four times the largest radiograph; a header cannot make us allocate more than this.
-MOST_PIXELS = 200_000_000
+# Before decoding: 100 megapixels, four times the largest radiograph (43 x 43 cm at 0.085 mm); a header cannot make us
+# allocate more than this.
+MOST_PIXELS = 100_000_000
 _COLOUR = {"RGB", "YBR_FULL", "YBR_FULL_422", "YBR_RCT", "YBR_ICT"}
 
 
@@ -18,6 +19,10 @@ class PixelsUnreadable(Exception):
     def __init__(self, reason: str) -> None:
         super().__init__(reason)
         self.reason = reason
+
+
+class DecoderMissing(PixelsUnreadable):
+    """This machine lacks the decoder: its own fault and not the image's, which another machine may read."""
 
 
 @dataclass(frozen=True)

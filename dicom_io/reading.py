@@ -10,6 +10,7 @@ import zlib
 from collections.abc import MutableSequence, Sequence
 from io import BytesIO
 from pathlib import Path
+from typing import BinaryIO
 
 import pydicom
 from pydicom import charset, config
@@ -18,7 +19,12 @@ from pydicom.dataset import Dataset, FileDataset
 from pydicom.errors import BytesLengthException, InvalidDicomError
 from pydicom.filereader import read_partial
 from pydicom.tag import BaseTag, Tag
-from pydicom.uid import ExplicitVRBigEndian, ExplicitVRLittleEndian, ImplicitVRLittleEndian
+from pydicom.uid import (
+    ExplicitVRBigEndian,
+    ExplicitVRLittleEndian,
+    ImplicitVRLittleEndian,
+    MediaStorageDirectoryStorage,
+)
 
 config.settings.reading_validation_mode = config.IGNORE
 
@@ -43,6 +49,8 @@ VALUE_ERRORS = (*PARSING_ERRORS, OSError)
 _PIXEL_TAGS = frozenset(Tag(keyword) for keyword in ("FloatPixelData", "DoubleFloatPixelData", "PixelData"))
 _GROUPS_OF_OBJECTS = frozenset({0x0004, 0x0008, 0x0028})
 _LARGEST_OBJECT = 1 << 30  # it is held in memory whole
+_LARGEST_INFLATED = 1 << 28  # what is deflated is inflated whole: 268 MB hold the largest image that is decoded
+_DEFLATED = b"1.2.840.10008.1.2.1.99"
 _ESCAPE = b"\x1b"
 _DELIMITERS = {0x09, 0x0A, 0x0C, 0x0D, 0x3D, 0x5C, 0x5E}  # each resets the character set (PS3.5 6.1.2.5.3)
 _PADDING = "\0 \t\r\n"
@@ -88,6 +96,7 @@ def read_header(source: Path | bytes, keywords: Sequence[str | BaseTag] | None =
     wanted: list[BaseTag | int] | None = None if keywords is None else [Tag(keyword) for keyword in keywords]
     try:
         with BytesIO(source) if isinstance(source, bytes) else source.open("rb") as handle:
+            _refuse_bomb(handle)
             dataset = read_partial(handle, stop_when=at_pixels, force=True, specific_tags=wanted)
     except VALUE_ERRORS as error:
         raise _unreadable(error) from error
@@ -100,10 +109,27 @@ def read_whole(source: Path | bytes) -> FileDataset:
     if length > _LARGEST_OBJECT:
         raise UnreadableDicom(f"an object of {length} bytes: more than {_LARGEST_OBJECT} are not read")
     try:
-        dataset = pydicom.dcmread(BytesIO(source) if isinstance(source, bytes) else source, force=True)
+        with BytesIO(source) if isinstance(source, bytes) else source.open("rb") as handle:
+            _refuse_bomb(handle)
+            dataset = pydicom.dcmread(handle, force=True)
     except VALUE_ERRORS as error:
         raise _unreadable(error) from error
     return _not_empty(dataset)
+
+
+def _refuse_bomb(handle: BinaryIO) -> None:
+    """Refuse a deflated data set (PS3.5 A.5) that a thousandfold of itself would come out of, before it does."""
+    head = handle.read(1024)
+    if head[128:132] == b"DICM" and _DEFLATED in head:
+        if head[132:138] != b"\x02\0\0\0UL":
+            raise UnreadableDicom("a deflated data set whose file meta information does not say how long it is")
+        handle.seek(144 + int.from_bytes(head[140:144], "little"))
+        inflater, length = zlib.decompressobj(-zlib.MAX_WBITS), 0
+        while not inflater.eof and (piece := inflater.unconsumed_tail or handle.read(1 << 16)):
+            length += len(inflater.decompress(piece, 1 << 20))
+            if length > _LARGEST_INFLATED:
+                raise UnreadableDicom(f"a deflated data set of more than {_LARGEST_INFLATED} bytes is not read")
+    handle.seek(0)
 
 
 def _unreadable(error: Exception) -> UnreadableDicom:
@@ -118,6 +144,9 @@ def _unreadable(error: Exception) -> UnreadableDicom:
 def _not_empty(dataset: FileDataset) -> FileDataset:
     # any text parses as some elements, but of groups that no object is without
     if not any(tag >> 16 in _GROUPS_OF_OBJECTS for tag in dataset.keys()):  # noqa: SIM118  (values must stay raw)
+        meta = getattr(dataset, "file_meta", None)
+        if meta is not None and text(meta, "MediaStorageSOPClassUID") == MediaStorageDirectoryStorage:
+            raise UnreadableDicom("a DICOMDIR: a directory of other files, not an image")
         raise UnreadableDicom("no attribute could be read: not a DICOM object, or truncated")
     return dataset
 

@@ -15,7 +15,7 @@ from db.models import active_models, known_model
 from db.records import AnalysisResult, ClaimedAnalysis, ObjectRecord
 from db.schema import installation_uid
 from db.session import Database, DatabaseUnavailable
-from dicom_io.grayscale import PixelsUnreadable
+from dicom_io.grayscale import DecoderMissing, PixelsUnreadable
 from model.bundle import BundleInvalid
 from model.engine import EngineUnsuitable
 from model.overlay import RENDERING_VERSION
@@ -52,18 +52,19 @@ class Analyst:
         started = time.monotonic()
         try:
             state = self._read_and_store(claimed)
-        except PixelsUnreadable as error:
-            state = self._end(claimed, "failed", str(error))
         except (
             StoreUnavailable,
             BundleInvalid,
             EngineUnsuitable,
             UnknownModel,
+            DecoderMissing,
         ) as error:  # the machine's fault, not the image's
             with self.database.write() as session:
                 analyses.give_back(session, claimed.id, self._owner, reason=str(error), counted=False)
             state = "given back"
             _log.error("analysis given back", analysis=claimed.id, error=str(error))
+        except PixelsUnreadable as error:
+            state = self._end(claimed, "failed", str(error))
         except DatabaseUnavailable as error:
             with suppress(DatabaseUnavailable), self.database.write() as session:
                 analyses.give_back(session, claimed.id, self._owner, reason=str(error), counted=False)

@@ -22,6 +22,7 @@ from worker.analyst import Analyst
 from worker.broker import BATCH, LIVE
 from worker.celery_app import ANALYSE, make_app
 from worker.celery_request import Request
+from worker.codec_check import check_codecs
 from worker.leases import lease_owner
 from worker.orphans import die_with_parent
 from worker.registry import UnknownModel
@@ -81,6 +82,9 @@ def run_worker(settings: Settings) -> None:
     """Run until SIGTERM or SIGINT, letting running images finish. Blocks."""
     # running as root is discouraged for pickle's sake; only JSON is accepted here
     warnings.filterwarnings("ignore", category=SecurityWarning)
+    missing = check_codecs().broken
+    if missing:
+        _log.error("codecs missing: such images wait, or fail with this reason", codecs=list(missing))
     app = make_app(settings)
     child = Child(settings)  # the parent's holds nothing; each fork opens its own
 

@@ -15,12 +15,11 @@ from db.grounds import ActiveModels
 from db.measures import Measures, measure
 from db.models import active_models
 from db.session import Database, DatabaseUnavailable
-from dicom_io.codecs import decode
-from dicom_io.pixel_description import PixelDescription, PixelsUnreadable
 from model.bundle import BundleInvalid
 from model.engine import EngineUnsuitable
 from model.reader import Reader
-from worker.codec_samples import COLUMNS, ROWS, SAMPLES, CodecSample
+from worker.codec_check import check_codecs
+from worker.codec_samples import SAMPLES
 from worker.diagnosis import Examined, Finding
 from worker.registry import list_bundles
 from worker.running import PROCESSES
@@ -35,21 +34,12 @@ _UNSENT_WARNING = timedelta(hours=1)
 
 def codecs(_examined: Examined) -> Iterator[Finding]:
     """Every compressed transfer syntax that is received, by decoding a film of 8 x 8 pixels in it."""
-    decoders: dict[str, list[str]] = {}
-    broken = []
-    for sample in SAMPLES:
-        problem, decoder = _decoded(sample)
-        if problem:
-            broken.append(f"{sample.name}: {problem}")
-        else:
-            decoders.setdefault(decoder, []).append(sample.name)
-    seen = "; ".join(f"{decoder}: {', '.join(names)}" for decoder, names in decoders.items())
+    found = check_codecs()
+    seen = "; ".join(f"{decoder}: {', '.join(names)}" for decoder, names in found.decoders.items())
     library = f"imagecodecs {version('imagecodecs')}"
-    if broken:
-        mend = (
-            "install the program's own version of imagecodecs again; until then such films are failed with this reason"
-        )
-        yield Finding("codecs", "failed", f"{library}: {'; '.join(broken)}", mend)
+    if found.broken:
+        mend = "install the program's own version of imagecodecs again; until then such films wait, or fail and say so"
+        yield Finding("codecs", "failed", f"{library}: {'; '.join(found.broken)}", mend)
     else:
         yield Finding("codecs", "ok", f"{library} decodes {len(SAMPLES)} syntaxes ({seen}); uncompressed: none needed")
 
@@ -154,33 +144,6 @@ def processes(examined: Examined) -> Iterator[Finding]:
         yield Finding("processes", "warning", f"{seen}; not here: {', '.join(missing)}", mend)
     else:
         yield Finding("processes", "ok", seen)
-
-
-def _decoded(sample: CodecSample) -> tuple[str, str]:
-    """What is wrong with the decoded sample (empty: nothing), and the decoder's name."""
-    allocated = 8 if sample.bits == 8 else 16
-    description = PixelDescription(
-        rows=ROWS,
-        columns=COLUMNS,
-        samples=1,
-        bits_allocated=allocated,
-        bits_stored=sample.bits,
-        high_bit=sample.bits - 1,
-        signed=False,
-        photometric="MONOCHROME2",
-        planar=False,
-        transfer_syntax_uid=sample.transfer_syntax_uid,
-    )
-    try:
-        values, decoder = decode(sample.pixel_data, description)
-    except (PixelsUnreadable, ImportError) as error:
-        return str(error), ""
-    worst = max(
-        abs(int(values[row, column, 0]) - sample.expected(row, column))
-        for row in range(ROWS)
-        for column in range(COLUMNS)
-    )
-    return ("" if worst <= sample.tolerance else f"decoded wrongly, by {worst}"), decoder
 
 
 def _active(settings: Settings) -> ActiveModels:

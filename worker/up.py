@@ -17,6 +17,7 @@ from db import models
 from model.bundle import BundleInvalid
 from worker.broker import start_embedded
 from worker.certificates import require_destination_certificates, require_listener_certificate
+from worker.codec_check import check_codecs
 from worker.live_picture import watch
 from worker.orphans import die_with_parent
 from worker.peers import own_peer
@@ -54,6 +55,8 @@ def run_up(site: Site, home: Path | None, config: Path | None, *, demonstrate: b
                 "no model is active, so nothing could be shown: "
                 "run 'cxr-triage model activate NAME' (see 'cxr-triage model list')"
             )
+        for problem in check_codecs().broken:
+            console.print(f"[yellow]not decoded on this machine:[/] {marked(problem)}")
         logs = settings.home / "log"
         logs.mkdir(exist_ok=True)
         options = [*(["--home", str(home)] if home else []), *(["--config", str(config)] if config else [])]

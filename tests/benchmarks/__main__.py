@@ -11,12 +11,13 @@ from pathlib import Path
 
 import psutil
 
-from tests.benchmarks import measurements
+from tests.benchmarks import decoding, measurements
 from tests.benchmarks.receiving import receiving
 
 MEASUREMENTS = {
     "receiving": receiving,
     "reading": measurements.reading,
+    "jpeg2000": decoding.jpeg2000,
     "latency": measurements.latency,
 }
 

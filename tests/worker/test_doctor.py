@@ -269,7 +269,7 @@ def test_decoder_that_fails_is_named(
     made: Site, change: dict[str, object], said: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     values = {**vars(SAMPLES[3]), **change}
-    monkeypatch.setattr("worker.doctor_reading.SAMPLES", (codec_samples.CodecSample(**values),))
+    monkeypatch.setattr("worker.codec_check.SAMPLES", (codec_samples.CodecSample(**values),))
     finding = look(made, "codecs")
     assert finding.level == "failed"
     assert f"JPEG Lossless: {said}" in finding.seen or f"JPEG Lossless: the compressed frame has {said}" in finding.seen

@@ -1,0 +1,79 @@
+"""Every file of the packages pydicom and pydicom-data, and the shared films, goes through; each ends with a reason."""
+
+from __future__ import annotations
+
+import importlib.util
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+
+import pydicom
+import pytest
+
+from db.tables import Analysis
+from dicom_io.facts import UnreadableDicom, read_facts
+from dicom_io.gate import decide
+from dicom_io.grayscale import PixelsUnreadable, read_grayscale
+from tests.worker.test_analyst import receive
+from worker import registry
+from worker.analyst import Analyst
+from worker.intake import gate_rules
+from worker.site import Site
+
+_DECODED_WHATEVER_IT_IS = 1_000_000  # bytes; larger ones only where they are accepted
+
+
+def corpus(shared: Path) -> Iterator[Path]:
+    spec = importlib.util.find_spec("data_store")
+    data_store = Path(spec.submodule_search_locations[0]) if spec and spec.submodule_search_locations else None
+    folders = [Path(pydicom.__file__).parent / "data", data_store, shared / "dicom"]
+    for folder in folders:
+        if folder is not None:
+            yield from sorted(each for each in folder.rglob("*") if each.is_file() and each.suffix != ".pyc")
+
+
+def end_of(site: Site, analyst: Analyst, path: Path) -> tuple[str, str]:
+    """How a file ends and why, on the way of a received object: facts, gate, intake, analyst."""
+    try:
+        facts = read_facts(path)
+    except UnreadableDicom as error:
+        return "refused", error.reason
+    decision = decide(facts, gate_rules(site.settings), is_own=False)
+    rung = receive(site, path.read_bytes())
+    if not decision.accepted:
+        assert rung == []
+        return "refused", decision.reason
+    if not rung:
+        return "kept", "received again with different content"
+    state = analyst.analyse(rung[0])
+    with site.database.read() as session:
+        return state, session.get_one(Analysis, rung[0]).reason
+
+
+@pytest.mark.shared_data
+@pytest.mark.filterwarnings("ignore")
+def test_every_file_of_the_corpus_ends_with_a_reason(site: Site, bundle_folder: Path, shared_data: Path) -> None:
+    registry.activate(site.settings, site.database, str(bundle_folder))
+    analyst = Analyst(site.settings, site.database, site.store)
+    ends: dict[str, tuple[str, str]] = {}
+    for path in corpus(shared_data):
+        ends[path.name] = state, reason = end_of(site, analyst, path)
+        assert state in ("done", "refused", "failed", "kept"), (path, state, reason)
+        assert state == "done" or reason, path
+        if path.stat().st_size <= _DECODED_WHATEVER_IT_IS:  # what no gate would let through is decoded all the same
+            try:
+                assert read_grayscale(path).image.size > 0
+            except (UnreadableDicom, PixelsUnreadable) as error:
+                assert error.reason, path
+    for (state, reason), number in Counter(ends.values()).most_common():
+        print(f"{number:4} {state:8} {reason}")
+    expected = {
+        "RG1_UNCR.dcm": ("done", ""),
+        "RG3_J2KR.dcm": ("refused", "BodyPartExamined is EXTREMITY: not a chest"),
+        "CT_small.dcm": ("refused", "SOPClassUID is CT Image Storage: not a radiograph (CR or DX)"),
+        "DICOMDIR": ("refused", "a DICOMDIR: a directory of other files, not an image"),
+        "highdicom_dx_dog_thorax.dcm": ("refused", "Rows x Columns is 169 x 211: the short side is under 512 pixels"),
+        "rtplan.dump": ("refused", "no attribute could be read: not a DICOM object, or truncated"),
+    }
+    assert {name: ends[name] for name in expected} == expected
+    assert len(ends) > 200
