@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -68,6 +69,8 @@ def listen(home: Home = None, config: Config = None) -> None:
         on_released=lambda _association, _studies: None,
         on_commitment=committer.receive,
     )
+    gc.collect()
+    gc.freeze()  # pynetdicom collects by hand every six seconds: what every start leaves need not be looked at again
     listener.start()
     reporting = threading.Thread(target=committer.run, args=(stop,), name="commitment", daemon=True)
     reporting.start()

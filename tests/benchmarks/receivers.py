@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -47,6 +48,13 @@ class Receiver:
                 continue
             total += used.user + used.system + used.children_user + used.children_system
         return total
+
+    def settle(self) -> None:
+        """Wait until it does nothing: what is loaded at the first object is no part of the others' cost."""
+        last = -1.0
+        while (used := self.cpu_seconds()) != last:
+            last = used
+            time.sleep(0.5)
 
     def make_durable(self) -> None:
         """Sync every file that was received and its folder, where the receiver does not."""

@@ -67,6 +67,7 @@ def _measure(folder: Path, files: Sequence[Path], associations: int) -> dict[str
         for name in names:
             with PEERS[name](folder / f"{name.replace(', ', '-')}-{number}") as receiver:
                 _send(receiver, files[:1], 1)  # what is done once a process is not measured
+                receiver.settle()
                 rounds[name].append(_round(receiver, files[1:], associations))
     return rounds
 
