@@ -272,7 +272,7 @@ def _assemble(folder: Path, description: dict[str, Any], contents: Mapping[str, 
     head, logits, head_sha256 = None, 0, ""
     if description["head"].get("closed_form", True):
         head = Head.from_parts(description["head"], _read_arrays(folder / HEAD_FILE, contents[HEAD_FILE], folder))
-        logits, head_sha256 = len(head.layers[-1].bias), files[HEAD_FILE]
+        logits, head_sha256 = head.outputs, files[HEAD_FILE]
     else:
         logits = _read_golden(folder).logits.shape[-1]
     if not labels or len(set(names)) != len(names) or logits != len(labels):

@@ -50,8 +50,13 @@ class BundleDescription:
     statement: str = "AI result - not for diagnosis"
 
 
-def write_network_files(network: KerasModel, description: BundleDescription, folder: Path) -> None:
+def write_network_files(
+    network: KerasModel, description: BundleDescription, folder: Path, *, half: bool = True, unsafe: bool = False
+) -> None:
     """Write weights, compiled network, head and golden output of a float32 Keras model into a folder.
+
+    Weights are rounded to float16 unless ``half`` is false, as it is for networks of others: nobody asked to change
+    their answers.
 
     A head without a closed form is not written; then the compiled network is left out too where the model cannot be
     converted, and the keras engine reads the bundle.
@@ -64,17 +69,22 @@ def write_network_files(network: KerasModel, description: BundleDescription, fol
     import keras
 
     from model.cutting import with_feature_map
-    from model.export import export_network, golden_tensors, save_half_precision
+    from model.export import compile_network, export_network, golden_tensors, save_network
 
     _check_answers(network, description.labels)
     folder.mkdir(parents=True, exist_ok=True)
     for name in (NETWORK_FILE, NETWORK_DATA_FILE, HEAD_FILE):
         (folder / name).unlink(missing_ok=True)
-    save_half_precision(network, folder / WEIGHTS_FILE)
-    rounded = keras.models.load_model(folder / WEIGHTS_FILE, compile=False)
+    save_network(network, folder / WEIGHTS_FILE, half=half)
+    rounded = keras.models.load_model(folder / WEIGHTS_FILE, compile=False) if half else network
     head = closed_form_head(rounded, description.explanation_layer)
     try:
-        export_network(folder / WEIGHTS_FILE, description.explanation_layer, folder / NETWORK_FILE)
+        if not half and keras.backend.backend() == "openvino":
+            compile_network(network, description.explanation_layer, folder / NETWORK_FILE, half=False)
+        else:
+            export_network(
+                folder / WEIGHTS_FILE, description.explanation_layer, folder / NETWORK_FILE, half=half, unsafe=unsafe
+            )
     except ValueError:
         if head is not None:
             raise
@@ -87,7 +97,7 @@ def write_network_files(network: KerasModel, description: BundleDescription, fol
     golden: dict[str, NDArray[Any]] = {
         "tensors": tensors.astype(np.float16),
         "logits": logits,
-        "activations": activations.astype(np.float16),
+        "activations": activations.astype(np.float16) if half else activations,
     }
     write_arrays(folder / GOLDEN_FILE, golden)
 
@@ -150,7 +160,7 @@ def write_description(
         "labels": [
             {
                 "name": name,
-                "threshold": round(float(thresholds[name]), 6),
+                "threshold": round(float(thresholds[name]), 9),
                 "temperature": round(float(temperatures[name]), 6),
                 "bias": round(float((biases or {}).get(name, 0.0)), 6),
                 "codes": [asdict(code) for code in label_of(name).codes],

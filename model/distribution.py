@@ -42,6 +42,17 @@ class TrainingDistribution:
     residual_variance: float
     thresholds: NDArray[np.float32]
 
+    @classmethod
+    def unknown(cls, features: int) -> "TrainingDistribution":
+        """Return what stands for training images that nobody has: a distance to them cannot be said."""
+        nothing, ones = np.zeros((1, features), np.float32), np.ones(1, np.float32)
+        return cls(("unknown",), nothing, nothing, ones, 1.0, np.full(1, np.inf, np.float32))
+
+    @property
+    def known(self) -> bool:
+        """Whether there were training images to learn it from."""
+        return bool(np.isfinite(self.thresholds).all())
+
     def distances(self, pooled: NDArray[np.float32]) -> NDArray[np.float64]:
         """Return the distance of each pooled vector [n, features] from each domain, float64 [n, domains]."""
         centred = _even(pooled)[:, np.newaxis, :] - self.means

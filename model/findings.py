@@ -27,6 +27,7 @@ KNOWN_CODES: dict[str, tuple[Code, ...]] = {
     "Edema": (Code("19242006", "SCT", "Pulmonary edema"),),
     "Effusion": (Code("60046008", "SCT", "Pleural effusion"),),
     "Infiltration": (Code("409609008", "SCT", "Radiologic infiltrate of lung"),),
+    "Pneumothorax": (Code("36118008", "SCT", "Pneumothorax"),),
     "Pneumonia": (Code("233604007", "SCT", "Pneumonia"),),
 }
 

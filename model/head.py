@@ -13,6 +13,11 @@ Pooling = Literal["average", "flatten"]
 ACTIVATIONS = ("linear", "relu", "tanh", "sigmoid", "elu", "silu", "softplus")
 
 
+LOG_ODDS = "log_odds:"
+"""Begins the activation of an answer that was a softmax: with g behind it, each g values are the other classes' scores
+less the label's own, and minus the logarithm of the sum of their exponentials is the logit of its probability."""
+
+
 class HeadUnsupported(ValueError):
     """The head has a part that this module cannot differentiate; the message names it."""
 
@@ -34,10 +39,22 @@ class HeadLayer:
     activation: str = "linear"
 
     def __post_init__(self) -> None:
-        if self.activation not in ACTIVATIONS:
+        if self.activation not in ACTIVATIONS and not self._group:
             raise HeadUnsupported(f"head activation is {self.activation!r}; allowed are {', '.join(ACTIVATIONS)}")
         if self.kernel.ndim not in (1, 2) or self.bias.shape != self.kernel.shape[-1:]:
             raise HeadUnsupported(f"head kernel of shape {self.kernel.shape} does not fit bias {self.bias.shape}")
+        if self._group and len(self.bias) % self._group:
+            raise HeadUnsupported(f"head activation {self.activation!r} does not divide {len(self.bias)} values")
+
+    @property
+    def outputs(self) -> int:
+        """How many numbers the layer gives."""
+        return len(self.bias) // (self._group or 1)
+
+    @property
+    def _group(self) -> int:
+        digits = self.activation.removeprefix(LOG_ODDS)
+        return int(digits) if digits != self.activation and digits.isdecimal() else 0
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,6 +63,11 @@ class Head:
 
     pooling: Pooling
     layers: tuple[HeadLayer, ...]
+
+    @property
+    def outputs(self) -> int:
+        """How many logits there are."""
+        return self.layers[-1].outputs
 
     def pooled(self, activations: NDArray[np.float32]) -> Array:
         """Return the vector that the layers read, float64 [features], of one feature map [h, w, channels]."""
@@ -69,7 +91,8 @@ class Head:
             value = _activate(before, layer.activation)
         derivative: Array = np.eye(len(value))
         for layer, slope in zip(reversed(self.layers), reversed(slopes), strict=True):
-            derivative = derivative * slope
+            # a group of values that gives one number has that number's derivative
+            derivative = np.repeat(derivative, slope.size // derivative.shape[1], axis=1) * slope.reshape(-1)
             kernel = layer.kernel.astype(np.float64)
             derivative = derivative * kernel if kernel.ndim == 1 else derivative @ kernel.T
         return derivative
@@ -131,6 +154,8 @@ def _activate(value: Array, activation: str) -> Array:
             result = value * _sigmoid(value)
         case "softplus":
             result = np.logaddexp(0, value)
+        case _ if activation.startswith(LOG_ODDS):
+            result = -np.logaddexp.reduce(_groups(value, activation), axis=1)
         case _:
             result = value
     return result
@@ -151,6 +176,13 @@ def _slope(value: Array, activation: str) -> Array:
             result = _sigmoid(value) * (1 + value * (1 - _sigmoid(value)))
         case "softplus":
             result = _sigmoid(value)
+        case _ if activation.startswith(LOG_ODDS):
+            groups = _groups(value, activation)
+            result = -np.exp(groups - np.logaddexp.reduce(groups, axis=1, keepdims=True))
         case _:
             result = np.ones_like(value)
     return result
+
+
+def _groups(value: Array, activation: str) -> Array:
+    return value.reshape(-1, int(activation.removeprefix(LOG_ODDS)))

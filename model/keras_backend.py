@@ -1,7 +1,10 @@
 """Starting Keras on the backend that ``KERAS_BACKEND`` names (TensorFlow by default), for reading and for training."""
 
 import importlib
+import importlib.util
 import os
+import sys
+from importlib.abc import MetaPathFinder
 
 from model.engine import EngineUnsuitable
 
@@ -60,3 +63,25 @@ def _prepare_tensorflow(threads: int | None) -> None:
             tf.config.threading.set_inter_op_parallelism_threads(1)
     except RuntimeError:  # the process has computed already, and its threads stand
         return
+
+
+def start_any_backend() -> None:
+    """Let Keras run on the first backend that is installed, unless one is named or already loaded; one always is."""
+    if "keras" not in sys.modules and "KERAS_BACKEND" not in os.environ:
+        found = [name for name in SUITED if importlib.util.find_spec(name) is not None]
+        os.environ["KERAS_BACKEND"] = found[0] if found else "openvino"
+
+
+def start_converting() -> None:
+    """Let Keras run on the backend that needs neither TensorFlow nor JAX, unless one is named or already loaded."""
+    if "keras" not in sys.modules and os.environ.setdefault("KERAS_BACKEND", "openvino") == "openvino":
+        sys.meta_path.insert(0, _WithoutTensorflow())
+
+
+class _WithoutTensorflow(MetaPathFinder):
+    """Keras looks for TensorFlow even where it runs on OpenVINO, which takes seconds and is good for nothing."""
+
+    def find_spec(self, fullname: str, path: object = None, target: object = None) -> None:
+        """Say of TensorFlow that it is not there; know nothing of other modules."""
+        if fullname == "tensorflow":
+            raise ModuleNotFoundError("TensorFlow is not loaded where networks are converted", name=fullname)

@@ -12,6 +12,9 @@ from model.explanation import GradientExplainer
 from model.export import extract_head
 from model.gradcam import closed_form_maps
 from model.head import HeadUnsupported
+from model.inlining import inlined, is_nested
+from model.keras_backend import start_any_backend
+from model.keras_file import load_keras_file
 from model.network import KerasModel
 from model.preprocessing import Preprocessing, prepare
 from model.raster import read_raster
@@ -20,7 +23,7 @@ _MODEL_SUFFIXES = (".keras", ".h5")
 
 
 def load_model(path: str | Path) -> KerasModel:
-    """Load a Keras model.
+    """Load a Keras model, on TensorFlow where that is installed, else on JAX or OpenVINO.
 
     Parameters
     ----------
@@ -29,10 +32,15 @@ def load_model(path: str | Path) -> KerasModel:
 
     Returns
     -------
-    keras.Model, not compiled.
+    keras.Model, not compiled. ``model.predict(image)`` takes float32 [n, size, size, channels] and gives float32
+    [n, labels]: what the network itself answers, uncalibrated. A bundle's network answers logits, one a label, in the
+    order of its labels; a network of your own answers what its last layer gives, which mostly are probabilities.
+    Calibrated probabilities beside their thresholds come from ``cxr-triage analyse``.
 
     Raises
     ------
+    ImportRefused
+        The file is damaged, holds weights alone, or carries code (Lambda layers).
     FileNotFoundError
         There is nothing at the path.
     ValueError
@@ -47,11 +55,8 @@ def load_model(path: str | Path) -> KerasModel:
         path = load_bundle(path).weights_path
     elif path.suffix.lower() not in _MODEL_SUFFIXES:
         raise ValueError(f"{path} is no model; allowed are .keras, .h5 and the folder of a bundle")
-    if not path.is_file():
-        raise FileNotFoundError(f"model {path} does not exist")
-    import keras
-
-    return keras.models.load_model(path, compile=False)
+    start_any_backend()
+    return load_keras_file(path)
 
 
 def preprocess_xray(path: str | Path, preprocessing: Preprocessing | None = None) -> NDArray[np.float32]:
@@ -88,14 +93,15 @@ def generate_gradcam(
     image
         float32 [1, size, size, channels] or [size, size, channels], what `preprocess_xray` returned.
     layer_name
-        The layer with the feature map; by default the last one that has one.
+        The layer with the feature map, within an inner network too; by default the last one that has one.
     label
         Index of the output to explain; by default the one with the highest answer.
 
     Returns
     -------
-    float32 [h, w] of the feature map's size, zero or more, in units of the logit: cells that speak for the label. Not
-    divided by its maximum, so that a negative image does not look like a positive one.
+    float32 [h, w] of the feature map's size, rows and columns as in the image, zero or more, in units of the logit:
+    cells that speak for the label. ``cv2.resize(heatmap, (columns, rows))`` lays it over the image. Not divided by its
+    maximum, so that a negative image does not look like a positive one.
 
     Raises
     ------
@@ -104,15 +110,31 @@ def generate_gradcam(
         does not fit the model.
     """
     batch = _batch(image, model.input_shape)
-    layer_name = find_feature_layer(model, layer_name).name
-    explainer = GradientExplainer(model, layer_name)
+    flat, explainers = _opened(model)
+    layer_name = find_feature_layer(flat, layer_name).name
+    if layer_name not in explainers:
+        explainers[layer_name] = GradientExplainer(flat, layer_name)
+    explainer = explainers[layer_name]
     output = explainer.run(batch)
     chosen = _chosen(output.logits[0], label)
     try:
-        maps = closed_form_maps(extract_head(model, layer_name), output.activations[0])
+        maps = closed_form_maps(extract_head(flat, layer_name), output.activations[0])
     except HeadUnsupported:
         maps = explainer.maps(batch[0], output.activations[0])
     return np.maximum(maps.contribution(chosen), 0)
+
+
+_Opened = tuple[KerasModel, dict[str, GradientExplainer]]
+_KEPT = "_cxr_triage_explainers"
+
+
+def _opened(model: KerasModel) -> _Opened:
+    """Return the flat network and its explainers; made once a model, since compiling takes longer than reading."""
+    found: _Opened | None = vars(model).get(_KEPT)
+    if found is None:
+        found = (inlined(model) if is_nested(model) else model, {})
+        object.__setattr__(model, _KEPT, found)  # past Keras, which would take it for a part of the network
+    return found
 
 
 def _batch(image: NDArray[np.float32], expected: Sequence[int | None]) -> NDArray[np.float32]:

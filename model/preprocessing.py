@@ -9,8 +9,10 @@ from typing import Any, Literal, cast, get_args
 import numpy as np
 from numpy.typing import NDArray
 
+from model.antialias import resize_gaussian
+
 Geometry = Literal["squash", "crop", "pad"]
-Interpolation = Literal["area"]
+Interpolation = Literal["area", "gaussian"]
 
 
 @dataclass(frozen=True)
@@ -25,7 +27,8 @@ class Preprocessing:
         ``squash`` stretches the whole image onto the square; ``crop`` takes the central square; ``pad`` centres the
         whole image on a black square. It matters: a film that one of them reads as normal another may not.
     interpolation
-        ``area``: the mean over the covered pixels where the image shrinks, bilinear where it grows.
+        ``area``: the mean over the covered pixels where the image shrinks, bilinear where it grows. ``gaussian``: as
+        scikit-image and so torchxrayvision do, see `model.antialias`.
     channels
         1, or 3 for a gray image repeated.
     mean, std
@@ -46,7 +49,7 @@ class Preprocessing:
         if self.geometry not in get_args(Geometry):
             raise ValueError(f"preprocessing geometry is {self.geometry!r}; allowed are squash, crop, pad")
         if self.interpolation not in get_args(Interpolation):
-            raise ValueError(f"preprocessing interpolation is {self.interpolation!r}; allowed is area")
+            raise ValueError(f"preprocessing interpolation is {self.interpolation!r}; allowed are area, gaussian")
         if self.channels not in (1, 3):
             raise ValueError(f"preprocessing channels is {self.channels}; allowed are 1 and 3")
         if len(self.mean) != self.channels or len(self.std) != self.channels:
@@ -126,7 +129,7 @@ def resample(image: NDArray[np.float32], spec: Preprocessing) -> tuple[NDArray[n
     left, top, width, height = 0, 0, columns, rows
     if spec.geometry == "crop":
         width = height = min(rows, columns)
-        left, top = (columns - width) // 2, (rows - height) // 2
+        left, top = columns // 2 - width // 2, rows // 2 - height // 2  # to the pixel as torchxrayvision crops
         image = image[top : top + height, left : left + width]
     elif spec.geometry == "pad":
         width = height = max(rows, columns)
@@ -138,6 +141,10 @@ def resample(image: NDArray[np.float32], spec: Preprocessing) -> tuple[NDArray[n
     affine = np.array(
         [[scale_x, 0.0, left + scale_x / 2 - 0.5], [0.0, scale_y, top + scale_y / 2 - 0.5]], dtype=np.float64
     )
+    if spec.interpolation == "gaussian":
+        # beyond the edges lies what is zero to the network, as where it was trained
+        square = resize_gaussian(image, spec.size, float(np.clip(np.mean(spec.mean), 0, 1)))
+        return np.ascontiguousarray(np.clip(square, 0.0, 1.0)), affine
     return _resize(image, spec.size), affine
 
 

@@ -30,6 +30,9 @@ __all__ = ["OUTSIDE", "Reader", "Reading", "calibrated", "domain_flags", "untrai
 OUTSIDE = "outside training domain"
 """The flag that keeps a result from raising a priority."""
 
+UNCHECKED = "likeness unchecked"
+"""The flag of models that came without reference images: nobody knows whether an image is like them."""
+
 SCORE_LIMIT = 1.0
 
 
@@ -47,7 +50,8 @@ class Reading:
         Grad-CAM of every label's logit over its temperature, the one for everyone: one film is coloured in one way,
         whatever is known of the patient.
     ood_score
-        How unlike the training images: 1.0 is the 99th percentile of images like them.
+        How unlike the training images: 1.0 is the 99th percentile of images like them. None where the bundle came
+        without any.
     calibration
         What made the probabilities; its thresholds are those of this reading.
     calibrated_by
@@ -57,7 +61,7 @@ class Reading:
     logits: NDArray[np.float32]
     probabilities: NDArray[np.float32]
     maps: LogitMaps
-    ood_score: float
+    ood_score: float | None
     calibration: Calibration
     calibrated_by: ChosenBy
 
@@ -107,7 +111,7 @@ class Reader:
         output = self.engine.run(batch)
         pooled = output.activations.mean(axis=(1, 2))
         scores, nearest = self.bundle.distribution.score(pooled), self.bundle.distribution.nearest(pooled)
-        readings = []
+        known, readings = self.bundle.distribution.known, []
         for logits, maps, score, age, domain in zip(
             output.logits,
             self._explain(batch, output),
@@ -119,7 +123,7 @@ class Reader:
             calibration, why = self.bundle.calibration_for(age, domain)
             probabilities = calibration.probabilities(logits)
             scaled = maps.divided(self.bundle.everyone.temperatures)
-            readings.append(Reading(logits, probabilities, scaled, float(score), calibration, why))
+            readings.append(Reading(logits, probabilities, scaled, float(score) if known else None, calibration, why))
         return readings
 
 
@@ -179,6 +183,8 @@ def domain_flags(bundle: Bundle, age_years: float | None, view: str | None, ood_
             outside.append(f"view {view.upper()} is none of {', '.join(bundle.views)}")
     if ood_score is not None and not ood_score <= SCORE_LIMIT:
         outside.append(f"unlike the training images (score {ood_score:.1f})")
+    if not bundle.distribution.known:
+        unknown.append(UNCHECKED)
     untrained = untrained_labels(bundle, age_years)
     if untrained:
         unknown.append(f"not trained at this age, not counted: {', '.join(untrained)}")

@@ -26,7 +26,7 @@ def _mendable(error: Exception) -> bool:
         "ConfigurationError", "DatabaseUnavailable", "StoreUnavailable", "BrokerUnavailable", "BundleInvalid",
         "UnknownModel", "PeerUnreachable", "ListenerPortInUse", "StartFailed", "UnreadableDicom", "UnreadableImage",
         "EngineUnsuitable", "DatasetInvalid", "ListenerCannotBind", "GroundTaken",
-        "CannotBeReadAnyway", "DecidedElsewhere",
+        "CannotBeReadAnyway", "DecidedElsewhere", "ImportRefused",
     })  # fmt: skip
 
 

@@ -217,7 +217,7 @@ class Analyst:
             engine=reader.engine.name,
             precision=reader.engine.precision,
             application_version=APPLICATION,
-            ood_score=float(read.reading.ood_score),
+            ood_score=read.reading.ood_score,
             flags=read.flags,
             outside_domain=read.outside_domain,
             record=read.record,

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from worker import cli_import
 from worker.cli_options import Config, Home, Json, print_json
 from worker.site import Site, open_site
 
@@ -25,6 +26,7 @@ def add_commands(app: typer.Typer) -> None:
     group.command("activate")(activate)
     group.command("deactivate")(deactivate)
     group.command("verify")(verify)
+    cli_import.add_commands(group)
     app.add_typer(group, name="model", rich_help_panel="Data scientist")
 
 

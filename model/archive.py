@@ -1,0 +1,140 @@
+"""A bundle in one file, zip or tar, to be carried to another machine; what comes back is trusted in nothing."""
+
+import io
+import shutil
+import tarfile
+import zipfile
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path, PurePosixPath
+from typing import IO
+
+from model.bundle import DESCRIPTION_FILE, Bundle, BundleInvalid, load_bundle
+from model.engine import EngineUnsuitable, open_engine
+from model.keras_file import ImportRefused
+
+SUFFIXES = (".zip", ".tar", ".tar.gz", ".tgz")
+MOST_FILES = 64
+MOST_BYTES = 8 << 30
+
+_DATE = (1980, 1, 1, 0, 0, 0)
+
+
+def is_archive(path: Path) -> bool:
+    """Say whether a name is that of an archive."""
+    return path.name.lower().endswith(SUFFIXES)
+
+
+def pack_bundle(bundle: Bundle, path: Path) -> None:
+    """Write every file of a bundle's folder into one archive; the same bundle gives the same bytes.
+
+    Raises
+    ------
+    ValueError
+        The name is that of no archive.
+    """
+    if not is_archive(path):
+        raise ValueError(f"{path} is no archive's name; allowed are {', '.join(SUFFIXES)}")
+    folder = f"{bundle.name}-{bundle.digest[:12]}"
+    files = sorted(entry for entry in bundle.folder.iterdir() if entry.is_file())
+    if path.suffix.lower() == ".zip":
+        with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+            for file in files:
+                info = zipfile.ZipInfo(f"{folder}/{file.name}", _DATE)
+                info.compress_type, info.external_attr = zipfile.ZIP_DEFLATED, 0o644 << 16
+                with file.open("rb") as source, archive.open(info, "w", force_zip64=True) as target:
+                    shutil.copyfileobj(source, target)
+        return
+    import gzip
+
+    packed = path.suffix.lower() != ".tar"
+    with (
+        path.open("wb") as raw,
+        gzip.GzipFile("", "wb", fileobj=raw, mtime=0) if packed else raw as stream,
+        tarfile.open(fileobj=stream, mode="w") as tar,
+    ):
+        for file in files:
+            member = tarfile.TarInfo(f"{folder}/{file.name}")
+            member.size, member.mode = file.stat().st_size, 0o644
+            with file.open("rb") as source:
+                tar.addfile(member, source)
+
+
+def import_bundle(path: Path, folder: Path) -> Bundle:
+    """Unpack an archive, or copy a bundle's folder, and check it whole: names, digests, golden output.
+
+    Parameters
+    ----------
+    path
+        The archive or folder.
+    folder
+        Of the bundle to be; made, and left incomplete where the bundle is refused.
+
+    Raises
+    ------
+    ImportRefused
+        It is no bundle, damaged, tampered with, made for something else, or it does not answer as it should.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        for name, file in _members(path):
+            with file, (folder / name).open("wb") as target:
+                shutil.copyfileobj(file, target)
+        if not (folder / DESCRIPTION_FILE).is_file():
+            raise ImportRefused(path, f"it is no bundle: it holds no {DESCRIPTION_FILE}")
+        bundle = load_bundle(folder)
+        if bundle.has_compiled_network:
+            open_engine(bundle, "f32")
+        return bundle
+    except BundleInvalid as invalid:
+        raise ImportRefused(path, invalid.reason) from invalid
+    except EngineUnsuitable as error:
+        raise ImportRefused(path, str(error)) from error
+    except (OSError, EOFError, zlib.error, zipfile.BadZipFile, tarfile.TarError, NotImplementedError) as error:
+        raise ImportRefused(path, f"it is damaged or truncated: {error}") from error
+
+
+def _members(path: Path) -> Iterator[tuple[str, IO[bytes]]]:
+    """Yield the name and the contents of every file, the names being those of files in one folder."""
+    if path.is_dir():
+        for file in sorted(entry for entry in path.iterdir() if entry.is_file()):
+            yield file.name, file.open("rb")
+        return
+    with _opened(path) as archive:
+        if isinstance(archive, zipfile.ZipFile):
+            sizes = {entry.filename: entry.file_size for entry in archive.infolist() if not entry.is_dir()}
+        else:
+            entries = archive.getmembers()
+            odd = [entry.name for entry in entries if not (entry.isfile() or entry.isdir())]
+            if odd:
+                raise ImportRefused(path, f"{odd[0]!r} in it is a link or a device; a bundle has files alone")
+            sizes = {entry.name: entry.size for entry in entries if entry.isfile()}
+        _check_members(path, sizes)
+        for name in sizes:
+            content = archive.open(name) if isinstance(archive, zipfile.ZipFile) else archive.extractfile(name)
+            yield PurePosixPath(name).name, content or io.BytesIO()
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[zipfile.ZipFile | tarfile.TarFile]:
+    if zipfile.is_zipfile(path):
+        with zipfile.ZipFile(path) as archive:
+            yield archive
+    else:
+        with tarfile.open(path) as tar:
+            yield tar
+
+
+def _check_members(path: Path, sizes: dict[str, int]) -> None:
+    parts = [PurePosixPath(name).parts for name in sizes]
+    folders = {part[:-1] for part in parts}
+    climbing = any(".." in part or part[:1] == ("/",) or "\\" in name for part, name in zip(parts, sizes, strict=True))
+    if climbing or len(folders) > 1 or any(len(folder) > 1 for folder in folders):
+        raise ImportRefused(path, "its files do not lie in one folder, as a bundle's do")
+    if len(sizes) > MOST_FILES or sum(sizes.values()) > MOST_BYTES:
+        raise ImportRefused(
+            path,
+            f"it holds {len(sizes)} files of {sum(sizes.values())} bytes; "
+            f"allowed are {MOST_FILES} files and {MOST_BYTES} bytes",
+        )

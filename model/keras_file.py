@@ -1,0 +1,139 @@
+"""Opening Keras files of others: what they hold is looked at before anything of it is run."""
+
+import json
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from model.network import KerasModel
+
+SUFFIXES = (".keras", ".h5", ".hdf5")
+
+_HDF5 = b"\x89HDF"
+_ZIP = b"PK\x03\x04"
+_UNSAFE = ("Lambda", "__lambda__")
+_WRAPPERS = ("TFSMLayer", "TorchModuleWrapper", "JaxLayer", "FlaxLayer")
+"""Keras' layers that load or unpickle what another library left behind."""
+
+SAVE_WHOLE = "save the whole network: network.save('network.keras')"
+
+
+class ImportRefused(ValueError):
+    """A file cannot become a model; ``reason`` says what is wrong, its value, and what would do."""
+
+    def __init__(self, path: Path, reason: str) -> None:
+        super().__init__(f"{path}: {reason}")
+        self.path, self.reason = path, reason
+
+
+def load_keras_file(path: Path, unsafe: bool = False) -> KerasModel:
+    """Load a Keras network from a file that anybody may have made.
+
+    Parameters
+    ----------
+    path
+        A ``.keras`` or ``.h5`` file of a whole network, of Keras 3 or 2.
+    unsafe
+        Run the code that the file carries in Lambda layers. Only for files that one has made oneself.
+
+    Returns
+    -------
+    keras.Model, not compiled.
+
+    Raises
+    ------
+    FileNotFoundError
+        There is no such file.
+    ImportRefused
+        It holds no network, weights alone, code, or layers that are not Keras' own; or it is damaged.
+    """
+    path = Path(path)
+    config = read_configuration(path)
+    code = sorted({name for name, kind, _ in _parts(config) if kind in _UNSAFE})
+    if code and not unsafe:
+        raise ImportRefused(
+            path,
+            f"it carries code that would run on this machine, in the layers {', '.join(code)} (Lambda); build the "
+            "network with Keras' own layers, or say --unsafe if you made the file yourself",
+        )
+    foreign = sorted(
+        {f"{kind} ({module})" for _, kind, module in _parts(config) if not _is_keras(module) or kind in _WRAPPERS}
+    )
+    if foreign:
+        raise ImportRefused(
+            path, f"it needs {', '.join(foreign)}; only Keras' own layers and functions can be imported"
+        )
+    import keras
+
+    try:
+        return keras.models.load_model(path, compile=False, safe_mode=not unsafe)
+    except (ValueError, TypeError, KeyError, AttributeError, NotImplementedError, OSError, zipfile.BadZipFile) as error:
+        reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
+        raise ImportRefused(path, f"Keras {keras.__version__} cannot load it: {reason}") from error
+
+
+def read_configuration(path: Path) -> dict[str, Any]:
+    """Return what a file says of its network's layers, and run none of it; raises what `load_keras_file` does."""
+    if path.is_dir():
+        raise ImportRefused(path, f"it is a folder; of a SavedModel or a checkpoint, {SAVE_WHOLE}")
+    try:
+        with path.open("rb") as file:
+            magic = file.read(4)
+    except FileNotFoundError:
+        raise FileNotFoundError(f"model {path} does not exist") from None
+    except OSError as error:
+        raise ImportRefused(path, f"it cannot be read: {error.strerror or error}") from error
+    kinds = {_HDF5: (".h5", ".hdf5"), _ZIP: (".keras",)}
+    if magic not in kinds or path.suffix.lower() not in SUFFIXES:
+        raise ImportRefused(path, f"it is no Keras file (allowed are {', '.join(SUFFIXES)})")
+    if path.suffix.lower() not in kinds[magic]:
+        raise ImportRefused(
+            path, f"it is of another kind than its name says; rename it to {path.stem}{kinds[magic][0]}"
+        )
+    try:
+        text = _of_hdf5(path) if magic == _HDF5 else _of_zip(path)
+        config = json.loads(text) if text is not None else None
+    except (OSError, KeyError, zipfile.BadZipFile, EOFError, ValueError) as error:
+        raise ImportRefused(path, f"it is damaged or truncated: {error}") from error
+    if not isinstance(config, dict):
+        raise ImportRefused(path, f"it holds weights alone, without the network that they belong to; {SAVE_WHOLE}")
+    return config
+
+
+def _of_hdf5(path: Path) -> str | None:
+    import h5py
+
+    with h5py.File(path, "r") as file:
+        text = file.attrs.get("model_config")
+    return text.decode("utf-8") if isinstance(text, bytes) else text
+
+
+def _of_zip(path: Path) -> str | None:
+    with zipfile.ZipFile(path) as archive:
+        if "config.json" not in archive.namelist():
+            return None
+        return archive.read("config.json").decode("utf-8")
+
+
+def _parts(config: Any, name: str = "") -> Iterator[tuple[str, str, str]]:  # noqa: ANN401 - JSON
+    """Yield (name, class, module) of everything with a class in a network's configuration."""
+    if isinstance(config, list):
+        for entry in config:
+            yield from _parts(entry, name)
+    elif isinstance(config, dict):
+        inner = config.get("config")
+        if isinstance(inner, dict):
+            name = str(inner.get("name", config.get("name", name)))
+        if isinstance(config.get("class_name"), str):
+            # a module of one's own is named by what it was registered as; Keras 2 named no modules
+            own = ">" in str(config.get("registered_name") or "")
+            module = config.get("registered_name") if own else config.get("module")
+            yield name, config["class_name"], str(module or "keras")
+        for key, value in config.items():
+            if key not in ("build_config", "compile_config", "registered_name"):
+                yield from _parts(value, name)
+
+
+def _is_keras(module: str) -> bool:
+    return module.split(".")[0] in ("keras", "builtins", "keras_core") or module.startswith("tensorflow.python.keras")

@@ -1,0 +1,43 @@
+"""What a network that came without its training images may expect: learnt from images like them."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from model.distribution import TrainingDistribution, fit_distribution
+from model.engine import Engine
+from model.preprocessing import Preprocessing, prepare
+
+FEWEST = 40
+"""Reference images below which a percentile of their distances means nothing."""
+
+
+def fit_reference(
+    engine: Engine, spec: Preprocessing, images: Sequence[NDArray[np.float32]], name: str = "reference"
+) -> TrainingDistribution:
+    """Return the distribution of reference images; every fourth sets the limit, the others the shape.
+
+    Parameters
+    ----------
+    engine
+        Of the network.
+    spec
+        Its preprocessing.
+    images
+        float32 [rows, columns] in 0..1.
+    name
+        Of the domain.
+
+    Raises
+    ------
+    ValueError
+        There are fewer than `FEWEST` images.
+    """
+    if len(images) < FEWEST:
+        raise ValueError(f"{len(images)} reference images are too few; {FEWEST} and more will do")
+    pooled = np.stack(
+        [engine.run(prepare(image, spec).tensor[np.newaxis]).activations[0].mean(axis=(0, 1)) for image in images]
+    )
+    limit = np.arange(len(pooled)) % 4 == 3
+    return fit_distribution({name: pooled[~limit]}, {name: pooled[limit]})
