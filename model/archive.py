@@ -118,7 +118,9 @@ def _members(path: Path) -> Iterator[tuple[str, IO[bytes]]]:
 
 @contextmanager
 def _opened(path: Path) -> Iterator[zipfile.ZipFile | tarfile.TarFile]:
-    if zipfile.is_zipfile(path):
+    with path.open("rb") as file:
+        zipped = file.read(2) == b"PK"  # not is_zipfile: a tar that ends in a .keras file looks like one
+    if zipped:
         with zipfile.ZipFile(path) as archive:
             yield archive
     else:

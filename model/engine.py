@@ -149,7 +149,11 @@ class OpenVinoEngine:
         if precision == "bf16" and not native:
             raise EngineUnsuitable("this processor does not compute bf16; use precision f32 or auto")
         chosen = "bf16" if precision == "bf16" or (precision == "auto" and native) else "f32"
-        network = core.read_model(bundle.network_path)
+        try:
+            network = core.read_model(bundle.network_path)
+        except RuntimeError as error:
+            reason = (str(error).strip().splitlines() or ["no message"])[-1]
+            raise EngineUnsuitable(f"{bundle.network_path.name} of {bundle.name} cannot be opened: {reason}") from error
         spec = bundle.preprocessing
         self._shape = (1, spec.size, spec.size, spec.channels)
         network.reshape(list(self._shape))

@@ -36,6 +36,10 @@ class _Shell:
 
     def __init__(self, *_arguments: object, **_keywords: object) -> None: ...
 
+    def __setstate__(self, state: object) -> None:
+        if isinstance(state, dict):
+            vars(self).update(state)
+
 
 _SHELLS = (
     *(f"torchxrayvision.models.{name}" for name in ("DenseNet", "_DenseBlock", "_DenseLayer", "_Transition")),

@@ -166,12 +166,14 @@ def test_weights_that_are_missing_left_over_or_misshapen_are_named(xrv, tmp_path
     less = {name: value for name, value in tensors.items() if name != "features.norm5.running_var"}
     with pytest.raises(ImportRefused, match=r"weights are missing: features\.norm5\.running_var"):
         densenet_from_torch(path, less, 64)
-    with pytest.raises(ImportRefused, match="have no place in a densenet121: features.extra"):
+    with pytest.raises(ImportRefused, match=r"have no place in a densenet121: features\.extra"):
         densenet_from_torch(path, {**tensors, "features.extra": np.zeros(1)}, 64)
-    with pytest.raises(ImportRefused, match=r"classifier\.weight is needed after the features \(found: classifier\.3\.weight"):
+    with pytest.raises(
+        ImportRefused, match=r"classifier\.weight is needed after the features \(found: classifier\.3\.weight"
+    ):
         densenet_from_torch(path, {n.replace("classifier.", "classifier.3."): v for n, v in tensors.items()}, 64)
     short = {name: value for name, value in tensors.items() if "denselayer16" not in name}
-    with pytest.raises(ImportRefused, match="its dense blocks have .* layers; allowed are DenseNet121"):
+    with pytest.raises(ImportRefused, match=r"its dense blocks have .* layers; allowed are DenseNet121"):
         densenet_from_torch(path, short, 64)
 
 

@@ -3,6 +3,7 @@
 import importlib.util
 import sys
 import types
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -10,11 +11,14 @@ import numpy as np
 from tests.peers.programs import absent
 
 
+@cache
 def torchxrayvision() -> Any:  # noqa: ANN401 - a module without types
-    """Return the module; of torchvision only what is plain Python is needed, which imports without its compiled part."""
+    """Return the module; of torchvision only what is plain Python is needed, and imports without the rest."""
     for name in ("torch", "torchvision", "torchxrayvision"):
         if importlib.util.find_spec(name) is None:
-            absent(f"{name} is not installed (extra [test])")
+            absent(f"{name} is not installed (tests/peers/install.sh)")
+    # one of its baselines imports a package `model` of its own from wherever it is started
+    sys.modules.setdefault("torchxrayvision.baseline_models", types.ModuleType("torchxrayvision.baseline_models"))
     if "torchvision" not in sys.modules:
         spec = importlib.util.find_spec("torchvision")
         bare = types.ModuleType("torchvision")
@@ -60,7 +64,7 @@ def answers(network: Any, tensors: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]
 
 
 def old_names(state: dict[str, Any], prefix: str) -> dict[str, Any]:
-    """A state dict as CheXNet's public checkpoints have it: DataParallel, layer names of 2017, a head with a sigmoid."""
+    """A state dict as CheXNet's public checkpoints have it: wrapped, with layer names of 2017 and a sigmoid's head."""
     import re
 
     renamed = {}

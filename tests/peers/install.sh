@@ -5,6 +5,14 @@
 set -u
 PATH="$PATH:/usr/sbin"
 
+# Of torchxrayvision only what is plain Python is used, and of torchvision too: their dependencies would bring graphics
+# card libraries of several gigabytes.
+for peer in torchvision torchxrayvision; do
+    "$1/python" -c "import importlib.util, sys; sys.exit(importlib.util.find_spec('$peer') is None)" ||
+        "$1/python" -m pip install --quiet --disable-pip-version-check --no-input --no-deps "$peer" ||
+        echo "Could not install $peer; the tests that need it will skip, or fail under CI=true" >&2
+done
+
 packages=
 missing=
 need() {  # need PACKAGE PROGRAM WHAT-FOR

@@ -1,0 +1,144 @@
+"""A bundle leaves as one file and comes back the same; what was changed on the way is refused with the reason."""
+
+import io
+import shutil
+import tarfile
+import zipfile
+
+import pytest
+
+from model.archive import import_bundle
+from model.keras_file import ImportRefused
+from model.passing_on import export_bundle
+
+
+@pytest.fixture(scope="module")
+def packed(demonstration, tmp_path_factory):
+    path = tmp_path_factory.mktemp("packed") / "demonstration.zip"
+    export_bundle(demonstration, path)
+    return path
+
+
+@pytest.mark.parametrize("name", ["bundle.zip", "bundle.tar", "bundle.tar.gz", "bundle"])
+def test_a_bundle_comes_back_as_it_left(demonstration, tmp_path, name):
+    export_bundle(demonstration, tmp_path / name)
+    bundle = import_bundle(tmp_path / name, tmp_path / "back")
+    assert bundle.digest == demonstration.digest
+    assert bundle.thresholds == demonstration.thresholds
+    for path in demonstration.folder.iterdir():
+        assert (tmp_path / "back" / path.name).read_bytes() == path.read_bytes()
+    assert [entry.name for entry in tmp_path.iterdir() if entry.name.startswith(".")] == []
+
+
+def test_the_same_bundle_gives_the_same_bytes(demonstration, packed, tmp_path):
+    export_bundle(demonstration, tmp_path / "again.zip")
+    assert (tmp_path / "again.zip").read_bytes() == packed.read_bytes()
+
+
+def rewritten(packed, target, change):
+    """The archive with the bytes of its members changed by a function of (name, data); None leaves one out."""
+    with zipfile.ZipFile(packed) as source, zipfile.ZipFile(target, "w") as archive:
+        for name in source.namelist():
+            data = change(name.split("/")[1], source.read(name))
+            if data is not None:
+                archive.writestr(name, data)
+    return target
+
+
+@pytest.mark.parametrize(
+    ("file", "change", "message"),
+    [
+        ("weights.keras", lambda data: data[:-1] + b"?", "weights.keras was changed: its SHA-256 is"),
+        ("network.bin", lambda data: data[:-9], "network.bin was changed"),
+        ("head.npz", lambda data: None, "head.npz cannot be read"),
+        ("golden.npz", lambda data: data + b"x", "golden.npz was changed"),
+        ("model.toml", lambda data: None, "no bundle: it holds no model.toml"),
+        ("model.toml", lambda data: data[:200], "model.toml"),
+        (
+            "model.toml",
+            lambda data: data.replace(b'"Edema"', b'"Oedema"'),
+            "labels, head or preprocessing were changed",
+        ),
+        ("model.toml", lambda data: data.replace(b'"squash"', b'"crop"'), "labels, head or preprocessing were changed"),
+        ("model.toml", lambda data: data.replace(b"format = 1", b"format = 9"), "its format is 9"),
+        ("model.toml", lambda data: data.replace(b"threshold = 0.", b"threshold = 7."), "must be within 0 and 1"),
+    ],
+)
+def test_what_was_changed_on_the_way_is_named(packed, tmp_path, file, change, message):
+    path = rewritten(packed, tmp_path / "bad.zip", lambda name, data: change(data) if name == file else data)
+    with pytest.raises(ImportRefused, match=message.replace(".", r"\.")):
+        import_bundle(path, tmp_path / "back")
+
+
+def test_a_network_that_does_not_answer_as_its_golden_output_is_refused(demonstration, tmp_path):
+    """Every digest is right, but the network is not the one that the golden output came from."""
+    import hashlib
+    import re
+
+    folder = tmp_path / "mismatched"
+    shutil.copytree(demonstration.folder, folder)
+    data = bytearray((folder / "network.bin").read_bytes())
+    data[len(data) // 2 :] = bytes(len(data) - len(data) // 2)
+    (folder / "network.bin").write_bytes(data)
+    text = (folder / "model.toml").read_text(encoding="utf-8")
+    right = hashlib.sha256(data).hexdigest()
+    (folder / "model.toml").write_text(
+        re.sub(r'"network\.bin" = "[0-9a-f]+"', f'"network.bin" = "{right}"', text), encoding="utf-8"
+    )
+    with pytest.raises(ImportRefused, match=r"misses the golden output of demonstration|cannot be opened"):
+        import_bundle(folder, tmp_path / "back")
+
+
+def test_truncated_archives_are_refused(packed, demonstration, tmp_path):
+    export_bundle(demonstration, tmp_path / "whole.tar.gz")
+    for source in (packed, tmp_path / "whole.tar.gz"):
+        data = source.read_bytes()
+        cut = tmp_path / f"cut{''.join(source.suffixes)}"
+        cut.write_bytes(data[: len(data) // 2])
+        with pytest.raises(ImportRefused, match="damaged or truncated"):
+            import_bundle(cut, tmp_path / "back")
+
+
+@pytest.mark.parametrize("name", ["../model.toml", "/etc/model.toml", "a/b/model.toml"])
+def test_archives_that_reach_out_of_their_folder_are_refused(tmp_path, name):
+    with zipfile.ZipFile(tmp_path / "evil.zip", "w") as archive:
+        archive.writestr(name, "x")
+    with pytest.raises(ImportRefused, match="do not lie in one folder"):
+        import_bundle(tmp_path / "evil.zip", tmp_path / "back")
+    assert list((tmp_path / "back").iterdir()) == []
+
+
+def test_links_in_an_archive_are_refused(tmp_path):
+    with tarfile.open(tmp_path / "evil.tar", "w") as archive:
+        link = tarfile.TarInfo("model.toml")
+        link.type, link.linkname = tarfile.SYMTYPE, "/etc/passwd"
+        archive.addfile(link, io.BytesIO())
+    with pytest.raises(ImportRefused, match=r"'model\.toml' in it is a link or a device"):
+        import_bundle(tmp_path / "evil.tar", tmp_path / "back")
+
+
+@pytest.mark.train
+@pytest.mark.usefixtures("needs_tensorflow")
+@pytest.mark.parametrize("suffix", [".h5", ".xml"])
+def test_the_network_alone_is_written_for_other_programs(demonstration, tmp_path, suffix):
+    import numpy as np
+
+    path = tmp_path / f"network{suffix}"
+    export_bundle(demonstration, path)
+    golden = demonstration.golden
+    if suffix == ".xml":
+        import openvino
+
+        logits = openvino.Core().compile_model(path, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})(golden.tensors[:1])
+        found = next(value for value in logits.values() if value.ndim == 2)
+    else:
+        import model
+
+        found = np.asarray(model.load_model(path).predict_on_batch(golden.tensors[:1]))
+    assert found == pytest.approx(golden.logits[:1], abs=2e-3 * (1 + float(np.abs(golden.logits).max())))
+
+
+def test_forms_that_are_not_written_are_refused_with_those_that_are(demonstration, tmp_path):
+    with pytest.raises(ImportRefused, match=r"not written as \.onnx; \.keras, \.h5"):
+        export_bundle(demonstration, tmp_path / "network.onnx")
+    assert list(tmp_path.iterdir()) == []
