@@ -24,7 +24,6 @@ from model.inlining import inlined
 from model.keras_file import ImportRefused
 from model.network import KerasModel
 from model.preprocessing import Geometry, Interpolation, Preprocessing
-from model.reader import calibrated
 from model.reference import fit_reference
 from model.value_range import normalisation
 
@@ -247,7 +246,7 @@ def _compare(bundle: Bundle, network: KerasModel, answer: Answer, kept: Sequence
     tensors = golden_tensors(spec.size, spec.channels, spec.mean, spec.std)
     expected = probabilities(np.asarray(network.predict_on_batch(tensors), np.float64), network, answer)[:, list(kept)]
     engine = open_engine(bundle, "f32")
-    found = calibrated(engine.run(tensors).logits, bundle.temperatures)
+    found = bundle.everyone.probabilities(engine.run(tensors).logits)
     distance = float(np.abs(found - expected).max())
     if not distance <= AGREEMENT:
         raise ImportRefused(

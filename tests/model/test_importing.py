@@ -11,7 +11,6 @@ from model.engine import open_engine
 from model.gradcam import closed_form_maps
 from model.importing import ImportPlan, import_network
 from model.keras_file import ImportRefused, load_keras_file
-from model.reader import calibrated
 from tests.model import networks
 
 pytestmark = [pytest.mark.train, pytest.mark.usefixtures("needs_tensorflow"), pytest.mark.timeout(300)]
@@ -43,7 +42,7 @@ def test_a_bundle_gives_the_probabilities_of_the_file_it_was_made_of(tmp_path, k
     bundle = imported(network, labels, tmp_path, suffix).bundle
     assert bundle.label_names == tuple(np.array(labels.split(","))[kept])
     output = open_engine(bundle, "f32").run(tensors)
-    found = calibrated(output.logits, bundle.temperatures)
+    found = bundle.everyone.probabilities(output.logits)
     assert found == pytest.approx(expected, abs=1e-5)
     # Keras' own normalisation of pixels is found, so that ours does not come before it
     assert bundle.preprocessing.std[0] == pytest.approx(1 / scale)
@@ -83,7 +82,7 @@ def test_what_is_said_lands_in_the_description(tmp_path):
         thresholds={"Effusion": 0.2}, ages=((18.0, 90.0),), views=("PA",), layer="conv_layer", command="cxr-triage ...",
     )  # fmt: skip
     bundle = load_bundle(result.bundle.folder)
-    found = calibrated(open_engine(bundle, "f32").run(tensors).logits, bundle.temperatures)
+    found = bundle.everyone.probabilities(open_engine(bundle, "f32").run(tensors).logits)
     assert found == pytest.approx(scores / scores.sum(axis=1, keepdims=True), abs=1e-5)
     assert bundle.preprocessing.geometry == "pad"
     assert bundle.preprocessing.mean == (0.485, 0.456, 0.406)
@@ -214,7 +213,7 @@ def test_a_network_with_code_that_was_asked_for_is_served_compiled_without_that_
     plan = ImportPlan("code", ("A",), value_range="0..1", unsafe=True)
     bundle = import_network(load_keras_file(path, True), plan, path, tmp_path / "b", "a file").bundle
     tensors = networks.images(network, 3)
-    found_here = calibrated(open_engine(bundle, "f32").run(tensors).logits, bundle.temperatures)
+    found_here = bundle.everyone.probabilities(open_engine(bundle, "f32").run(tensors).logits)
     assert found_here == pytest.approx(np.asarray(network.predict_on_batch(tensors)), abs=1e-5)
     from model.engine import EngineUnsuitable
 

@@ -35,35 +35,8 @@ def imported(path, folder, **said):
 
 def probabilities(bundle, tensors):
     from model.engine import open_engine
-    from model.reader import calibrated
 
-    return calibrated(open_engine(bundle, "f32", threads=2).run(tensors).logits, bundle.temperatures)
-
-
-def test_torchxrayvisions_densenet_answers_as_there_from_file_to_bundle(xrv, tmp_path):
-    import torch
-
-    network = torch_peers.densenet()
-    network.op_threshs = torch.tensor(xrv.models.model_urls["densenet121-res224-chex"]["op_threshs"])
-    torch.save(network.state_dict(), tmp_path / "weights.pt")
-    bundle = imported(tmp_path / "weights.pt", tmp_path / "bundle")
-    recipe = find_recipe("densenet121-res224-chex")  # known by its operating points
-    assert bundle.label_names == tuple(label for label in recipe.labels if label)
-    assert bundle.thresholds == pytest.approx(recipe.thresholds)
-    kept = [index for index, label in enumerate(recipe.labels) if label]
-    spec = bundle.preprocessing
-    assert (spec.geometry, spec.channels, spec.size, spec.interpolation) == ("crop", 1, 224, "gaussian")
-    tensors = (np.random.default_rng(1).random((NUMBER, 224, 224, 1), dtype=np.float32) - 0.5) * 2048
-    network.op_threshs = None
-    logits = torch_peers.answers(network, tensors)[:, kept]
-    assert np.std(logits, axis=0).min() > 1e-3
-    assert np.abs(logits).max() < 50
-    found = probabilities(bundle, tensors)
-    assert found == pytest.approx(1 / (1 + np.exp(-logits)), abs=LIKENESS)
-    # its own numbers are these, bent so that the operating point lies at a half: which side they are on is the same
-    network.op_threshs = torch.tensor(xrv.models.model_urls["densenet121-res224-chex"]["op_threshs"])
-    limits = np.array([bundle.thresholds[label] for label in bundle.label_names])
-    assert ((found >= limits) == (torch_peers.answers(network, tensors)[:, kept] >= 0.5)).all()
+    return bundle.everyone.probabilities(open_engine(bundle, "f32", threads=2).run(tensors).logits)
 
 
 def test_chexnets_state_dict_of_2017_answers_as_the_network_it_was_made_of(xrv, tmp_path):
