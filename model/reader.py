@@ -108,7 +108,12 @@ class Reader:
         if not prepared:
             return []
         batch = np.stack([image.tensor for image in prepared])
-        output = self.engine.run(batch)
+        return self.of_output(batch, self.engine.run(batch), ages_years)
+
+    def of_output(
+        self, batch: NDArray[np.float32], output: EngineOutput, ages_years: Sequence[float | None] | None = None
+    ) -> list[Reading]:
+        """Return the readings of what the engine gave for a batch; see `read`."""
         pooled = output.activations.mean(axis=(1, 2))
         scores, nearest = self.bundle.distribution.score(pooled), self.bundle.distribution.nearest(pooled)
         known, readings = self.bundle.distribution.known, []
@@ -116,7 +121,7 @@ class Reader:
             output.logits,
             self._explain(batch, output),
             scores,
-            ages_years or [None] * len(prepared),
+            ages_years or [None] * len(batch),
             nearest,
             strict=True,
         ):

@@ -6,7 +6,17 @@ from typing import Annotated
 
 import typer
 
-from worker import __version__, cli_doctor, cli_engineer, cli_gate, cli_model, cli_read, cli_run, cli_train
+from worker import (
+    __version__,
+    cli_doctor,
+    cli_engineer,
+    cli_evaluate,
+    cli_gate,
+    cli_model,
+    cli_read,
+    cli_run,
+    cli_train,
+)
 
 app = typer.Typer(
     name="cxr-triage",
@@ -22,6 +32,7 @@ cli_engineer.add_commands(app)
 cli_doctor.add_commands(app)
 cli_model.add_commands(app)
 cli_train.add_commands(app)
+cli_evaluate.add_commands(app)
 
 
 def _print_version(wanted: bool) -> None:

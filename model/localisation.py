@@ -1,0 +1,137 @@
+"""Whether maps point where a reader drew a box: pointing game and overlap, beside what chance would score.
+
+Boxes are those of ChestX-ray14's format (Wang et al. 2017) in a column ``bbox``: ``Label:x,y,width,height;...``.
+"""
+
+import csv
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from model.figures import wilson_interval
+
+SAME_LABEL = {"Infiltrate": "Infiltration"}
+SHARE_OF_PEAK = 0.5
+"""A map's region is where it reaches this share of its peak."""
+
+
+@dataclass(frozen=True)
+class Box:
+    """A box in image pixels that a reader drew for a label."""
+
+    label: str
+    left: float
+    top: float
+    width: float
+    height: float
+
+
+@dataclass(frozen=True)
+class Pointing:
+    """How one map lies to one box; the baselines are what a map that knows nothing would score.
+
+    Attributes
+    ----------
+    hit, centre_hit
+        Whether the peak, and the centre of the image, lie in the box.
+    area
+        The box's share of the image: how often a random point hits.
+    overlap, chance_overlap
+        Intersection over union of the map's region and the box; and its mean over all cyclic shifts of the region.
+    """
+
+    label: str
+    hit: bool
+    centre_hit: bool
+    area: float
+    overlap: float
+    chance_overlap: float
+
+
+def read_boxes(folders: Sequence[Path]) -> dict[str, list[Box]]:
+    """Return the boxes of each file name that the tables of the folders hold."""
+    boxes: dict[str, list[Box]] = {}
+    for folder in folders:
+        for table in sorted(folder.glob("*.csv")) if folder.is_dir() else [folder]:
+            with table.open(newline="", encoding="utf-8-sig") as file:
+                for row in csv.DictReader(file):
+                    found = re.findall(r"([^:;]+):([\d.]+),([\d.]+),([\d.]+),([\d.]+)", row.get("bbox") or "")
+                    if found and row.get("Image Index"):
+                        boxes[row["Image Index"]] = [
+                            Box(SAME_LABEL.get(name, name), *map(float, numbers)) for name, *numbers in found
+                        ]
+    return boxes
+
+
+def point(
+    contribution: NDArray[np.float32], affine: NDArray[np.float64], tensor_size: int, box: Box
+) -> Pointing | None:
+    """Compare one map with one box, on the tensor's grid; None where the box lies outside what the network saw.
+
+    Parameters
+    ----------
+    contribution
+        float32 [h, w], before ReLU.
+    affine
+        `PreparedImage.affine`: tensor pixel -> image pixel.
+    tensor_size
+        Rows and columns of the tensor.
+    box
+        In image pixels.
+    """
+    import cv2
+
+    inverse = np.linalg.inv(np.vstack([affine, [0, 0, 1]]))
+    corners = inverse @ np.array([[box.left, box.left + box.width], [box.top, box.top + box.height], [1, 1]])
+    (left, right), (top, bottom) = np.clip(np.rint(corners[:2]), 0, tensor_size).astype(int)
+    inside = np.zeros((tensor_size, tensor_size), bool)
+    inside[top:bottom, left:right] = True
+    if not inside.any():
+        return None
+    positive = np.maximum(contribution, 0)
+    grown = cv2.resize(positive, (tensor_size, tensor_size), interpolation=cv2.INTER_LINEAR)
+    # a map without anything above zero points nowhere: no hit
+    peak = np.unravel_index(int(grown.argmax()), grown.shape)
+    region = (grown >= SHARE_OF_PEAK * grown.max()) & (grown > 0)
+    shifts = range(0, tensor_size, max(1, tensor_size // 16))
+    chance = [_overlap(np.roll(region, (down, across), (0, 1)), inside) for down in shifts for across in shifts]
+    middle = tensor_size // 2
+    return Pointing(
+        box.label,
+        bool(grown.max() > 0 and inside[peak]),
+        bool(inside[middle, middle]),
+        float(inside.mean()),
+        _overlap(region, inside),
+        float(np.mean(chance)),
+    )
+
+
+def summarise(found: Sequence[Pointing]) -> Mapping[str, Any]:
+    """Return hit rate and overlap of all boxes, and of each label, with their baselines."""
+    labels = sorted({each.label for each in found})
+    groups = {"all": list(found), **{label: [each for each in found if each.label == label] for label in labels}}
+    return {
+        name: {
+            "boxes": len(group),
+            "pointing": round(float(np.mean([each.hit for each in group])), 4),
+            "pointing_interval": [
+                round(bound, 4) for bound in wilson_interval(float(np.mean([each.hit for each in group])), len(group))
+            ],
+            "pointing_by_chance": round(float(np.mean([each.area for each in group])), 4),
+            "pointing_of_the_centre": round(float(np.mean([each.centre_hit for each in group])), 4),
+            "iou": round(float(np.mean([each.overlap for each in group])), 4),
+            "iou_by_chance": round(float(np.mean([each.chance_overlap for each in group])), 4),
+        }
+        for name, group in groups.items()
+        if group
+    }
+
+
+def _overlap(one: NDArray[np.bool_], other: NDArray[np.bool_]) -> float:
+    union = (one | other).sum()
+    return float((one & other).sum() / union) if union else 0.0

@@ -1,0 +1,115 @@
+"""`evaluate`: a model on labelled images, as a table, JSON and a report."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from worker.cli_options import Config, Home, Json, print_json
+from worker.site import open_site
+
+
+def add_commands(app: typer.Typer) -> None:
+    """Register the commands of this module."""
+    app.command(rich_help_panel="Data scientist")(evaluate)
+
+
+def evaluate(
+    model: Annotated[str, typer.Argument(help="A model's name, the start of its digest, or a bundle's folder.")],
+    data: Annotated[
+        list[str], typer.Argument(help="Labelled images, as train takes them: [DOMAIN=]FOLDER.", metavar="DATA...")
+    ],
+    split: Annotated[
+        Path | None, typer.Option("--split", help="Judge one part of this split file only.", metavar="FILE")
+    ] = None,
+    part: Annotated[str, typer.Option("--part", help="training, validation or test.")] = "test",
+    out: Annotated[
+        Path | None, typer.Option("--out", help="Folder for report.html and report.json.", metavar="DIR")
+    ] = None,
+    allow_seen: Annotated[
+        bool, typer.Option("--allow-seen", help="Measure on images of the model's own training too, and say so.")
+    ] = False,
+    home: Home = None,
+    config: Config = None,
+    json: Json = False,
+) -> None:
+    """Measure a model on labelled images: AUROC, sensitivity, calibration, with intervals; a report with --out."""
+    from rich.console import Console
+    from rich.progress import MofNCompleteColumn, Progress, TimeRemainingColumn
+
+    from model.assessment import assess, choose_samples
+    from model.dataset import Source
+    from model.engine import open_engine
+    from worker.cli_train import read_image
+    from worker.registry import find_bundle
+
+    if part not in ("training", "validation", "test"):
+        raise typer.BadParameter(f"{part!r}; allowed are training, validation, test", param_hint="--part")
+    settings = open_site(home, config).settings
+    bundle = find_bundle(settings, model)
+    sources = [Source.parse(text) for text in data]
+    samples, problems, warning = choose_samples(bundle, sources, split, part, allow_seen)
+    reading = settings.reading
+    engine = open_engine(bundle, reading.precision, threads=os.cpu_count() or 1, engine=reading.engine)
+    columns = (*Progress.get_default_columns()[:2], MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=Console(stderr=True)) as progress:
+        task = progress.add_task("reading", total=len(samples))
+        found = assess(
+            bundle, engine, samples, problems, sources, read_image, lambda: progress.advance(task), warning,
+            worst=12 if out else 0,
+        )  # fmt: skip
+    if out is not None:
+        _write(out, found)
+    if json:
+        print_json(found.facts)
+    else:
+        _print(found.facts, out)
+
+
+def _write(out: Path, found: Any) -> None:  # noqa: ANN401 - an Assessment; model is imported late
+    import json
+
+    from model.report import report_html
+    from worker.timing import now
+
+    out.mkdir(parents=True, exist_ok=True)
+    (out / "report.json").write_text(json.dumps(found.facts, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    (out / "report.html").write_text(report_html(found, f"{now():%d %B %Y, %H:%M} UTC"), encoding="utf-8")
+
+
+def _print(facts: dict[str, Any], out: Path | None) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    console = Console()
+    if facts["warning"]:
+        console.print(f"! {facts['warning']}", style="bold yellow", markup=False)
+    table = Table(title=f"{facts['model']['name']}: {facts['images']} images of {facts['patients']} patients")
+    for heading in ("label", "positive", "AUROC", "av. prec.", "sensitivity", "specificity", "ECE\n(chance)"):
+        table.add_column(heading, no_wrap=True)
+    for label, cell in facts["all"].items():
+        table.add_row(
+            label,
+            f"{cell['positives']}\nof {cell['images']}",
+            *(_interval(cell, key) for key in ("auroc", "average_precision", "sensitivity", "specificity")),
+            f"{cell['ece']:.3f}\n({cell['ece_by_chance']['mean']:.3f})",
+        )
+    console.print(table)
+    if facts["pointing"]:
+        cell = facts["pointing"]["all"]
+        console.print(
+            f"maps point into {cell['pointing']:.2f} of {cell['boxes']} boxes (by chance "
+            f"{cell['pointing_by_chance']:.2f}, the centre {cell['pointing_of_the_centre']:.2f})"
+        )
+    if facts["left_out"]:
+        console.print(f"{len(facts['left_out'])} files left out, such as {facts['left_out'][0]['file']}", markup=False)
+    if out is not None:
+        console.print(f"{out / 'report.html'}", markup=False, soft_wrap=True)
+
+
+def _interval(cell: dict[str, Any], key: str) -> str:
+    low, high = cell[f"{key}_interval"]
+    return f"{cell[key]:.2f}\n{low:.2f}-{high:.2f}"
