@@ -265,6 +265,11 @@ class AssociationServer(ThreadedAssociationServer):
         self.keys = itertools.count()
         super().__init__(*args, request_handler=_Handler, **keywords)
 
+    def service_actions(self) -> None:
+        """Between two connections, let go of what the dead held: a port scanner's connections never release it."""
+        self.held.forget_the_dead()
+        super().service_actions()
+
     def settled(self, association: Association) -> None:
         """An association was established on this connection: it is no newcomer any more."""
         if isinstance(association.dul.socket, BoundedSocket):

@@ -65,6 +65,11 @@ class HeldBytes:
             self._total -= freed
             self._changed.notify_all()
 
+    def forget_the_dead(self) -> None:
+        """Let go of associations that ended without an answer; each would keep its buffers for as long as we run."""
+        with self._changed:
+            self._forget_the_dead()
+
     def _forget_the_dead(self) -> None:
         """Free what associations held that are over; not all of them say so (pynetdicom may end without a close)."""
         for holder in [each for each in self._held if not each.is_alive()]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import socket
 import threading
 import time
@@ -11,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from pynetdicom.association import Association
 
 from dicom_io.held_bytes import HeldBytes, NoRoom
 from dicom_io.listener import Listener
@@ -225,3 +227,16 @@ def test_the_request_that_began_first_always_finds_room() -> None:
 def test_other_called_titles_are_accepted_where_a_site_says_so() -> None:
     with listening(Witness(), check_called_ae=False) as listener:
         echo(Peer("ANYTHING", "127.0.0.1", listener.port))
+
+
+def test_connections_that_end_without_an_association_leave_nothing_in_memory() -> None:
+    with listening(Witness()) as listener:
+        for _ in range(20):
+            with socket.create_connection(("127.0.0.1", listener.port), timeout=10) as connection:
+                connection.sendall(HALF_A_REQUEST)
+
+        def is_nothing_left() -> bool:
+            gc.collect()
+            return not any(isinstance(each, Association) for each in gc.get_objects())
+
+        wait_until(is_nothing_left, 20, "the associations of those connections to be let go of")
