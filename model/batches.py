@@ -1,17 +1,17 @@
 """Batches for training: images held small in memory, domains drawn in fixed shares, cells weighted even."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from model.augmentation import Augmentation
-from model.dataset import Sample
+from model.inspection import Inspection
 from model.network import pack_targets
-from model.preprocessing import Preprocessing, normalise, resample
+from model.preprocessing import Preprocessing, normalise
+from model.samples import Sample
 
 MAXIMUM_WEIGHT = 10.0
 """A cell with hardly any positives must not decide a whole batch."""
@@ -19,27 +19,47 @@ MAXIMUM_WEIGHT = 10.0
 
 @dataclass(frozen=True, eq=False)
 class ImageCache:
-    """Resampled images as uint8 [n, size, size], with targets float32 [n, labels] (nan: unknown)."""
+    """Resampled images of a part, with targets float32 [n, labels] (nan: unknown).
 
-    images: NDArray[np.uint8]
+    Attributes
+    ----------
+    squares
+        uint8 [more, size, size], of which `rows` are the part's.
+    """
+
+    squares: NDArray[np.uint8]
+    rows: NDArray[np.intp]
     targets: NDArray[np.float32]
     domains: tuple[str, ...]
 
+    def images(self, chosen: NDArray[np.intp]) -> NDArray[np.float32]:
+        """Return the chosen images of the part, float32 [n, size, size] in [0, 1]."""
+        images: NDArray[np.float32] = np.divide(self.squares[self.rows[chosen]], 255, dtype=np.float32)
+        return images
 
-def cache_images(
-    samples: Sequence[Sample],
-    labels: Sequence[str],
-    spec: Preprocessing,
-    read_image: Callable[[Path], NDArray[np.float32]],
-    on_image: Callable[[], None] = lambda: None,
-) -> ImageCache:
-    """Read every sample once and keep what the tensor is made of; 50 kB an image at 224."""
-    images = np.empty((len(samples), spec.size, spec.size), np.uint8)
-    for index, sample in enumerate(samples):
-        images[index] = np.rint(resample(read_image(sample.path), spec)[0] * 255).astype(np.uint8)
-        on_image()
+
+def cached(inspection: Inspection, samples: Sequence[Sample], labels: Sequence[str]) -> ImageCache:
+    """Return the inspected images of a part with their targets."""
     targets = np.array([[sample.target(label) for label in labels] for sample in samples], np.float32)
-    return ImageCache(images, targets.reshape(len(samples), len(labels)), tuple(sample.domain for sample in samples))
+    domains = tuple(sample.domain for sample in samples)
+    return ImageCache(inspection.squares, inspection.of(samples), targets.reshape(len(samples), len(labels)), domains)
+
+
+def flat_weights(cache: ImageCache) -> NDArray[np.float32]:
+    """Return weights [n, labels] with which every known label weighs the same, and every image 1 in all."""
+    weights = np.isfinite(cache.targets).astype(np.float32)
+    return weights / np.maximum(weights.sum(axis=1, keepdims=True), 1)
+
+
+def class_weights(cache: ImageCache, even: bool) -> NDArray[np.float32]:
+    """Return weights [n, classes] of classes that exclude one another: even, each class weighs the same in all."""
+    known = np.isfinite(cache.targets).all(axis=1)
+    weights = np.zeros_like(cache.targets)
+    weights[known] = 1.0
+    if even and known.any():
+        counts = np.maximum(cache.targets[known].sum(axis=0), 1)
+        weights[known] = np.minimum(known.sum() / (len(counts) * counts), MAXIMUM_WEIGHT)
+    return weights
 
 
 def cell_weights(cache: ImageCache) -> NDArray[np.float32]:
@@ -77,10 +97,12 @@ def domain_shares(domains: Sequence[str], smallest: float = 1 / 3) -> dict[str, 
 class EpochSampler:
     """Draws the images of each epoch: every domain in its share, each image of it before any comes again."""
 
-    def __init__(self, domains: Sequence[str], images_an_epoch: int, random: np.random.Generator) -> None:
+    def __init__(
+        self, domains: Sequence[str], images_an_epoch: int, random: np.random.Generator, smallest: float = 1 / 3
+    ) -> None:
         self._random = random
         self._members = {name: np.flatnonzero(np.array(domains) == name) for name in sorted(set(domains))}
-        shares = domain_shares(domains)
+        shares = domain_shares(domains, smallest)
         self._counts = {name: max(1, round(images_an_epoch * shares[name])) for name in self._members}
         self._queues = {name: np.empty(0, np.intp) for name in self._members}
 
@@ -103,23 +125,58 @@ def training_batches(
     size: int,
     batch: int,
     augmentation: Augmentation,
-    random: np.random.Generator,
+    seed: Sequence[int],
+    mixup: float = 0.0,
+    begin: int = 0,
 ) -> Iterator[tuple[NDArray[np.float32], NDArray[np.float32]]]:
-    """Yield (tensors [batch, size, size, channels], packed targets) of an epoch, each made while one is learnt."""
+    """Yield (tensors [batch, size, size, channels], packed targets) of an epoch, each made while one is learnt.
 
-    def make(indices: NDArray[np.intp]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        squares = [augmentation.apply(cache.images[i].astype(np.float32) / 255, random) for i in indices]
-        tensors = normalise(shrink(np.stack(squares), size), spec)
-        return tensors, pack_targets(cache.targets[indices], weights[indices])
+    A batch depends on the seed and its own number alone, so that an epoch can begin at any: `begin` leaves out those
+    before.
+    """
+    domains = np.array(cache.domains)
+
+    def make(number: int) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        random = np.random.default_rng([*seed, number])
+        indices = chunks[number]
+        squares = np.stack([augmentation.apply(image, random) for image in cache.images(indices)])
+        targets, weighing = cache.targets[indices], weights[indices]
+        if mixup:
+            squares, targets, weighing = _blended(squares, targets, weighing, domains[indices], mixup, random)
+        return normalise(shrink(squares, size), spec), pack_targets(targets, weighing)
 
     chunks = [order[start : start + batch] for start in range(0, len(order) - batch + 1, batch)] or [order]
     with ThreadPoolExecutor(1) as pool:
-        coming = pool.submit(make, chunks[0])
-        for following in [*chunks[1:], None]:
+        coming = pool.submit(make, begin) if begin < len(chunks) else None
+        for following in range(begin + 1, len(chunks) + 1):
+            assert coming is not None
             ready = coming.result()
-            if following is not None:
+            if following < len(chunks):
                 coming = pool.submit(make, following)
             yield ready
+
+
+def _blended(
+    squares: NDArray[np.float32],
+    targets: NDArray[np.float32],
+    weights: NDArray[np.float32],
+    domains: NDArray[np.str_],
+    strength: float,
+    random: np.random.Generator,
+) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]]:
+    """Blend each image with another of its domain (mixup, Zhang et al. 2018); unknown labels weigh nothing still."""
+    other = np.arange(len(squares))
+    for name in np.unique(domains):
+        rows = np.flatnonzero(domains == name)
+        other[rows] = random.permutation(rows)
+    drawn = random.beta(strength, strength, len(squares))
+    share = np.maximum(drawn, 1 - drawn).astype(np.float32)[:, np.newaxis]
+    mixed = share[..., np.newaxis] * squares + (1 - share[..., np.newaxis]) * squares[other]
+    mine, theirs = weights * share, weights[other] * (1 - share)
+    both = mine + theirs
+    sums = np.nan_to_num(targets) * mine + np.nan_to_num(targets[other]) * theirs
+    blended = np.where(both > 0, sums / np.maximum(both, 1e-9), np.nan)
+    return mixed.astype(np.float32), blended.astype(np.float32), both.astype(np.float32)
 
 
 def shrink(squares: NDArray[np.float32], size: int) -> NDArray[np.float32]:

@@ -2,6 +2,7 @@
 
 import csv
 import itertools
+import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
@@ -11,7 +12,9 @@ from pathlib import Path
 class EpochRecord:
     """Figures of one epoch. Losses and AUROC are of fixed, unchanged images in reading mode, both parts alike.
 
-    ``validation_by_cell`` is text: the AUROC of each domain and label on the validation part.
+    ``validation_by_cell`` is text: the AUROC of each domain and label on the validation part. Accuracy is that of a
+    logit above 0, or of the largest of excluding classes, and like AUROC a mean over domains and labels. ``trained``
+    says which layers learnt.
     """
 
     epoch: int
@@ -25,6 +28,9 @@ class EpochRecord:
     training_auroc: float
     validation_auroc: float
     validation_by_cell: str
+    training_accuracy: float = math.nan
+    validation_accuracy: float = math.nan
+    trained: str = "all"
 
 
 def write_history(history: Sequence[EpochRecord], path: Path) -> None:
@@ -37,23 +43,38 @@ def write_history(history: Sequence[EpochRecord], path: Path) -> None:
 
 
 def draw_curves(history: Sequence[EpochRecord], path: Path) -> None:
-    """Draw loss and AUROC of the training and the validation part, PNG."""
+    """Draw loss, AUROC and accuracy of the training and the validation part, and the learning rate, PNG."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
+    from matplotlib.ticker import MaxNLocator
 
-    figure = Figure(figsize=(10, 4), layout="constrained")
+    figure = Figure(figsize=(11, 7.5), layout="constrained")
     epochs = [record.epoch for record in history]
-    for axes, quantity in zip(figure.subplots(1, 2), ("loss", "auroc"), strict=True):
+    titles = {
+        "loss": "Loss (weighted)",
+        "auroc": "AUROC (mean over labels and domains)",
+        "accuracy": "Accuracy (mean over labels and domains)",
+    }
+    *panels, rates = figure.subplots(2, 2).flat
+    for axes, (quantity, title) in zip(panels, titles.items(), strict=True):
         for part, style in (("training", "o--"), ("validation", "o-")):
-            axes.plot(epochs, [getattr(record, f"{part}_{quantity}") for record in history], style, label=part)
-        axes.set_xlabel("epoch")
-        axes.set_title({"loss": "Loss (weighted)", "auroc": "AUROC (mean over labels and domains)"}[quantity])
-        axes.grid(alpha=0.3)
+            values = [getattr(record, f"{part}_{quantity}") for record in history]
+            axes.plot(epochs, values, style, markersize=4, label=part)
+        axes.set_title(title)
         axes.legend()
+    rates.plot(epochs, [record.learning_rate for record in history], "o-", color="black", markersize=4)
+    rates.set_yscale("log")
+    rates.set_title("Learning rate (at the end of the epoch)")
+    for axes in (*panels, rates):
+        axes.set_xlabel("epoch")
+        axes.set_xlim(0.5, max(epochs, default=1) + 0.5)
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        axes.grid(alpha=0.3)
         for before, after in itertools.pairwise(history):
-            if before.size != after.size:
+            if (before.size, before.trained) != (after.size, after.trained):
                 axes.axvline(after.epoch - 0.5, color="gray", linewidth=1)
-                axes.annotate(f" {after.size} px", (after.epoch - 0.5, axes.get_ylim()[0]), color="gray")
+                said = f" {after.size} px" if before.size != after.size else f" {after.trained}"
+                axes.annotate(said, (after.epoch - 0.5, 0.02), xycoords=("data", "axes fraction"), color="gray")
     FigureCanvasAgg(figure).print_png(str(path))
 
 

@@ -1,6 +1,7 @@
 """What a network is trained on: images with labels, some of them unknown, and the patient each belongs to."""
 
 import hashlib
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -26,6 +27,7 @@ __all__ = [
     "Sample",
     "Source",
     "Uncertain",
+    "excluding",
     "known_labels",
     "limited",
     "of_views",
@@ -98,6 +100,30 @@ def limited(samples: Sequence[Sample], limit: int | None) -> list[Sample]:
 def of_views(samples: Sequence[Sample], views: Sequence[str]) -> list[Sample]:
     """Return the samples of these views and of unknown ones; all where no view is asked for."""
     return [sample for sample in samples if not views or sample.view is None or sample.view in views]
+
+
+def excluding(samples: Sequence[Sample], labels: Sequence[str], normal: str = "Normal") -> list[Sample]:
+    """Return the samples with the class `normal` where none of the labels is there, for labels that exclude another.
+
+    Raises
+    ------
+    DatasetInvalid
+        An image has several of the labels.
+    """
+    several = [s for s in samples if sum(s.target(label) == 1 for label in labels) > 1]
+    if several:
+        raise DatasetInvalid(
+            f"{len(several)} images have several of {', '.join(labels)}, such as {several[0].path.name}: labels that "
+            "occur together cannot exclude one another; train with sigmoid"
+        )
+    result = []
+    for sample in samples:
+        known = [sample.target(label) for label in labels]
+        none = math.nan if any(map(math.isnan, known)) and 1.0 not in known else float(1.0 not in known)
+        # of an image with one class the others are known to be absent
+        own = {label: float(sample.target(label) == 1) for label in labels} if 1.0 in known else sample.labels
+        result.append(replace(sample, labels={**own, normal: none}))
+    return result
 
 
 def _read_tables(

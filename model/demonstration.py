@@ -6,8 +6,8 @@ DATA holds ``kermany`` (children, class folders) and ``nih`` and ``nih512`` (adu
 import sys
 from pathlib import Path
 
-from model.dataset import Source
 from model.fitting import TrainingProgress
+from model.samples import Source
 from model.training import TrainingPlan, train
 
 LABELS = ("Pneumonia", "Infiltration", "Atelectasis", "Edema", "Effusion")

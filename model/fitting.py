@@ -1,25 +1,44 @@
 """The training loop: batches in, checkpoints and a history out."""
 
+import json
 import math
 import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field
+from functools import partial
 from pathlib import Path
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from model.augmentation import Augmentation
-from model.batches import EpochSampler, ImageCache, cache_images, cell_weights, shrink, training_batches
+from model.batches import EpochSampler, ImageCache, cell_weights, class_weights, flat_weights, training_batches
+from model.checkpoint import RunState, read_state, restore_variables, save_checkpoint
 from model.curves import EpochRecord, write_history
-from model.dataset import DatasetInvalid, Sample
-from model.figures import auroc
-from model.network import KerasModel, build_network, masked_loss, pack_targets
-from model.preprocessing import Preprocessing, normalise
+from model.monitoring import Monitor
+from model.network import (
+    ARCHITECTURES,
+    Architecture,
+    KerasModel,
+    Tensor,
+    build_network,
+    masked_loss,
+    masked_softmax_loss,
+)
+from model.preprocessing import Preprocessing
+from model.samples import DatasetInvalid
+from model.schedule import SCHEDULES, Schedule, Stage, rate_factor, stage_at, stalled, within
+from model.starting import load_start, set_learning
 
 WEIGHTS_FILE = "best.weights.h5"
 LAST_WEIGHTS_FILE = "last.weights.h5"
 HISTORY_FILE = "history.csv"
+AVERAGED_STEPS = 10
+"""Weights are averaged each so many steps."""
+
+Precision = Literal["float32", "mixed_bfloat16", "mixed_float16"]
+PRECISIONS: tuple[Precision, ...] = ("float32", "mixed_bfloat16", "mixed_float16")
 
 
 @dataclass(frozen=True)
@@ -29,13 +48,26 @@ class FittingPlan:
     Attributes
     ----------
     stages
-        Sizes in pixels and the share of the training each has, in order; the last is the tensor's own size. Small
-        images first teach the same for a third of the time.
+        In order; the last has the tensor's own size.
     minutes
-        Wall-clock limit: the learning rate's cosine then ends with whichever comes first, the epochs or the minutes.
-        The result then depends on the machine's speed, which the card says.
+        Wall-clock limit: the schedule then ends with whichever comes first, the epochs or the minutes. The result then
+        depends on the machine's speed, which the card says.
     monitored
         Images a domain that are measured after each epoch, of the training and of the validation part.
+    excluding
+        The labels are classes that exclude one another (softmax).
+    focus
+        Gamma of the focal loss; 0: cross-entropy.
+    weighted
+        Positives and negatives (or classes) weigh the same.
+    patience
+        Epochs at the last size without a better validation part after which training ends; None: never.
+    averaging
+        Share of itself that the average of the weights keeps a step; 0: the weights are taken as they are.
+    start
+        A bundle's folder or a weights file; None: random weights.
+    checkpoint_seconds
+        Between checkpoints within an epoch; there is one after each epoch in any case.
     """
 
     labels: tuple[str, ...]
@@ -43,23 +75,54 @@ class FittingPlan:
     augmentation: Augmentation = field(default_factory=Augmentation)
     epochs: int = 12
     images_an_epoch: int | None = None
+    smallest_domain: float = 1 / 3
     batch: int = 16
     learning_rate: float = 1e-3
     weight_decay: float = 1e-4
-    stages: tuple[tuple[int, float], ...] = ((128, 0.45), (224, 0.55))
+    stages: tuple[Stage, ...] = (Stage(128, 0.45), Stage(224, 0.55))
+    schedule: Schedule = "cosine"
+    patience: int | None = None
+    averaging: float = 0.0
     minutes: float | None = None
-    precision: str = "mixed_bfloat16"
+    precision: Precision = "float32"
     threads: int | None = None
     seed: int = 2026
     monitored: int = 160
+    architecture: Architecture = "densenet121"
+    excluding: bool = False
+    focus: float = 0.0
+    weighted: bool = True
+    start: Path | None = None
+    checkpoint_seconds: float = 300.0
 
     def __post_init__(self) -> None:
         if not self.labels:
             raise DatasetInvalid("no label to train on: every one is missing or has no positive image")
         if self.epochs < 1 or self.batch < 2:
             raise ValueError(f"epochs is {self.epochs} and batch {self.batch}; at least 1 and 2 are needed")
-        if not self.stages or self.stages[-1][0] != self.preprocessing.size:
+        if not self.stages or self.stages[-1].size != self.preprocessing.size:
             raise ValueError(f"stages is {self.stages}; the last must have the tensor's size {self.preprocessing.size}")
+        allowed = {"schedule": SCHEDULES, "precision": PRECISIONS, "architecture": ARCHITECTURES}
+        for name, values in allowed.items():
+            if getattr(self, name) not in values:
+                raise ValueError(f"{name} is {getattr(self, name)!r}; allowed are {', '.join(values)}")
+
+    @property
+    def fingerprint(self) -> str:
+        """What makes two runs the same run; neither threads nor the interval of checkpoints do."""
+        told = {**asdict(self), "threads": None, "checkpoint_seconds": None, "start": str(self.start)}
+        return json.dumps(told, sort_keys=True)
+
+    @property
+    def loss(self) -> Callable[[Tensor, Tensor], Tensor]:
+        """The loss of packed targets and logits."""
+        return partial(masked_softmax_loss if self.excluding else masked_loss, focus=self.focus)
+
+    def weights(self, cache: ImageCache) -> NDArray[np.float32]:
+        """Return what each cell of a part weighs."""
+        if self.excluding:
+            return class_weights(cache, self.weighted)
+        return cell_weights(cache) if self.weighted else flat_weights(cache)
 
 
 @dataclass(frozen=True)
@@ -74,38 +137,25 @@ class TrainingProgress:
 
 def fit(
     plan: FittingPlan,
-    parts: Mapping[str, Sequence[Sample]],
+    caches: Mapping[str, ImageCache],
     folder: Path,
-    read_image: Callable[[Path], NDArray[np.float32]],
     on_progress: Callable[[TrainingProgress], None] = lambda progress: None,
 ) -> list[EpochRecord]:
     """Train on the training part; leave the best and the last weights and the history in `folder`.
 
     The best epoch is the one with the highest AUROC on the validation part, averaged over labels and then domains, of
-    those at the tensor's own size. Everything is written after each epoch, so that a stopped run keeps its best.
+    those at the tensor's own size. A checkpoint in `folder` is gone on from: the weights are those that a run without
+    an interruption gives.
     """
     import keras
 
     keras.utils.set_random_seed(plan.seed)
     _set_threads(plan.threads)
-    samples = {part: list(parts[part]) for part in ("training", "validation")}
-    total, done = sum(map(len, samples.values())), 0
-
-    def on_image() -> None:
-        nonlocal done
-        done += 1
-        on_progress(TrainingProgress("reading images", done, total))
-
-    caches = {
-        part: cache_images(members, plan.labels, plan.preprocessing, read_image, on_image)
-        for part, members in samples.items()
-    }
     policy = keras.config.dtype_policy()
     keras.config.set_dtype_policy(plan.precision)
     try:
-        network = build_network(len(plan.labels), None, plan.preprocessing.channels)
-        optimizer = keras.optimizers.AdamW(plan.learning_rate, weight_decay=plan.weight_decay, clipnorm=5.0)
-        network.compile(optimizer=optimizer, loss=masked_loss, jit_compile=False)
+        network = build_network(len(plan.labels), None, plan.preprocessing.channels, architecture=plan.architecture)
+        load_start(network, plan.start, plan.labels)
         return _Fit(plan, network, caches, folder, on_progress).run()
     finally:
         keras.config.set_dtype_policy(policy)
@@ -124,123 +174,199 @@ class _Fit:
     ) -> None:
         self._plan, self._network, self._folder, self._on_progress = plan, network, folder, on_progress
         self._training = caches["training"]
-        self._weights = {part: cell_weights(cache) for part, cache in caches.items()}
-        self._monitored = {part: _pick(cache, plan.monitored, plan.seed) for part, cache in caches.items()}
-        self._caches = caches
-        self._random = np.random.default_rng(plan.seed)
-        images = plan.images_an_epoch or len(self._training.images)
-        self._sampler = EpochSampler(self._training.domains, images, self._random)
+        self._weights = {part: plan.weights(cache) for part, cache in caches.items()}
+        self._monitors = {
+            part: Monitor(
+                cache,
+                self._weights[part],
+                plan.labels,
+                plan.preprocessing,
+                plan.monitored,
+                plan.batch,
+                plan.seed,
+                plan.excluding,
+            )
+            for part, cache in caches.items()
+        }
+        images = plan.images_an_epoch or len(self._training.rows)
+        random = np.random.default_rng(plan.seed)
+        self._sampler = EpochSampler(self._training.domains, images, random, plan.smallest_domain)
         self._steps_an_epoch = max(1, images // plan.batch)
-        self._steps = 0
-        self._began = time.monotonic()
+        self._average: list[NDArray[Any]] | None = None
+        self._compiled: tuple[str, float] | None = None
+        self._state = RunState()
+        self._resumed = time.monotonic()
+        self._saved = time.monotonic()
 
     def run(self) -> list[EpochRecord]:
-        history: list[EpochRecord] = []
-        best = -math.inf
-        while len(history) < self._plan.epochs and self._progress() < 1.0:
-            record = self._epoch(len(history) + 1, history)
-            history.append(record)
-            write_history(history, self._folder / HISTORY_FILE)
-            self._network.save_weights(self._folder / LAST_WEIGHTS_FILE)
-            score = record.validation_auroc if math.isfinite(record.validation_auroc) else -record.validation_loss
-            if record.size == self._plan.preprocessing.size and score > best:
-                best = score
-                self._network.save_weights(self._folder / WEIGHTS_FILE)
+        state = self._restored()
+        while not state.finished:
+            if state.step == 0:
+                self._begin_epoch()
+            record = self._epoch()
+            state.history.append(record)
+            write_history(state.history, self._folder / HISTORY_FILE)
+            self._keep(record)
+            state.epoch, state.step, state.losses = state.epoch + 1, 0, []
+            state.finished = self._is_done()
+            self._save()
         if not (self._folder / WEIGHTS_FILE).exists():
             self._network.save_weights(self._folder / WEIGHTS_FILE)
-        return history
+        return state.history
 
-    def _epoch(self, number: int, history: Sequence[EpochRecord]) -> EpochRecord:
-        began, size, losses = time.monotonic(), self._size(), []
-        rate = self._plan.learning_rate
-        order = self._sampler.epoch()
-        for tensors, packed in training_batches(
+    def _restored(self) -> RunState:
+        found = read_state(self._folder)
+        if found is not None:
+            self._state = found
+            for _ in range(found.epoch):
+                self._sampler.epoch()
+            if found.stage >= 0:
+                self._compile(self._plan.stages[found.stage])
+                self._average = restore_variables(self._folder, self._network)
+        return self._state
+
+    def _begin_epoch(self) -> None:
+        state = self._state
+        state.stage = stage_at(self._plan.stages, self._progress())
+        if self._compile(self._plan.stages[state.stage]):
+            state.stretch_began = state.steps
+
+    def _compile(self, stage: Stage) -> bool:
+        """Make the stage's layers learn, with a fresh optimizer; return whether anything changed."""
+        import keras
+
+        if self._compiled == (stage.trained, stage.rate):
+            return False
+        self._compiled = (stage.trained, stage.rate)
+        set_learning(self._network, stage.trained)
+        plan = self._plan
+        optimizer = keras.optimizers.AdamW(plan.learning_rate, weight_decay=plan.weight_decay, clipnorm=5.0)
+        self._network.compile(optimizer=optimizer, loss=plan.loss, jit_compile=False)
+        return True
+
+    def _epoch(self) -> EpochRecord:
+        state, plan = self._state, self._plan
+        began, stage = time.monotonic(), plan.stages[state.stage]
+        order, rate = self._sampler.epoch(), plan.learning_rate
+        batches = training_batches(
             self._training,
             self._weights["training"],
             order,
-            self._plan.preprocessing,
-            size,
-            self._plan.batch,
-            self._plan.augmentation,
-            self._random,
-        ):
+            plan.preprocessing,
+            stage.size,
+            plan.batch,
+            plan.augmentation,
+            (plan.seed, state.epoch),
+            stage.mixup,
+            begin=state.step,
+        )
+        for tensors, packed in batches:
             rate = self._rate()
-            self._network.optimizer.learning_rate.assign(rate)
-            losses.append(float(self._network.train_on_batch(tensors, packed)))
-            self._steps += 1
-            last = history[-1] if history else None
-            total = self._steps_an_epoch * self._plan.epochs
-            self._on_progress(TrainingProgress(f"epoch {number}", min(self._steps, total), total, last))
-        training, validation = self._measure("training", size), self._measure("validation", size)
+            state.losses.append(self._step(tensors, packed, rate))
+            state.step, state.steps = state.step + 1, state.steps + 1
+            if plan.averaging and state.steps % AVERAGED_STEPS == 0:
+                self._add_to_average()
+            total = self._steps_an_epoch * plan.epochs
+            last = state.history[-1] if state.history else None
+            self._on_progress(TrainingProgress("training", min(state.steps, total), total, last))
+            if time.monotonic() - self._saved > plan.checkpoint_seconds:
+                self._save()
+        live = self._swapped()
+        training, validation = (
+            self._monitors[part].measure(self._network, stage.size, plan.loss) for part in ("training", "validation")
+        )
+        self._swap_back(live)
         return EpochRecord(
-            epoch=number,
-            size=size,
+            epoch=state.epoch + 1,
+            size=stage.size,
             images=len(order),
             seconds=time.monotonic() - began,
             learning_rate=rate,
-            running_loss=float(np.mean(losses)),
+            running_loss=float(np.mean(state.losses)),
             training_loss=training[0],
             validation_loss=validation[0],
             training_auroc=training[1],
             validation_auroc=validation[1],
-            validation_by_cell=validation[2],
+            validation_by_cell=validation[3],
+            training_accuracy=training[2],
+            validation_accuracy=validation[2],
+            trained=stage.trained,
         )
 
+    def _step(self, tensors: NDArray[np.float32], packed: NDArray[np.float32], rate: float) -> float:
+        network = self._network
+        network.optimizer.learning_rate.assign(rate)
+        network.reset_metrics()  # else Keras answers the mean loss of all steps so far
+        # what is left out depends on the step alone, so that a resumed run leaves out the same
+        network.get_layer("dropout").seed_generator.state.assign([self._plan.seed, self._state.steps])
+        return float(network.train_on_batch(tensors, packed))
+
+    def _keep(self, record: EpochRecord) -> None:
+        """Save the weights, and as the best where they are."""
+        live = self._swapped()
+        self._network.save_weights(self._folder / LAST_WEIGHTS_FILE)
+        score = _score(record)
+        if record.size == self._plan.preprocessing.size and score > (
+            -math.inf if self._state.best is None else self._state.best
+        ):
+            self._state.best = score
+            self._network.save_weights(self._folder / WEIGHTS_FILE)
+        self._swap_back(live)
+
+    def _add_to_average(self) -> None:
+        self._state.averaged += 1
+        count, now = self._state.averaged, self._network.get_weights()
+        keep = min(self._plan.averaging**AVERAGED_STEPS, count / (count + 3))
+        if self._average is None:
+            self._average = now
+        else:
+            self._average = [keep * old + (1 - keep) * new for old, new in zip(self._average, now, strict=True)]
+
+    def _swapped(self) -> list[NDArray[Any]] | None:
+        """Give the network its average weights; return its own."""
+        if self._average is None:
+            return None
+        live: list[NDArray[Any]] = self._network.get_weights()
+        self._network.set_weights(self._average)
+        return live
+
+    def _swap_back(self, live: list[NDArray[Any]] | None) -> None:
+        if live is not None:
+            self._network.set_weights(live)
+
+    def _save(self) -> None:
+        self._state.elapsed = self._elapsed()
+        self._resumed = time.monotonic()
+        save_checkpoint(self._folder, self._state, self._network, self._average)
+        self._saved = time.monotonic()
+
+    def _elapsed(self) -> float:
+        return self._state.elapsed + time.monotonic() - self._resumed
+
     def _progress(self) -> float:
-        by_steps = self._steps / (self._steps_an_epoch * self._plan.epochs)
+        by_steps = self._state.steps / (self._steps_an_epoch * self._plan.epochs)
         if self._plan.minutes is None:
-            return by_steps
-        return max(by_steps, (time.monotonic() - self._began) / (60 * self._plan.minutes))
+            return min(1.0, by_steps)
+        return min(1.0, max(by_steps, self._elapsed() / (60 * self._plan.minutes)))
+
+    def _is_done(self) -> bool:
+        state, plan = self._state, self._plan
+        if state.epoch >= plan.epochs or self._progress() >= 1.0:
+            return True
+        last = [_score(r) for r in state.history if r.size == plan.preprocessing.size]
+        return plan.patience is not None and stalled(last) >= plan.patience
 
     def _rate(self) -> float:
-        """Cosine to a hundredth of the rate, after 60 steps of warming up."""
-        progress = min(1.0, self._progress())
-        cosine = 0.01 + 0.99 * (1 + math.cos(math.pi * progress)) / 2
-        return self._plan.learning_rate * cosine * min(1.0, (self._steps + 1) / 60)
-
-    def _size(self) -> int:
-        progress, end = self._progress(), 0.0
-        for size, share in self._plan.stages:
-            end += share
-            if progress < end:
-                return size
-        return self._plan.stages[-1][0]
-
-    def _measure(self, part: str, size: int) -> tuple[float, float, str]:
-        """Return loss, mean AUROC and the AUROC a (domain, label) of a part's monitored images."""
-        cache, chosen = self._caches[part], self._monitored[part]
-        logits = self._logits(cache.images[chosen], size)
-        targets, weights = cache.targets[chosen], self._weights[part][chosen]
-        loss = np.asarray(masked_loss(pack_targets(targets, weights), logits), np.float32)
-        domains = np.array(cache.domains)[chosen]
-        means, texts = [], []
-        for domain in sorted(set(cache.domains)):
-            cell = domains == domain
-            areas = {
-                label: auroc(targets[cell, index], logits[cell, index]) for index, label in enumerate(self._plan.labels)
-            }
-            known = {label: area for label, area in areas.items() if math.isfinite(area)}
-            texts += [f"{domain}/{label}={area:.3f}" for label, area in known.items()]
-            if known:
-                means.append(float(np.mean(list(known.values()))))
-        return float(loss.mean()), float(np.mean(means)) if means else math.nan, " ".join(texts)
-
-    def _logits(self, images: NDArray[np.uint8], size: int) -> NDArray[np.float32]:
-        batch = self._plan.batch
-        rows = []
-        for start in range(0, len(images), batch):
-            chunk = images[start : start + batch].astype(np.float32) / 255
-            padded = np.concatenate([chunk, np.zeros((batch - len(chunk), *chunk.shape[1:]), np.float32)])
-            tensors = normalise(shrink(padded, size), self._plan.preprocessing)
-            rows.append(np.asarray(self._network.predict_on_batch(tensors), np.float32)[: len(chunk)])
-        return np.concatenate(rows)
+        plan, state = self._plan, self._state
+        stage = plan.stages[state.stage]
+        scores = [_score(record) for record in state.history if record.trained == stage.trained]
+        done = within(plan.stages, state.stage, self._progress())
+        factor = rate_factor(plan.schedule, done, state.steps - state.stretch_began, scores)
+        return plan.learning_rate * stage.rate * factor
 
 
-def _pick(cache: ImageCache, a_domain: int, seed: int) -> NDArray[np.intp]:
-    """Choose the same images of each domain every time."""
-    random, domains = np.random.default_rng(seed), np.array(cache.domains)
-    chosen = [random.permutation(np.flatnonzero(domains == name))[:a_domain] for name in sorted(set(cache.domains))]
-    return np.sort(np.concatenate(chosen)) if chosen else np.empty(0, np.intp)
+def _score(record: EpochRecord) -> float:
+    return record.validation_auroc if math.isfinite(record.validation_auroc) else -record.validation_loss
 
 
 def _set_threads(threads: int | None) -> None:

@@ -1,6 +1,6 @@
 """The network and its loss, in Keras 3 alone, so that any of its backends can train it."""
 
-from typing import Any, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,8 +15,14 @@ EXPLANATION_LAYER = "relu"
 """DenseNet's last feature map, after its last batch normalisation: what its global average pool reads."""
 
 
-def build_network(labels: int, size: int | None, channels: int = 3, dropout: float = 0.2) -> KerasModel:
-    """Build DenseNet121 (Huang et al. 2017) from scratch with a logit a label.
+Architecture = Literal["densenet121", "densenet169", "densenet201", "tiny"]
+ARCHITECTURES: tuple[Architecture, ...] = ("densenet121", "densenet169", "densenet201", "tiny")
+
+
+def build_network(
+    labels: int, size: int | None, channels: int = 3, dropout: float = 0.2, architecture: Architecture = "densenet121"
+) -> KerasModel:
+    """Build a network from scratch with a logit a label.
 
     Parameters
     ----------
@@ -28,6 +34,8 @@ def build_network(labels: int, size: int | None, channels: int = 3, dropout: flo
         Of the input.
     dropout
         Share of the pooled features left out in training.
+    architecture
+        A DenseNet (Huang et al. 2017), or three convolutions (``tiny``), to try data and options out in seconds.
 
     Returns
     -------
@@ -36,19 +44,38 @@ def build_network(labels: int, size: int | None, channels: int = 3, dropout: flo
     """
     import keras
 
-    backbone = keras.applications.DenseNet121(
-        include_top=False, weights=None, pooling="avg", input_shape=(size, size, channels), name="densenet121"
-    )
+    shape = (size, size, channels)
+    if architecture == "tiny":
+        backbone = _tiny(shape)
+    else:
+        build = getattr(keras.applications, architecture.replace("densenet", "DenseNet"))
+        backbone = build(include_top=False, weights=None, pooling="avg", input_shape=shape, name=architecture)
     for layer in backbone.layers:
         if isinstance(layer, keras.layers.BatchNormalization):
             # Keras' 0.99 lags hundreds of steps behind weights that start at random: reading mode then answers nonsense
             layer.momentum = 0.9
     hidden = keras.layers.Dropout(dropout, name="dropout")(backbone.output)
     logits = keras.layers.Dense(labels, dtype="float32", name="logits")(hidden)
-    return keras.Model(backbone.input, logits, name="densenet121")
+    return keras.Model(backbone.input, logits, name=architecture)
 
 
-def masked_loss(packed: Tensor, logits: Tensor) -> Tensor:
+def one_against_normal(network: KerasModel) -> KerasModel:
+    """Return a network with one logit, of one with the scores of two classes that exclude one another.
+
+    The logit of a softmax's second class is the difference of the two scores: a sigmoid of it gives what the softmax
+    gave.
+    """
+    import keras
+
+    last = network.get_layer("logits")
+    kernel, bias = (np.asarray(value) for value in last.get_weights())
+    logit = keras.layers.Dense(1, dtype="float32", name="logits")
+    answer = logit(network.get_layer("dropout").output)
+    logit.set_weights([kernel[:, 1:] - kernel[:, :1], bias[1:] - bias[:1]])
+    return keras.Model(network.inputs, answer, name=network.name)
+
+
+def masked_loss(packed: Tensor, logits: Tensor, focus: float = 0.0) -> Tensor:
     """Binary cross-entropy of logits, weighted by cell; an unknown label weighs nothing.
 
     Parameters
@@ -57,6 +84,8 @@ def masked_loss(packed: Tensor, logits: Tensor) -> Tensor:
         float32 [n, 2 * labels]: targets, then weights, as `pack_targets` makes them.
     logits
         float32 [n, labels].
+    focus
+        The focal loss's gamma (Lin et al. 2017): what is told well already weighs less; 0: plain.
 
     Returns
     -------
@@ -64,12 +93,46 @@ def masked_loss(packed: Tensor, logits: Tensor) -> Tensor:
     """
     from keras import ops
 
+    targets, weights, logits = _unpacked(packed, logits)
+    entropy = ops.softplus(logits) - logits * targets
+    if focus:
+        entropy = entropy * ops.power(ops.abs(targets - ops.sigmoid(logits)) + 1e-7, focus)
+    return ops.sum(entropy * weights, axis=-1)
+
+
+def masked_softmax_loss(packed: Tensor, logits: Tensor, focus: float = 0.0) -> Tensor:
+    """Cross-entropy of classes that exclude one another, shapes as for `masked_loss`; unknown images weigh nothing."""
+    from keras import ops
+
+    targets, weights, logits = _unpacked(packed, logits)
+    scores = ops.log_softmax(logits, axis=-1)
+    entropy = -targets * scores
+    if focus:
+        entropy = entropy * ops.power(1 - ops.exp(scores) + 1e-7, focus)
+    return ops.sum(entropy * weights, axis=-1)
+
+
+def _unpacked(packed: Tensor, logits: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    from keras import ops
+
     labels = logits.shape[-1]
     packed = ops.cast(packed, "float32")
-    targets, weights = packed[:, :labels], packed[:, labels:]
-    logits = ops.cast(logits, "float32")
-    entropy = ops.softplus(logits) - logits * targets
-    return ops.sum(entropy * weights, axis=-1)
+    return packed[:, :labels], packed[:, labels:], ops.cast(logits, "float32")
+
+
+def _tiny(shape: tuple[int | None, int | None, int]) -> KerasModel:
+    """Three convolutions under the names that DenseNet's layers have."""
+    from keras import Input, Model, layers
+
+    image = hidden = Input(shape)
+    for number, filters in ((1, 16), (2, 24)):
+        hidden = layers.Conv2D(filters, 3, 2, "same", use_bias=False, name=f"conv{number}_conv")(hidden)
+        hidden = layers.BatchNormalization(name=f"conv{number}_bn")(hidden)
+        hidden = layers.Activation("relu", name=f"conv{number}_relu")(hidden)
+    hidden = layers.Conv2D(32, 3, 2, "same", use_bias=False, name="conv3_conv")(hidden)
+    hidden = layers.BatchNormalization(name="bn")(hidden)
+    hidden = layers.Activation("relu", name=EXPLANATION_LAYER)(hidden)
+    return Model(image, layers.GlobalAveragePooling2D(name="avg_pool")(hidden))
 
 
 def pack_targets(targets: NDArray[np.float32], weights: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -1,9 +1,9 @@
 """Training a network from images to a complete bundle."""
 
-import math
-import tempfile
+import hashlib
+import shutil
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -11,25 +11,34 @@ import numpy as np
 from numpy.typing import NDArray
 
 from model.augmentation import Augmentation
+from model.batches import cached
 from model.bundle import METRICS_FILE, Bundle
 from model.bundle_writer import BundleDescription, write_description, write_network_files
 from model.calibration import AgeRanges
 from model.calibration_fitting import FittedCalibration, fit_calibration
 from model.card import write_card
 from model.curves import EpochRecord, draw_curves, write_history
-from model.dataset import DatasetInvalid, Sample, Source, known_labels, limited, read_sources
+from model.dataset import excluding, known_labels, limited, of_views, read_sources
 from model.distribution import TrainingDistribution, fit_distribution
 from model.engine import Engine, open_engine
 from model.evaluation import RESAMPLES, figures_of_merit
-from model.fitting import HISTORY_FILE, WEIGHTS_FILE, FittingPlan, TrainingProgress, fit
+from model.fitting import HISTORY_FILE, WEIGHTS_FILE, FittingPlan, Precision, TrainingProgress, fit
+from model.inspection import PROBLEMS_FILE, inspect_images, write_problems
 from model.measuring import Measured, judge, measure
-from model.network import EXPLANATION_LAYER, build_network
+from model.network import EXPLANATION_LAYER, Architecture, build_network, one_against_normal
 from model.preprocessing import Preprocessing
+from model.provenance import data_entries, fitting_entries
 from model.raster import read_raster
-from model.split import split_by_patient, write_split
+from model.samples import DatasetInvalid, FileProblem, ReadFacts, Sample, Source, no_facts
+from model.schedule import Schedule, Stage
+from model.split import check_leaks, check_unseen, read_split, split_by_patient, write_split
+from model.starting import starting_bundle, starting_preprocessing
 from model.strangers import stranger_scores
 
 SPLIT_FILE = "split.csv"
+RUN_FOLDER = "training"
+PLAN_FILE, SQUARES_FILE = "plan.json", "squares.npy"
+NORMAL_CLASS = "Normal"
 CURVES_FILE = "curves.png"
 DISTRIBUTION_IMAGES = 600
 """Images a domain of the training part that the distribution is fitted on; more change nothing."""
@@ -50,7 +59,20 @@ class TrainingPlan:
     limit
         Use at most so many images, spread over all.
     ages, views, label_ages
-        What the bundle is made for; empty: any.
+        What the bundle is made for; empty: any. Images of other views are left out of training.
+    start
+        A bundle's folder or a weights file of keras.applications, whose normalisation is then taken too.
+    split_file
+        Divides the images; None: they are divided anew.
+    head_epochs, trained, fine_tuning
+        So many of the epochs teach the head alone, its base frozen; the others all layers from `trained` on, at so much
+        of the learning rate. Without `head_epochs` there is one stage, at the full rate.
+    stages
+        Instead of the above.
+    excluding
+        The labels exclude one another: a softmax over them and ``Normal``.
+    smallest_domain
+        Share of an epoch that the smallest domain gets at least.
     domain_ages
         The ages that a domain stands for: such a domain gets a calibration of its own.
     provenance
@@ -71,8 +93,23 @@ class TrainingPlan:
     learning_rate: float = 1e-3
     minutes: float | None = None
     threads: int | None = None
-    precision: str = "mixed_bfloat16"
-    stages: tuple[tuple[int, float], ...] = ()
+    precision: Precision = "float32"
+    architecture: Architecture = "densenet121"
+    start: Path | None = None
+    split_file: Path | None = None
+    head_epochs: int = 0
+    trained: str = "all"
+    fine_tuning: float = 0.1
+    stages: tuple[Stage, ...] = ()
+    schedule: Schedule = "cosine"
+    patience: int | None = None
+    excluding: bool = False
+    focus: float = 0.0
+    weighted: bool = True
+    averaging: float = 0.0
+    weight_decay: float = 1e-4
+    smallest_domain: float = 1 / 3
+    checkpoint_seconds: float = 300.0
     preprocessing: Preprocessing = field(default_factory=Preprocessing)
     augmentation: Augmentation = field(default_factory=Augmentation)
     ages: tuple[tuple[float, float], ...] = ()
@@ -83,22 +120,20 @@ class TrainingPlan:
 
     def fitting(self, labels: tuple[str, ...]) -> FittingPlan:
         """Return how the network is fitted."""
+        same = {field.name for field in fields(FittingPlan)} & {field.name for field in fields(self)} - {"labels"}
+        given = {name: getattr(self, name) for name in same - {"stages"}}
+        return FittingPlan(labels=labels, stages=self.stages or self._default_stages(), **given)
+
+    def _default_stages(self) -> tuple[Stage, ...]:
         size = self.preprocessing.size
-        stages = self.stages or (((128, 0.45), (size, 0.55)) if size > 160 else ((size, 1.0),))
-        return FittingPlan(
-            labels=labels,
-            preprocessing=self.preprocessing,
-            augmentation=self.augmentation,
-            epochs=self.epochs,
-            images_an_epoch=self.images_an_epoch,
-            batch=self.batch,
-            learning_rate=self.learning_rate,
-            stages=stages,
-            minutes=self.minutes,
-            precision=self.precision,
-            threads=self.threads,
-            seed=self.seed,
-        )
+        if self.head_epochs:
+            if self.head_epochs >= self.epochs:
+                raise DatasetInvalid(f"head epochs are {self.head_epochs} of {self.epochs}; at least 1 must be left")
+            share = self.head_epochs / self.epochs
+            return Stage(size, share, "head"), Stage(size, 1 - share, self.trained, self.fine_tuning)
+        if self.start is None and size > 160:
+            return Stage(128, 0.45, self.trained), Stage(size, 0.55, self.trained)
+        return (Stage(size, 1.0, self.trained),)
 
 
 ReadImage = Callable[[Path], NDArray[np.float32]]
@@ -106,16 +141,25 @@ OnProgress = Callable[[TrainingProgress], None]
 
 
 def train(
-    plan: TrainingPlan, read_image: ReadImage = read_raster, on_progress: OnProgress = lambda progress: None
+    plan: TrainingPlan,
+    read_image: ReadImage = read_raster,
+    on_progress: OnProgress = lambda progress: None,
+    read_facts: ReadFacts = no_facts,
+    on_problems: Callable[[Sequence[FileProblem]], None] = lambda problems: None,
 ) -> Bundle:
     """Train a network and write a complete bundle: weights, compiled network, thresholds, metrics, curves, card.
+
+    What a run has done lies in ``training`` in the output folder until the bundle is complete. The same plan goes on
+    from there.
 
     Raises
     ------
     DatasetInvalid
-        The data are missing, unreadable, or have no label to train on.
+        The data are missing, unreadable, leak, or have no label to train on; or another plan's run lies in the folder.
     """
-    samples = limited(read_sources(plan.sources), plan.limit)
+    plan = replace(plan, preprocessing=starting_preprocessing(plan.start, plan.preprocessing))
+    problems: list[FileProblem] = []
+    samples = limited(of_views(read_sources(plan.sources, read_facts, problems), plan.views), plan.limit)
     labels = plan.labels or known_labels(samples, plan.minimum_positives)
     missing = set(labels) - set(known_labels(samples))
     if missing or not labels:
@@ -123,12 +167,63 @@ def train(
             f"no positive image has the label {', '.join(sorted(missing)) or '(any)'}; "
             f"labels in the data: {', '.join(known_labels(samples)) or 'none'}"
         )
-    parts = split_by_patient(samples, plan.seed)
-    plan.output.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix="cxr-triage-training-") as name:
-        run = Path(name)
-        history = fit(plan.fitting(labels), parts, run, read_image, on_progress)
-        return make_bundle(plan, labels, parts, run / WEIGHTS_FILE, history, read_image, on_progress)
+    if plan.excluding and len(labels) > 1:
+        raise DatasetInvalid(f"a softmax is over {NORMAL_CLASS} and one label; there are {', '.join(labels)}")
+    classes = (NORMAL_CLASS, *labels) if plan.excluding else labels
+    run, done = _begun(plan, samples, classes), 0
+
+    def on_image() -> None:
+        nonlocal done
+        done += 1
+        on_progress(TrainingProgress("reading images", done, len(samples)))
+
+    found = inspect_images(samples, plan.preprocessing, read_image, run / SQUARES_FILE, on_image)
+    problems += found.problems
+    write_problems(problems, plan.output / PROBLEMS_FILE)
+    on_problems(problems)
+    parts = _parts(plan, list(found.samples))
+    used = {part: excluding(members, labels) if plan.excluding else members for part, members in parts.items()}
+    caches = {part: cached(found, used[part], classes) for part in ("training", "validation")}
+    history = fit(plan.fitting(classes), caches, run, on_progress)
+    bundle = make_bundle(plan, labels, parts, run / WEIGHTS_FILE, history, read_image, on_progress)
+    shutil.rmtree(run)
+    return bundle
+
+
+def _begun(plan: TrainingPlan, samples: Sequence[Sample], classes: tuple[str, ...]) -> Path:
+    """Return the folder of the run; refuse one that another plan or other images began."""
+    run = plan.output / RUN_FOLDER
+    run.mkdir(parents=True, exist_ok=True)
+    images = hashlib.sha256("".join(sample.sha256 for sample in samples).encode()).hexdigest()
+    told = f"{plan.fitting(classes).fingerprint}\n{images}\n"
+    try:
+        begun = (run / PLAN_FILE).read_text(encoding="utf-8")
+    except FileNotFoundError:
+        (run / PLAN_FILE).write_text(told, encoding="utf-8")
+        return run
+    if begun != told:
+        raise DatasetInvalid(
+            f"{run} holds a run that began with other options or images; "
+            "give the same to go on with it, or remove that folder to begin anew"
+        )
+    return run
+
+
+def _parts(plan: TrainingPlan, samples: Sequence[Sample]) -> dict[str, list[Sample]]:
+    """Divide the images; keep apart what the bundle that is started from kept apart."""
+    own = starting_bundle(plan.start)
+    inherited = own.folder / SPLIT_FILE if own else None
+    if plan.split_file is not None:
+        parts = read_split(plan.split_file, samples)
+    else:
+        parts = split_by_patient(samples, plan.seed)
+    check_leaks(parts)
+    if inherited is not None and inherited.exists():
+        try:
+            check_unseen(inherited, parts["test"])
+        except DatasetInvalid as error:
+            raise DatasetInvalid(f"{error}; start with that bundle's split file (--split {inherited})") from error
+    return parts
 
 
 def make_bundle(
@@ -143,8 +238,12 @@ def make_bundle(
     """Make the bundle of a fitted network, judged by the engine that will serve it."""
     folder = plan.output
     folder.mkdir(parents=True, exist_ok=True)
-    network = build_network(len(labels), plan.preprocessing.size, plan.preprocessing.channels)
+    outputs = len(labels) + plan.excluding
+    size, channels = plan.preprocessing.size, plan.preprocessing.channels
+    network = build_network(outputs, size, channels, architecture=plan.architecture)
     network.load_weights(weights)
+    if plan.excluding:
+        network = one_against_normal(network)
     description = BundleDescription(
         name=plan.name,
         version=plan.version,
@@ -280,31 +379,8 @@ def _provenance(
     parts: Mapping[str, Sequence[Sample]],
     history: Sequence[EpochRecord],
 ) -> dict[str, Any]:
-    counts = []
-    for part, members in parts.items():
-        for domain in sorted({sample.domain for sample in members}):
-            of_domain = [sample for sample in members if sample.domain == domain]
-            positives = {name: sum(sample.target(name) == 1 for sample in of_domain) for name in labels}
-            known = {name: n for name, n in positives.items() if any(math.isfinite(s.target(name)) for s in of_domain)}
-            patients = len({sample.patient for sample in of_domain})
-            counts.append(
-                {"part": part, "domain": domain, "images": len(of_domain), "patients": patients, "positives": known}
-            )
-    fitting = plan.fitting(tuple(labels))
-    best = max(
-        (record for record in history if record.size == plan.preprocessing.size),
-        key=lambda record: record.validation_auroc,
-        default=history[-1],
-    )
-    described = {
-        "optimizer": f"AdamW, learning rate {fitting.learning_rate:g} by cosine, weight decay {fitting.weight_decay:g}",
-        "batch": fitting.batch,
-        "numbers": fitting.precision,
-        "stages": ", ".join(f"{share:.0%} at {size} px" for size, share in fitting.stages),
-        "epochs": f"{len(history)} of {history[0].images} images; the weights are those after epoch {best.epoch}",
-        "minutes": f"{sum(record.seconds for record in history) / 60:.0f}"
-        + (f" (limited to {plan.minutes:g}, so that the result depends on the machine)" if plan.minutes else ""),
-        "seed": plan.seed,
-        "start": "random weights",
-    }
-    return {**plan.provenance, "fitting": described, "data": counts}
+    bundle = starting_bundle(plan.start)
+    named = f"the weights file {plan.start.name}" if plan.start else "random weights"
+    start = f"the bundle {bundle.name} {bundle.version} ({bundle.digest[:12]})" if bundle else named
+    fitted = fitting_entries(plan.fitting(tuple(labels)), start, history)
+    return {**plan.provenance, "fitting": fitted, "data": data_entries(labels, parts)}

@@ -10,8 +10,12 @@ import typer
 from worker.cli_options import Json, print_json
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     import numpy as np
     from numpy.typing import NDArray
+
+    from model.samples import FileFacts
 
 
 def add_commands(app: typer.Typer) -> None:
@@ -33,61 +37,158 @@ def train(
     label: Annotated[
         list[str] | None, typer.Option("--label", help="Train on this label only; may be repeated.", metavar="LABEL")
     ] = None,
+    view: Annotated[
+        list[str] | None,
+        typer.Option("--view", help="Use images of this view and of unknown ones only; may be repeated.", metavar="PA"),
+    ] = None,
+    uncertain: Annotated[
+        str, typer.Option("--uncertain", help="What a label of -1 counts as: ignore (unknown), zero or one.")
+    ] = "ignore",
+    split: Annotated[
+        Path | None, typer.Option("--split", help="Divide the images as this split file says.", metavar="CSV")
+    ] = None,
+    start: Annotated[
+        Path | None,
+        typer.Option("--start", help="Begin with a bundle's weights, or an ImageNet file without top (.h5)."),
+    ] = None,
+    architecture: Annotated[
+        str, typer.Option("--architecture", help="densenet121, densenet169, densenet201, or tiny (to try things out).")
+    ] = "densenet121",
+    head_epochs: Annotated[
+        int, typer.Option("--head-epochs", min=0, help="Of the epochs, so many teach the head alone on a frozen base.")
+    ] = 0,
+    train_from: Annotated[
+        str, typer.Option("--train-from", help="Layers that learn (after the head's epochs): all, head, conv4, ...")
+    ] = "all",
+    fine_tuning: Annotated[
+        float, typer.Option("--fine-tuning", help="Share of the learning rate after the head's epochs.")
+    ] = 0.1,
+    softmax: Annotated[bool, typer.Option("--softmax", help="The labels exclude one another.")] = False,
+    focal: Annotated[float, typer.Option("--focal", min=0.0, help="Gamma of the focal loss; 0: cross-entropy.")] = 0.0,
+    class_weights: Annotated[
+        bool, typer.Option("--class-weights/--no-class-weights", help="Rare and frequent values weigh the same.")
+    ] = True,
     epochs: Annotated[int, typer.Option("--epochs", min=1)] = 12,
     limit: Annotated[int | None, typer.Option("--limit", min=1, help="Use at most so many images.")] = None,
     minutes: Annotated[
         float | None, typer.Option("--minutes", help="Plan the schedule to end within this time.")
     ] = None,
-    batch: Annotated[int, typer.Option("--batch", min=1)] = 16,
+    batch: Annotated[int, typer.Option("--batch", min=2)] = 16,
     learning_rate: Annotated[float, typer.Option("--learning-rate")] = 1e-3,
+    schedule: Annotated[str, typer.Option("--schedule", help="Of the rate: cosine, constant or plateau.")] = "cosine",
+    patience: Annotated[
+        int | None, typer.Option("--patience", min=1, help="End after so many epochs without a better validation part.")
+    ] = None,
+    average: Annotated[
+        float, typer.Option("--average", min=0.0, max=0.9999, help="Share that averaged weights keep a step; 0: none.")
+    ] = 0.0,
+    precision: Annotated[
+        str, typer.Option("--precision", help="float32, mixed_bfloat16 or mixed_float16.")
+    ] = "float32",
+    threads: Annotated[int | None, typer.Option("--threads", min=1)] = None,
     seed: Annotated[int, typer.Option("--seed")] = 2026,
     json: Json = False,
 ) -> None:
-    """Train DenseNet121 on images: 70/15/15 split by patient, augmentation, curves, card. Needs the extra "train"."""
+    """Train a network on images: 70/15/15 split by patient, augmentation, curves, card. Needs the extra "train".
+
+    Killed on the way, the same command goes on at its last checkpoint. Damaged and duplicate files are listed in
+    problems.csv in the new bundle's folder.
+    """
     from importlib.util import find_spec
+    from typing import Any, cast
 
     from rich.console import Console
-    from rich.progress import MofNCompleteColumn, Progress, TimeRemainingColumn
+    from rich.progress import MofNCompleteColumn, Progress, TimeElapsedColumn, TimeRemainingColumn
 
     from worker.settings import ConfigurationError
 
     if find_spec("tensorflow") is None:
         raise ConfigurationError("training needs TensorFlow: pip install 'cxr-triage[train]'")
-    if (out / "model.toml").exists():
+    if (out / "model.toml").exists() and not (out / "training").exists():
         raise typer.BadParameter(f"{out} already holds a bundle; choose another folder", param_hint="--out")
-    from model.dataset import Source
     from model.fitting import TrainingProgress
+    from model.inspection import PROBLEMS_FILE, summary
+    from model.samples import FileProblem, Source
     from model.training import TrainingPlan
     from model.training import train as fit
 
+    sources = tuple(Source.parse(source, cast(Any, uncertain)) for source in data)
     plan = TrainingPlan(
-        sources=tuple(Source.parse(source) for source in data),
+        sources=sources,
         output=out,
         name=name or out.absolute().name,
         labels=tuple(label or ()),
+        views=tuple(view or ()),
         limit=limit,
         seed=seed,
         epochs=epochs,
         batch=batch,
         learning_rate=learning_rate,
         minutes=minutes,
+        split_file=split,
+        start=start,
+        architecture=cast(Any, architecture),
+        head_epochs=head_epochs,
+        trained=train_from,
+        fine_tuning=fine_tuning,
+        excluding=softmax,
+        focus=focal,
+        weighted=class_weights,
+        schedule=cast(Any, schedule),
+        patience=patience,
+        averaging=average,
+        precision=cast(Any, precision),
+        threads=threads,
     )
-    columns = (*Progress.get_default_columns()[:2], MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True)) as progress:
+    console = Console(stderr=True)
+    columns = (*Progress.get_default_columns()[:2], MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=console) as progress:
         tasks: dict[str, int] = {}
 
         def on_progress(step: TrainingProgress) -> None:
             if step.phase not in tasks:
                 tasks[step.phase] = progress.add_task(step.phase, total=step.total)
-            progress.update(tasks[step.phase], completed=step.done, total=step.total)  # type: ignore[arg-type]
+            said = step.phase
+            if step.last_epoch is not None:
+                said += f" (epoch {step.last_epoch.epoch}: AUROC {step.last_epoch.validation_auroc:.3f})"
+            progress.update(tasks[step.phase], completed=step.done, total=step.total, description=said)  # type: ignore[arg-type]
 
-        bundle = fit(plan, read_image, on_progress)
+        def on_problems(problems: Sequence[FileProblem]) -> None:
+            if problems:
+                console.print(f"{summary(problems)}: {out / PROBLEMS_FILE}")
+
+        bundle = fit(plan, read_image, on_progress, read_facts, on_problems)
     if json:
         print_json(
             {"name": bundle.name, "digest": bundle.digest, "folder": str(bundle.folder), "metrics": bundle.metrics}
         )
     else:
         print(f"{bundle.folder}: {bundle.name} {bundle.digest[:12]}; its card is {bundle.card_path}")
+
+
+def read_facts(path: Path) -> FileFacts:
+    """Return what a training image says of its patient: a DICOM file its header, a picture nothing.
+
+    Raises
+    ------
+    model.raster.UnreadableImage
+        The header cannot be read.
+    """
+    from dicom_io.facts import UnreadableDicom
+    from dicom_io.facts import read_facts as read_header
+    from dicom_io.sources import kind_of
+    from model.raster import UnreadableImage
+    from model.samples import FileFacts
+
+    if kind_of(path) != "dicom":
+        return FileFacts()
+    try:
+        facts = read_header(path)
+    except UnreadableDicom as error:
+        raise UnreadableImage(f"{path}: {error}") from error
+    patient = "^".join(filter(None, (facts.patient_id, facts.issuer_of_patient_id)))
+    sex = facts.patient_sex if facts.patient_sex in ("F", "M", "O") else None
+    return FileFacts(patient, facts.age_years, facts.view, sex)
 
 
 def read_image(path: Path) -> NDArray[np.float32]:

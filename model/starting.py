@@ -1,0 +1,123 @@
+"""What a training starts from, and which layers of it learn."""
+
+import re
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from model.bundle import DESCRIPTION_FILE, WEIGHTS_FILE, Bundle, BundleInvalid, load_bundle
+from model.network import EXPLANATION_LAYER, KerasModel
+from model.preprocessing import Preprocessing
+from model.samples import DatasetInvalid
+
+IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+"""What Keras' DenseNet weights were trained with (keras.applications.densenet, mode "torch")."""
+
+
+def starting_bundle(start: Path | None) -> Bundle | None:
+    """Return the bundle that a start names, or None where it names none.
+
+    Raises
+    ------
+    DatasetInvalid
+        There is no such file or folder, or the folder holds no whole bundle.
+    """
+    if start is None or start.is_file():
+        return None
+    if not (start / DESCRIPTION_FILE).is_file():
+        raise DatasetInvalid(f"training cannot start from {start}: it is neither a weights file nor a bundle's folder")
+    try:
+        return load_bundle(start)
+    except BundleInvalid as error:
+        raise DatasetInvalid(f"training cannot start from {start}: {error}") from error
+
+
+def starting_preprocessing(start: Path | None, own: Preprocessing) -> Preprocessing:
+    """Return the preprocessing that the weights were trained with; `own` where there are none."""
+    if start is None:
+        return own
+    bundle = starting_bundle(start)
+    return bundle.preprocessing if bundle else replace(own, channels=3, mean=IMAGENET_MEAN, std=IMAGENET_STD)
+
+
+def load_start(network: KerasModel, start: Path | None, labels: tuple[str, ...]) -> str:
+    """Give a network the weights to start from; return in words what they are.
+
+    A bundle gives all its layers, and of its last one the labels that both have; a weights file of
+    keras.applications (``.h5``, without top) gives all but the head.
+
+    Raises
+    ------
+    DatasetInvalid
+        The weights are of another network; the message says which layer differs.
+    """
+    if start is None:
+        return "random weights"
+    bundle = starting_bundle(start)
+    if bundle is None:
+        _load_file(network, start)
+        return f"the weights file {start.name}"
+    _load_bundle(network, bundle, labels)
+    return f"the bundle {bundle.name} {bundle.version} ({bundle.digest[:12]})"
+
+
+def set_learning(network: KerasModel, trained: str) -> None:
+    """Let the layers from a block on learn and freeze those before; frozen normalisations keep their statistics.
+
+    Raises
+    ------
+    ValueError
+        There is no such block; the message lists those that would do.
+    """
+    names = [layer.name for layer in network.layers]
+    if trained == "all":
+        first = 0
+    elif trained == "head":
+        first = names.index(EXPLANATION_LAYER) + 1
+    else:
+        matching = [index for index, name in enumerate(names) if name == trained or name.startswith(f"{trained}_")]
+        if not matching:
+            blocks = dict.fromkeys(m[0] for name in names if (m := re.match(r"conv\d+(?=_)", name)))
+            raise ValueError(
+                f"the network has no block {trained!r}; allowed are head, all, {', '.join(blocks)}, "
+                "and blocks within, such as conv5_block9"
+            )
+        first = matching[0]
+    for index, layer in enumerate(network.layers):
+        layer.trainable = index >= first
+
+
+def _load_file(network: KerasModel, start: Path) -> None:
+    import keras
+
+    backbone = keras.Model(network.inputs, network.get_layer(EXPLANATION_LAYER).output)
+    try:
+        backbone.load_weights(start)
+    except (ValueError, OSError, KeyError) as error:
+        reason = str(error).strip().splitlines() or [type(error).__name__]
+        raise DatasetInvalid(
+            f"training cannot start from {start}, which is not of this network: {reason[0]}"
+        ) from error
+
+
+def _load_bundle(network: KerasModel, bundle: Bundle, labels: tuple[str, ...]) -> None:
+    import keras
+
+    theirs = keras.models.load_model(bundle.folder / WEIGHTS_FILE, compile=False)
+    given = {layer.name: layer.get_weights() for layer in theirs.layers}
+    for layer in network.layers:
+        own, weights = layer.get_weights(), given.get(layer.name, [])
+        if layer.name == "logits" and len(weights) == 2 and weights[0].shape[0] == own[0].shape[0]:
+            for index, label in enumerate(labels):
+                if label in bundle.label_names:
+                    other = bundle.label_names.index(label)
+                    own[0][:, index], own[1][index] = weights[0][:, other], weights[1][other]
+            layer.set_weights(own)
+        elif [np.shape(w) for w in weights] == [np.shape(w) for w in own]:
+            layer.set_weights(weights)
+        else:
+            raise DatasetInvalid(
+                f"training cannot start from {bundle.name}, which is another network: layer {layer.name} has weights "
+                f"of shape {[np.shape(w) for w in own]} here and {[np.shape(w) for w in weights]} there"
+            )
