@@ -87,7 +87,7 @@ def weights_of(bundle):
     return keras.models.load_model(bundle.folder / "weights.keras", compile=False).get_weights()
 
 
-@pytest.mark.parametrize("at", [STEPS_AN_EPOCH + 2, 3 * STEPS_AN_EPOCH + 1])
+@pytest.mark.parametrize("at", [STEPS_AN_EPOCH + 2, 3 * STEPS_AN_EPOCH + 2])
 def test_a_killed_run_goes_on_to_the_same_weights_and_history(whole, data, tmp_path, at):
     """Once in the head's epochs and once in the fine-tuning, each in the middle of an epoch."""
     command = [sys.executable, "-c", KILLED, str(data), str(tmp_path), str(at)]
@@ -223,14 +223,6 @@ def test_rates_warm_up_fall_by_cosine_and_on_plateaus():
     assert stalled(()) == 0
 
 
-@pytest.mark.parametrize("options", [{"excluding": True}, {"focus": 2.0}, {"weighted": False, "schedule": "plateau"}])
-def test_other_losses_and_schedules_learn_the_squares_too(data, tmp_path, options):
-    easy = {"averaging": 0.0, "head_epochs": 0, "trained": "all", "epochs": 8, "precision": "mixed_bfloat16"}
-    bundle = train(replace(plan_of(data, tmp_path), **{**easy, **options}))
-    assert bundle.label_names == ("Bright",)
-    assert float(without_times(tmp_path)[-1]["training_auroc"]) > 0.9
-
-
 def test_a_softmax_over_two_classes_is_the_sigmoid_of_the_difference_of_their_scores():
     from model.network import one_against_normal
 
@@ -239,12 +231,6 @@ def test_a_softmax_over_two_classes_is_the_sigmoid_of_the_difference_of_their_sc
     scores = np.asarray(two.predict_on_batch(image))
     one = np.asarray(one_against_normal(two).predict_on_batch(image))
     assert one[:, 0] == pytest.approx(scores[:, 1] - scores[:, 0], abs=1e-5)
-
-
-def test_patience_ends_a_run_that_gets_no_better(data, tmp_path):
-    plan = replace(plan_of(data, tmp_path), epochs=30, head_epochs=0, trained="all", patience=2, learning_rate=1e-9)
-    train(plan)
-    assert len(without_times(tmp_path)) <= 6
 
 
 def test_curves_of_one_epoch_and_of_unknown_figures_can_be_drawn(tmp_path):
