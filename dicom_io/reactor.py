@@ -153,8 +153,9 @@ class _PromptDul(DULServiceProvider):
             _log.warning("an association was ended: %s in its upper layer", type(error).__name__)
             if self.socket is not None:
                 self.socket.close()
-            self.to_user_queue.put(None)  # who waits for an association request need wait no longer
         finally:
+            if self.assoc.requestor.primitive is None:
+                self.to_user_queue.put(None)  # who waits for the association request would for the whole timeout
             self._bell.close()
             self._rope.close()
             self.assoc._reactor_checkpoint.ring()

@@ -17,6 +17,7 @@ from dicom_io.sender import Peer, echo
 from dicom_io.status_codes import Status
 from tests.dicom_io.images import INSTANCE, data_set_of, image_file
 from tests.dicom_io.wire import Witness, associated, listening, store
+from tests.peers.processes import wait_until
 
 NOISE = np.random.default_rng(7).integers(0, 65536, (600, 500), np.uint16)
 OBJECT = data_set_of(image_file(NOISE))
@@ -135,3 +136,22 @@ def test_small_pdus_that_are_read_ahead_count_towards_the_largest_object() -> No
                 association.dul.socket.socket.sendall(command + piece)
         witness.next_release()
     assert [each.status for each in witness.rejected] == [Status.OUT_OF_RESOURCES]
+
+
+RELEASE = b"\x05\0\0\0\0\x04\0\0\0\0"
+
+
+@pytest.mark.parametrize("kind", [1, 3, 4, 5])
+def test_a_connection_that_never_becomes_an_association_keeps_no_thread(kind: int) -> None:
+    # it waited for the whole association timeout, long after the peer was gone
+    with listening(Witness(), association_timeout=60) as listener:
+        with socket.create_connection(("127.0.0.1", listener.port)) as connection:
+            connection.sendall(bytes([kind]) + RELEASE[1:] + RELEASE)
+            with contextlib.suppress(ConnectionResetError):
+                while connection.recv(4096):
+                    pass
+        wait_until(lambda: not _acceptors(), 5, "no thread is left")
+
+
+def _acceptors() -> list[threading.Thread]:
+    return [thread for thread in threading.enumerate() if "AcceptorThread" in thread.name]
