@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -35,8 +36,25 @@ def stranger_scores(
         "noise": lambda image: random.random(image.shape, dtype=np.float32),
     }
     return {
-        name: distribution.score(np.stack([_pooled(engine, spec, change(image)) for image in images]))
+        name: image_scores(engine, spec, distribution, [change(image) for image in images])
         for name, change in changes.items()
+    }
+
+
+def image_scores(
+    engine: Engine, spec: Preprocessing, distribution: TrainingDistribution, images: Sequence[Image]
+) -> NDArray[np.float32]:
+    """Return the scores of images, float32 [n]."""
+    return distribution.score(np.stack([_pooled(engine, spec, image) for image in images]))
+
+
+def summary(scores: NDArray[np.float32]) -> dict[str, Any]:
+    """Return number, median and largest of scores, and the share above 1.0."""
+    return {
+        "images": len(scores),
+        "median": round(float(np.median(scores)), 4),
+        "largest": round(float(scores.max()), 4),
+        "outside": round(float((scores > 1).mean()), 4),
     }
 
 

@@ -33,7 +33,7 @@ from model.samples import DatasetInvalid, FileProblem, ReadFacts, Sample, Source
 from model.schedule import Schedule, Stage
 from model.split import check_leaks, check_unseen, read_split, split_by_patient, write_split
 from model.starting import starting_bundle, starting_preprocessing
-from model.strangers import stranger_scores
+from model.strangers import stranger_scores, summary
 
 SPLIT_FILE = "split.csv"
 RUN_FOLDER = "training"
@@ -265,7 +265,7 @@ def make_bundle(
     fitted = fit_calibration(answers["validation"], labels, plan.domain_ages, plan.seed)
     metrics = _metrics(engine, answers, distribution, labels, fitted)
     strangers = stranger_scores(engine, draft.preprocessing, distribution, parts["test"], read_image, plan.seed)
-    metrics["distribution"] |= {name: _summary(scores) for name, scores in strangers.items()}
+    metrics["distribution"] |= {name: summary(scores) for name, scores in strangers.items()}
     _write_metrics(folder, metrics)
     described = replace(description, provenance=_provenance(plan, labels, parts, history))
     bundle = write_description(
@@ -341,9 +341,7 @@ def _metrics(
     fitted: FittedCalibration,
 ) -> dict[str, Any]:
     test = answers["test"]
-    scores = {
-        f"test part, {name}": _summary(distribution.score(part.pooled)) for name, part in test.by_domain().items()
-    }
+    scores = {f"test part, {name}": summary(distribution.score(part.pooled)) for name, part in test.by_domain().items()}
     return {
         "test": {
             "engine": engine.name,
@@ -355,15 +353,6 @@ def _metrics(
             ),
         },
         "distribution": scores,
-    }
-
-
-def _summary(scores: NDArray[np.float32]) -> dict[str, Any]:
-    return {
-        "images": len(scores),
-        "median": round(float(np.median(scores)), 4),
-        "largest": round(float(scores.max()), 4),
-        "outside": round(float((scores > 1).mean()), 4),
     }
 
 

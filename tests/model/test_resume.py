@@ -223,6 +223,17 @@ def test_rates_warm_up_fall_by_cosine_and_on_plateaus():
     assert stalled(()) == 0
 
 
+@pytest.mark.parametrize(
+    "options",
+    [{"excluding": True}, {"focus": 2.0}, {"weighted": False, "schedule": "plateau", "precision": "mixed_bfloat16"}],
+)
+def test_other_losses_and_schedules_learn_the_squares_too(data, tmp_path, options):
+    easy = {"averaging": 0.0, "head_epochs": 0, "trained": "all", "epochs": 12, "learning_rate": 1e-2}
+    bundle = train(replace(plan_of(data, tmp_path), **{**easy, **options}))
+    assert bundle.label_names == ("Bright",)
+    assert float(without_times(tmp_path)[-1]["training_auroc"]) > 0.9
+
+
 def test_a_softmax_over_two_classes_is_the_sigmoid_of_the_difference_of_their_scores():
     from model.network import one_against_normal
 
@@ -231,6 +242,12 @@ def test_a_softmax_over_two_classes_is_the_sigmoid_of_the_difference_of_their_sc
     scores = np.asarray(two.predict_on_batch(image))
     one = np.asarray(one_against_normal(two).predict_on_batch(image))
     assert one[:, 0] == pytest.approx(scores[:, 1] - scores[:, 0], abs=1e-5)
+
+
+def test_patience_ends_a_run_that_gets_no_better(data, tmp_path):
+    plan = replace(plan_of(data, tmp_path), epochs=30, head_epochs=0, trained="all", patience=2, learning_rate=1e-9)
+    train(plan)
+    assert len(without_times(tmp_path)) <= 6
 
 
 def test_curves_of_one_epoch_and_of_unknown_figures_can_be_drawn(tmp_path):

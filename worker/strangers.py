@@ -1,0 +1,87 @@
+"""Does a bundle notice what it was not made for: ``python -m worker.strangers BUNDLE 'NAME=FILE,FILE' ...``.
+
+Measures how unlike the training images files are, and writes it into the bundle's metrics and card; the network, and
+the digest that is its identity, stay. Files are DICOM, PNG or JPEG; colour is averaged to gray, since what is asked is
+what the network's score says where no gate refused the file before.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from model.bundle import Bundle
+
+
+def measure_strangers(bundle: Bundle, files: dict[str, list[Path]], threads: int = 1) -> Bundle:
+    """Add the scores of files, a name for each kind, to a bundle's metrics and card; return the bundle.
+
+    Raises
+    ------
+    model.raster.UnreadableImage
+        A file cannot be read.
+    """
+    from model.bundle import METRICS_FILE
+    from model.bundle_writer import rewrite_description
+    from model.card import write_card
+    from model.engine import open_engine
+    from model.strangers import image_scores, summary
+
+    engine = open_engine(bundle, threads=threads)
+    found = {
+        name: summary(image_scores(engine, bundle.preprocessing, bundle.distribution, [_read(path) for path in paths]))
+        for name, paths in files.items()
+    }
+    metrics = {**bundle.metrics, "distribution": {**bundle.metrics.get("distribution", {}), **found}}
+    (bundle.folder / METRICS_FILE).write_text(json.dumps(metrics, indent=1) + "\n", encoding="utf-8")
+    again = rewrite_description(bundle.folder, bundle.everyone, bundle.groups)
+    curves = bundle.folder / "curves.png"
+    write_card(again, curves.name if curves.exists() else None)
+    return again
+
+
+def _read(path: Path) -> NDArray[np.float32]:
+    import cv2
+
+    from model.raster import UnreadableImage
+    from worker.cli_train import read_image
+
+    try:
+        return read_image(path)
+    except UnreadableImage as error:
+        if "is in colour" not in str(error):
+            raise
+    pixels = cv2.imread(str(path))
+    assert pixels is not None  # it was decoded a moment ago, and refused for its colour alone
+    gray: NDArray[np.float32] = (pixels.mean(axis=2) / 255).astype("float32")
+    return gray
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Measure from the command line."""
+    from model.bundle import load_bundle
+
+    parser = argparse.ArgumentParser(prog="python -m worker.strangers", description=(__doc__ or "").split("\n")[0])
+    parser.add_argument("bundle", type=Path)
+    parser.add_argument("files", nargs="+", metavar="NAME=FILE,FILE...")
+    given = parser.parse_args(arguments)
+    files: dict[str, list[Path]] = {}
+    for text in given.files:
+        name, separator, paths = text.partition("=")
+        if not separator or not name:
+            parser.error(f"{text!r} is not understood; write 'limbs=hip.dcm,hand.dcm'")
+        files[name] = [Path(path) for path in paths.split(",")]
+    bundle = measure_strangers(load_bundle(given.bundle), files)
+    for name in files:
+        print(f"{name}: {bundle.metrics['distribution'][name]}")
+
+
+if __name__ == "__main__":
+    main()
