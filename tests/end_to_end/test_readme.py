@@ -18,6 +18,7 @@ import pytest
 
 from dicom_io.facts import read_facts
 from dicom_io.grayscale import read_grayscale
+from tests.model.networks import classifier
 from tests.peers.orthanc import Orthanc
 from tests.peers.processes import port_answers, wait_until
 from tests.peers.radiographs import sample
@@ -55,6 +56,7 @@ def prepare(folder: Path) -> None:
     shutil.copy(sample("RG3_UNCR"), folder / "folder" / "hand.dcm")
     gray = (cv2.resize(read_grayscale(film).image, (256, 256), interpolation=cv2.INTER_AREA) * 255).astype(np.uint8)
     cv2.imwrite(str(folder / "film.png"), gray)
+    classifier(2, "softmax", size=64).save(folder / "network.h5")
     chance = np.random.default_rng(1)
     for label in ("NORMAL", "PNEUMONIA"):
         (folder / "DATA" / label).mkdir(parents=True)
@@ -123,11 +125,23 @@ def test_every_process_starts_and_stops_on_request(tmp_path: Path, orthanc: Orth
         assert process.stop() in ((0, -signal.SIGTERM) if name == "web" else (0,))
 
 
-def test_python_lines_of_the_page_work() -> None:
+@pytest.mark.train
+def test_python_lines_of_the_page_work(tmp_path: Path) -> None:
+    (tmp_path / "models").mkdir()
+    classifier(2, size=224).save(tmp_path / "models" / "densenet121_chestxray.h5")
+    cv2.imwrite(str(tmp_path / "path_to_xray.jpg"), np.full((300, 400), 90, np.uint8))
     blocks = re.findall(r"```python\n(.*?)```", README.read_text(encoding="utf-8"), flags=re.DOTALL)
     assert blocks
     for block in blocks:
-        done = subprocess.run([sys.executable, "-c", block], capture_output=True, text=True, timeout=120, check=False)
+        done = subprocess.run(
+            [sys.executable, "-c", block],
+            cwd=tmp_path,
+            env={**os.environ, "PYTHONPATH": str(README.parent)},
+            capture_output=True,
+            text=True,
+            timeout=240,
+            check=False,
+        )
         assert done.returncode == 0, done.stderr
 
 

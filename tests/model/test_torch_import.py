@@ -39,6 +39,52 @@ def probabilities(bundle, tensors):
     return bundle.everyone.probabilities(open_engine(bundle, "f32", threads=2).run(tensors).logits)
 
 
+def test_torchxrayvisions_densenet_answers_as_there_from_file_to_bundle(xrv, tmp_path):
+    import torch
+
+    network = torch_peers.densenet()
+    network.op_threshs = torch.tensor(xrv.models.model_urls["densenet121-res224-chex"]["op_threshs"])
+    torch.save(network.state_dict(), tmp_path / "weights.pt")
+    bundle = imported(tmp_path / "weights.pt", tmp_path / "bundle")
+    recipe = find_recipe("densenet121-res224-chex")  # known by its operating points
+    assert bundle.label_names == tuple(label for label in recipe.labels if label)
+    assert bundle.thresholds == pytest.approx(recipe.thresholds)
+    kept = [index for index, label in enumerate(recipe.labels) if label]
+    spec = bundle.preprocessing
+    assert (spec.geometry, spec.channels, spec.size, spec.interpolation) == ("crop", 1, 224, "gaussian")
+    tensors = (np.random.default_rng(1).random((NUMBER, 224, 224, 1), dtype=np.float32) - 0.5) * 2048
+    network.op_threshs = None
+    logits = torch_peers.answers(network, tensors)[:, kept]
+    assert np.std(logits, axis=0).min() > 1e-3
+    assert np.abs(logits).max() < 50
+    found = probabilities(bundle, tensors)
+    assert found == pytest.approx(1 / (1 + np.exp(-logits)), abs=LIKENESS)
+    # its own numbers are these, bent so that the operating point lies at a half: which side they are on is the same
+    network.op_threshs = torch.tensor(xrv.models.model_urls["densenet121-res224-chex"]["op_threshs"])
+    limits = np.array([bundle.thresholds[label] for label in bundle.label_names])
+    assert ((found >= limits) == (torch_peers.answers(network, tensors)[:, kept] >= 0.5)).all()
+
+
+def test_chexnets_state_dict_of_2017_answers_as_the_network_it_was_made_of(xrv, tmp_path):
+    import torch
+
+    network = torch_peers.densenet(labels=14, channels=3, seed=4)
+    state = torch_peers.old_names(network.state_dict(), "module.densenet121.")
+    assert "module.densenet121.features.denseblock1.denselayer1.norm.1.weight" in state
+    torch.save(
+        {"epoch": 3, "state_dict": state, "best_loss": np.float64(0.2), "optimizer": {"param_groups": [{"lr": 1e-4}]}},
+        tmp_path / "model.pth.tar",
+    )
+    bundle = imported(tmp_path / "model.pth.tar", tmp_path / "bundle", like="chexnet", name="chexnet")
+    assert len(bundle.labels) == 14
+    assert bundle.preprocessing.mean == (0.485, 0.456, 0.406)
+    assert bundle.preprocessing.std == (0.229, 0.224, 0.225)
+    tensors = np.random.default_rng(2).normal(size=(NUMBER, 224, 224, 3)).astype(np.float32)
+    expected = torch.sigmoid(torch.from_numpy(torch_peers.answers(network, tensors))).numpy()
+    assert np.std(expected, axis=0).max() > 1e-3
+    assert probabilities(bundle, tensors) == pytest.approx(expected, abs=LIKENESS)
+
+
 @pytest.mark.parametrize(
     "shape", [(300, 401), (401, 300), (224, 224), (1955, 1841), (100, 151), (151, 100), (500, 501), (501, 500)]
 )

@@ -1,0 +1,42 @@
+"""What serves studies imports neither TensorFlow nor torch nor Keras, and the listener not even the engine."""
+
+import subprocess
+import sys
+
+import pytest
+
+CODE = """
+import sys
+{imports}
+heavy = {{"tensorflow", "keras", "torch", "jax", "matplotlib", "sklearn", "pandas"{more}}}
+found = sorted(heavy & set(sys.modules))
+sys.exit(f"loaded: {{found}}" if found else 0)
+"""
+
+READING = """
+import numpy as np
+from model.bundle import builtin_bundles_folder
+from model.preprocessing import prepare
+from model.reader import Reader
+reader = Reader.open(builtin_bundles_folder() / "demonstration", "f32")
+film = np.zeros((64, 64), np.float32)
+reader.read([prepare(film, reader.bundle.preprocessing)])
+"""
+
+
+@pytest.mark.parametrize(
+    ("imports", "more"),
+    [
+        ("import worker.celery_worker, worker.analyst, worker.pipeline" + READING, ""),
+        ("import dicom_io.listener, worker.intake, worker.cli_run", ', "openvino"'),
+        ("import worker.web", ', "openvino"'),
+        ("import worker.delivery, worker.sweep", ', "openvino"'),
+    ],
+    ids=["worker child", "listener", "web", "delivery and scheduler"],
+)
+def test_no_serving_process_loads_what_only_training_and_importing_need(imports, more):
+    done = subprocess.run(
+        [sys.executable, "-c", CODE.format(imports=imports, more=more)],
+        capture_output=True, text=True, check=False, timeout=120,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
