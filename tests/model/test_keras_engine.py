@@ -216,7 +216,7 @@ def test_a_network_that_openvino_cannot_convert_is_written_for_the_keras_engine(
 
     from model import export
 
-    def refuse(*_arguments):
+    def refuse(*_arguments: object, **_options: object):
         raise ValueError("no such operation")
 
     monkeypatch.setattr(export, "export_network", refuse)
