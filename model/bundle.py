@@ -148,6 +148,11 @@ class Bundle:
         return {NETWORK_FILE, NETWORK_DATA_FILE} <= set(self.description["files"])
 
     @property
+    def is_quantized(self) -> bool:
+        """Whether the compiled network computes in int8."""
+        return dict(self.description.get("compiled", {})).get("precision") == "int8"
+
+    @property
     def head_table(self) -> dict[str, Any]:
         """What ``model.toml`` says of the head."""
         return describe_head(self.head, self.explanation_layer)

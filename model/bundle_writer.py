@@ -136,7 +136,7 @@ def write_description(
         Calibrations of training domains.
     """
     write_arrays(folder / DISTRIBUTION_FILE, distribution.to_arrays())
-    files = {path.name: _sha256(path) for path in sorted(folder.iterdir()) if _belongs(path)}
+    files = {path.name: file_digest(path) for path in sorted(folder.iterdir()) if _belongs(path)}
     spec = description.preprocessing
     digest = model_digest(files[WEIGHTS_FILE], description.labels, head_table, files.get(HEAD_FILE, ""), spec)
     table = {
@@ -193,7 +193,7 @@ def rewrite_description(folder: Path, everyone: Calibration, groups: Sequence[Ca
     names = [entry["name"] for entry in table["labels"]]
     table["calibration"] = [group.as_table(names) for group in groups]
     if METRICS_FILE in table["files"]:
-        table["files"][METRICS_FILE] = _sha256(folder / METRICS_FILE)
+        table["files"][METRICS_FILE] = file_digest(folder / METRICS_FILE)
     (folder / DESCRIPTION_FILE).write_text(toml_text(table), encoding="utf-8")
     return load_bundle(folder)
 
@@ -243,6 +243,6 @@ def _belongs(path: Path) -> bool:
     return path.name in FILE_NAMES and path.name != CARD_FILE
 
 
-def _sha256(path: Path) -> str:
+def file_digest(path: Path) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

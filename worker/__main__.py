@@ -25,7 +25,7 @@ def _mendable(error: Exception) -> bool:
     return bool(names & {
         "ConfigurationError", "DatabaseUnavailable", "StoreUnavailable", "BrokerUnavailable", "BundleInvalid",
         "UnknownModel", "PeerUnreachable", "ListenerPortInUse", "StartFailed", "UnreadableDicom", "UnreadableImage",
-        "EngineUnsuitable", "DatasetInvalid", "ListenerCannotBind", "GroundTaken",
+        "EngineUnsuitable", "DatasetInvalid", "ListenerCannotBind", "GroundTaken", "QuantizationRefused",
         "CannotBeReadAnyway", "DecidedElsewhere", "ImportRefused",
     })  # fmt: skip
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from worker import cli_import
+from worker import cli_compile, cli_import
 from worker.cli_options import Config, Home, Json, print_json
 from worker.site import Site, open_site
 
@@ -25,7 +25,7 @@ def add_commands(app: typer.Typer) -> None:
     group.command("show")(show)
     group.command("activate")(activate)
     group.command("deactivate")(deactivate)
-    group.command("verify")(verify)
+    cli_compile.add_commands(group)
     cli_import.add_commands(group)
     app.add_typer(group, name="model", rich_help_panel="Data scientist")
 
@@ -45,7 +45,7 @@ def list_models(home: Home = None, config: Config = None, json: Json = False) ->
             broken.append({"folder": str(found.folder), "reason": str(found)})
         else:
             reads = active.reads(found.digest)
-            models.append({**_facts(found), "active": bool(reads), "reads": reads})
+            models.append({**model_facts(found), "active": bool(reads), "reads": reads})
     if json:
         print_json({"models": models, "broken": broken, "active": model_table(active)})
         return
@@ -65,7 +65,9 @@ def show(name: _Name, home: Home = None, config: Config = None, json: Json = Fal
 
     bundle = find_bundle(open_site(home, config).settings, name)
     if json:
-        print_json({**_facts(bundle), "metrics": bundle.metrics, "card": bundle.card_path.read_text(encoding="utf-8")})
+        print_json(
+            {**model_facts(bundle), "metrics": bundle.metrics, "card": bundle.card_path.read_text(encoding="utf-8")}
+        )
     else:
         from rich.console import Console
         from rich.markdown import Markdown
@@ -147,27 +149,7 @@ def parse_ground(ages: str | None, views: str | None) -> Ground | None:
     return Ground(joined(ranges), named)
 
 
-def verify(name: _Name, home: Home = None, config: Config = None, json: Json = False) -> None:
-    """Recompute a bundle's digests and its golden output on this machine."""
-    from model.engine import check_against_golden, open_engine
-    from worker.registry import find_bundle
-
-    site = open_site(home, config)
-    bundle = find_bundle(site.settings, name)
-    reading = site.settings.reading
-    engine = open_engine(bundle, reading.precision, threads=1, engine=reading.engine)
-    logits, activations = check_against_golden(engine, bundle)
-    facts = {**_facts(bundle), "engine": engine.name, "precision": engine.precision}
-    facts |= {"golden_logit_difference": logits, "golden_activation_difference": activations}
-    if json:
-        print_json(facts)
-    else:
-        print(f"{bundle.name} {bundle.digest[:12]}: digests agree")
-        print(f"{engine.name} {engine.precision} gives the golden output")
-        print(f"greatest difference: logits {logits:.2g}, activations {activations:.2g}")
-
-
-def _facts(bundle: Bundle) -> dict[str, Any]:
+def model_facts(bundle: Bundle) -> dict[str, Any]:
     from worker.pipeline import preprocessing_id
 
     return {

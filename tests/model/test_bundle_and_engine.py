@@ -43,12 +43,29 @@ def test_the_shipped_bundle_stays_small(demonstration):
     assert sum(path.stat().st_size for path in demonstration.folder.iterdir()) < 30_000_000
 
 
-@pytest.mark.parametrize("name", ["weights.keras", "network.xml", "network.bin", "head.npz", "golden.npz", "split.csv"])
-def test_a_changed_file_is_refused_by_name(copy, name):
+DIGESTED = sorted(load_bundle(builtin_bundles_folder() / "demonstration").description["files"])
+
+
+@pytest.mark.parametrize("name", DIGESTED)
+@pytest.mark.parametrize("damage", ["a bit at the start", "a bit in the middle", "a bit at the end", "cut", "emptied"])
+def test_a_changed_or_truncated_file_is_refused_by_name(copy, name, damage):
     data = bytearray((copy / name).read_bytes())
-    data[len(data) // 2] ^= 1
-    (copy / name).write_bytes(data)
+    at = {"a bit at the start": 0, "a bit in the middle": len(data) // 2, "a bit at the end": -1}
+    if damage in at:
+        data[at[damage]] ^= 1
+    (copy / name).write_bytes(data[: len(data) // 2] if damage == "cut" else b"" if damage == "emptied" else data)
     with pytest.raises(BundleInvalid, match=f"{name} was changed"):
+        load_bundle(copy)
+
+
+def test_every_file_of_the_bundle_but_those_for_people_is_under_a_digest(demonstration):
+    for_people = {"README.md", "curves.png", "model.toml"}
+    assert {path.name for path in demonstration.folder.iterdir()} - for_people <= set(DIGESTED)
+
+
+def test_a_file_of_another_bundle_is_refused(copy, demonstration):
+    (copy / "head.npz").write_bytes((demonstration.folder / "distribution.npz").read_bytes())
+    with pytest.raises(BundleInvalid, match=r"head.npz was changed"):
         load_bundle(copy)
 
 

@@ -1,0 +1,240 @@
+"""Making a bundle's compiled network int8 with NNCF, if it stays as good; needs the extra ``[train]``."""
+
+import logging
+import shutil
+import sys
+import time
+import tomllib
+from collections.abc import Callable, Sequence
+from contextlib import redirect_stdout
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from model.bundle import (
+    DESCRIPTION_FILE,
+    GOLDEN_FILE,
+    NETWORK_DATA_FILE,
+    NETWORK_FILE,
+    Bundle,
+    load_bundle,
+)
+from model.bundle_writer import file_digest, write_arrays
+from model.dataset import DatasetInvalid, Sample, limited
+from model.engine import Engine, open_engine
+from model.figures import auroc
+from model.measuring import judge, measure
+from model.preprocessing import prepare
+from model.raster import read_raster
+from model.toml_text import toml_text
+
+CALIBRATION_IMAGES = 300
+LEAST_JUDGED = 20
+AUROC_DROP = 0.005
+"""Largest drop of a label's AUROC that is accepted."""
+MEAN_MOVE, HIGH_MOVE = 0.02, 0.10
+"""Largest mean, and largest 99th percentile, of how far probabilities may move."""
+
+ReadImage = Callable[[Path], NDArray[np.float32]]
+
+
+class QuantizationRefused(RuntimeError):
+    """The quantized network is not as good, or cannot be judged; nothing was written. The message gives the figures."""
+
+
+@dataclass(frozen=True)
+class Quantized:
+    """What was gained and what was lost, measured on the images that were not used to quantize.
+
+    Attributes
+    ----------
+    calibrated_on, judged_on
+        Numbers of images.
+    auroc_before, auroc_after
+        A label that the judged images know both values of.
+    mean_move, high_move
+        Mean and 99th percentile of how far probabilities moved.
+    speed
+        How many times as fast as before, both measured in turn in the same run.
+    precision_before
+        What the other network computed in.
+    size
+        Bytes of the network's weights over those before.
+    """
+
+    calibrated_on: int
+    judged_on: int
+    auroc_before: dict[str, float]
+    auroc_after: dict[str, float]
+    mean_move: float
+    high_move: float
+    speed: float
+    precision_before: str
+    size: float
+
+    def as_table(self) -> dict[str, Any]:
+        """Return plain values."""
+        return asdict(self)
+
+
+def quantize(
+    bundle: Bundle,
+    samples: Sequence[Sample],
+    output: Path,
+    read_image: ReadImage = read_raster,
+    on_image: Callable[[], None] = lambda: None,
+    threads: int = 1,
+) -> tuple[Bundle, Quantized]:
+    """Write a copy of a bundle whose compiled network is int8, and say what that changed.
+
+    The head stays in f32, so that the closed form explains the quantized network exactly, from its own feature map.
+    Every second image, 300 at most, sets the ranges; the others judge.
+
+    Raises
+    ------
+    QuantizationRefused
+        A label's AUROC drops by more than 0.005, probabilities move too far, or nothing can be judged.
+    DatasetInvalid
+        There are too few images.
+    """
+    if bundle.head is None or not bundle.has_compiled_network:
+        raise QuantizationRefused(f"{bundle.name} has no compiled network with a head of closed form")
+    if bundle.is_quantized:
+        raise QuantizationRefused(f"{bundle.name} is int8 already")
+    ranging, judging = limited(samples[::2], CALIBRATION_IMAGES), list(samples[1::2])
+    if len(judging) < LEAST_JUDGED:
+        raise DatasetInvalid(f"{len(samples)} images are too few; at least {2 * LEAST_JUDGED} are needed")
+    unfinished = output.parent / f".{output.name}.unfinished"
+    shutil.rmtree(unfinished, ignore_errors=True)
+    shutil.copytree(bundle.folder, unfinished)
+    try:
+        _write_network(bundle, ranging, unfinished, read_image, on_image)
+        made = _rewrite(unfinished, bundle)
+        found = _compare(bundle, made, len(ranging), judging, read_image, on_image, threads)
+        _accept(found)
+        unfinished.rename(output)
+    finally:
+        shutil.rmtree(unfinished, ignore_errors=True)
+    return load_bundle(output), found
+
+
+def _write_network(
+    bundle: Bundle,
+    ranging: Sequence[Sample],
+    folder: Path,
+    read_image: ReadImage,
+    on_image: Callable[[], None],
+) -> None:
+    import nncf
+    import openvino
+
+    spec = bundle.preprocessing
+    network = openvino.Core().read_model(bundle.network_path)
+    network.reshape([1, spec.size, spec.size, spec.channels])
+
+    def tensor(sample: Sample) -> NDArray[np.float32]:
+        on_image()
+        return prepare(read_image(sample.path), spec).tensor[np.newaxis]
+
+    nncf.set_log_level(logging.ERROR)
+    with redirect_stdout(sys.stderr):  # NNCF draws bars of its own, which are no part of what a command prints
+        quantized = nncf.quantize(
+            network,
+            nncf.Dataset(list(ranging), tensor),
+            preset=nncf.QuantizationPreset.MIXED,
+            subset_size=len(ranging),
+            ignored_scope=nncf.IgnoredScope(types=["MatMul"], validate=False),
+        )
+    openvino.save_model(quantized, folder / NETWORK_FILE, compress_to_fp16=False)
+
+
+def _rewrite(folder: Path, bundle: Bundle) -> Bundle:
+    """Make the golden output anew and describe the bundle; its digest stays: weights, labels, head, preprocessing."""
+    table = tomllib.loads((folder / DESCRIPTION_FILE).read_text(encoding="utf-8"))
+    table["compiled"] = {"precision": "int8"}
+    table["model"]["name"] = f"{bundle.name}-int8"
+
+    def describe() -> Bundle:
+        for name in (NETWORK_FILE, NETWORK_DATA_FILE, GOLDEN_FILE):
+            table["files"][name] = file_digest(folder / name)
+        (folder / DESCRIPTION_FILE).write_text(toml_text(table), encoding="utf-8")
+        return load_bundle(folder)
+
+    answer = open_engine(describe(), check_golden=False).run(bundle.golden.tensors)
+    write_arrays(
+        folder / GOLDEN_FILE,
+        {
+            "tensors": bundle.golden.tensors.astype(np.float16),
+            "logits": answer.logits,
+            "activations": answer.activations,
+        },
+    )
+    return describe()
+
+
+def _compare(
+    before: Bundle,
+    after: Bundle,
+    calibrated_on: int,
+    judging: Sequence[Sample],
+    read_image: ReadImage,
+    on_image: Callable[[], None],
+    threads: int,
+) -> Quantized:
+    engines = open_engine(before, threads=threads), open_engine(after, threads=threads)
+    answers = [measure(engine, before, judging, read_image, on_image) for engine in engines]
+    labels = before.label_names
+    judged = [judge(each, labels, before.everyone, before.groups, before.distribution) for each in answers]
+    areas = [
+        {name: auroc(answers[0].targets[:, i], each.probabilities[:, i]) for i, name in enumerate(labels)}
+        for each in judged
+    ]
+    known = [name for name in labels if np.isfinite(areas[0][name])]
+    if not known:
+        raise QuantizationRefused("the images know no label of the model both present and absent: nothing to judge by")
+    moves = np.abs(judged[1].probabilities - judged[0].probabilities)
+    return Quantized(
+        calibrated_on,
+        len(judging),
+        {name: round(areas[0][name], 4) for name in known},
+        {name: round(areas[1][name], 4) for name in known},
+        round(float(moves.mean()), 4),
+        round(float(np.percentile(moves, 99)), 4),
+        round(_speed(*engines, before.golden.tensors[:1]), 2),
+        engines[0].precision,
+        round(
+            (after.folder / NETWORK_DATA_FILE).stat().st_size / (before.folder / NETWORK_DATA_FILE).stat().st_size, 2
+        ),
+    )
+
+
+def _speed(before: Engine, after: Engine, tensor: NDArray[np.float32], rounds: int = 15) -> float:
+    """Return the ratio of median times an image, taken in turn, so that another load on the machine slows both."""
+    times: list[list[float]] = [[], []]
+    for _ in range(rounds):
+        for engine, taken in zip((before, after), times, strict=True):
+            started = time.perf_counter()
+            engine.run(tensor)
+            taken.append(time.perf_counter() - started)
+    return float(np.median(times[0]) / np.median(times[1]))
+
+
+def _accept(found: Quantized) -> None:
+    dropped = {
+        name: (before, found.auroc_after[name])
+        for name, before in found.auroc_before.items()
+        if before - found.auroc_after[name] > AUROC_DROP
+    }
+    if dropped:
+        listed = ", ".join(f"{name} {before:.4f} -> {after:.4f}" for name, (before, after) in dropped.items())
+        raise QuantizationRefused(
+            f"int8 is refused: AUROC drops by more than {AUROC_DROP} on {found.judged_on} images: {listed}"
+        )
+    if found.mean_move > MEAN_MOVE or found.high_move > HIGH_MOVE:
+        raise QuantizationRefused(
+            f"int8 is refused: probabilities move by {found.mean_move} on average (allowed {MEAN_MOVE}), and by "
+            f"{found.high_move} at the 99th percentile (allowed {HIGH_MOVE})"
+        )

@@ -1,0 +1,124 @@
+"""`model verify` and `model quantize`: what a bundle computes on this machine, and a faster form of it."""
+
+from __future__ import annotations
+
+import os
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from worker.cli_options import Config, Home, Json, print_json
+from worker.site import open_site
+
+if TYPE_CHECKING:
+    from model.bundle import Bundle
+    from model.engine import Engine
+
+_Name = Annotated[str, typer.Argument(help="A model's name, the start of its digest, or a bundle's folder.")]
+
+
+def add_commands(group: typer.Typer) -> None:
+    """Register the commands of this module in the group ``model``."""
+    group.command("verify")(verify)
+    group.command("quantize")(quantize)
+
+
+def verify(name: _Name, home: Home = None, config: Config = None, json: Json = False) -> None:
+    """Recompute a bundle's digests, its golden output, and how far the engines of this machine agree."""
+    from model.engine import check_against_golden, open_engine
+    from worker.cli_model import model_facts
+    from worker.registry import find_bundle
+
+    site = open_site(home, config)
+    bundle = find_bundle(site.settings, name)
+    reading = site.settings.reading
+    engine = open_engine(bundle, reading.precision, threads=1, engine=reading.engine)
+    logits, activations = check_against_golden(engine, bundle)
+    facts = {**model_facts(bundle), "engine": engine.name, "precision": engine.precision}
+    facts |= {"golden_logit_difference": logits, "golden_activation_difference": activations}
+    facts["engines"] = _engines(bundle, engine)
+    if json:
+        print_json(facts)
+    else:
+        print(f"{bundle.name} {bundle.digest[:12]}: digests agree")
+        print(f"{engine.name} {engine.precision} gives the golden output")
+        print(f"greatest difference: logits {logits:.2g}, activations {activations:.2g}")
+        for found in facts["engines"]:
+            print(f"{found['engine']} {found['precision']}: {found['says']}")
+    if any(found["agrees"] is False for found in facts["engines"]):
+        raise typer.Exit(1)
+
+
+def quantize(
+    name: _Name,
+    data: Annotated[
+        list[str], typer.Option("--data", help="Labelled images, as train takes them.", metavar="[DOMAIN=]FOLDER")
+    ],
+    out: Annotated[Path, typer.Option("--out", help="Folder of the new bundle.", metavar="DIR")],
+    limit: Annotated[int, typer.Option("--limit", min=40, help="Use at most so many images.")] = 1000,
+    home: Home = None,
+    config: Config = None,
+    json: Json = False,
+) -> None:
+    """Make a bundle int8, if that costs no quality: half of the images set its ranges, the others judge it."""
+    from rich.console import Console
+    from rich.progress import MofNCompleteColumn, Progress, TimeRemainingColumn
+
+    from model.dataset import Source, limited, read_sources
+    from model.quantization import CALIBRATION_IMAGES
+    from model.quantization import quantize as make_int8
+    from worker.cli_train import read_image
+    from worker.registry import find_bundle
+    from worker.settings import ConfigurationError
+
+    if find_spec("nncf") is None:
+        raise ConfigurationError("quantizing needs NNCF: pip install 'cxr-triage[train]'")
+    if out.exists():
+        raise typer.BadParameter(f"{out} is there already; choose another folder", param_hint="--out")
+    bundle = find_bundle(open_site(home, config).settings, name)
+    samples = limited(read_sources([Source.parse(text) for text in data]), limit)
+    steps = min(CALIBRATION_IMAGES, (len(samples) + 1) // 2) + 2 * (len(samples) // 2)
+    columns = (*Progress.get_default_columns()[:2], MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=Console(stderr=True)) as progress:
+        task = progress.add_task("quantizing", total=steps)
+        made, found = make_int8(
+            bundle, samples, out, read_image, lambda: progress.advance(task), threads=os.cpu_count() or 1
+        )
+    if json:
+        print_json({"name": made.name, "digest": made.digest, "folder": str(made.folder), **found.as_table()})
+        return
+    print(f"{made.folder}: {made.name} {made.digest[:12]}, {found.speed:g} times as fast as {found.precision_before}")
+    print(f"weights of {found.size:g} times the size; judged on {found.judged_on} images:")
+    for label, before in found.auroc_before.items():
+        print(f"  {label}: AUROC {before:.4f} -> {found.auroc_after[label]:.4f}")
+    print(f"probabilities moved by {found.mean_move:g} on average, {found.high_move:g} at the 99th percentile")
+
+
+def _engines(bundle: Bundle, reference: Engine) -> list[dict[str, Any]]:
+    """Run the golden input through every engine and precision there is, and compare with the golden output."""
+    from model.engine import EngineName, EngineUnsuitable, Precision, check_against_golden, open_engine
+
+    wanted: list[tuple[EngineName, Precision]] = (
+        [] if bundle.is_quantized else [("openvino", "f32"), ("openvino", "bf16")]
+    )
+    if not bundle.is_quantized and (find_spec("tensorflow") or find_spec("jax")):
+        wanted.append(("keras", "f32"))
+    found: list[dict[str, Any]] = []
+    for name, precision in wanted:
+        entry: dict[str, Any] = {"engine": name, "precision": precision, "agrees": None}
+        try:
+            engine = open_engine(bundle, precision, threads=1, check_golden=False, engine=name)
+        except EngineUnsuitable as error:
+            found.append({**entry, "says": f"not here: {error}"})
+            continue
+        try:
+            logits, activations = check_against_golden(engine, bundle)
+            other = abs(engine.run(bundle.golden.tensors).logits - reference.run(bundle.golden.tensors).logits).max()
+            entry |= {"agrees": True, "logit_difference": float(logits), "activation_difference": float(activations)}
+            says = f"agrees; logits within {float(other):.2g} of {reference.name} {reference.precision}"
+        except EngineUnsuitable as error:
+            entry["agrees"], says = False, str(error)
+        found.append({**entry, "says": says})
+    return found
