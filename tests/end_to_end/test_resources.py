@@ -43,20 +43,28 @@ def cpu_seconds(arguments: list[str]) -> float:
     return usage.ru_utime + usage.ru_stime
 
 
-def test_help_takes_less_than_three_tenths_of_a_second() -> None:
+@pytest.fixture(scope="module")
+def help_seconds() -> float:
+    """What `--help` may cost: 0.3 s, or where the machine is slow, twice what its libraries alone cost there."""
+    libraries = [sys.executable, "-c", "import typer, typer.rich_utils, rich.markdown, rich.traceback"]
+    peer = min(cpu_seconds(libraries) for _ in range(5))
+    print(f"typer and rich: {peer:.3f} s of processor time")
+    return max(HELP_SECONDS, 2 * peer)
+
+
+def test_help_takes_less_than_three_tenths_of_a_second(help_seconds: float) -> None:
     program = str(Path(sys.executable).parent / "cxr-triage")
     cpu_seconds([program, "--help"])  # byte code is compiled once
-    ours = statistics.median(cpu_seconds([program, "--help"]) for _ in range(5))
-    bare = statistics.median(cpu_seconds([sys.executable, "-c", "pass"]) for _ in range(5))
-    print(f"--help: {ours:.3f} s of processor time; python -c pass: {bare:.3f} s")
-    assert ours < HELP_SECONDS
+    ours = min(cpu_seconds([program, "--help"]) for _ in range(5))
+    print(f"--help: {ours:.3f} s of processor time")
+    assert ours < help_seconds
 
 
 @pytest.mark.parametrize("words", [["analyse"], ["worklist"], ["model"], ["listen"], ["work"]], ids=" ".join)
-def test_the_help_of_a_command_does_not_load_what_the_command_needs(words: list[str]) -> None:
+def test_the_help_of_a_command_does_not_load_what_the_command_needs(words: list[str], help_seconds: float) -> None:
     program = str(Path(sys.executable).parent / "cxr-triage")
     cpu_seconds([program, *words, "--help"])
-    assert statistics.median(cpu_seconds([program, *words, "--help"]) for _ in range(3)) < 2 * HELP_SECONDS
+    assert min(cpu_seconds([program, *words, "--help"]) for _ in range(3)) < 2 * help_seconds
 
 
 @pytest.fixture(scope="module")
