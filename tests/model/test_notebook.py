@@ -1,5 +1,6 @@
 """The three functions of a notebook."""
 
+import os
 import subprocess
 import sys
 
@@ -29,6 +30,20 @@ def test_load_model_says_what_it_cannot_load(tmp_path):
         model.load_model(tmp_path / "model.pickle")
     with pytest.raises(ValueError, match="is no bundle"):
         model.load_model(tmp_path)
+
+
+def test_keras_on_openvino_computes_in_float32_whatever_the_processor_prefers():
+    code = (
+        "from model.keras_backend import start_converting\n"
+        "start_converting()\n"
+        "from tests.model.networks import classifier, images\n"
+        "network = classifier()\n"
+        "network.predict_on_batch(images(network, 1))\n"
+        "print(network.ov_compiled_model.get_property('INFERENCE_PRECISION_HINT').get_type_name())"
+    )
+    environment = {**os.environ, "KERAS_BACKEND": "openvino"}
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=environment)
+    assert done.stdout.split()[-1] == "f32"
 
 
 def test_other_names_are_not_there():
