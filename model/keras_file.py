@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from model.keras2 import check_order_of_weights, in_words_of_keras3, is_keras2
 from model.network import KerasModel
 
 SUFFIXES = (".keras", ".h5", ".hdf5")
@@ -33,7 +34,7 @@ def load_keras_file(path: Path, unsafe: bool = False) -> KerasModel:
     Parameters
     ----------
     path
-        A ``.keras`` or ``.h5`` file of a whole network, of Keras 3 or 2.
+        A ``.keras`` or ``.h5`` file of a whole network, of Keras 3 or 2 (`model.keras2`).
     unsafe
         Run the code that the file carries in Lambda layers. Only for files that one has made oneself.
 
@@ -67,7 +68,12 @@ def load_keras_file(path: Path, unsafe: bool = False) -> KerasModel:
     import keras
 
     try:
-        return keras.models.load_model(path, compile=False, safe_mode=not unsafe)
+        if not is_keras2(path):
+            return keras.models.load_model(path, compile=False, safe_mode=not unsafe)
+        with in_words_of_keras3(path, config) as copy:
+            network = keras.models.load_model(copy, compile=False, safe_mode=not unsafe)
+        check_order_of_weights(network, path)
+        return network
     except (ValueError, TypeError, KeyError, AttributeError, NotImplementedError, OSError, zipfile.BadZipFile) as error:
         reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
         raise ImportRefused(path, f"Keras {keras.__version__} cannot load it: {reason}") from error
@@ -136,4 +142,6 @@ def _parts(config: Any, name: str = "") -> Iterator[tuple[str, str, str]]:  # no
 
 
 def _is_keras(module: str) -> bool:
-    return module.split(".")[0] in ("keras", "builtins", "keras_core") or module.startswith("tensorflow.python.keras")
+    return module.split(".")[0] in ("keras", "builtins", "keras_core", "tf_keras") or module.startswith(
+        "tensorflow.python.keras"
+    )
