@@ -165,6 +165,7 @@ def test_training_writes_a_complete_bundle_that_reads_images(squares, tmp_path):
         batch=8,
         preprocessing=SMALL,
         precision="float32",
+        architecture="tiny",
         ages=((0, 99),),
     )
     bundle = train(plan, on_progress=progress.append)
