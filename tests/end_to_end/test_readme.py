@@ -68,11 +68,11 @@ def prepare(folder: Path) -> None:
 
 
 def arguments(line: str) -> list[str]:
-    """The command as a person fills it in: one film for FILE..., and a training that ends."""
+    """The command as a person fills it in: one film for FILE..., a study's UID, and a question answered."""
     words = shlex.split(
         line.replace("FILE...", "FILE").replace("UID", read_facts(sample("RG1_UNCR")).study_instance_uid)
     )
-    return [*words, *{"train": ["--epochs", "1"], "forget": ["--yes"]}.get(words[1], [])]
+    return [*words, *{"forget": ["--yes"]}.get(words[1], [])]
 
 
 def run(site: Site, words: list[str], seconds: float = 300) -> subprocess.CompletedProcess[str]:
