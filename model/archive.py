@@ -13,6 +13,7 @@ from typing import IO
 from model.bundle import DESCRIPTION_FILE, Bundle, BundleInvalid, load_bundle
 from model.engine import EngineUnsuitable, open_engine
 from model.keras_file import ImportRefused
+from model.patients import KEY_FILE
 
 SUFFIXES = (".zip", ".tar", ".tar.gz", ".tgz")
 MOST_FILES = 64
@@ -27,7 +28,7 @@ def is_archive(path: Path) -> bool:
 
 
 def pack_bundle(bundle: Bundle, path: Path) -> None:
-    """Write every file of a bundle's folder into one archive; the same bundle gives the same bytes.
+    """Write every file of a bundle's folder but the key to its patients into one archive, always the same bytes.
 
     Raises
     ------
@@ -37,7 +38,7 @@ def pack_bundle(bundle: Bundle, path: Path) -> None:
     if not is_archive(path):
         raise ValueError(f"{path} is no archive's name; allowed are {', '.join(SUFFIXES)}")
     folder = f"{bundle.name}-{bundle.digest[:12]}"
-    files = sorted(entry for entry in bundle.folder.iterdir() if entry.is_file())
+    files = sorted(entry for entry in bundle.folder.iterdir() if entry.is_file() and entry.name != KEY_FILE)
     if path.suffix.lower() == ".zip":
         with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
             for file in files:
@@ -80,6 +81,8 @@ def import_bundle(path: Path, folder: Path) -> Bundle:
     try:
         for name, file in _members(path):
             with file, (folder / name).open("wb") as target:
+                if name == KEY_FILE:
+                    (folder / name).chmod(0o600)
                 shutil.copyfileobj(file, target)
         if not (folder / DESCRIPTION_FILE).is_file():
             raise ImportRefused(path, f"it is no bundle: it holds no {DESCRIPTION_FILE}")

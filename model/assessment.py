@@ -41,6 +41,26 @@ class Assessment:
     worst: list[dict[str, Any]] = field(default_factory=list)
 
 
+@dataclass(frozen=True)
+class Chosen:
+    """The images to judge on.
+
+    Attributes
+    ----------
+    samples, problems
+        The images, and what is amiss with others.
+    warning
+        Where the network has seen some of them, or other images of their patients; else empty.
+    compared
+        What was compared with the bundle's own split to tell that.
+    """
+
+    samples: list[Sample]
+    problems: list[FileProblem]
+    warning: str = ""
+    compared: str = "nothing; the model does not say what it was trained on"
+
+
 def choose_samples(
     bundle: Bundle,
     sources: Sequence[Source],
@@ -48,28 +68,28 @@ def choose_samples(
     part: str,
     allow_seen: bool,
     read_facts: ReadFacts = no_facts,
-) -> tuple[list[Sample], list[FileProblem], str]:
-    """Return the images to judge on, what is amiss with others, and a warning where the network has seen some.
+) -> Chosen:
+    """Return the images to judge on.
 
     Raises
     ------
     DatasetInvalid
-        The data or the split cannot be used, or images are of the bundle's own training or validation part and that
-        was not allowed.
+        The data or the split cannot be used, or images or patients are of the bundle's own training or validation part
+        and that was not allowed.
     """
     problems: list[FileProblem] = []
     samples = read_sources(sources, read_facts, problems)
     if split_file is not None:
         samples = read_split(split_file, samples)[part]
     own = bundle.folder / "split.csv"
-    warning = ""
+    warning, compared = "", Chosen.compared
     if own.is_file():
         try:
-            check_unseen(own, samples)
+            compared = check_unseen(own, samples)
         except DatasetInvalid as leak:
             if not allow_seen:
                 raise DatasetInvalid(f"{leak}; --allow-seen measures all the same and says so in the report") from leak
-            warning = str(leak)
+            warning, compared = str(leak), ""
     if not samples:
         raise DatasetInvalid("there is no image to judge on")
     known = {label for sample in samples for label, value in sample.labels.items() if value == value}
@@ -77,27 +97,25 @@ def choose_samples(
         raise DatasetInvalid(
             f"the data know {', '.join(sorted(known)) or 'no label'}; the model answers {', '.join(bundle.label_names)}"
         )
-    return samples, problems, warning
+    return Chosen(samples, problems, warning, compared)
 
 
 def assess(
     bundle: Bundle,
     engine: Engine,
-    samples: Sequence[Sample],
-    problems: Sequence[FileProblem],
+    given: Chosen,
     sources: Sequence[Source],
     read_image: ReadImage,
     on_image: Callable[[], None] = lambda: None,
-    warning: str = "",
     worst: int = 12,
 ) -> Assessment:
     """Read every image once through the reader that serves, and measure."""
     reader = Reader(bundle, engine)
     boxes = read_boxes([source.folder for source in sources])
     kept: list[tuple[Sample, Reading, NDArray[np.float32]]] = []
-    unreadable = [FileProblem(problem.kind, problem.path, problem.reason) for problem in problems]
+    unreadable = [FileProblem(problem.kind, problem.path, problem.reason) for problem in given.problems]
     pointings: list[Pointing] = []
-    for sample in samples:
+    for sample in given.samples:
         on_image()
         try:
             prepared = prepare(read_image(sample.path), bundle.preprocessing)
@@ -113,7 +131,7 @@ def assess(
                 found = point(contribution, prepared.affine, bundle.preprocessing.size, box)
                 pointings += [found] if found else []
     if not kept:
-        raise DatasetInvalid(f"none of the {len(samples)} images can be read; the first: {unreadable[0].reason}")
+        raise DatasetInvalid(f"none of the {len(given.samples)} images can be read; the first: {unreadable[0].reason}")
     read = [sample for sample, _, _ in kept]
     measured = Measured(
         np.array([reading.logits for _, reading, _ in kept], np.float32),
@@ -130,7 +148,8 @@ def assess(
         "precision": engine.precision,
         "images": len(read),
         "patients": len({sample.patient for sample in read}),
-        "warning": warning,
+        "warning": given.warning,
+        "compared_with_training": given.compared,
         "method": {
             "intervals": f"95 %, {RESAMPLES} bootstrap resamples of patients; a share of 0 or 1: Wilson, over patients",
             "ece": f"{BINS} bins of equal width; ece_by_chance: what perfect probabilities would show on these images",

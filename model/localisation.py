@@ -5,7 +5,7 @@ Boxes are those of ChestX-ray14's format (Wang et al. 2017) in a column ``bbox``
 
 import csv
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from model.figures import wilson_interval
+from model.preprocessing import prepare
+from model.reader import Reader
+from model.samples import Sample
 
 SAME_LABEL = {"Infiltrate": "Infiltration"}
 SHARE_OF_PEAK = 0.5
@@ -109,6 +112,56 @@ def point(
         _overlap(region, inside),
         float(np.mean(chance)),
     )
+
+
+def point_all(
+    reader: Reader,
+    parts: Mapping[str, Sequence[Sample]],
+    boxes: Mapping[str, Sequence[Box]],
+    read_image: Callable[[Path], NDArray[np.float32]],
+) -> dict[str, Any]:
+    """Compare the maps of every film that has a box of a label with it, and say which part each film lies in.
+
+    Parameters
+    ----------
+    reader
+        Reads as it serves.
+    parts
+        The films, a name of a part each.
+    boxes
+        Those of each file name, as `read_boxes` gives them.
+    read_image
+        Reads one.
+
+    Returns
+    -------
+    ``all`` and ``labels``, as `summarise` has them, and ``films``: file, part, label, whether the table's labels say
+    that it is there, hit and overlap of every box. Empty where no film has a box.
+    """
+    spec, names = reader.bundle.preprocessing, reader.bundle.label_names
+    found: list[Pointing] = []
+    films: list[dict[str, Any]] = []
+    for part, samples in parts.items():
+        for sample in samples:
+            wanted = [box for box in boxes.get(sample.path.name, ()) if box.label in names]
+            if not wanted:
+                continue
+            prepared = prepare(read_image(sample.path), spec)
+            (reading,) = reader.read([prepared], [sample.age])
+            for box in wanted:
+                contribution = reading.maps.contribution(names.index(box.label))
+                pointing = point(contribution, prepared.affine, spec.size, box)
+                if pointing is None:
+                    continue
+                found.append(pointing)
+                films.append(
+                    {"file": sample.path.name, "part": part, "label": box.label,
+                     "labelled": sample.target(box.label) == 1, "hit": pointing.hit, "iou": round(pointing.overlap, 4)}
+                )  # fmt: skip
+    if not found:
+        return {}
+    figures = summarise(found)
+    return {"all": figures["all"], "labels": {k: v for k, v in figures.items() if k != "all"}, "films": films}
 
 
 def summarise(found: Sequence[Pointing]) -> Mapping[str, Any]:

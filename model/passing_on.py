@@ -7,10 +7,13 @@ from pathlib import Path
 from model.archive import SUFFIXES, is_archive, pack_bundle
 from model.bundle import Bundle, BundleInvalid
 from model.keras_file import ImportRefused, load_keras_file
+from model.patients import KEY_FILE
 
 
 def export_bundle(bundle: Bundle, target: Path) -> None:
     """Write a bundle as what the target's name says; nothing is left behind where that fails.
+
+    The key to the patients of its split file stays here.
 
     Parameters
     ----------
@@ -47,7 +50,7 @@ def export_bundle(bundle: Bundle, target: Path) -> None:
                 "folder are, and tools for the Keras file make the rest"
             )  # fmt: skip
         else:
-            shutil.copytree(bundle.folder, unfinished)
+            shutil.copytree(bundle.folder, unfinished, ignore=shutil.ignore_patterns(KEY_FILE))
         unfinished.rename(target)
     finally:
         if unfinished.is_dir():

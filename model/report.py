@@ -59,6 +59,9 @@ def report_html(assessment: Assessment, made: str) -> str:
         f'<p class="quiet">Evaluation of <code>{model["digest"][:12]}</code> with {escape(facts["engine"])} in '
         f"{escape(facts['precision'])}, {escape(made)}. Research software: not for diagnosis.</p>",
         f'<p class="warn"><b>Seen in training.</b> {escape(facts["warning"])}</p>' if facts["warning"] else "",
+        f'<p class="quiet">Compared with the training of the network: {escape(facts["compared_with_training"])}.</p>'
+        if facts["compared_with_training"]
+        else "",
         _tiles(facts),
         "<h2>Every label</h2>",
         _table(facts["all"]),

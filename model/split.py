@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
+from model.patients import COLUMN, KEY_FILE, PatientKey
 from model.samples import DatasetInvalid, Sample
 
 PARTS = ("training", "validation", "test")
@@ -44,19 +45,21 @@ def split_by_patient(
 
 
 def write_split(parts: Mapping[str, Sequence[Sample]], path: Path) -> None:
-    """Write which image went into which part, and which belong together.
+    """Write which image went into which part, which belong together, and whose they are.
 
     CSV: part, domain, first 16 digits of the file's SHA-256, number of the group (images of one patient, and images
-    that show the same). No patient is named.
+    that show the same), and a digest of the patient under the key beside the file, which is made where there is none.
+    No patient is named, nor can be found by trying numbers without that key: see `model.patients`.
     """
+    key = PatientKey.of(path.parent)
     members = [(part, sample) for part, samples in parts.items() for sample in samples]
     groups = _groups([sample for _, sample in members])
     number_of = {index: number for number, group in enumerate(groups) for index in group}
     with path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(["part", "domain", "sha256", "group"])
+        writer.writerow(["part", "domain", "sha256", "group", key.column])
         for index, (part, sample) in enumerate(members):
-            writer.writerow([part, sample.domain, sample.sha256[:DIGITS], number_of[index]])
+            writer.writerow([part, sample.domain, sample.sha256[:DIGITS], number_of[index], key.digest(sample)])
 
 
 def read_split(path: Path, samples: Sequence[Sample]) -> dict[str, list[Sample]]:
@@ -112,30 +115,67 @@ def check_leaks(parts: Mapping[str, Sequence[Sample]], where: str = "the split")
             )
 
 
-def check_unseen(trained: Path, judged: Sequence[Sample]) -> None:
-    """Refuse to judge a network on images that its own split file says it was trained on, or had thresholds set on.
+def check_unseen(trained: Path, judged: Sequence[Sample]) -> str:
+    """Refuse to judge a network on images or patients that it was trained on, or had its thresholds set on.
 
     Parameters
     ----------
     trained
-        The split file of the bundle.
+        The split file of the bundle; where its key lies beside it, patients are compared too.
     judged
         Images that it is to be measured on.
+
+    Returns
+    -------
+    What was compared, and if not all was, why.
 
     Raises
     ------
     DatasetInvalid
-        Says how many of them, and names one.
+        Says how many of them, and names a file; or the key is not that of the split file.
     """
-    part_of = {row["sha256"]: row["part"] for row in _rows(trained)}
-    seen = [(sample, part) for sample in judged if (part := part_of.get(sample.sha256[:DIGITS], "test")) != "test"]
-    if seen:
-        sample, part = seen[0]
+    rows = _rows(trained)
+    parts = {row["sha256"]: row["part"] for row in rows}
+    files = [(sample, part) for sample in judged if (part := parts.get(sample.sha256[:DIGITS], "test")) != "test"]
+    key, compared = _key_of(trained, rows)
+    people: list[tuple[Sample, str]] = []
+    if key is not None:
+        own = {row[key.column]: row["part"] for row in rows if row[key.column] and row["part"] != "test"}
+        same = {sample.path for sample, _ in files}
+        others = (sample for sample in judged if sample.path not in same)
+        people = [(sample, own[digest]) for sample in others if (digest := key.digest(sample)) in own]
+    found = []
+    if files:
+        sample, part = files[0]
+        found.append(
+            f"{len(files)} of the {len(judged)} images are of the network's own training or validation part "
+            f"({sample.path.name} of its {part} part)"
+        )
+    if people:
+        sample, part = people[0]
+        found.append(
+            f"{len(people)} of the {len(judged)} images are other images of patients in the network's own training or "
+            f"validation part ({sample.path.name}, of a patient in its {part} part, by the patient's number)"
+        )
+    if found:
         raise DatasetInvalid(
-            f"{len(seen)} of the {len(judged)} images are of the network's own training or validation part "
-            f"({sample.path.name} of its {part} part): what is measured on them says nothing; "
+            f"{', and '.join(found)}: what is measured on them says nothing; "
             f"measure on the test part of {trained.name}, or on other images"
         )
+    return compared
+
+
+def _key_of(trained: Path, rows: Sequence[Mapping[str, str]]) -> tuple[PatientKey | None, str]:
+    """Return the key to a split file's patients, if it is to be had, and what can be compared so."""
+    column = next((name for name in rows[0] if name.startswith(COLUMN)), None)
+    if column is None:
+        return None, "files; the split file tells no patients"
+    key = PatientKey.read(trained.parent)
+    if key is None:
+        return None, f"files; patients cannot be, for {KEY_FILE} stayed where the network was trained"
+    if key.column != column:
+        raise DatasetInvalid(f"{trained.parent / KEY_FILE} is not the key of {trained.name}, which has {column}")
+    return key, "files and patients"
 
 
 def _rows(path: Path) -> list[dict[str, str]]:

@@ -30,7 +30,10 @@ def evaluate(
         Path | None, typer.Option("--out", help="Folder for report.html and report.json.", metavar="DIR")
     ] = None,
     allow_seen: Annotated[
-        bool, typer.Option("--allow-seen", help="Measure on images of the model's own training too, and say so.")
+        bool,
+        typer.Option(
+            "--allow-seen", help="Measure on images and patients of the model's own training too, and say so."
+        ),
     ] = False,
     home: Home = None,
     config: Config = None,
@@ -51,16 +54,15 @@ def evaluate(
     settings = open_site(home, config).settings
     bundle = find_bundle(settings, model)
     sources = [Source.parse(text) for text in data]
-    samples, problems, warning = choose_samples(bundle, sources, split, part, allow_seen)
+    chosen = choose_samples(bundle, sources, split, part, allow_seen)
     reading = settings.reading
     engine = open_engine(bundle, reading.precision, threads=os.cpu_count() or 1, engine=reading.engine)
     columns = (*Progress.get_default_columns()[:2], MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=Console(stderr=True)) as progress:
-        task = progress.add_task("reading", total=len(samples))
+        task = progress.add_task("reading", total=len(chosen.samples))
         found = assess(
-            bundle, engine, samples, problems, sources, read_image, lambda: progress.advance(task), warning,
-            worst=12 if out else 0,
-        )  # fmt: skip
+            bundle, engine, chosen, sources, read_image, lambda: progress.advance(task), worst=12 if out else 0
+        )
     if out is not None:
         _write(out, found)
     if json:
@@ -104,6 +106,8 @@ def _print(facts: dict[str, Any], out: Path | None) -> None:
             f"maps point into {cell['pointing']:.2f} of {cell['boxes']} boxes (by chance "
             f"{cell['pointing_by_chance']:.2f}, the centre {cell['pointing_of_the_centre']:.2f})"
         )
+    if facts["compared_with_training"]:
+        console.print(f"compared with the model's training: {facts['compared_with_training']}", markup=False)
     if facts["left_out"]:
         console.print(f"{len(facts['left_out'])} files left out, such as {facts['left_out'][0]['file']}", markup=False)
     if out is not None:

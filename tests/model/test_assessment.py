@@ -1,16 +1,22 @@
 """`evaluate`: a leak is refused, damaged files are listed, the page stands alone, maps are judged by boxes."""
 
+import csv
+import dataclasses
+import hashlib
 import re
+import shutil
 
 import cv2
 import numpy as np
 import pytest
 
 from model.assessment import assess, choose_samples
-from model.dataset import DatasetInvalid, Source
-from model.localisation import Box, point, read_boxes, summarise
+from model.dataset import DatasetInvalid, Source, read_sources
+from model.localisation import Box, point, point_all, read_boxes, summarise
+from model.preprocessing import prepare
 from model.raster import read_raster
 from model.report import report_html
+from model.split import write_split
 
 IDENTITY = np.array([[1.0, 0, 0], [0, 1.0, 0]])
 
@@ -35,8 +41,8 @@ def collection(tmp_path):
 
 @pytest.fixture
 def found(reader, collection):
-    samples, problems, warning = choose_samples(reader.bundle, [collection], None, "test", False)
-    return assess(reader.bundle, reader.engine, samples, problems, [collection], read_raster, worst=3, warning=warning)
+    chosen = choose_samples(reader.bundle, [collection], None, "test", False)
+    return assess(reader.bundle, reader.engine, chosen, [collection], read_raster, worst=3)
 
 
 def test_every_image_is_counted_and_the_damaged_one_is_named(found):
@@ -72,22 +78,79 @@ def test_the_report_stands_alone_and_holds_the_figures(found):
     assert page.count('<img src="data:image/jpeg') == len(found.worst) == min(3, len(found.facts["misread"]))
 
 
-def test_images_that_the_network_was_trained_on_are_an_error_unless_allowed_and_then_said(reader, collection, tmp_path):
-    import dataclasses
-    import hashlib
-    import shutil
-
+@pytest.fixture
+def trained(reader, collection, tmp_path):
+    """Return a function that makes the demonstration bundle one that was trained on some of the collection."""
     folder = shutil.copytree(reader.bundle.folder, tmp_path / "trained")
-    first = sorted(collection.folder.glob("*.png"))[0]
-    digest = hashlib.sha256(first.read_bytes()).hexdigest()[:16]
-    (folder / "split.csv").write_text(f"part,domain,sha256,group\ntraining,here,{digest},0\n")
-    bundle = dataclasses.replace(reader.bundle, folder=folder)
-    with pytest.raises(DatasetInvalid, match=r"1 of the 24 images are of the network's own training .*--allow-seen"):
+    for name in ("split.csv", "patients.key"):
+        (folder / name).unlink(missing_ok=True)
+
+    def make(chosen):
+        write_split(
+            {"training": [sample for sample in read_sources([collection]) if chosen(sample)]}, folder / "split.csv"
+        )
+        return dataclasses.replace(reader.bundle, folder=folder)
+
+    return make
+
+
+def test_images_that_the_network_was_trained_on_are_an_error_unless_allowed_and_then_said(reader, collection, trained):
+    bundle = trained(lambda sample: sample.path.name in ("00000002_000.png", "00000002_001.png"))
+    with pytest.raises(DatasetInvalid, match=r"^2 of the 24 images are of the network's own training .*--allow-seen"):
         choose_samples(bundle, [collection], None, "test", False)
-    samples, problems, warning = choose_samples(bundle, [collection], None, "test", True)
-    allowed = assess(bundle, reader.engine, samples, problems, [collection], read_raster, worst=0, warning=warning)
+    chosen = choose_samples(bundle, [collection], None, "test", True)
+    allowed = assess(bundle, reader.engine, chosen, [collection], read_raster, worst=0)
     assert "own training" in allowed.facts["warning"]
     assert "Seen in training." in report_html(allowed, "")
+
+
+def test_other_images_of_patients_that_the_network_was_trained_on_are_an_error_too(collection, trained, tmp_path):
+    bundle = trained(lambda sample: sample.path.name.endswith("_000.png") and sample.path.name < "00000004")
+    others = tmp_path / "others"  # the same patients by another name of the collection, in files of other bytes
+    shutil.copytree(collection.folder, others)
+    for path in others.glob("*_000.png"):
+        path.unlink()
+    elsewhere = Source(others, "elsewhere")
+    with pytest.raises(
+        DatasetInvalid,
+        match=r"^4 of the 12 images are other images of patients in the network's own training .*00000000_001\.png, of "
+        r"a patient in its training part, by the patient's number.*--allow-seen",
+    ):
+        choose_samples(bundle, [elsewhere], None, "test", False)
+    assert "other images of patients" in choose_samples(bundle, [elsewhere], None, "test", True).warning
+
+
+def test_no_patient_can_be_read_from_a_split_without_its_key_and_what_was_not_compared_is_said(
+    reader, collection, trained
+):
+    bundle = trained(lambda sample: sample.path.name.endswith("_000.png"))
+    split, key = bundle.folder / "split.csv", bundle.folder / "patients.key"
+    assert key.stat().st_mode & 0o777 == 0o600
+    column, digests = (row := split.read_text().splitlines())[0].split(",")[4], {line.split(",")[4] for line in row[1:]}
+    assert len(digests) == 12
+    guesses = {
+        hashlib.sha256(f"{salt}{number}".encode()).hexdigest()[:16] for number in range(12) for salt in ("", column)
+    }
+    assert not digests & guesses
+    with pytest.raises(DatasetInvalid, match="own training"):
+        choose_samples(bundle, [collection], None, "test", False)
+    (collection.folder / "table.csv").write_text(
+        "path,patient,Edema\n" + "".join(f"{n:08d}_001.png,{n},{n % 2}\n" for n in range(12))
+    )
+    secret = key.read_text()
+    key.write_text("ab" * 32)
+    with pytest.raises(DatasetInvalid, match=r"is not the key of split\.csv"):
+        choose_samples(bundle, [collection], None, "test", False)
+    key.unlink()
+    apart = choose_samples(bundle, [collection], None, "test", False)
+    assert (apart.warning, apart.compared) == (
+        "", "files; patients cannot be, for patients.key stayed where the network was trained"
+    )  # fmt: skip
+    found = assess(bundle, reader.engine, apart, [collection], read_raster, worst=0)
+    assert "patients.key stayed where" in report_html(found, "")
+    key.write_text(secret)
+    with pytest.raises(DatasetInvalid, match=r"^12 of the 12 images are other images of patients"):
+        choose_samples(bundle, [collection], None, "test", False)
 
 
 def test_data_that_know_none_of_the_labels_are_refused(reader, tmp_path):
@@ -116,6 +179,58 @@ def test_boxes_are_read_in_the_images_own_pixels_through_the_affine():
     spot[1, 5] = 1.0
     tenfold = np.array([[10.0, 0, 0], [0, 10.0, 0]])
     assert point(spot, tenfold, 70, Box("X", 500, 100, 120, 120)).hit
+
+
+@pytest.mark.shared_data
+def test_a_map_made_by_hand_points_into_every_box_of_real_films_and_its_mirror_image_into_hardly_any(
+    shared_data, demonstration
+):
+    """Boxes are in the film's own pixels, and films are not square: an axis swapped or turned would miss."""
+    hits, mirrored, overlaps = [], [], []
+    for name, boxes in read_boxes([shared_data / "nih"]).items():
+        image = read_raster(shared_data / "nih" / name)
+        trimmed = image[: image.shape[0] * 4 // 5]  # 1024 x 819
+        affine = prepare(trimmed, demonstration.preprocessing).affine
+        for box in boxes:
+            centre = np.array([(box.left + box.width / 2) / 1024 * 28, (box.top + box.height / 2) / 819 * 28])
+            if centre[1] >= 28 or box.top + box.height > 819:
+                continue
+            columns, rows = np.meshgrid(np.arange(28) + 0.5, np.arange(28) + 0.5)
+            spread = np.array([box.width / 1024, box.height / 819]) * 28 * 0.6006
+            spot = np.exp(-((columns - centre[0]) ** 2 / spread[0] ** 2 + (rows - centre[1]) ** 2 / spread[1] ** 2))
+            found = point(spot.astype(np.float32), affine, 224, box)
+            hits.append(found.hit)
+            overlaps.append(found.overlap)
+            mirrored.append(point(spot[:, ::-1].astype(np.float32), affine, 224, box).hit)
+    assert len(hits) >= 10
+    assert all(hits)
+    # above half its peak each spot is the ellipse that the box holds
+    assert overlaps == pytest.approx([np.pi / 4] * len(overlaps), abs=0.1)
+    assert np.mean(mirrored) < 0.2
+
+
+@pytest.mark.shared_data
+def test_the_cards_pointing_figures_are_what_the_network_shows_on_the_boxes(shared_data, reader):
+    committed = reader.bundle.metrics["pointing"]
+    part_of = {film["file"]: film["part"] for film in committed["films"]}
+    samples = {sample.path.name: sample for sample in read_sources([Source(shared_data / "nih", "adults")])}
+    parts = {
+        part: [samples[name] for name in part_of if part_of[name] == part]
+        for part in ("training", "validation", "test")
+    }
+    own = {row["sha256"]: row["part"] for row in csv.DictReader((reader.bundle.folder / "split.csv").open())}
+    assert {name: own[samples[name].sha256[:16]] for name in part_of} == part_of
+    again = point_all(reader, parts, read_boxes([shared_data / "nih"]), read_raster)
+    assert again["all"]["boxes"] == 12
+    for measured, told in (
+        (again["all"], committed["all"]),
+        *((again["labels"][k], v) for k, v in committed["labels"].items()),
+    ):
+        for key, value in told.items():
+            assert measured[key] == pytest.approx(value, abs=0.01), key
+    card = reader.bundle.card_path.read_text()
+    assert f"| all | 12 | {committed['all']['pointing']:.2f} " in card
+    assert "seen in training and tell nothing of new ones" in card
 
 
 @pytest.mark.shared_data
