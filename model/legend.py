@@ -50,17 +50,39 @@ def draw_legend(legend: Legend, width: int) -> NDArray[np.uint8]:
     for text, font, colour in _paragraphs(legend, size):
         rows += [(line, font, colour) for line in wrapped(text, font, width - 2 * margin)]
     heights = [sum(font.getmetrics()) + gap for _, font, _ in rows]
-    strip = Image.new("RGB", (width, sum(heights) + 2 * margin + size + gap), BACKGROUND)
+    ticks = _ticks(size)
+    under = sum(ticks[0].font.getmetrics()) + 2 * gap
+    strip = Image.new("RGB", (width, sum(heights) + 2 * margin + size + gap + under), BACKGROUND)
     draw = ImageDraw.Draw(strip)
     draw.line([(0, 0), (width, 0)], fill=RULE, width=2)
     top = margin
     for (line, font, colour), height in zip(rows, heights, strict=True):
         draw.text((margin, top), line, font=font, fill=colour)
         top += height
-    pixels = np.array(strip, np.uint8)
     bar = _colour_bar(min(width - 2 * margin, 16 * size), size)
+    for tick in ticks:
+        share = (tick.value - DENSITY_FLOOR) / (DENSITY_FULL - DENSITY_FLOOR)
+        x = margin + round(share * (bar.shape[1] - 1))
+        draw.line([(x, top + size), (x, top + size + gap)], fill=QUIET)
+        half = tick.font.getlength(tick.text) / 2
+        left = min(max(x - half, margin), width - margin - 2 * half)
+        draw.text((left, top + size + gap), tick.text, font=tick.font, fill=QUIET)
+    pixels = np.array(strip, np.uint8)
     pixels[top : top + size, margin : margin + bar.shape[1]] = bar
     return pixels
+
+
+@dataclass(frozen=True)
+class _Tick:
+    value: float
+    text: str
+    font: "FreeTypeFont"
+
+
+def _ticks(size: int) -> list[_Tick]:
+    font = _font(size * 0.8)
+    values = np.linspace(DENSITY_FLOOR, DENSITY_FULL, 5)
+    return [_Tick(float(v), f"{v:g}" if v < DENSITY_FULL else f"{v:g} or more", font) for v in values]
 
 
 def wrapped(text: str, font: "FreeTypeFont", width: int) -> list[str]:
@@ -84,22 +106,23 @@ def wrapped(text: str, font: "FreeTypeFont", width: int) -> list[str]:
 
 
 def _paragraphs(legend: Legend, size: int) -> list[tuple[str, "FreeTypeFont", tuple[int, int, int]]]:
-    from PIL import ImageFont
-
-    def font(points: float) -> "FreeTypeFont":
-        loaded = ImageFont.load_default(points)
-        if not isinstance(loaded, ImageFont.FreeTypeFont):
-            raise RuntimeError("Pillow was built without FreeType; a build with it is needed to draw legends")
-        return loaded
-
-    plain = font(size)
+    plain = _font(size)
     return [
         *((f"! {flag}", plain, WARNING) for flag in legend.flags),
-        (legend.title, font(size * 1.35), TEXT),
+        (legend.title, _font(size * 1.35), TEXT),
         *((line, plain, TEXT) for line in legend.lines),
         (legend.footer, plain, WARNING),
-        ("colour: what speaks for it, from weakly to strongly, on the same scale for every image", plain, QUIET),
+        ("colour: how strongly a place speaks for it, in logits; one scale for every film", plain, QUIET),
     ]
+
+
+def _font(points: float) -> "FreeTypeFont":
+    from PIL import ImageFont
+
+    loaded = ImageFont.load_default(points)
+    if not isinstance(loaded, ImageFont.FreeTypeFont):
+        raise RuntimeError("Pillow was built without FreeType; a build with it is needed to draw legends")
+    return loaded
 
 
 def _colour_bar(width: int, height: int) -> NDArray[np.uint8]:

@@ -22,9 +22,10 @@ __all__ = [
     "draw_thumbnail",
     "legend_for",
     "peak_density",
+    "probability_text",
 ]
 
-RENDERING_VERSION = 1
+RENDERING_VERSION = 2
 """Raised when the same inputs give another picture."""
 
 
@@ -52,15 +53,29 @@ def legend_for(bundle: Bundle, reading: Reading, index: int, flags: tuple[str, .
     label = bundle.label_names[index]
     probability, threshold = float(reading.probabilities[index]), reading.calibration.thresholds[label]
     verdict = "at or above the threshold" if probability >= threshold else "below the threshold"
+    peak = peak_density(reading.maps.contribution(index))
+    strongest = (
+        f"strongest place {peak:.1f} on the scale beneath"
+        if peak > DENSITY_FLOOR
+        else f"strongest place {peak:.1f}: below the scale, so nothing is coloured"
+    )
     return Legend(
         title=label,
         lines=(
-            f"probability {probability:.2f} (threshold {threshold:.2f}): {verdict}",
+            f"probability {probability_text(probability)} (threshold {probability_text(threshold)}): {verdict}",
+            strongest,
             f"model {bundle.name} {bundle.version} ({bundle.digest[:12]})",
         ),
         flags=flags,
         footer=bundle.statement,
     )
+
+
+def probability_text(value: float) -> str:
+    """Write a probability with three digits, never as certain: what is said is no more than 0.999 sure."""
+    if value >= 0.9995:
+        return "over 0.999"
+    return f"{value:.3f}" if value >= 0.0005 else "under 0.001"
 
 
 def draw_overlay(

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from PIL import ImageFont
 
-from model.legend import WARNING, Legend, draw_legend, wrapped
-from model.overlay import draw_overlay, draw_thumbnail, legend_for
+from model.legend import QUIET, WARNING, Legend, draw_legend, wrapped
+from model.overlay import draw_overlay, draw_thumbnail, legend_for, peak_density, probability_text
 from model.palette import DENSITY_FLOOR, DENSITY_FULL, opacity
 from model.preprocessing import Preprocessing, prepare
 
@@ -152,11 +152,34 @@ def test_the_legend_of_a_reading_states_label_probability_threshold_model_and_pu
     legend = legend_for(reader.bundle, reading, 0, ("age unknown",))
     text = " ".join(legend.lines)
     assert legend.title == "Pneumonia"
-    assert f"probability {reading.probabilities[0]:.2f}" in text
-    assert f"threshold {reading.calibration.thresholds['Pneumonia']:.2f}" in text
+    assert f"probability {reading.probabilities[0]:.3f}" in text
+    assert f"threshold {reading.calibration.thresholds['Pneumonia']:.3f}" in text
+    assert f"strongest place {peak_density(reading.maps.contribution(0)):.1f}" in text
     assert reader.bundle.digest[:12] in text
     assert legend.flags == ("age unknown",)
     assert "not for diagnosis" in legend.footer
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [(1.0, "over 0.999"), (0.99951, "over 0.999"), (0.9983, "0.998"), (0.1151, "0.115"), (0.0004, "under 0.001")],
+)
+def test_a_probability_is_never_written_as_certain(value, text):
+    assert probability_text(value) == text
+
+
+def test_the_scale_has_ticks_beneath_the_colours_they_stand_for():
+    strip = draw_legend(LEGEND, 1024).astype(int)
+    size = 24
+    coloured = (
+        strip.max(axis=2) - strip.min(axis=2) > 40
+    )  # the bar's strong end; no text here has a colour but warnings
+    rows = np.flatnonzero(coloured[:, 300:390].sum(axis=1) > 20)
+    beneath = strip[rows.max() + 1 + 1 : rows.max() + 6]
+    ticks = np.flatnonzero((np.abs(beneath - QUIET).max(axis=2) < 12).all(axis=0))
+    margin, long = round(size * 0.7), 16 * size
+    assert ticks == pytest.approx([margin + share * (long - 1) for share in (0, 0.25, 0.5, 0.75, 1)], abs=1)
+    assert (strip[rows.max() + 9 :] > 100).any(), "numbers stand beneath the ticks"
 
 
 def test_a_thumbnail_is_small_and_never_enlarged():
