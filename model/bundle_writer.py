@@ -175,13 +175,18 @@ def write_description(
     return load_bundle(folder)
 
 
-def rewrite_description(folder: Path, everyone: Calibration, groups: Sequence[Calibration]) -> Bundle:
-    """Replace the calibration in ``model.toml``, and the digests of files there that may change; return the bundle.
+def rewrite_description(
+    folder: Path,
+    everyone: Calibration,
+    groups: Sequence[Calibration],
+    changed: Sequence[str] = (METRICS_FILE,),
+) -> Bundle:
+    """Replace the calibration in ``model.toml``, and the digests of files there that were changed; return the bundle.
 
     Raises
     ------
     BundleInvalid
-        Something else than calibration and metrics was changed.
+        Something else was changed.
     """
     table = tomllib.loads((folder / DESCRIPTION_FILE).read_text(encoding="utf-8"))
     for entry, temperature, bias in zip(table["labels"], everyone.temperatures, everyone.biases, strict=True):
@@ -192,8 +197,7 @@ def rewrite_description(folder: Path, everyone: Calibration, groups: Sequence[Ca
         }
     names = [entry["name"] for entry in table["labels"]]
     table["calibration"] = [group.as_table(names) for group in groups]
-    if METRICS_FILE in table["files"]:
-        table["files"][METRICS_FILE] = file_digest(folder / METRICS_FILE)
+    table["files"] |= {name: file_digest(folder / name) for name in changed if name in table["files"]}
     (folder / DESCRIPTION_FILE).write_text(toml_text(table), encoding="utf-8")
     return load_bundle(folder)
 

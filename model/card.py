@@ -5,6 +5,8 @@ from pathlib import Path
 from typing import Any
 
 from model.bundle import CARD_FILE, Bundle
+from model.card_sections import calibration_forms_section, pointing_section
+from model.patients import KEY_FILE
 
 
 def write_card(bundle: Bundle, curves: str | None = None) -> Path:
@@ -13,8 +15,10 @@ def write_card(bundle: Bundle, curves: str | None = None) -> Path:
     sections = [
         _heading(bundle),
         _intended(bundle),
-        _data(provenance),
+        _data(provenance, (bundle.folder / KEY_FILE).exists()),
         _quality(bundle),
+        calibration_forms_section(bundle.metrics.get("calibration_forms", {})),
+        pointing_section(bundle.metrics.get("pointing", {})),
         _distribution(bundle.metrics.get("distribution", {})),
         _training(provenance, curves),
         _limits(provenance.get("weaknesses", [])),
@@ -50,7 +54,7 @@ def _intended(bundle: Bundle) -> str:
     )
 
 
-def _data(provenance: Mapping[str, Any]) -> str:
+def _data(provenance: Mapping[str, Any], with_key: bool) -> str:
     counts: Sequence[Mapping[str, Any]] = provenance.get("data", [])
     if not counts:
         return ""
@@ -74,21 +78,23 @@ def _quality(bundle: Bundle) -> str:
         "patients. Thresholds, temperatures and biases come from the validation part alone. A probability means how "
         "often the finding was there in the validation part where the network answered so; where the finding is rarer "
         "than in these collections, it is too high. The calibration error (ECE) has 10 bins of equal width; beside it "
-        "stands the error that perfect probabilities would show by chance on so many images, on average.",
+        "stands the error that perfect probabilities would show by chance on so many images, on average, and in how "
+        "many of 100 draws they would show as much as was measured. Then the error by 10 bins of as many images each, "
+        "and the root mean square error less what chance adds to it (Kumar et al. 2019).",
         _calibration(bundle),
     ]
     for domain, cells in test["domains"].items():
         rows = [
             "| label | positives of images | AUROC | average precision | threshold | sensitivity | specificity "
-            "| Brier | ECE (by chance) |",
-            "|---|---|---|---|---|---|---|---|---|",
+            "| Brier | ECE (by chance; as much) | equal bins | less chance |",
+            "|---|---|---|---|---|---|---|---|---|---|---|",
         ]
         for label, cell in cells.items():
             rows.append(
                 f"| {label} | {cell['positives']} of {cell['images']} | {_interval(cell, 'auroc')} | "
                 f"{_interval(cell, 'average_precision')} | {cell['threshold']:.3f} | "
                 f"{_interval(cell, 'sensitivity')} | {_interval(cell, 'specificity')} | {cell['brier']:.3f} | "
-                f"{cell['ece']:.3f} ({cell['ece_by_chance']['mean']:.3f}) |"
+                f"{_calibration_error(cell)} |"
             )
         text += [f"### {domain.capitalize()}", "\n".join(rows)]
     return "\n\n".join(text)
@@ -104,6 +110,17 @@ def _calibration(bundle: Bundle) -> str:
     return (
         f"Calibrated apart: {ranges}. The patient's age chooses; where it is unknown or in no range, the domain whose "
         "training images the image lies nearest to. Which it was stands in each result."
+    )
+
+
+def _calibration_error(cell: Mapping[str, Any]) -> str:
+    chance = cell["ece_by_chance"]
+    if "as_much" not in chance:  # measured by an earlier version
+        return f"{cell['ece']:.3f} ({chance['mean']:.3f}) | |"
+    often = f"{100 * chance['as_much']:.0f} of 100"
+    return (
+        f"{cell['ece']:.3f} ({chance['mean']:.3f}; {often}) | {cell['ece_equal_mass']:.3f} | "
+        f"{cell['calibration_error_debiased']:.3f}"
     )
 
 

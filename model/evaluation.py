@@ -10,7 +10,9 @@ from model.figures import (
     auroc,
     average_precision,
     brier,
-    calibration_error_floor,
+    calibration_errors_by_chance,
+    debiased_calibration_error,
+    equal_mass_calibration_error,
     expected_calibration_error,
     sensitivity_specificity,
     wilson_interval,
@@ -74,7 +76,8 @@ def label_figures(
     -------
     Counts, confusion matrix, AUROC, average precision, sensitivity, specificity and Brier score with 95 % intervals of
     1000 bootstrap resamples of patients (a share of exactly 0 or 1, which no resample changes, has Wilson's interval
-    over patients), and the calibration error with the error that chance alone would give.
+    over patients), and the calibration error with what chance alone would give and how often it gives as much, by bins
+    of equal mass, and debiased.
     """
     positive = (probabilities.astype(np.float64) >= thresholds).astype(np.float32)
 
@@ -111,9 +114,18 @@ def label_figures(
             interval = wilson_interval(value, len(np.unique(patients[side])))
         cell[key] = round(value, 4)
         cell[f"{key}_interval"] = [round(bound, 4) for bound in interval]
-    floor, ceiling = calibration_error_floor(probabilities, seed)
-    cell["ece"] = round(expected_calibration_error(targets, probabilities), 4)
-    cell["ece_by_chance"] = {"mean": round(floor, 4), "95th percentile": round(ceiling, 4)}
+    chance, error = (
+        calibration_errors_by_chance(probabilities, seed),
+        expected_calibration_error(targets, probabilities),
+    )
+    cell["ece"] = round(error, 4)
+    cell["ece_by_chance"] = {
+        "mean": round(float(chance.mean()), 4),
+        "95th percentile": round(float(np.percentile(chance, 95)), 4),
+        "as_much": round(float((chance >= error).mean()), 3),
+    }
+    cell["ece_equal_mass"] = round(equal_mass_calibration_error(targets, probabilities), 4)
+    cell["calibration_error_debiased"] = round(debiased_calibration_error(targets, probabilities), 4)
     return cell
 
 

@@ -67,16 +67,32 @@ def expected_calibration_error(targets: NDArray[np.float32], probabilities: NDAr
     return float((counts * np.abs(said - there)).sum() / counts.sum()) if len(counts) else float("nan")
 
 
-def calibration_error_floor(probabilities: NDArray[np.float32], seed: int = 2026) -> tuple[float, float]:
-    """Return mean and 95th percentile of the calibration error that perfect probabilities would show by chance.
+def equal_mass_calibration_error(targets: NDArray[np.float32], probabilities: NDArray[np.float32]) -> float:
+    """Return the same of `BINS` bins that hold as many images each, by probability: none is nearly empty."""
+    return float(sum(n * abs(said - there) for n, said, there in _equal_mass(targets, probabilities)) / len(targets))
+
+
+def debiased_calibration_error(targets: NDArray[np.float32], probabilities: NDArray[np.float32]) -> float:
+    """Return the root mean square error of bins of equal mass less what chance adds to it (Kumar et al. 2019, 4.1).
+
+    Chance widens each bin's squared distance by its share's variance, which is estimated and taken off; 0 where nothing
+    is left.
+    """
+    total = 0.0
+    for n, said, there in _equal_mass(targets, probabilities):
+        total += n * ((said - there) ** 2 - there * (1 - there) / max(1, n - 1))
+    return float(np.sqrt(max(0.0, total / len(targets))))
+
+
+def calibration_errors_by_chance(probabilities: NDArray[np.float32], seed: int = 2026) -> NDArray[np.float64]:
+    """Return the calibration errors that perfect probabilities would show, float64 [`FLOOR_DRAWS`], ascending.
 
     Whether each finding is there is drawn from the probabilities themselves: so many images can show no smaller error
-    than the first, and an error above the second is no chance.
+    than these are on average, and an error above nearly all of them is no chance.
     """
     random = np.random.default_rng(seed)
     draws = (random.random((FLOOR_DRAWS, len(probabilities))) < probabilities).astype(np.float32)
-    errors = [expected_calibration_error(drawn, probabilities) for drawn in draws]
-    return float(np.mean(errors)), float(np.percentile(errors, 95))
+    return np.sort([expected_calibration_error(drawn, probabilities) for drawn in draws])
 
 
 def wilson_interval(share: float, number: int) -> tuple[float, float]:
@@ -87,6 +103,15 @@ def wilson_interval(share: float, number: int) -> tuple[float, float]:
     centre = (share + z * z / (2 * number)) / (1 + z * z / number)
     half = z / (1 + z * z / number) * float(np.sqrt(share * (1 - share) / number + z * z / (4 * number**2)))
     return max(0.0, centre - half), min(1.0, centre + half)
+
+
+def _equal_mass(targets: NDArray[np.float32], probabilities: NDArray[np.float32]) -> list[tuple[int, float, float]]:
+    """Return images, mean probability and share of positives of each bin of equal mass."""
+    parts = np.array_split(np.argsort(probabilities, kind="stable"), min(BINS, len(targets)))
+    return [
+        (len(rows), float(probabilities[rows].mean(dtype=np.float64)), float(targets[rows].mean(dtype=np.float64)))
+        for rows in parts
+    ]
 
 
 def _average_ranks(values: NDArray[np.float32]) -> NDArray[np.float64]:

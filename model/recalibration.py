@@ -1,7 +1,9 @@
 """Calibrating a bundle anew, its network untouched: ``python -m model.recalibration BUNDLE OUT DOMAIN=FOLDER...``.
 
-The bundle's own split file says which images are its validation part, and which its test part. A domain written
-``children:1-5=FOLDER`` stands for these ages, in completed years, and gets a calibration of its own.
+The bundle's own split file says which images are its validation part, and which its test part; it is written anew, as
+a training writes it. A domain written ``children:1-5=FOLDER`` stands for these ages, in completed years, and gets a
+calibration of its own. All is computed in f32, so that it does not depend on what the processor has. Beside it stands
+what other forms of calibration show within the validation part, and where the maps point on films with boxes.
 """
 
 import argparse
@@ -18,13 +20,16 @@ from model.bundle import DESCRIPTION_FILE, METRICS_FILE, Bundle, load_bundle
 from model.bundle_writer import rewrite_description
 from model.calibration import AgeRanges
 from model.calibration_fitting import fit_calibration
+from model.calibration_trial import compare_forms
 from model.card import write_card
 from model.dataset import Sample, Source, read_sources
 from model.engine import open_engine
 from model.evaluation import RESAMPLES, figures_of_merit
+from model.localisation import Box, point_all, read_boxes
 from model.measuring import judge, measure
 from model.raster import read_raster
-from model.split import read_split
+from model.reader import Reader
+from model.split import read_split, write_split
 
 
 def recalibrate(
@@ -32,6 +37,7 @@ def recalibrate(
     output: Path,
     parts: Mapping[str, Sequence[Sample]],
     domain_ages: Mapping[str, AgeRanges],
+    boxes: Mapping[str, Sequence[Box]] | None = None,
     read_image: Callable[[Path], NDArray[np.float32]] = read_raster,
     on_image: Callable[[], None] = lambda: None,
     threads: int = 1,
@@ -48,8 +54,10 @@ def recalibrate(
         Images of ``validation``, which the calibration is fitted on, and of ``test``, which it is measured on.
     domain_ages
         As for `fit_calibration`.
+    boxes
+        What readers drew on films of any part, by file name.
     """
-    engine = open_engine(bundle, threads=threads)
+    engine = open_engine(bundle, "f32", threads=threads)
     validation, test = (measure(engine, bundle, parts[part], read_image, on_image) for part in ("validation", "test"))
     labels = bundle.label_names
     fitted = fit_calibration(validation, labels, domain_ages)
@@ -62,9 +70,13 @@ def recalibrate(
         "images": len(test.logits),
         "domains": figures_of_merit(test, judged, labels),
     }
-    metrics = {**bundle.metrics, "test": measured}
+    tried = compare_forms(validation, labels)
+    metrics = {**bundle.metrics, "test": measured, **({"calibration_forms": tried} if tried else {})}
+    pointing = point_all(Reader(bundle, engine), parts, boxes or {}, read_image)
+    metrics |= {"pointing": pointing} if pointing else {}
     (output / METRICS_FILE).write_text(json.dumps(metrics, indent=1) + "\n", encoding="utf-8")
-    again = rewrite_description(output, fitted.everyone, fitted.groups)
+    write_split(parts, output / "split.csv")
+    again = rewrite_description(output, fitted.everyone, fitted.groups, (METRICS_FILE, "split.csv"))
     curves = output / "curves.png"
     write_card(again, curves.name if curves.exists() else None)
     return again
@@ -97,7 +109,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     for source, ranges in parsed:
         if ranges:
             ages[source.domain] = tuple(dict.fromkeys((*ages.get(source.domain, ()), *ranges)))
-    again = recalibrate(bundle, given.out, parts, ages, threads=given.threads)
+    boxes = read_boxes([source.folder for source, _ in parsed])
+    again = recalibrate(bundle, given.out, parts, ages, boxes, threads=given.threads)
     print(f"{again.folder / DESCRIPTION_FILE}: {again.name} {again.digest[:12]}")
 
 

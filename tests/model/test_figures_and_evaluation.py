@@ -11,7 +11,9 @@ from model.figures import (
     auroc,
     average_precision,
     brier,
-    calibration_error_floor,
+    calibration_errors_by_chance,
+    debiased_calibration_error,
+    equal_mass_calibration_error,
     expected_calibration_error,
     reliability,
     sensitivity_specificity,
@@ -81,12 +83,40 @@ def test_the_calibration_error_and_its_bins_by_hand_and_by_scikit_learn():
 def test_perfect_probabilities_have_the_calibration_error_of_chance_and_wrong_ones_more():
     random = np.random.default_rng(9)
     probabilities = random.random(400).astype(np.float32)
-    mean, high = calibration_error_floor(probabilities)
+    chance = calibration_errors_by_chance(probabilities)
+    mean, high = chance.mean(), np.percentile(chance, 95)
     perfect = (random.random(400) < probabilities).astype(np.float32)
     wrong = (random.random(400) < probabilities**3).astype(np.float32)
     assert 0 < mean < high < 0.15
     assert expected_calibration_error(perfect, probabilities) < high
     assert expected_calibration_error(wrong, probabilities) > high
+
+
+def test_the_error_of_bins_of_equal_mass_agrees_with_scikit_learn():
+    calibration = pytest.importorskip("sklearn.calibration", reason="scikit-learn is not installed (extra [train])")
+    random = np.random.default_rng(6)
+    probabilities = (random.random(400) ** 3).astype(np.float32)
+    targets = (random.random(400) < probabilities**0.5).astype(np.float32)
+    there, said = calibration.calibration_curve(targets, probabilities, n_bins=BINS, strategy="quantile")
+    assert len(said) == BINS  # of 40 images each
+    assert equal_mass_calibration_error(targets, probabilities) == pytest.approx(np.abs(there - said).mean(), abs=1e-6)
+
+
+def test_the_debiased_error_is_near_nothing_for_perfect_probabilities_and_the_true_one_for_shifted_ones():
+    random = np.random.default_rng(7)
+    squares = []
+    for _ in range(40):
+        probabilities = random.uniform(0.1, 0.8, 120).astype(np.float32)
+        perfect = (random.random(120) < probabilities).astype(np.float32)
+        shifted = (random.random(120) < probabilities + 0.15).astype(np.float32)
+        squares.append([debiased_calibration_error(truth, probabilities) ** 2 for truth in (perfect, shifted)])
+        assert (
+            debiased_calibration_error(perfect, probabilities)
+            <= equal_mass_calibration_error(perfect, probabilities) * 2
+        )
+    perfect_error, shifted_error = np.sqrt(np.mean(squares, axis=0))
+    assert perfect_error < 0.09  # biased upwards only by what is cut off at 0
+    assert shifted_error == pytest.approx(0.15, abs=0.03)
 
 
 def test_an_interval_of_a_share_does_not_vanish_at_its_ends():

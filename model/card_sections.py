@@ -1,0 +1,73 @@
+"""Sections of the card that few bundles have: other forms of calibration, and where the maps point."""
+
+from collections import Counter
+from collections.abc import Mapping
+from typing import Any
+
+from model.calibration_trial import FOLDS, REPEATS, TAKEN
+
+
+def calibration_forms_section(found: Mapping[str, Any]) -> str:
+    """Say what `compare_forms` found; empty where nothing was compared."""
+    if not found:
+        return ""
+    forms = list(dict.fromkeys(form for entry in found.values() for form in entry["forms"]))
+    rows = [f"| form | {' | '.join(found)} |", "|---|" + "---|" * len(found)]
+    for form in forms:
+        cells = [entry["forms"].get(form) for entry in found.values()]
+        told = [f"{cell['log_loss']:.4f} ({cell['ece']:.3f})" if cell else "the same" for cell in cells]
+        rows.append(f"| {form}{', taken' if form == TAKEN else ''} | {' | '.join(told)} |")
+    least = {
+        domain: min(entry["forms"], key=lambda form: float(entry["forms"][form]["log_loss"]))
+        for domain, entry in found.items()
+    }
+    verdict = "; ".join(f"{domain}: {form}" for domain, form in least.items())
+    return (
+        "### Forms of calibration tried\n\nOn the validation part alone: log loss (and ECE) on patients that the form "
+        f"was not fitted on, the mean of {REPEATS} divisions of the patients into {FOLDS}. The least log loss decides, "
+        "for so few images tell no calibration error from chance. Least: " + verdict + ".\n\n" + "\n".join(rows)
+    )
+
+
+def pointing_section(found: Mapping[str, Any]) -> str:
+    """Say what `point_all` found; empty where no film had a box."""
+    if not found:
+        return ""
+    films = found["films"]
+    parts = Counter(film["part"] for film in films)
+    rows = [
+        "| label | boxes | peak in the box | by chance | by the centre | IoU | by chance |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for name, cell in {"all": found["all"], **found["labels"]}.items():
+        low, high = cell["pointing_interval"]
+        rows.append(
+            f"| {name} | {cell['boxes']} | {cell['pointing']:.2f} ({low:.2f} to {high:.2f}) | "
+            f"{cell['pointing_by_chance']:.2f} | {cell['pointing_of_the_centre']:.2f} | {cell['iou']:.2f} | "
+            f"{cell['iou_by_chance']:.2f} |"
+        )
+    each = [
+        "| film | part | label | in the table of labels | peak in the box | IoU |",
+        "|---|---|---|---|---|---|",
+        *(
+            f"| {film['file']} | {film['part']} | {film['label']} | {'yes' if film['labelled'] else 'no'} | "
+            f"{'yes' if film['hit'] else 'no'} | {film['iou']:.2f} |"
+            for film in films
+        ),
+    ]
+    listed = " and ".join(f"{count} in the {part} part" for part, count in parts.items())
+    known = parts["training"] + parts["validation"]
+    taught = sum(film["part"] == "training" and not film["labelled"] for film in films)
+    return (
+        f"## Where the maps point\n\nAgainst the {len(films)} boxes that readers drew for these labels: {listed}. "
+        + ("So these figures are of films that were seen in training and tell nothing of new ones. " if known else "")
+        + (
+            f"For {taught} of the boxes the film's labels, mined from its report, say that the finding is absent, and "
+            "so the network was taught. "
+            if taught
+            else ""
+        )
+        + "Pointing: the map's peak lies in the box; by chance: the box's share of the image; the centre: the image's "
+        "centre lies in it. IoU: overlap of the box with the part of the map above half its peak; by chance: the same "
+        "part shifted about.\n\n" + "\n".join(rows) + "\n\n" + "\n".join(each)
+    )
