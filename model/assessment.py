@@ -191,7 +191,7 @@ def _subgroups(
     found: dict[str, dict[str, Any]] = {}
     for kind, values in kinds.items():
         names = sorted(set(values) - {""})
-        if len(names) < 2 and kind != "collection":
+        if len(names) < 2:
             continue
         for name in names:
             rows = np.array([value == name for value in values])
