@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import shutil
 import uuid
 from pathlib import Path
@@ -11,7 +12,7 @@ from db.grounds import Ground
 from db.queueing import retarget
 from db.records import ActiveModel
 from db.session import Database
-from model.bundle import Bundle, BundleInvalid, builtin_bundles_folder, find_bundles, load_bundle
+from model.bundle import DESCRIPTION_FILE, Bundle, BundleInvalid, builtin_bundles_folder, find_bundles, load_bundle
 from worker.pipeline import preprocessing_id
 from worker.settings import Settings
 from worker.timing import now
@@ -118,6 +119,10 @@ def deactivate(database: Database, named: str | None = None) -> str | None:
 
 def _copy_home(settings: Settings, bundle: Bundle) -> Bundle:
     target = settings.home / "models" / f"{bundle.name}-{bundle.digest[:12]}"
+    described = (bundle.folder / DESCRIPTION_FILE).read_bytes()
+    if target.exists() and (target / DESCRIPTION_FILE).read_bytes() != described:
+        # the same model, calibrated or compiled otherwise: what is there may be in use, and stays
+        target = target.with_name(f"{target.name}-{hashlib.sha256(described).hexdigest()[:8]}")
     if not target.exists():
         target.parent.mkdir(parents=True, exist_ok=True)
         unfinished = settings.home / f".model-{uuid.uuid4().hex}"
