@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 from model.bundle import Bundle
 from model.gradcam import LogitMaps
+from model.layout import sink_transpositions
 
 Precision = Literal["auto", "f32", "bf16"]
 EngineName = Literal["openvino", "keras"]
@@ -159,6 +160,7 @@ class OpenVinoEngine:
         spec = bundle.preprocessing
         self._shape = (1, spec.size, spec.size, spec.channels)
         network.reshape(list(self._shape))
+        sink_transpositions(network)
         self._compiled: Any = core.compile_model(
             network,
             "CPU",

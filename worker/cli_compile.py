@@ -89,7 +89,10 @@ def quantize(
     if json:
         print_json({"name": made.name, "digest": made.digest, "folder": str(made.folder), **found.as_table()})
         return
-    print(f"{made.folder}: {made.name} {made.digest[:12]}, {found.speed:g} times as fast as {found.precision_before}")
+    gained = f"{found.speed:g} times as fast as {found.precision_before}"
+    if found.precision_before != "f32":
+        gained += f", {found.speed_over_f32:g} times as f32"
+    print(f"{made.folder}: {made.name} {made.digest[:12]}, {gained}")
     print(f"weights of {found.size:g} times the size; judged on {found.judged_on} images:")
     for label, before in found.auroc_before.items():
         print(f"  {label}: AUROC {before:.4f} -> {found.auroc_after[label]:.4f}")

@@ -16,7 +16,7 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore::DeprecationWarning"),
 ]
 
-FINE = Quantized(20, 20, {"X": 0.9}, {"X": 0.896}, 0.01, 0.05, 2.0, "f32", 0.5)
+FINE = Quantized(20, 20, {"X": 0.9}, {"X": 0.896}, 0.01, 0.05, 2.0, "f32", 0.5, 2.0)
 
 
 def films(folder, number):
@@ -37,7 +37,8 @@ def test_int8_keeps_both_outputs_and_the_closed_form_and_says_what_it_is(demonst
     assert made.name == "demonstration-int8"
     assert made.digest == demonstration.digest
     assert (found.calibrated_on, found.judged_on) == (20, 20)
-    assert found.speed > 0
+    assert found.speed > 0 and found.speed_over_f32 > 0
+    assert found.size < 0.6  # of int8 weights, not f16 ones
     engine = open_engine(made)
     assert engine.precision == "int8"
     assert check_against_golden(engine, made)[0] < 1e-3
