@@ -34,6 +34,8 @@ from model.toml_text import toml_text
 
 CALIBRATION_IMAGES = 300
 LEAST_JUDGED = 20
+LEAST_OF_EITHER = 10
+"""Images that show a label, and images that do not, that its AUROC is judged on: of fewer, one image moves it."""
 AUROC_DROP = 0.005
 """Largest drop of a label's AUROC that is accepted."""
 MEAN_MOVE, HIGH_MOVE = 0.02, 0.10
@@ -55,7 +57,7 @@ class Quantized:
     calibrated_on, judged_on
         Numbers of images.
     auroc_before, auroc_after
-        A label that the judged images know both values of.
+        A label that the judged images know both values of, at least `LEAST_OF_EITHER` times.
     mean_move, high_move
         Mean and 99th percentile of how far probabilities moved.
     speed
@@ -64,6 +66,8 @@ class Quantized:
         What the other network computed in.
     speed_over_f32
         How many times as fast as the other network in f32.
+    not_judged
+        Labels that the judged images show, or lack, too few times.
     size
         Bytes of the network's weights over those before.
     """
@@ -78,6 +82,7 @@ class Quantized:
     precision_before: str
     size: float
     speed_over_f32: float
+    not_judged: tuple[str, ...] = ()
 
     def as_table(self) -> dict[str, Any]:
         """Return plain values."""
@@ -140,6 +145,7 @@ def _write_network(
     network.reshape([1, spec.size, spec.size, spec.channels])
     sink_transpositions(network)  # one between a quantizer and its convolution would keep the convolution in f32
     fold_weights(network)
+    convolutions = [node for node in network.get_ordered_ops() if node.get_type_name() == "Convolution"]
 
     def tensor(sample: Sample) -> NDArray[np.float32]:
         on_image()
@@ -152,7 +158,10 @@ def _write_network(
             nncf.Dataset(list(ranging), tensor),
             preset=nncf.QuantizationPreset.MIXED,
             subset_size=len(ranging),
-            ignored_scope=nncf.IgnoredScope(types=["MatMul"], validate=False),
+            # the first convolution sees the film itself; OpenVINO computes it in f32 anyway, for its padding
+            ignored_scope=nncf.IgnoredScope(
+                types=["MatMul"], names=[node.get_friendly_name() for node in convolutions[:1]], validate=False
+            ),
         )
     openvino.save_model(quantized, folder / NETWORK_FILE, compress_to_fp16=False)
 
@@ -198,9 +207,15 @@ def _compare(
         {name: auroc(answers[0].targets[:, i], each.probabilities[:, i]) for i, name in enumerate(labels)}
         for each in judged
     ]
-    known = [name for name in labels if np.isfinite(areas[0][name])]
+    counts = {
+        name: min(int((answers[0].targets[:, i] == value).sum()) for value in (0, 1)) for i, name in enumerate(labels)
+    }
+    known = [name for name in labels if counts[name] >= LEAST_OF_EITHER]
     if not known:
-        raise QuantizationRefused("the images know no label of the model both present and absent: nothing to judge by")
+        raise QuantizationRefused(
+            f"nothing to judge by: no label of the model is present in at least {LEAST_OF_EITHER} of the "
+            f"{len(judging)} images, and absent in as many"
+        )
     serving = [open_engine(before, "f32"), open_engine(before), open_engine(after)]
     slowest, usual, fastest = _times(serving, before.golden.tensors[:1])
     moves = np.abs(judged[1].probabilities - judged[0].probabilities)
@@ -217,6 +232,7 @@ def _compare(
             (after.folder / NETWORK_DATA_FILE).stat().st_size / (before.folder / NETWORK_DATA_FILE).stat().st_size, 2
         ),
         round(slowest / fastest, 2),
+        tuple(name for name in labels if name not in known),
     )
 
 

@@ -96,6 +96,8 @@ def quantize(
     print(f"weights of {found.size:g} times the size; judged on {found.judged_on} images:")
     for label, before in found.auroc_before.items():
         print(f"  {label}: AUROC {before:.4f} -> {found.auroc_after[label]:.4f}")
+    if found.not_judged:
+        print(f"  too few images to judge AUROC by: {', '.join(found.not_judged)}")
     print(f"probabilities moved by {found.mean_move:g} on average, {found.high_move:g} at the 99th percentile")
 
 

@@ -74,6 +74,14 @@ def test_what_is_worse_is_refused_with_the_figures(change, message):
         _accept(replace(FINE, **change))
 
 
+def test_labels_shown_too_seldom_are_no_ground_to_judge_by(demonstration, tmp_path, monkeypatch):
+    monkeypatch.setattr("model.quantization._write_network", lambda *anything: None)  # it stays what it was
+    samples = films(tmp_path / "films", 60)
+    rare = [sample for sample in samples if not sample.labels["Pneumonia"]] + samples[-8:]
+    with pytest.raises(QuantizationRefused, match="no label of the model is present in at least 10 of the 20 images"):
+        quantize(demonstration, [*rare, *rare[:2]], tmp_path / "int8")
+
+
 def test_too_few_images_are_refused_and_nothing_is_left_behind(demonstration, tmp_path):
     with pytest.raises(DatasetInvalid, match="10 images are too few; at least 40"):
         quantize(demonstration, films(tmp_path / "films", 10), tmp_path / "int8")
