@@ -83,14 +83,21 @@ def _write(out: Path, found: Any) -> None:  # noqa: ANN401 - an Assessment; mode
 
 
 def _print(facts: dict[str, Any], out: Path | None) -> None:
+    from rich.box import SIMPLE_HEAD
     from rich.console import Console
     from rich.table import Table
 
     console = Console()
     if facts["warning"]:
         console.print(f"! {facts['warning']}", style="bold yellow", markup=False)
-    table = Table(title=f"{facts['model']['name']}: {facts['images']} images of {facts['patients']} patients")
-    for heading in ("label", "positive", "AUROC", "av. prec.", "sensitivity", "specificity", "ECE\n(chance)"):
+    table = Table(
+        box=SIMPLE_HEAD,
+        pad_edge=False,
+        padding=(0, 1),
+        collapse_padding=True,
+        title=f"{facts['model']['name']}: {facts['images']} images of {facts['patients']} patients",
+    )
+    for heading in ("label", "positive", "AUROC", "av. prec.", "sens.", "spec.", "ECE\n(chance)"):
         table.add_column(heading, no_wrap=True)
     for label, cell in facts["all"].items():
         table.add_row(
