@@ -24,17 +24,17 @@ class ImageCache:
     Attributes
     ----------
     squares
-        uint8 [more, size, size], of which `rows` are the part's.
+        uint16 [more, size, size], 65535 for 1.0, of which `rows` are the part's.
     """
 
-    squares: NDArray[np.uint8]
+    squares: NDArray[np.uint16]
     rows: NDArray[np.intp]
     targets: NDArray[np.float32]
     domains: tuple[str, ...]
 
     def images(self, chosen: NDArray[np.intp]) -> NDArray[np.float32]:
         """Return the chosen images of the part, float32 [n, size, size] in [0, 1]."""
-        images: NDArray[np.float32] = np.divide(self.squares[self.rows[chosen]], 255, dtype=np.float32)
+        images: NDArray[np.float32] = np.divide(self.squares[self.rows[chosen]], 65535, dtype=np.float32)
         return images
 
 
@@ -105,6 +105,11 @@ class EpochSampler:
         shares = domain_shares(domains, smallest)
         self._counts = {name: max(1, round(images_an_epoch * shares[name])) for name in self._members}
         self._queues = {name: np.empty(0, np.intp) for name in self._members}
+
+    @property
+    def images(self) -> int:
+        """Images of an epoch: each domain's share is rounded, so that they are not always as many as were asked for."""
+        return sum(self._counts.values())
 
     def epoch(self) -> NDArray[np.intp]:
         """Return the indices of the next epoch's images, mixed."""

@@ -6,6 +6,7 @@ than memory can be trained on, and a resumed run does not read them again.
 
 import csv
 import hashlib
+import json
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -35,13 +36,14 @@ class Inspection:
     samples
         Those that can be read, in order, with their twins marked.
     squares
-        uint8 [samples, size, size], of the same order.
+        uint16 [samples, size, size], 65535 for 1.0, of the same order: a thousandth of what a level of 8 bits is off,
+        for half of what the numbers themselves take.
     problems
         Damaged files, duplicates and contradictions.
     """
 
     samples: tuple[Sample, ...]
-    squares: NDArray[np.uint8]
+    squares: NDArray[np.uint16]
     problems: tuple[FileProblem, ...]
 
     def of(self, samples: Sequence[Sample]) -> NDArray[np.intp]:
@@ -68,14 +70,14 @@ def inspect_images(
     read_image
         Returns float32 [rows, columns] in [0, 1].
     file
-        Where the squares are kept (``.npy``); None: in memory.
+        Where the squares are kept (``.npy``), and beside them what `reopened` needs; None: in memory.
     """
     shape = (len(samples), spec.size, spec.size)
-    squares: NDArray[np.uint8]
+    squares: NDArray[np.uint16]
     if file is None:
-        squares = np.empty(shape, np.uint8)
+        squares = np.empty(shape, np.uint16)
     else:
-        squares = np.lib.format.open_memmap(file, mode="w+", dtype=np.uint8, shape=shape)
+        squares = np.lib.format.open_memmap(file, mode="w+", dtype=np.uint16, shape=shape)
     kept: list[Sample] = []
     problems: list[FileProblem] = []
     for sample in samples:
@@ -84,25 +86,48 @@ def inspect_images(
         except (OSError, ValueError) as error:
             problems.append(FileProblem("damaged", sample.path, str(error)))
         else:
-            squares[len(kept)] = np.rint(square * 255).astype(np.uint8)
+            squares[len(kept)] = np.rint(square * 65535).astype(np.uint16)
             kept.append(sample)
         on_image()
-    squares = squares[: len(kept)]
-    return _joined(kept, squares, problems)
+    found = _joined(kept, squares[: len(kept)], problems)
+    if isinstance(squares, np.memmap):
+        squares.flush()
+        assert file is not None
+        _write_found(found, file)
+    return found
 
 
-def reopened(samples: Sequence[Sample], file: Path, problems: Sequence[FileProblem]) -> Inspection:
-    """Return what `inspect_images` found in an earlier process."""
-    squares = np.load(file, mmap_mode="r")[: len(samples)]
-    return Inspection(tuple(samples), squares, tuple(problems))
+def reopened(samples: Sequence[Sample], file: Path) -> Inspection | None:
+    """Return what `inspect_images` found of the same images in an earlier process; None where it did not end."""
+    try:
+        table = json.loads(_found_file(file).read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return None
+    by_path = {str(sample.path): sample for sample in samples}
+    kept = tuple(replace(by_path[path], twin=twin) for path, twin in table["samples"])
+    problems = tuple(FileProblem(k, Path(p), why, Path(o) if o else None) for k, p, why, o in table["problems"])
+    return Inspection(kept, np.load(file, mmap_mode="r")[: len(kept)], problems)
 
 
-def find_twins(squares: NDArray[np.uint8]) -> list[tuple[int, int]]:
+def _write_found(found: Inspection, file: Path) -> None:
+    """Write beside the squares what else was found, when they are there whole."""
+    samples = [(str(sample.path), sample.twin) for sample in found.samples]
+    problems = [(p.kind, str(p.path), p.reason, str(p.other) if p.other else "") for p in found.problems]
+    coming = file.with_suffix(".coming")
+    coming.write_text(json.dumps({"samples": samples, "problems": problems}), encoding="utf-8")
+    coming.replace(_found_file(file))
+
+
+def _found_file(file: Path) -> Path:
+    return file.with_suffix(".json")
+
+
+def find_twins(squares: NDArray[np.uint16]) -> list[tuple[int, int]]:
     """Return pairs (earlier, later) of images that show the same picture, though encoded or scaled differently."""
     pairs: list[tuple[int, int]] = []
     first: dict[bytes, int] = {}
     for row in range(len(squares)):
-        earlier = first.setdefault(hashlib.sha256(np.ascontiguousarray(squares[row]).tobytes()).digest(), row)
+        earlier = first.setdefault(hashlib.sha256(_levels(squares[row]).tobytes()).digest(), row)
         if earlier != row:
             pairs.append((earlier, row))
     thumbnails = _thumbnails(squares)
@@ -112,7 +137,7 @@ def find_twins(squares: NDArray[np.uint8]) -> list[tuple[int, int]]:
         for one, other in zip(*np.nonzero(alike > ALIKE), strict=True):
             pair = (start + int(one), start + int(other))
             if pair[0] < pair[1] and pair not in exact:
-                difference = np.abs(squares[pair[0]].astype(np.int16) - squares[pair[1]]).mean()
+                difference = np.abs(_levels(squares[pair[0]]).astype(np.int16) - _levels(squares[pair[1]])).mean()
                 if difference <= SAME_LEVELS:
                     pairs.append(pair)
     return pairs
@@ -142,11 +167,11 @@ def summary(problems: Sequence[FileProblem]) -> str:
     return "; ".join(f"{counts[kind]} {text}" for kind, text in words.items() if counts[kind])  # type: ignore[index]
 
 
-def _joined(samples: list[Sample], squares: NDArray[np.uint8], problems: list[FileProblem]) -> Inspection:
+def _joined(samples: list[Sample], squares: NDArray[np.uint16], problems: list[FileProblem]) -> Inspection:
     marked, listed = list(samples), set()
     for earlier, later in sorted(find_twins(squares)):
         one, other = marked[earlier], marked[later]
-        twin = one.twin or hashlib.sha256(np.ascontiguousarray(squares[earlier]).tobytes()).hexdigest()[:16]
+        twin = one.twin or hashlib.sha256(_levels(squares[earlier]).tobytes()).hexdigest()[:16]
         marked[earlier] = replace(one, twin=twin)
         if other.twin:  # joined with another image already: all of both are the same
             marked = [replace(sample, twin=twin) if sample.twin == other.twin else sample for sample in marked]
@@ -167,12 +192,18 @@ def _of_the_pair(one: Sample, other: Sample) -> list[FileProblem]:
     return found
 
 
-def _thumbnails(squares: NDArray[np.uint8]) -> NDArray[np.float32]:
+def _levels(square: NDArray[np.uint16]) -> NDArray[np.uint8]:
+    """Return an image in the 255 levels that pictures are compared in."""
+    levels: NDArray[np.uint8] = ((square.astype(np.uint32) + 128) // 257).astype(np.uint8)
+    return levels
+
+
+def _thumbnails(squares: NDArray[np.uint16]) -> NDArray[np.float32]:
     """Return thumbnails less their mean, of length one; of zeros where an image is all of one shade."""
     import cv2
 
     size = (_THUMBNAIL, _THUMBNAIL)
-    small = [cv2.resize(np.ascontiguousarray(s), size, interpolation=cv2.INTER_AREA).reshape(-1) for s in squares]
+    small = [cv2.resize(_levels(s), size, interpolation=cv2.INTER_AREA).reshape(-1) for s in squares]
     thumbnails = np.array(small, np.float32).reshape(len(squares), _THUMBNAIL**2)
     thumbnails -= thumbnails.mean(axis=1, keepdims=True)
     length = np.linalg.norm(thumbnails, axis=1, keepdims=True)

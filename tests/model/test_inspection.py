@@ -71,11 +71,11 @@ def test_one_picture_in_four_encodings_is_one_group_and_its_contradicting_labels
 def test_the_same_picture_at_another_size_is_found(tmp_path):
     large = cv2.resize(chest(3), (1040, 1200), interpolation=cv2.INTER_CUBIC)
     squares = [resample(image.astype(np.float32) / 255, SPEC)[0] for image in (chest(3), large, chest(4))]
-    assert find_twins(np.rint(np.stack(squares) * 255).astype(np.uint8)) == [(0, 1)]
+    assert find_twins(np.rint(np.stack(squares) * 65535).astype(np.uint16)) == [(0, 1)]
 
 
 def test_images_of_one_shade_are_not_taken_for_one_another():
-    squares = np.stack([np.full((32, 32), level, np.uint8) for level in (10, 20, 10, 11)])
+    squares = np.stack([np.full((32, 32), 257 * level, np.uint16) for level in (10, 20, 10, 11)])
     assert find_twins(squares) == [(0, 2)]
 
 
@@ -92,9 +92,11 @@ def test_the_squares_are_what_the_tensor_function_makes_and_can_be_mapped_again(
     found = inspect_images(samples, SPEC, read_raster, tmp_path / "squares.npy")
     for row, sample in enumerate(found.samples):
         tensor = resample(read_raster(sample.path), SPEC)[0]
-        assert np.abs(found.squares[row] / 255 - tensor).max() <= 0.5 / 255 + 1e-6
-    again = reopened(found.samples, tmp_path / "squares.npy", found.problems)
+        assert np.abs(found.squares[row] / 65535 - tensor).max() <= 0.5 / 65535 + 1e-7
+    again = reopened(samples, tmp_path / "squares.npy")
     assert np.array_equal(again.squares, found.squares)
+    assert (again.samples, again.problems) == (found.samples, found.problems)
+    assert any(sample.twin for sample in again.samples)
     assert list(again.of(found.samples[3:5])) == [3, 4]
 
 

@@ -22,7 +22,7 @@ SMALL = Preprocessing(size=64, channels=1, mean=(0.5,), std=(0.25,))
 
 
 def cache(targets, domains, size=8):
-    squares, rows = np.zeros((len(domains), size, size), np.uint8), np.arange(len(domains))
+    squares, rows = np.zeros((len(domains), size, size), np.uint16), np.arange(len(domains))
     return ImageCache(squares, rows, np.array(targets, np.float32), tuple(domains))
 
 
