@@ -33,6 +33,8 @@ DISTRIBUTION_FILE = "distribution.npz"
 GOLDEN_FILE = "golden.npz"
 METRICS_FILE = "metrics.json"
 CARD_FILE = "README.md"
+UNFINISHED_FILE = "UNFINISHED"
+"""Where this lies, what makes the bundle has not ended: thresholds and figures may be placeholders."""
 REQUIRED_FILES = (WEIGHTS_FILE, DISTRIBUTION_FILE, GOLDEN_FILE)
 CLOSED_FORM_FILES = (NETWORK_FILE, NETWORK_DATA_FILE, HEAD_FILE)
 """Required too unless the head says ``closed_form = false``: such a bundle is for the keras engine."""
@@ -190,15 +192,24 @@ def find_bundles(folders: Iterable[Path]) -> list[Bundle | BundleInvalid]:
     return found
 
 
-def load_bundle(folder: Path) -> Bundle:
+def load_bundle(folder: Path, *, unfinished: bool = False) -> Bundle:
     """Read a bundle and check every digest in it.
+
+    Parameters
+    ----------
+    folder
+        Of the bundle.
+    unfinished
+        Read it even while it is being made, as only its maker may.
 
     Raises
     ------
     BundleInvalid
-        A file is missing, was changed, or says what cannot be.
+        A file is missing, was changed, or says what cannot be, or the bundle is unfinished.
     """
     folder = Path(folder)
+    if not unfinished and (folder / UNFINISHED_FILE).exists():
+        raise BundleInvalid(folder, "it is unfinished: what makes it is still at work, or was stopped; run that again")
     try:
         description = tomllib.loads((folder / DESCRIPTION_FILE).read_text(encoding="utf-8"))
     except OSError as error:

@@ -172,7 +172,7 @@ def write_description(
         "files": files,
     }
     (folder / DESCRIPTION_FILE).write_text(toml_text(table), encoding="utf-8")
-    return load_bundle(folder)
+    return load_bundle(folder, unfinished=True)
 
 
 def rewrite_description(

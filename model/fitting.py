@@ -1,6 +1,5 @@
 """The training loop: batches in, checkpoints and a history out."""
 
-import json
 import math
 import time
 from collections.abc import Callable, Mapping
@@ -108,10 +107,9 @@ class FittingPlan:
                 raise ValueError(f"{name} is {getattr(self, name)!r}; allowed are {', '.join(values)}")
 
     @property
-    def fingerprint(self) -> str:
+    def told(self) -> dict[str, Any]:
         """What makes two runs the same run; neither threads nor the interval of checkpoints do."""
-        told = {**asdict(self), "threads": None, "checkpoint_seconds": None, "start": str(self.start)}
-        return json.dumps(told, sort_keys=True)
+        return {k: v for k, v in asdict(self).items() if k not in ("threads", "checkpoint_seconds", "start")}
 
     @property
     def loss(self) -> Callable[[Tensor, Tensor], Tensor]:
@@ -191,7 +189,7 @@ class _Fit:
         images = plan.images_an_epoch or len(self._training.rows)
         random = np.random.default_rng(plan.seed)
         self._sampler = EpochSampler(self._training.domains, images, random, plan.smallest_domain)
-        self._steps_an_epoch = max(1, images // plan.batch)
+        self._steps_an_epoch = max(1, self._sampler.images // plan.batch)
         self._average: list[NDArray[Any]] | None = None
         self._compiled: tuple[str, float] | None = None
         self._state = RunState()

@@ -1,5 +1,6 @@
 """What a training starts from, and which layers of it learn."""
 
+import hashlib
 import re
 from dataclasses import replace
 from pathlib import Path
@@ -31,6 +32,14 @@ def starting_bundle(start: Path | None) -> Bundle | None:
         return load_bundle(start)
     except BundleInvalid as error:
         raise DatasetInvalid(f"training cannot start from {start}: {error}") from error
+
+
+def starting_digest(start: Path | None) -> str:
+    """Return what the weights to start from are, whatever the path: a digest; empty where there are none."""
+    bundle = starting_bundle(start)
+    if start is None:
+        return ""
+    return bundle.digest if bundle else hashlib.sha256(start.read_bytes()).hexdigest()
 
 
 def starting_preprocessing(start: Path | None, own: Preprocessing) -> Preprocessing:

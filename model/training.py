@@ -1,6 +1,5 @@
 """Training a network from images to a complete bundle."""
 
-import hashlib
 import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
@@ -12,7 +11,7 @@ from numpy.typing import NDArray
 
 from model.augmentation import Augmentation
 from model.batches import cached
-from model.bundle import METRICS_FILE, Bundle
+from model.bundle import METRICS_FILE, UNFINISHED_FILE, Bundle
 from model.bundle_writer import BundleDescription, write_description, write_network_files
 from model.calibration import AgeRanges
 from model.calibration_fitting import FittedCalibration, fit_calibration
@@ -23,21 +22,22 @@ from model.distribution import TrainingDistribution, fit_distribution
 from model.engine import Engine, open_engine
 from model.evaluation import RESAMPLES, figures_of_merit
 from model.fitting import HISTORY_FILE, WEIGHTS_FILE, FittingPlan, Precision, TrainingProgress, fit
-from model.inspection import PROBLEMS_FILE, inspect_images, write_problems
+from model.inspection import PROBLEMS_FILE, Inspection, inspect_images, reopened, write_problems
 from model.measuring import Measured, judge, measure
 from model.network import EXPLANATION_LAYER, Architecture, build_network, one_against_normal
 from model.preprocessing import Preprocessing
 from model.provenance import data_entries, fitting_entries
 from model.raster import read_raster
+from model.run_folder import begin_run, moved_out, told_of_parts, told_of_samples
 from model.samples import DatasetInvalid, FileProblem, ReadFacts, Sample, Source, no_facts
 from model.schedule import Schedule, Stage
 from model.split import check_leaks, check_unseen, read_split, split_by_patient, write_split
-from model.starting import starting_bundle, starting_preprocessing
+from model.starting import starting_bundle, starting_digest, starting_preprocessing
 from model.strangers import stranger_scores, summary
 
 SPLIT_FILE = "split.csv"
-RUN_FOLDER = "training"
-PLAN_FILE, SQUARES_FILE = "plan.json", "squares.npy"
+RUN_FOLDER, BUNDLE_FOLDER = "training", "bundle"
+SQUARES_FILE = "squares.npy"
 NORMAL_CLASS = "Normal"
 CURVES_FILE = "curves.png"
 DISTRIBUTION_IMAGES = 600
@@ -170,18 +170,15 @@ def train(
     if plan.excluding and len(labels) > 1:
         raise DatasetInvalid(f"a softmax is over {NORMAL_CLASS} and one label; there are {', '.join(labels)}")
     classes = (NORMAL_CLASS, *labels) if plan.excluding else labels
-    run, done = _begun(plan, samples, classes), 0
-
-    def on_image() -> None:
-        nonlocal done
-        done += 1
-        on_progress(TrainingProgress("reading images", done, len(samples)))
-
-    found = inspect_images(samples, plan.preprocessing, read_image, run / SQUARES_FILE, on_image)
+    run = plan.output / RUN_FOLDER
+    run.mkdir(parents=True, exist_ok=True)
+    begin_run(run, {**plan.fitting(classes).told, "start": starting_digest(plan.start), **told_of_samples(samples)})
+    found = _inspected(plan, samples, run, read_image, on_progress)
     problems += found.problems
     write_problems(problems, plan.output / PROBLEMS_FILE)
     on_problems(problems)
     parts = _parts(plan, list(found.samples))
+    begin_run(run, told_of_parts(parts))
     used = {part: excluding(members, labels) if plan.excluding else members for part, members in parts.items()}
     caches = {part: cached(found, used[part], classes) for part in ("training", "validation")}
     history = fit(plan.fitting(classes), caches, run, on_progress)
@@ -190,23 +187,22 @@ def train(
     return bundle
 
 
-def _begun(plan: TrainingPlan, samples: Sequence[Sample], classes: tuple[str, ...]) -> Path:
-    """Return the folder of the run; refuse one that another plan or other images began."""
-    run = plan.output / RUN_FOLDER
-    run.mkdir(parents=True, exist_ok=True)
-    images = hashlib.sha256("".join(sample.sha256 for sample in samples).encode()).hexdigest()
-    told = f"{plan.fitting(classes).fingerprint}\n{images}\n"
-    try:
-        begun = (run / PLAN_FILE).read_text(encoding="utf-8")
-    except FileNotFoundError:
-        (run / PLAN_FILE).write_text(told, encoding="utf-8")
-        return run
-    if begun != told:
-        raise DatasetInvalid(
-            f"{run} holds a run that began with other options or images; "
-            "give the same to go on with it, or remove that folder to begin anew"
-        )
-    return run
+def _inspected(
+    plan: TrainingPlan, samples: Sequence[Sample], run: Path, read_image: ReadImage, on_progress: OnProgress
+) -> Inspection:
+    """Read every image, unless an earlier process of the run did."""
+    earlier = reopened(samples, run / SQUARES_FILE)
+    if earlier is not None:
+        on_progress(TrainingProgress("reading images", len(samples), len(samples)))
+        return earlier
+    done = 0
+
+    def on_image() -> None:
+        nonlocal done
+        done += 1
+        on_progress(TrainingProgress("reading images", done, len(samples)))
+
+    return inspect_images(samples, plan.preprocessing, read_image, run / SQUARES_FILE, on_image)
 
 
 def _parts(plan: TrainingPlan, samples: Sequence[Sample]) -> dict[str, list[Sample]]:
@@ -235,9 +231,14 @@ def make_bundle(
     read_image: ReadImage = read_raster,
     on_progress: OnProgress = lambda progress: None,
 ) -> Bundle:
-    """Make the bundle of a fitted network, judged by the engine that will serve it."""
-    folder = plan.output
-    folder.mkdir(parents=True, exist_ok=True)
+    """Make the bundle of a fitted network, judged by the engine that will serve it.
+
+    It is made in the folder of the run. The folder of the plan gets it complete, or not at all.
+    """
+    folder = plan.output / RUN_FOLDER / BUNDLE_FOLDER
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    (folder / UNFINISHED_FILE).write_text("the training has not ended\n", encoding="utf-8")
     outputs = len(labels) + plan.excluding
     size, channels = plan.preprocessing.size, plan.preprocessing.channels
     network = build_network(outputs, size, channels, architecture=plan.architecture)
@@ -279,7 +280,7 @@ def make_bundle(
         fitted.groups,
     )
     write_card(bundle, CURVES_FILE)
-    return bundle
+    return moved_out(folder, plan.output)
 
 
 def _draft(folder: Path, description: BundleDescription, network: Any) -> Bundle:  # noqa: ANN401 - Keras has no types

@@ -1,7 +1,7 @@
 """Training that was killed goes on at the step of its last checkpoint, and two stages freeze what they say."""
 
 import csv
-import json
+import shutil
 import signal
 import subprocess
 import sys
@@ -12,8 +12,11 @@ import cv2
 import numpy as np
 import pytest
 
+from model import training
+from model.batches import ImageCache
 from model.checkpoint import read_state
 from model.curves import EpochRecord, draw_curves
+from model.fitting import FittingPlan, fit
 from model.network import build_network
 from model.preprocessing import Preprocessing
 from model.samples import DatasetInvalid, Source
@@ -70,15 +73,29 @@ def data(tmp_path_factory):
     return folder
 
 
+def ended(data, output, steps):
+    """Run to the end; return the bundle, and the last values of all that a step depends on, in float32."""
+    kept = {}
+
+    def on_progress(step):
+        if step.phase == "training":
+            steps.append(step.done)
+        elif step.phase == "measuring" and not kept:
+            with np.load(output / "training" / "checkpoint.npz") as arrays:
+                kept.update({name: arrays[name] for name in arrays.files if name != "state"})
+
+    return train(plan_of(data, output), on_progress=on_progress), kept
+
+
 @pytest.fixture(scope="module")
-def whole(data, tmp_path_factory):
+def whole_run(data, tmp_path_factory):
     """An uninterrupted run."""
-    return train(plan_of(data, tmp_path_factory.mktemp("whole")))
+    return ended(data, tmp_path_factory.mktemp("whole"), [])
 
 
-def without_times(folder):
-    with (folder / "history.csv").open() as file:
-        return [{k: v for k, v in row.items() if k != "seconds"} for row in csv.DictReader(file)]
+@pytest.fixture(scope="module")
+def whole(whole_run):
+    return whole_run[0]
 
 
 def weights_of(bundle):
@@ -87,9 +104,18 @@ def weights_of(bundle):
     return keras.models.load_model(bundle.folder / "weights.keras", compile=False).get_weights()
 
 
+def without_times(folder):
+    with (folder / "history.csv").open() as file:
+        return [{k: v for k, v in row.items() if k != "seconds"} for row in csv.DictReader(file)]
+
+
 @pytest.mark.parametrize("at", [STEPS_AN_EPOCH + 2, 3 * STEPS_AN_EPOCH + 2])
-def test_a_killed_run_goes_on_to_the_same_weights_and_history(whole, data, tmp_path, at):
-    """Once in the head's epochs and once in the fine-tuning, each in the middle of an epoch."""
+def test_a_killed_run_goes_on_to_the_same_weights_and_history(whole_run, data, tmp_path, at):
+    """Once in the head's epochs and once in the fine-tuning, each in the middle of an epoch.
+
+    The weights of the bundle are those of the best epoch, which may lie before the kill: those after the last step are
+    compared, with their average and the optimizer's own.
+    """
     command = [sys.executable, "-c", KILLED, str(data), str(tmp_path), str(at)]
     done = subprocess.run(command, cwd=Path(__file__).parents[2], capture_output=True, text=True, check=False)
     assert done.returncode == -signal.SIGKILL, done.stderr[-2000:]
@@ -98,31 +124,113 @@ def test_a_killed_run_goes_on_to_the_same_weights_and_history(whole, data, tmp_p
     assert state.steps == at - 1, "the checkpoint after the last whole step"
     assert state.step not in (0, STEPS_AN_EPOCH)
     steps = []
-    again = train(
-        plan_of(data, tmp_path), on_progress=lambda s: steps.append(s.done) if s.phase == "training" else None
-    )
+    again, last = ended(data, tmp_path, steps)
     assert steps == list(range(at, 4 * STEPS_AN_EPOCH + 1)), "no step is learnt twice"
-    assert without_times(tmp_path) == without_times(whole.folder)
-    assert len(weights_of(again)) > 10
-    for mine, other in zip(weights_of(again), weights_of(whole), strict=True):
-        assert np.array_equal(mine, other), "the same weights to the last bit that is kept"
+    assert without_times(tmp_path) == without_times(whole_run[0].folder)
+    kinds = [name.split(".")[0] for name in last]
+    assert min(map(kinds.count, ("weight", "optimizer", "average"))) > 5
+    assert last.keys() == whole_run[1].keys()
+    for name, value in last.items():
+        assert np.array_equal(value, whole_run[1][name]), name
+    for mine, other in zip(weights_of(again), weights_of(whole_run[0]), strict=True):
+        assert np.array_equal(mine, other), "the best epoch's"
     assert not (tmp_path / "training").exists()
 
 
-def test_a_run_of_other_options_is_not_gone_on_from(data, tmp_path):
-    plan = replace(plan_of(data, tmp_path), epochs=3)
+class Stopped(Exception):
+    pass
 
-    class Stopped(Exception):
-        pass
 
+def stop_while(phase):
     def stop(step):
-        if step.phase == "training":
+        if step.phase == phase:
             raise Stopped
 
+    return stop
+
+
+@pytest.fixture
+def begun(data, tmp_path):
+    """A run that ended in its first epoch, on a copy of the data that a test may change."""
+    shutil.copytree(data, tmp_path / "data")
+    plan = plan_of(tmp_path / "data", tmp_path / "out")
     with pytest.raises(Stopped):
-        train(plan, on_progress=stop)
-    with pytest.raises(DatasetInvalid, match="holds a run that began with other options or images"):
-        train(plan_of(data, tmp_path))
+        train(plan, on_progress=stop_while("training"))
+    return plan
+
+
+def refused(plan, what):
+    """Assert that a run is not gone on with, and before anything is learnt."""
+    with pytest.raises(DatasetInvalid, match=f"holds a run that began with other {what}; give the same"):
+        train(plan, on_progress=stop_while("training"))
+
+
+def test_a_run_of_other_options_is_not_gone_on_from(begun):
+    refused(replace(begun, learning_rate=0.5), "learning_rate")
+    with pytest.raises(Stopped):
+        train(replace(begun, threads=2, checkpoint_seconds=1.0), on_progress=stop_while("training"))
+
+
+def test_a_run_of_other_parts_is_not_gone_on_from_lest_test_images_were_learnt(begun, data, tmp_path):
+    from model.dataset import read_sources
+    from model.split import split_by_patient, write_split
+
+    write_split(split_by_patient(read_sources(begun.sources), 99), tmp_path / "s2.csv")
+    refused(replace(begun, split_file=tmp_path / "s2.csv"), r"parts \(the split\)")
+
+
+@pytest.mark.parametrize(
+    ("what", "change"),
+    [
+        (
+            "labels of the images",
+            lambda samples: [replace(s, labels={"Bright": 1 - s.labels["Bright"]}) for s in samples],
+        ),
+        ("patients", lambda samples: [replace(s, patient="squares:one") for s in samples]),
+        ("domains", lambda samples: [replace(s, domain="other") for s in samples]),
+        ("images, labels of the images, patients, domains", lambda samples: samples[1:]),
+    ],
+)
+def test_a_run_of_other_samples_is_not_gone_on_from(begun, monkeypatch, what, change):
+    read = training.read_sources
+    monkeypatch.setattr(training, "read_sources", lambda *given: change(read(*given)))
+    refused(begun, what)
+
+
+def test_images_are_read_once_for_all_processes_of_a_run(begun):
+    def unread(path):
+        raise AssertionError(path)
+
+    with pytest.raises(Stopped):
+        train(begun, unread, stop_while("training"))
+
+
+def test_a_run_that_ends_while_measuring_leaves_no_bundle(begun):
+    from model.bundle import BundleInvalid, load_bundle
+
+    with pytest.raises(Stopped):
+        train(begun, on_progress=stop_while("measuring"))
+    assert not (begun.output / "model.toml").exists()
+    assert (begun.output / "training" / "bundle" / "model.toml").exists(), "a draft, for the engine that measures"
+    with pytest.raises(BundleInvalid, match="it is unfinished"):
+        load_bundle(begun.output / "training" / "bundle")
+    bundle = train(begun)
+    assert load_bundle(begun.output).digest == bundle.digest
+    assert {"UNFINISHED", "training", "bundle"}.isdisjoint(path.name for path in begun.output.iterdir())
+
+
+@pytest.mark.parametrize(("head", "epochs"), [(1, 2), (2, 4)])
+def test_the_heads_epochs_are_those_that_were_asked_for_whatever_domains_round_to(tmp_path, head, epochs):
+    """Of 64 images of three domains an epoch draws 63: each domain's share is rounded."""
+    targets = np.array([[0.0], [1.0]] * 32, np.float32)
+    squares = np.random.default_rng(0).integers(0, 65535, (64, 32, 32), np.uint16)
+    cache = ImageCache(squares, np.arange(64), targets, ("a",) * 22 + ("b",) * 21 + ("c",) * 21)
+    stages = (Stage(32, head / epochs, "head"), Stage(32, 1 - head / epochs, "conv3"))
+    spec = replace(SMALL, size=32)
+    plan = FittingPlan(("A",), spec, epochs=epochs, batch=8, stages=stages, architecture="tiny")
+    history = fit(plan, {"training": cache, "validation": cache}, tmp_path)
+    assert {record.images for record in history} == {63}
+    assert [record.trained for record in history] == ["head"] * head + ["conv3"] * (epochs - head)
 
 
 def test_the_bundle_says_what_was_done_and_the_curves_have_four_panels(whole):
@@ -254,9 +362,3 @@ def test_curves_of_one_epoch_and_of_unknown_figures_can_be_drawn(tmp_path):
     nan = float("nan")
     draw_curves([EpochRecord(1, 64, 8, 1.0, 1e-3, 0.7, 0.7, nan, 0.5, nan, "")], tmp_path / "curves.png")
     assert (tmp_path / "curves.png").stat().st_size > 1000
-
-
-def test_the_plan_of_a_run_is_written_so_that_it_can_be_compared(data, tmp_path):
-    told = plan_of(data, tmp_path).fitting(("Bright",)).fingerprint
-    assert json.loads(told)["stages"][0]["trained"] == "head"
-    assert replace(plan_of(data, tmp_path), threads=2).fitting(("Bright",)).fingerprint == told
