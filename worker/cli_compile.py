@@ -69,7 +69,7 @@ def quantize(
     from model.dataset import Source, limited, read_sources
     from model.quantization import CALIBRATION_IMAGES
     from model.quantization import quantize as make_int8
-    from worker.cli_train import read_image
+    from worker.cli_train import reading_as_the_worker
     from worker.registry import find_bundle
     from worker.settings import ConfigurationError
 
@@ -77,7 +77,9 @@ def quantize(
         raise ConfigurationError("quantizing needs NNCF: pip install 'cxr-triage[train]'")
     if out.exists():
         raise typer.BadParameter(f"{out} is there already; choose another folder", param_hint="--out")
-    bundle = find_bundle(open_site(home, config).settings, name)
+    settings = open_site(home, config).settings
+    bundle = find_bundle(settings, name)
+    read_image = reading_as_the_worker(bundle.preprocessing, reduced_resolution=settings.reading.reduced_resolution)
     samples = limited(read_sources([Source.parse(text) for text in data]), limit)
     steps = min(CALIBRATION_IMAGES, (len(samples) + 1) // 2) + 2 * (len(samples) // 2)
     columns = (*Progress.get_default_columns()[:2], MofNCompleteColumn(), TimeRemainingColumn())

@@ -46,7 +46,7 @@ def evaluate(
     from model.assessment import assess, choose_samples
     from model.dataset import Source
     from model.engine import open_engine
-    from worker.cli_train import read_image
+    from worker.cli_train import reading_as_the_worker
     from worker.registry import find_bundle
 
     if part not in ("training", "validation", "test"):
@@ -56,6 +56,7 @@ def evaluate(
     sources = [Source.parse(text) for text in data]
     chosen = choose_samples(bundle, sources, split, part, allow_seen)
     reading = settings.reading
+    read_image = reading_as_the_worker(bundle.preprocessing, reduced_resolution=reading.reduced_resolution)
     engine = open_engine(bundle, reading.precision, threads=os.cpu_count() or 1, engine=reading.engine)
     columns = (*Progress.get_default_columns()[:2], MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=Console(stderr=True)) as progress:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -10,12 +11,16 @@ import typer
 from worker.cli_options import Json, print_json
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     import numpy as np
     from numpy.typing import NDArray
 
+    from dicom_io.grayscale import Sufficient
+    from model.preprocessing import Preprocessing
     from model.samples import FileFacts
+
+    Image = NDArray[np.float32]
 
 
 def add_commands(app: typer.Typer) -> None:
@@ -109,6 +114,7 @@ def train(
     from model.fitting import TrainingProgress
     from model.inspection import PROBLEMS_FILE, summary
     from model.samples import FileProblem, Source
+    from model.starting import starting_preprocessing
     from model.training import TrainingPlan
     from model.training import train as fit
 
@@ -157,7 +163,8 @@ def train(
             if problems:
                 console.print(f"{summary(problems)}: {out / PROBLEMS_FILE}")
 
-        bundle = fit(plan, read_image, on_progress, read_facts, on_problems)
+        read = reading_as_the_worker(starting_preprocessing(plan.start, plan.preprocessing))
+        bundle = fit(plan, read, on_progress, read_facts, on_problems)
     if json:
         print_json(
             {"name": bundle.name, "digest": bundle.digest, "folder": str(bundle.folder), "metrics": bundle.metrics}
@@ -191,8 +198,15 @@ def read_facts(path: Path) -> FileFacts:
     return FileFacts(patient, facts.age_years, facts.view, sex)
 
 
-def read_image(path: Path) -> NDArray[np.float32]:
-    """Read one training image, DICOM or picture, through the functions the worker uses.
+def reading_as_the_worker(spec: Preprocessing, *, reduced_resolution: bool = True) -> Callable[[Path], Image]:
+    """Return what reads an image for this preprocessing to the pixels that the worker's tensors are made of."""
+    from worker.pipeline import enough_of
+
+    return partial(read_image, enough=enough_of(spec) if reduced_resolution else None)
+
+
+def read_image(path: Path, enough: Sufficient | None = None) -> Image:
+    """Read one training image, DICOM or picture, through the functions the worker uses; float32 [rows, columns].
 
     Raises
     ------
@@ -207,6 +221,6 @@ def read_image(path: Path) -> NDArray[np.float32]:
     if kind_of(path) != "dicom":
         return read_raster(path)
     try:
-        return read_grayscale(path).image
+        return read_grayscale(path, enough).image
     except (PixelsUnreadable, UnreadableDicom) as error:
         raise UnreadableImage(f"{path}: {error}") from error

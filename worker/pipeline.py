@@ -20,7 +20,7 @@ from dicom_io.grayscale import GRAYSCALE_VERSION, Grayscale, Sufficient, read_gr
 from dicom_io.secondary_capture import HeatmapRequest, heatmap_secondary_capture
 from model.bundle import Bundle
 from model.overlay import RENDERING_VERSION, draw_overlay, legend_for
-from model.preprocessing import PreparedImage, prepare
+from model.preprocessing import PreparedImage, Preprocessing, prepare
 from model.raster import read_raster
 from model.reader import OUTSIDE, Reader, Reading, domain_flags, untrained_labels
 from worker import APPLICATION
@@ -36,6 +36,11 @@ _ENOUGH_OF_TENSOR = 4
 def preprocessing_id(bundle: Bundle) -> str:
     """Return what names everything between file and tensor: the bundle's own preprocessing and the grayscale rules."""
     return f"{bundle.preprocessing.identifier}+gray{GRAYSCALE_VERSION}"
+
+
+def enough_of(spec: Preprocessing) -> Sufficient:
+    """Return what of JPEG 2000 is enough for heatmap and tensor: the same when a worker reads as in training."""
+    return Sufficient(longest=_ENOUGH_OF_HEATMAP, shortest=_ENOUGH_OF_TENSOR * spec.size)
 
 
 @dataclass(frozen=True)
@@ -103,9 +108,7 @@ def read_dicom(
     dicom_io.grayscale.PixelsUnreadable
         With a reason a person can read.
     """
-    size = reader.bundle.preprocessing.size
-    enough = Sufficient(longest=_ENOUGH_OF_HEATMAP, shortest=_ENOUGH_OF_TENSOR * size) if reduced_resolution else None
-    grayscale = read_grayscale(path, enough)
+    grayscale = read_grayscale(path, enough_of(reader.bundle.preprocessing) if reduced_resolution else None)
     return _read(
         grayscale.image,
         reader,
