@@ -5,11 +5,11 @@ from __future__ import annotations
 import os
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
-from worker.cli_options import Config, Home, Json, print_json
+from worker.cli_options import Config, Home, Json, Uncertain, print_json
 from worker.site import open_site
 
 if TYPE_CHECKING:
@@ -57,6 +57,7 @@ def quantize(
         list[str], typer.Option("--data", help="Labelled images, as train takes them.", metavar="[DOMAIN=]FOLDER")
     ],
     out: Annotated[Path, typer.Option("--out", help="Folder of the new bundle.", metavar="DIR")],
+    uncertain: Uncertain = "ignore",
     limit: Annotated[int, typer.Option("--limit", min=40, help="Use at most so many images.")] = 1000,
     home: Home = None,
     config: Config = None,
@@ -69,7 +70,7 @@ def quantize(
     from model.dataset import Source, limited, read_sources
     from model.quantization import CALIBRATION_IMAGES
     from model.quantization import quantize as make_int8
-    from worker.cli_train import reading_as_the_worker
+    from worker.cli_train import read_facts, reading_as_the_worker
     from worker.registry import find_bundle
     from worker.settings import ConfigurationError
 
@@ -80,7 +81,7 @@ def quantize(
     settings = open_site(home, config).settings
     bundle = find_bundle(settings, name)
     read_image = reading_as_the_worker(bundle.preprocessing, reduced_resolution=settings.reading.reduced_resolution)
-    samples = limited(read_sources([Source.parse(text) for text in data]), limit)
+    samples = limited(read_sources([Source.parse(text, cast(Any, uncertain)) for text in data], read_facts), limit)
     steps = min(CALIBRATION_IMAGES, (len(samples) + 1) // 2) + 2 * (len(samples) // 2)
     columns = (*Progress.get_default_columns()[:2], MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=Console(stderr=True)) as progress:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, cast
 
 import typer
 
-from worker.cli_options import Config, Home, Json, print_json
+from worker.cli_options import Config, Home, Json, Uncertain, print_json
 from worker.site import open_site
 
 
@@ -26,6 +26,7 @@ def evaluate(
         Path | None, typer.Option("--split", help="Judge one part of this split file only.", metavar="FILE")
     ] = None,
     part: Annotated[str, typer.Option("--part", help="training, validation or test.")] = "test",
+    uncertain: Uncertain = "ignore",
     out: Annotated[
         Path | None, typer.Option("--out", help="Folder for report.html and report.json.", metavar="DIR")
     ] = None,
@@ -46,15 +47,15 @@ def evaluate(
     from model.assessment import assess, choose_samples
     from model.dataset import Source
     from model.engine import open_engine
-    from worker.cli_train import reading_as_the_worker
+    from worker.cli_train import read_facts, reading_as_the_worker
     from worker.registry import find_bundle
 
     if part not in ("training", "validation", "test"):
         raise typer.BadParameter(f"{part!r}; allowed are training, validation, test", param_hint="--part")
     settings = open_site(home, config).settings
     bundle = find_bundle(settings, model)
-    sources = [Source.parse(text) for text in data]
-    chosen = choose_samples(bundle, sources, split, part, allow_seen)
+    sources = [Source.parse(text, cast(Any, uncertain)) for text in data]
+    chosen = choose_samples(bundle, sources, split, part, allow_seen, read_facts)
     reading = settings.reading
     read_image = reading_as_the_worker(bundle.preprocessing, reduced_resolution=reading.reduced_resolution)
     engine = open_engine(bundle, reading.precision, threads=os.cpu_count() or 1, engine=reading.engine)

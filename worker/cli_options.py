@@ -16,6 +16,9 @@ Home = Annotated[
 Config = Annotated[
     Path | None, typer.Option("--config", help="Configuration file (TOML).", metavar="FILE", show_default=False)
 ]
+Uncertain = Annotated[
+    str, typer.Option("--uncertain", help="What a label of -1 counts as: ignore (unknown), zero or one.")
+]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")]
 
 

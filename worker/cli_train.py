@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from worker.cli_options import Json, print_json
+from worker.cli_options import Json, Uncertain, print_json
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -46,9 +46,7 @@ def train(
         list[str] | None,
         typer.Option("--view", help="Use images of this view and of unknown ones only; may be repeated.", metavar="PA"),
     ] = None,
-    uncertain: Annotated[
-        str, typer.Option("--uncertain", help="What a label of -1 counts as: ignore (unknown), zero or one.")
-    ] = "ignore",
+    uncertain: Uncertain = "ignore",
     split: Annotated[
         Path | None, typer.Option("--split", help="Divide the images as this split file says.", metavar="CSV")
     ] = None,

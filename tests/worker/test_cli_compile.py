@@ -1,0 +1,72 @@
+"""`evaluate`, `model verify` and `model quantize` as commands, on a network that is read in a moment."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pydicom
+import pytest
+from typer.testing import CliRunner
+
+from model.bundle import Bundle
+from tests.model.small_bundle import noisy, write_small_bundle
+from tests.peers.radiographs import sample
+from worker.cli import app
+
+
+@pytest.fixture(scope="module")
+def small(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
+    return write_small_bundle(tmp_path_factory.mktemp("models") / "small")
+
+
+@pytest.fixture(scope="module")
+def headers(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Forty small DICOM films of ten patients, children and adults: dark ones, and bright ones with Pneumonia."""
+    folder = tmp_path_factory.mktemp("headers")
+    dataset = pydicom.dcmread(sample("RG1_UNCR"))
+    dataset.Rows = dataset.Columns = 32
+    dataset.PhotometricInterpretation = "MONOCHROME2"
+    for name in ("PixelPaddingValue", "VOILUTSequence", "WindowCenter", "WindowWidth", "ModalityLUTSequence"):
+        dataset.pop(name, None)
+    for number in range(40):
+        patient, bright = number // 4, number % 2
+        dataset.PatientID, dataset.PatientAge = f"patient {patient}", f"{(4, 50)[patient % 2]:03d}Y"
+        dataset.PatientSex, dataset.ViewPosition = "MF"[patient % 2], ("PA", "AP")[number % 2]
+        pixels = noisy(0.35 + 0.3 * bright, number)
+        pixels[0, :2] = 0, 1  # the whole range, so that each is windowed alike
+        dataset.PixelData = (pixels * 32767).astype(np.uint16).tobytes()
+        dataset.SOPInstanceUID = dataset.file_meta.MediaStorageSOPInstanceUID = f"1.2.3.{number}"
+        path = folder / ("Pneumonia" if bright else "normal") / f"{number}.dcm"
+        path.parent.mkdir(exist_ok=True)
+        dataset.save_as(path)
+    return folder
+
+
+def run(home: Path, *words: str | Path) -> tuple[int, Any]:
+    done = CliRunner().invoke(app, [*map(str, words), "--home", str(home), "--json"])
+    if done.exception is not None and not isinstance(done.exception, SystemExit):
+        raise done.exception
+    return done.exit_code, json.loads(done.stdout)
+
+
+def test_evaluate_knows_patient_age_sex_and_view_by_the_header(small: Bundle, headers: Path, tmp_path: Path) -> None:
+    code, facts = run(tmp_path, "evaluate", small.folder, headers)
+    assert code == 0
+    assert (facts["images"], facts["patients"]) == (40, 10)
+    assert {"age: 0-5 years", "age: 40-64 years", "sex: F", "sex: M", "view: AP", "view: PA"} <= set(facts["subgroups"])
+
+
+def test_evaluate_counts_what_is_uncertain_as_it_is_told(small: Bundle, headers: Path, tmp_path: Path) -> None:
+    names = sorted(path.relative_to(headers) for path in headers.rglob("*.dcm"))
+    rows = [f"{headers / name},{('0', '1', '-1')[index % 3]}" for index, name in enumerate(names)]
+    table = tmp_path / "table.csv"
+    table.write_text("path,Pneumonia\n" + "\n".join(rows) + "\n")
+    known = {
+        policy: run(tmp_path, "evaluate", small.folder, table, "--uncertain", policy)[1]["all"]["Pneumonia"]
+        for policy in ("ignore", "one")
+    }
+    assert (known["ignore"]["images"], known["ignore"]["positives"]) == (27, 13)
+    assert (known["one"]["images"], known["one"]["positives"]) == (40, 26)
