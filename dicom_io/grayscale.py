@@ -124,6 +124,9 @@ def _pixel_bytes(dataset: FileDataset) -> bytes:
         raise PixelsUnreadable("PixelData is not encoded as any value that there is") from error
     if not isinstance(value, bytes | bytearray) or not value:
         raise PixelsUnreadable("PixelData is empty")
+    syntax = reading.transfer_syntax(dataset)
+    if syntax in codecs.NATIVE and dataset["PixelData"].is_undefined_length:  # its items' headers would be pixels
+        raise PixelsUnreadable(f"PixelData is in fragments, but the transfer syntax is {UID(syntax).name}")
     return bytes(value)
 
 

@@ -301,7 +301,10 @@ def _decode(value: bytes, dataset: Dataset) -> str:
 
 def _finite(value: object) -> float | None:
     try:
-        result = float(str(value).strip(_PADDING))
+        text = str(value).strip(_PADDING)
+        if "_" in text:
+            return None  # 1_000 is a number in Python alone
+        result = float(text)
     except (ValueError, OverflowError):
         return None
     return result if -1e300 < result < 1e300 else None
