@@ -8,8 +8,9 @@ from pydicom.filewriter import write_file_meta_info
 from pydicom.uid import UID
 
 from dicom_io.facts import InstanceFacts, UnreadableDicom, read_facts
+from dicom_io.reception import Incoming
 from dicom_io.status_codes import Status
-from dicom_io.structure import check_whole
+from dicom_io.structure import Window, check_whole
 from dicom_io.uids import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME, is_uid
 
 
@@ -30,7 +31,7 @@ class StoreRequest:
     sop_instance_uid: str
     abstract_syntax: str
     transfer_syntax_uid: str
-    data_set: bytes
+    data_set: bytes | Window
 
 
 def is_allowed(ae_title: str, address: str, allowed_callers: tuple[str, ...]) -> bool:
@@ -43,23 +44,22 @@ def is_allowed(ae_title: str, address: str, allowed_callers: tuple[str, ...]) ->
     return not allowed_callers
 
 
-def complete_file(request: StoreRequest) -> bytes:
-    """Put preamble and file meta before the received bytes (PS3.10 7.1).
+def file_head(sop_class_uid: str, sop_instance_uid: str, transfer_syntax_uid: str) -> bytes:
+    """Return preamble and file meta (PS3.10 7.1), which the data set as it came makes a complete file.
 
-    The data set is kept byte for byte, and the meta depends on nothing but the request: the same object sent twice, by
-    whomever, gives the same file.
+    They depend on nothing but the request: the same object sent twice, by whomever, gives the same file.
     """
     meta = FileMetaDataset()
     meta.FileMetaInformationVersion = b"\x00\x01"
-    meta.MediaStorageSOPClassUID = UID(request.sop_class_uid)
-    meta.MediaStorageSOPInstanceUID = UID(request.sop_instance_uid)
-    meta.TransferSyntaxUID = UID(request.transfer_syntax_uid)
+    meta.MediaStorageSOPClassUID = UID(sop_class_uid)
+    meta.MediaStorageSOPInstanceUID = UID(sop_instance_uid)
+    meta.TransferSyntaxUID = UID(transfer_syntax_uid)
     meta.ImplementationClassUID = UID(IMPLEMENTATION_CLASS_UID)
     meta.ImplementationVersionName = IMPLEMENTATION_VERSION_NAME
     buffer = DicomBytesIO()
     buffer.is_little_endian, buffer.is_implicit_VR = True, False
     write_file_meta_info(buffer, meta, enforce_standard=True)
-    return b"".join((bytes(128), b"DICM", buffer.getvalue(), request.data_set))
+    return bytes(128) + b"DICM" + buffer.getvalue()
 
 
 def examine(request: StoreRequest) -> tuple[bytes, InstanceFacts]:
@@ -76,16 +76,39 @@ def examine(request: StoreRequest) -> tuple[bytes, InstanceFacts]:
         With ``CANNOT_UNDERSTAND`` for malformed UIDs and data sets, ``DATA_SET_MISMATCH`` where command, presentation
         context and data set name different objects.
     """
+    _check_command(request)
+    data_set = bytes(request.data_set[:])
+    try:
+        check_whole(data_set, request.transfer_syntax_uid)
+        head = file_head(request.sop_class_uid, request.sop_instance_uid, request.transfer_syntax_uid)
+        data = b"".join((head, data_set))
+        facts = read_facts(data)
+    except UnreadableDicom as error:
+        raise StoreRefused(Status.CANNOT_UNDERSTAND, error.reason) from error
+    _check_facts(request, facts)
+    return data, facts
+
+
+def examine_file_put_down(request: StoreRequest, file: Incoming) -> InstanceFacts:
+    """Check a C-STORE request whose complete file is put down already; errors as for `examine`, and OSError."""
+    _check_command(request)
+    try:
+        check_whole(request.data_set, request.transfer_syntax_uid)
+        facts = read_facts(file)
+    except UnreadableDicom as error:
+        raise StoreRefused(Status.CANNOT_UNDERSTAND, error.reason) from error
+    _check_facts(request, facts)
+    return facts
+
+
+def _check_command(request: StoreRequest) -> None:
     if not is_uid(request.sop_instance_uid):
         raise StoreRefused(Status.CANNOT_UNDERSTAND, "Affected SOP Instance UID is not a UID")
     if request.sop_class_uid != request.abstract_syntax:
         raise StoreRefused(Status.DATA_SET_MISMATCH, "SOP Class UID is not the presentation context's")
-    try:
-        check_whole(request.data_set, request.transfer_syntax_uid)
-        data = complete_file(request)
-        facts = read_facts(data)
-    except UnreadableDicom as error:
-        raise StoreRefused(Status.CANNOT_UNDERSTAND, error.reason) from error
+
+
+def _check_facts(request: StoreRequest, facts: InstanceFacts) -> None:
     for keyword, value in (
         ("SOP Instance UID", facts.sop_instance_uid),
         ("Study Instance UID", facts.study_instance_uid),
@@ -98,4 +121,3 @@ def examine(request: StoreRequest) -> tuple[bytes, InstanceFacts]:
         raise StoreRefused(Status.DATA_SET_MISMATCH, "SOP Class UID differs between command and data set")
     if facts.sop_instance_uid != request.sop_instance_uid:
         raise StoreRefused(Status.DATA_SET_MISMATCH, "SOP Instance UID differs between command and data set")
-    return data, facts

@@ -21,6 +21,7 @@ from pynetdicom import evt
 from pynetdicom.association import Association
 from pynetdicom.transport import AssociationSocket, RequestHandler, ThreadedAssociationServer
 
+from dicom_io.arrival import Begin
 from dicom_io.held_bytes import HeldBytes, NoRoom
 from dicom_io.newcomers import Newcomers
 from dicom_io.reactor import ReadAhead, make_prompt
@@ -236,7 +237,7 @@ class _Handler(RequestHandler):
 
     def _create_association(self) -> Association:
         association = super()._create_association()
-        make_prompt(association)
+        make_prompt(association, self.server.begin)
         association.set_socket(BoundedSocket(association, self.request, self.server, self.key))
         association.dul.daemon = True
         return association
@@ -254,11 +255,13 @@ class AssociationServer(ThreadedAssociationServer):
         settings: ListenerSettings,
         tls: ssl.SSLContext | None,
         on_refused: OnRefused,
+        begin: Begin | None,
         **keywords: Any,  # noqa: ANN401
     ) -> None:
         self.settings = settings
         self.tls = tls  # not pynetdicom's `ssl_context`, which shakes hands in the loop that accepts
         self.on_refused = on_refused
+        self.begin = begin
         self.closing = threading.Event()
         self.newcomers = Newcomers(4 * settings.maximum_associations)
         self.held = HeldBytes(settings.maximum_held)

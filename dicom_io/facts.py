@@ -8,12 +8,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import date, datetime
 from functools import partial
-from pathlib import Path
 
 from pydicom.dataset import Dataset
 
 from dicom_io import reading
-from dicom_io.reading import UnreadableDicom
+from dicom_io.reading import Openable, UnreadableDicom
 from dicom_io.tag_path import TagPath, header_tags, values
 
 __all__ = ["CodedValue", "Equipment", "InstanceFacts", "SiteValue", "UnreadableDicom", "read_facts", "with_tags"]
@@ -142,7 +141,7 @@ class InstanceFacts:
     site: tuple[SiteValue, ...] = field(default=(), repr=False)
 
 
-def read_facts(source: Path | bytes, tags: Sequence[TagPath] = ()) -> InstanceFacts:
+def read_facts(source: Openable | bytes, tags: Sequence[TagPath] = ()) -> InstanceFacts:
     """Read one instance's header.
 
     Parameters
@@ -217,7 +216,7 @@ def read_facts(source: Path | bytes, tags: Sequence[TagPath] = ()) -> InstanceFa
     )
 
 
-def with_tags(facts: InstanceFacts, source: Path | bytes, tags: Sequence[TagPath]) -> InstanceFacts:
+def with_tags(facts: InstanceFacts, source: Openable | bytes, tags: Sequence[TagPath]) -> InstanceFacts:
     """Return facts that hold `tags` too: `facts` where they do, else those of `source`, read again."""
     held = {value.tag for value in facts.site}
     return facts if all(tag.text in held for tag in tags) else read_facts(source, tags)

@@ -18,7 +18,8 @@ from pydicom.dataset import Dataset
 from pynetdicom import AE, evt
 from pynetdicom.association import Association
 
-from dicom_io.admission import StoreRefused, StoreRequest, examine, is_allowed
+from dicom_io.admission import StoreRefused, StoreRequest, examine, examine_file_put_down, is_allowed
+from dicom_io.arrival import ArrivingDataSet, Begin
 from dicom_io.association_server import AssociationServer
 from dicom_io.commitment import (
     ActionRefused,
@@ -28,9 +29,11 @@ from dicom_io.commitment import (
     read_request,
     report_on,
 )
+from dicom_io.facts import InstanceFacts
 from dicom_io.network import received_contexts
-from dicom_io.reception import ListenerCannotBind, ListenerPortInUse, ListenerSettings, Received, Rejection
+from dicom_io.reception import Incoming, ListenerCannotBind, ListenerPortInUse, ListenerSettings, Received, Rejection
 from dicom_io.status_codes import ActionStatus, Status
+from dicom_io.structure import Window
 from dicom_io.tls import listening_context
 from dicom_io.uids import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
 
@@ -82,6 +85,8 @@ class Listener:
         of which it stored objects.
     on_commitment
         Makes a request for storage commitment durable and returns the status to answer; `report` follows later.
+    begin
+        Begins to put down an object while it arrives: `on_instance` gets the same; without it, the bytes.
 
     Raises
     ------
@@ -96,12 +101,14 @@ class Listener:
         on_rejected: OnRejected | None = None,
         on_released: OnReleased | None = None,
         on_commitment: OnCommitment | None = None,
+        begin: Begin | None = None,
     ) -> None:
         self.settings = settings
         self._on_instance = on_instance
         self._on_rejected = on_rejected or (lambda _rejection: None)
         self._on_released = on_released or (lambda _association, _studies: None)
         self._on_commitment = on_commitment or (lambda _request: ActionStatus.PROCESSING_FAILURE)
+        self._begin = begin
         self._visits: dict[int, _Visit] = {}
         self._lock = threading.Lock()
         self._server: AssociationServer | None = None
@@ -156,6 +163,7 @@ class Listener:
                 settings=self.settings,
                 tls=self._tls,
                 on_refused=self._reject,
+                begin=self._begin,
             )
         except OSError as error:
             if error.errno == errno.EADDRINUSE:
@@ -323,6 +331,8 @@ class Listener:
         try:
             status, reason, study = self._answer(event, visit.association_id)
         finally:
+            if isinstance(event.request.DataSet, ArrivingDataSet):
+                event.request.DataSet.discard()
             with self._lock:
                 if study:
                     visit.studies.add(study)
@@ -336,19 +346,10 @@ class Listener:
 
     def _answer(self, event: evt.Event, association_id: str) -> tuple[Status, str, str]:
         """Examine one request and hand it on; returns the status, an error comment, and the study's UID if stored."""
-        request = event.request
         calling, called = event.assoc.requestor.ae_title.strip(), event.assoc.acceptor.ae_title.strip()
         address = event.assoc.requestor.address
         try:
-            data, facts = examine(
-                StoreRequest(
-                    sop_class_uid=str(request.AffectedSOPClassUID or ""),
-                    sop_instance_uid=str(request.AffectedSOPInstanceUID or ""),
-                    abstract_syntax=str(event.context.abstract_syntax),
-                    transfer_syntax_uid=str(event.context.transfer_syntax),
-                    data_set=b"" if request.DataSet is None else request.DataSet.getvalue(),
-                )
-            )
+            data, facts = _examined(event)
             status = self._on_instance(Received(data, facts, calling, called, address, association_id))
         except StoreRefused as refusal:
             self._reject(calling, address, refusal.status, refusal.reason)
@@ -374,6 +375,22 @@ class Listener:
             self._on_rejected(rejection)
         except Exception as error:  # noqa: BLE001  (edge of the process: the answer must still go out)
             _log.error("on_rejected failed: %s", type(error).__name__)
+
+
+def _examined(event: evt.Event) -> tuple[bytes | Incoming, InstanceFacts]:
+    """Examine what a C-STORE request brought; StoreRefused."""
+    request, data_set = event.request, event.request.DataSet
+    file = data_set.incoming if isinstance(data_set, ArrivingDataSet) else None
+    if file is not None and file.problem:
+        raise StoreRefused(Status.OUT_OF_RESOURCES, file.problem)
+    store_request = StoreRequest(
+        sop_class_uid=str(request.AffectedSOPClassUID or ""),
+        sop_instance_uid=str(request.AffectedSOPInstanceUID or ""),
+        abstract_syntax=str(event.context.abstract_syntax),
+        transfer_syntax_uid=str(event.context.transfer_syntax),
+        data_set=b"" if data_set is None else data_set.getvalue() if file is None else Window(file, data_set.start),
+    )
+    return examine(store_request) if file is None else (file, examine_file_put_down(store_request, file))
 
 
 def _response(status: Status, comment: str) -> Dataset:

@@ -17,9 +17,12 @@ from typing import Any
 from pynetdicom import evt
 from pynetdicom.association import Association
 from pynetdicom.dimse import DIMSEServiceProvider
+from pynetdicom.dimse_messages import DIMSEMessage
 from pynetdicom.dul import DULServiceProvider
 from pynetdicom.pdu import P_DATA_TF
 from pynetdicom.pdu_items import PresentationDataValueItem
+
+from dicom_io.arrival import ArrivingDataSet, Begin
 
 _log = logging.getLogger(__name__)
 
@@ -31,8 +34,14 @@ _LAST_FRAGMENT = 0x02  # PS3.8 E.2
 _PDV_HEADER = struct.Struct(">IB")
 
 
-def make_prompt(association: Association) -> None:
-    """Give an association that has not started yet, and has no socket, threads that wait instead of looking."""
+def make_prompt(association: Association, begin: Begin | None) -> None:
+    """Give an association that has not started yet, and has no socket, threads that wait instead of looking.
+
+    Parameters
+    ----------
+    begin
+        Begins to put down the object of a C-STORE request; None: all data sets stay in memory.
+    """
     association.dul = _PromptDul(association)
     # the timers are the old provider's until their timeouts are set anew
     association.acse_timeout = association.acse_timeout
@@ -40,7 +49,7 @@ def make_prompt(association: Association) -> None:
     checkpoint = _Checkpoint()
     association._reactor_checkpoint = checkpoint
     association.dul.to_user_queue = _RingingQueue(checkpoint)
-    association.dimse = _CarefulDimse(association)
+    association.dimse = _CarefulDimse(association, begin)
     association.dimse.msg_queue = _RingingQueue(checkpoint)
 
 
@@ -116,12 +125,27 @@ class _RingingQueue(queue.Queue[Any]):
 class _CarefulDimse(DIMSEServiceProvider):
     """Aborts on what is no message; pynetdicom's own lets the association's thread die of it, and says nothing."""
 
+    def __init__(self, association: Association, begin: Begin | None) -> None:
+        super().__init__(association)
+        self.message: DIMSEMessage | None
+        self._begin = begin
+
     def receive_primitive(self, primitive: object) -> None:
+        if self.message is None:
+            message = DIMSEMessage()
+            message.data_set = ArrivingDataSet(message, self.assoc, self._begin)
+            self.message = message
         try:
             super().receive_primitive(primitive)
         except Exception as error:  # noqa: BLE001  (edge of the process: any bytes of any peer come here)
             _log.warning("an association was aborted: a message that cannot be decoded (%s)", type(error).__name__)
             self.dul.event_queue.put("Evt19")  # as for any invalid PDU (PS3.8 9.2.3)
+
+    def abandon(self) -> None:
+        """Let go of a message that does not come to its end."""
+        message, self.message = self.message, None
+        if message is not None and isinstance(message.data_set, ArrivingDataSet):
+            message.data_set.discard()
 
 
 class _PromptDul(DULServiceProvider):
@@ -158,6 +182,7 @@ class _PromptDul(DULServiceProvider):
                 self.to_user_queue.put(None)  # who waits for the association request would for the whole timeout
             self._bell.close()
             self._rope.close()
+            self.assoc.dimse.abandon()
             self.assoc._reactor_checkpoint.ring()
 
     def _wake(self) -> None:

@@ -10,7 +10,7 @@ import zlib
 from collections.abc import MutableSequence, Sequence
 from io import BytesIO
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, Literal, Protocol
 
 import pydicom
 from pydicom import charset, config
@@ -64,7 +64,14 @@ class UnreadableDicom(Exception):
         self.reason = reason
 
 
-def read_header(source: Path | bytes, keywords: Sequence[str | BaseTag] | None = None) -> tuple[FileDataset, bool]:
+class Openable(Protocol):
+    """A file, such as a path."""
+
+    def open(self, mode: Literal["rb"], /) -> BinaryIO:
+        """Open it at its beginning. OSError."""
+
+
+def read_header(source: Openable | bytes, keywords: Sequence[str | BaseTag] | None = None) -> tuple[FileDataset, bool]:
     """Parse a DICOM object up to its pixels.
 
     Parameters

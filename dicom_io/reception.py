@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, field
 from datetime import datetime
+from typing import BinaryIO, Literal, Protocol
 
 from dicom_io.facts import InstanceFacts
 from dicom_io.status_codes import Status
@@ -59,11 +60,33 @@ class ListenerSettings:
     tls: TlsFiles | None = None
 
 
+class Incoming(Protocol):
+    """A file that is put down while it arrives. Who began it discards it in any case; what was kept then stays."""
+
+    @property
+    def problem(self) -> str:
+        """Why it could not be put down, in words; empty where it could. What is written after that is dropped."""
+
+    def __len__(self) -> int: ...
+
+    def write(self, piece: bytes | memoryview) -> None:
+        """Add to the end; never fails. The piece is not used after the call."""
+
+    def read(self, position: int, count: int) -> bytes:
+        """Read from what was written, fewer bytes at its end. OSError."""
+
+    def open(self, mode: Literal["rb"]) -> BinaryIO:
+        """Open what was written, at its beginning. OSError."""
+
+    def discard(self) -> None:
+        """Let go of it."""
+
+
 @dataclass(frozen=True)
 class Received:
     """One received object: the complete file (preamble, meta, the data set exactly as sent), its facts and sender."""
 
-    data: bytes = field(repr=False)
+    data: bytes | Incoming = field(repr=False)
     facts: InstanceFacts
     calling_ae: str
     called_ae: str

@@ -9,6 +9,7 @@ import zlib
 from pydicom.uid import DeflatedExplicitVRLittleEndian, ExplicitVRBigEndian, ImplicitVRLittleEndian
 
 from dicom_io.reading import UnreadableDicom
+from dicom_io.reception import Incoming
 
 _LONG_VRS = {b"OB", b"OD", b"OF", b"OL", b"OV", b"OW", b"SQ", b"SV", b"UC", b"UN", b"UR", b"UT", b"UV"}
 _UNDEFINED = 0xFFFFFFFF
@@ -22,7 +23,30 @@ _LARGEST_INFLATED = 1 << 29
 _MOST_ELEMENTS = 100_000
 
 
-def check_whole(data: bytes, transfer_syntax_uid: str) -> None:
+class Window:
+    """The bytes of a file from `start` on, read as they are asked for: a walk passes over the pixels."""
+
+    _BLOCK = 1 << 12
+
+    def __init__(self, file: Incoming, start: int) -> None:
+        self._file = file
+        self._start = start
+        self._block, self._at = b"", 0
+
+    def __len__(self) -> int:
+        return len(self._file) - self._start
+
+    def __getitem__(self, part: slice) -> bytes:
+        """Bytes by a slice without a step, fewer at the end. OSError."""
+        start, stop, _ = part.indices(len(self))
+        if stop - start > self._BLOCK:
+            return self._file.read(self._start + start, stop - start)
+        if not self._at <= start <= stop <= self._at + len(self._block):
+            self._block, self._at = self._file.read(self._start + start, self._BLOCK), start
+        return self._block[start - self._at : max(start, stop) - self._at]
+
+
+def check_whole(data: bytes | Window, transfer_syntax_uid: str) -> None:
     """Check that every element of a data set (without preamble and file meta) ends within it.
 
     Raises
@@ -31,7 +55,7 @@ def check_whole(data: bytes, transfer_syntax_uid: str) -> None:
         Naming the tag that is cut off, the bytes it claims and the bytes there are.
     """
     if transfer_syntax_uid == DeflatedExplicitVRLittleEndian:
-        data = _inflate(data)
+        data = _inflate(data[:])
     implicit = transfer_syntax_uid == ImplicitVRLittleEndian
     order = ">" if transfer_syntax_uid == ExplicitVRBigEndian else "<"
     if not data:
@@ -53,7 +77,7 @@ def _inflate(data: bytes) -> bytes:
 class _Walk:
     """One pass over one data set; each method returns the position after what it walked over."""
 
-    def __init__(self, data: bytes, implicit: bool, order: str) -> None:
+    def __init__(self, data: bytes | Window, implicit: bool, order: str) -> None:
         self.data = data
         self.implicit = implicit
         self.tag = struct.Struct(order + "HH")
@@ -99,18 +123,18 @@ class _Walk:
         self._count()
         vr = b"" if self.implicit else self.data[position + 4 : position + 6]
         if self.implicit or tag[0] == 0xFFFE:
-            return vr, self.long.unpack_from(self.data, position + 4)[0], position + 8
+            return vr, self._long(position + 4), position + 8
         if vr not in _LONG_VRS:
             # also of what is no VR at all, as some old senders write: whether it can be meant, the end will show
-            return vr, self.short.unpack_from(self.data, position + 6)[0], position + 8
+            return vr, self.short.unpack(self.data[position + 6 : position + 8])[0], position + 8
         if end - position < 12:
             raise UnreadableDicom(f"data set truncated in the header of ({tag[0]:04X},{tag[1]:04X})")
-        return vr, self.long.unpack_from(self.data, position + 8)[0], position + 12
+        return vr, self._long(position + 8), position + 12
 
     def _items(self, position: int, end: int, depth: int, *, encapsulated: bool) -> int:
         while end - position >= 8:
             tag = self._tag(position)
-            length = self.long.unpack_from(self.data, position + 4)[0]
+            length = self._long(position + 4)
             position += 8
             self._count()
             if tag == _SEQUENCE_END:
@@ -133,5 +157,8 @@ class _Walk:
             raise UnreadableDicom(f"the data set has more than {_MOST_ELEMENTS} elements and items")
 
     def _tag(self, position: int) -> tuple[int, int]:
-        group, element = self.tag.unpack_from(self.data, position)
+        group, element = self.tag.unpack(self.data[position : position + 4])
         return group, element
+
+    def _long(self, position: int) -> int:
+        return int(self.long.unpack(self.data[position : position + 4])[0])

@@ -68,6 +68,7 @@ def listen(home: Home = None, config: Config = None) -> None:
         on_rejected=intake.rejected,
         on_released=lambda _association, _studies: None,
         on_commitment=committer.receive,
+        begin=intake.arriving,
     )
     gc.collect()
     gc.freeze()  # pynetdicom collects by hand every six seconds: what every start leaves need not be looked at again

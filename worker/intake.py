@@ -19,6 +19,7 @@ from dicom_io.facts import InstanceFacts, with_tags
 from dicom_io.gate import GateRules, decide
 from dicom_io.listener import Received, Rejection
 from dicom_io.status_codes import Status
+from worker.arriving import Arriving
 from worker.limits import Limits
 from worker.settings import Settings
 from worker.store import Store, Stored, StoreUnavailable
@@ -65,11 +66,11 @@ class Intake:
     def receive(self, received: Received) -> Status:
         """Make one instance durable and return the status its sender gets. Rings after the commit."""
         try:
-            pressure = self.limits.pressure(len(received.data))
+            pressure = self.limits.pressure(len(received.data) if isinstance(received.data, bytes) else 0)
             if pressure:
                 self._refuse(received, pressure)
                 return Status.OUT_OF_RESOURCES
-            stored = self._store.put(received.data)
+            stored = self._put(received)
             recorded = self._record(received, stored)
         except StoreUnavailable as error:
             self._refuse(received, str(error))
@@ -81,6 +82,15 @@ class Intake:
             self.limits.took()
             self._ring(recorded.analysis_id)
         return Status.SUCCESS
+
+    def arriving(self) -> Arriving:
+        """Begin to take an object, which `receive` makes durable once it is whole; discard it after that."""
+        return self._store.arriving(self.limits.no_space)
+
+    def _put(self, received: Received) -> Stored:
+        if isinstance(received.data, Arriving):
+            return self._store.keep(received.data)
+        return self._store.put(_whole(received))
 
     def _refuse(self, received: Received, reason: str) -> None:
         self.rejected(Rejection(received.calling_ae, received.address, Status.OUT_OF_RESOURCES, reason, now()))
@@ -128,7 +138,7 @@ class Intake:
         try:
             self._store.path(stored.uri)
         except StoreUnavailable:
-            self._store.put(received.data)
+            self._store.put(_whole(received))
 
     def _instance(self, session: Session, received: Received, stored: Stored, correlation: str) -> NewInstance:
         facts = with_tags(received.facts, received.data, self._rules.tags)
@@ -159,6 +169,11 @@ class Intake:
             triage=place(None, when, self._horizon),
             received_at=when,
         )
+
+
+def _whole(received: Received) -> bytes:
+    data = received.data
+    return data if isinstance(data, bytes) else data.read(0, len(data))
 
 
 def _identity(facts: InstanceFacts) -> StudyIdentity:

@@ -60,6 +60,13 @@ class Limits:
             raise StoreUnavailable(f"free space cannot be asked for: {error.strerror or error}") from error
         return space_pressure(self._settings, free - size) or self._backlog_pressure()
 
+    def no_space(self) -> str:
+        """Return why nothing more may be written now, in words; empty where it may."""
+        try:
+            return space_pressure(self._settings, self._free_bytes())
+        except OSError as error:
+            return f"free space cannot be asked for: {error.strerror or error}"
+
     def took(self) -> None:
         """Note that this process made one more image wait."""
         with self._lock:

@@ -5,12 +5,14 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
-import threading
 import uuid
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
+
+from worker.arriving import Arriving
 
 _SCHEME = "store:"
 
@@ -28,6 +30,12 @@ class Stored:
 
 class Store(Protocol):
     """What the rest of the program asks of a store."""
+
+    def arriving(self, room: Callable[[], str] = ...) -> Arriving:
+        """Begin to take an object, which goes on while ``room`` says nothing; discard it in any case."""
+
+    def keep(self, arriving: Arriving) -> Stored:
+        """Make what has arrived durable, like `put`. `StoreUnavailable`, also for what went wrong on its way."""
 
     def put(self, data: bytes) -> Stored:
         """Make ``data`` durable and return its address; the same bytes have the same address. `StoreUnavailable`."""
@@ -63,38 +71,43 @@ class FolderStore:
         except OSError as error:
             raise StoreUnavailable(f"store {root} cannot be written: {error.strerror}") from error
 
+    def arriving(self, room: Callable[[], str] = lambda: "") -> Arriving:
+        return Arriving(self._incoming / uuid.uuid4().hex, room)
+
     def put(self, data: bytes) -> Stored:
-        hashed = _Hashing(data)
-        temporary = self._incoming / uuid.uuid4().hex
+        arriving = self.arriving()
         try:
-            failure = _written(temporary, data)
-            digest = hashed.digest()
+            arriving.write(data)
+            return self.keep(arriving)
+        finally:
+            arriving.discard()
+
+    def keep(self, arriving: Arriving) -> Stored:
+        try:
+            digest = arriving.digest()
             relative = f"{digest[:2]}/{digest[2:4]}/{digest}.dcm"
-            target, stored = self.root / relative, Stored(_SCHEME + relative, digest, len(data))
+            target, stored = self.root / relative, Stored(_SCHEME + relative, digest, len(arriving))
             if target.exists() and _sha256(target) == digest:
-                temporary.unlink(missing_ok=True)
                 # whole; but whoever renamed it into place a moment ago may not have synced the folders yet
                 for folder in (self.root, target.parent.parent, target.parent):
                     _fsync_folder(folder)
                 return stored
-            if failure is not None:
-                raise failure
-            _fsync_file(temporary)
-            self._place(temporary, target)
+            if arriving.problem:
+                raise StoreUnavailable(f"store {self.root}: {arriving.problem}")
+            arriving.sync()
+            self._place(arriving, target)
         except OSError as error:
-            with suppress(OSError):  # what fails to be removed is a leftover
-                temporary.unlink(missing_ok=True)
             raise StoreUnavailable(f"store {self.root}: {error.strerror or error}") from error
         return stored
 
-    def _place(self, temporary: Path, target: Path) -> None:
+    def _place(self, arriving: Arriving, target: Path) -> None:
         """Rename a synced file into its folder, and sync that; a folder's own name is synced once in a process."""
         folders = (target.parent.parent, target.parent)
         for folder in folders:
             if not folder.exists():
                 folder.mkdir(exist_ok=True)
                 self._named.discard(folder)
-        temporary.rename(target)
+        arriving.move(target)
         # the innermost first: on a journaling file system the others then have nothing left to write
         _fsync_folder(target.parent)
         for folder in reversed(folders):
@@ -158,40 +171,6 @@ class FolderStore:
         except OSError as error:
             raise StoreUnavailable(f"store {self.root}: leftovers cannot be removed: {error.strerror}") from error
         return removed
-
-
-class _Hashing:
-    """A SHA-256 that is computed while the same bytes are written: both leave the interpreter to others."""
-
-    def __init__(self, data: bytes) -> None:
-        self._sha256 = hashlib.sha256()
-        self._thread = threading.Thread(target=self._sha256.update, args=(data,), name="hashing", daemon=True)
-        self._thread.start()
-
-    def digest(self) -> str:
-        """Wait for the end of the data, and return its digest."""
-        self._thread.join()
-        return self._sha256.hexdigest()
-
-
-def _written(path: Path, data: bytes) -> OSError | None:
-    """Write a new file; gives the error where that fails, which matters only if the bytes are not there already."""
-    try:
-        with path.open("xb", buffering=0) as file:
-            view = memoryview(data)
-            while view:
-                view = view[file.write(view) :]
-    except OSError as error:
-        return error
-    return None
-
-
-def _fsync_file(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDWR)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _sha256(path: Path) -> str:

@@ -63,14 +63,11 @@ def test_failure_in_the_middle_leaves_nothing_half_written(tmp_path: Path, monke
 def test_what_is_there_already_needs_no_space(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     store = FolderStore(tmp_path / "store")
     stored = store.put(b"film")
-    real = Path.open
 
-    def full(path: Path, mode: str = "r", *arguments: object, **options: object) -> object:
-        if mode == "xb":
-            raise OSError(28, "No space left on device")
-        return real(path, mode, *arguments, **options)  # type: ignore[call-overload]
+    def full(*_arguments: object) -> object:
+        raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(Path, "open", full)
+    monkeypatch.setattr("worker.arriving.FileIO", full)
     assert store.put(b"film") == stored
     with pytest.raises(StoreUnavailable, match="No space left on device"):
         store.put(b"another film")
@@ -133,7 +130,7 @@ def test_every_failure_of_the_file_system_is_the_store_that_is_unavailable(
         patch.setattr(Path, "stat", stale)
         with pytest.raises(StoreUnavailable, match="Stale file handle"):
             store.path(stored.uri)
-    monkeypatch.setattr(Path, "open", stale)
+    monkeypatch.setattr("worker.arriving.FileIO", stale)
     monkeypatch.setattr(Path, "unlink", stale)
     with pytest.raises(StoreUnavailable, match="Stale file handle"):
         store.put(b"another film")
