@@ -9,6 +9,7 @@ import re
 from collections.abc import Sequence
 
 from pydicom import config
+from pydicom.datadict import dictionary_VR
 from pydicom.dataelem import DataElement
 from pydicom.dataset import Dataset
 from pydicom.sequence import Sequence as DicomSequence
@@ -44,9 +45,8 @@ _ALWAYS = (
     *("PatientName", "PatientID", "PatientBirthDate", "PatientSex", "StudyDate", "StudyTime"),
     *("ReferringPhysicianName", "StudyID", "AccessionNumber"),
 )
-# Text whose bytes mean what SpecificCharacterSet says (PS3.5 6.2); the rest is plain ASCII or binary.
-_BY_CHARACTER_SET = {"LO", "LT", "PN", "SH", "ST", "UC", "UT"}
-_ASCII = {"AE", "AS", "CS", "DA", "DS", "DT", "IS", "TM", "UI", "UR"}
+# Text: by SpecificCharacterSet (PS3.5 6.2), or plain ASCII; the rest is binary.
+_TEXT = {"LO", "LT", "PN", "SH", "ST", "UC", "UT", "AE", "AS", "CS", "DA", "DS", "DT", "IS", "TM", "UI", "UR"}
 # Values that have another form say nothing that can be read, and would make the object illegal: they become empty.
 _FORMS = {
     "AS": re.compile(r"\d{3}[DWMY]"),
@@ -72,23 +72,40 @@ def copy_identity(source: Dataset, target: Dataset) -> None:
 
 def _copied(holder: Dataset, tag: BaseTag, root: Dataset, depth: int) -> DataElement | None:
     """Copy one element; `root` is the data set whose character set counts where an item names none."""
+    own = _dictionary_vr(tag)
+    if own in _TEXT:  # before pydicom sees the value: a sender that writes an ID as OB or US still means its text
+        return _copied_text(holder, tag, own, root)
     try:
         vr = str(holder[tag].VR)
     except reading.VALUE_ERRORS:
         return None
+    if own not in (None, vr):
+        return None  # such as numbers where a sequence belongs: whoever reads the object would trip over it
     if vr == "SQ":
         if depth > _DEEPEST:
             return None
         items = [_copied_item(item, root, depth + 1) for item in reading.items(holder, tag)]
         return DataElement(tag, "SQ", DicomSequence(items))
-    if vr in _BY_CHARACTER_SET or vr in _ASCII:
-        character_set = holder if "SpecificCharacterSet" in holder else root
-        members = _members(holder, tag, vr, character_set)
-        if vr in {"LT", "ST", "UT", "UR"}:  # a backslash is text in these
-            return DataElement(tag, vr, "\\".join(members), validation_mode=config.IGNORE)
-        value: str | Sequence[str] | None = members if len(members) > 1 else (members[0] if members else None)
-        return DataElement(tag, vr, value, validation_mode=config.IGNORE)
+    if vr in _TEXT:
+        return _copied_text(holder, tag, vr, root)
     return DataElement(tag, vr, holder[tag].value, validation_mode=config.IGNORE)
+
+
+def _copied_text(holder: Dataset, tag: BaseTag, vr: str, root: Dataset) -> DataElement:
+    members = _members(holder, tag, vr, holder if "SpecificCharacterSet" in holder else root)
+    if vr in {"LT", "ST", "UT", "UR"}:  # a backslash is text in these
+        return DataElement(tag, vr, "\\".join(members), validation_mode=config.IGNORE)
+    value: str | Sequence[str] | None = members if len(members) > 1 else (members[0] if members else None)
+    return DataElement(tag, vr, value, validation_mode=config.IGNORE)
+
+
+def _dictionary_vr(tag: BaseTag) -> str | None:
+    """The one VR that an attribute has (PS3.6); None where it is unknown, or has a choice."""
+    try:
+        vr = dictionary_VR(tag)
+    except KeyError:
+        return None
+    return vr if len(vr) == 2 else None
 
 
 def _copied_item(item: Dataset, root: Dataset, depth: int) -> Dataset:

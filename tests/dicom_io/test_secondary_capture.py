@@ -138,6 +138,20 @@ def test_identity_survives_any_character_set_in_text_and_in_sequences(
     assert read_facts(source).patient_name == read_facts(_bytes(source)).patient_name == decoded
 
 
+@pytest.mark.parametrize("vr", ["UN", "OB", "OW", "US", "FD", "AT", "DS", "DA", "IS", "UI", "UT", "CS"])
+def test_identity_in_a_vr_that_is_not_its_own_is_neither_lost_nor_made_a_number(vr: str) -> None:
+    source = dicom_file(
+        PatientName=(vr, b"Doe^Jane"), PatientID=(vr, b"ID 12345"), PatientBirthDate=(vr, b"19600101"),
+        OtherPatientIDsSequence=("LO", b"no items"),
+    )  # fmt: skip
+    facts, result = read_facts(source), made(source)
+    assert (facts.patient_name, facts.patient_id, facts.patient_birth_date) == ("Doe^Jane", "ID 12345", "19600101")
+    written = [result[keyword] for keyword in ("PatientName", "PatientID", "PatientBirthDate")]
+    assert [str(element.value) for element in written] == ["Doe^Jane", "ID 12345", "19600101"]
+    assert [element.VR for element in written] == ["PN", "LO", "DA"]
+    assert "OtherPatientIDsSequence" not in result
+
+
 @pytest.mark.peer
 def test_dcmtk_reads_the_japanese_name_too(tmp_path: Path) -> None:
     source = dicom_file(SpecificCharacterSet=NAMES[3][0], PatientName=("PN", NAMES[3][1]))
