@@ -1,7 +1,9 @@
 """A bundle in one file, zip or tar, to be carried to another machine; what comes back is trusted in nothing."""
 
 import io
+import lzma
 import shutil
+import struct
 import tarfile
 import zipfile
 import zlib
@@ -19,6 +21,11 @@ SUFFIXES = (".zip", ".tar", ".tar.gz", ".tgz")
 MOST_FILES = 64
 MOST_BYTES = 8 << 30
 
+# What the archive modules raise on bytes that are not what they claim to be; an encrypted zip is a RuntimeError.
+_UNPACKING_ERRORS = (
+    *(OSError, EOFError, ValueError, LookupError, RuntimeError, struct.error),
+    *(zlib.error, lzma.LZMAError, zipfile.BadZipFile, tarfile.TarError, NotImplementedError),
+)
 _DATE = (1980, 1, 1, 0, 0, 0)
 
 
@@ -90,11 +97,13 @@ def import_bundle(path: Path, folder: Path) -> Bundle:
         if bundle.has_compiled_network:
             open_engine(bundle, "f32")
         return bundle
+    except ImportRefused:
+        raise
     except BundleInvalid as invalid:
         raise ImportRefused(path, invalid.reason) from invalid
     except EngineUnsuitable as error:
         raise ImportRefused(path, str(error)) from error
-    except (OSError, EOFError, zlib.error, zipfile.BadZipFile, tarfile.TarError, NotImplementedError) as error:
+    except _UNPACKING_ERRORS as error:
         raise ImportRefused(path, f"it is damaged or truncated: {error}") from error
 
 

@@ -7,8 +7,10 @@ other file. Nothing here needs Keras or OpenVINO.
 import hashlib
 import io
 import json
+import lzma
 import tomllib
 import zipfile
+import zlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -39,6 +41,11 @@ REQUIRED_FILES = (WEIGHTS_FILE, DISTRIBUTION_FILE, GOLDEN_FILE)
 CLOSED_FORM_FILES = (NETWORK_FILE, NETWORK_DATA_FILE, HEAD_FILE)
 """Required too unless the head says ``closed_form = false``: such a bundle is for the keras engine."""
 FORMAT = 1
+# What NumPy and zipfile raise on bytes that are not what they claim to be, such as an array of a petabyte.
+_ARRAY_ERRORS = (
+    *(OSError, EOFError, ValueError, KeyError, MemoryError, RecursionError, RuntimeError, SyntaxError),
+    *(zlib.error, lzma.LZMAError, zipfile.BadZipFile),
+)
 
 
 class BundleInvalid(ValueError):
@@ -214,7 +221,7 @@ def load_bundle(folder: Path, *, unfinished: bool = False) -> Bundle:
         description = tomllib.loads((folder / DESCRIPTION_FILE).read_text(encoding="utf-8"))
     except OSError as error:
         raise BundleInvalid(folder, f"{DESCRIPTION_FILE} cannot be read: {error.strerror or error}") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except (ValueError, RecursionError) as error:  # endless digits and brackets too
         raise BundleInvalid(folder, f"{DESCRIPTION_FILE} is no TOML: {error}") from error
     if description.get("format") != FORMAT:
         raise BundleInvalid(folder, f"its format is {description.get('format')!r}; this version reads {FORMAT}")
@@ -226,7 +233,7 @@ def load_bundle(folder: Path, *, unfinished: bool = False) -> Bundle:
         raise
     except KeyError as error:
         raise BundleInvalid(folder, f"{DESCRIPTION_FILE} or an array file lacks {error}") from error
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, AttributeError, IndexError, OverflowError, RecursionError) as error:
         raise BundleInvalid(folder, f"{DESCRIPTION_FILE} says what cannot be: {error}") from error
 
 
@@ -350,5 +357,5 @@ def _read_arrays(path: Path, data: bytes, folder: Path) -> dict[str, NDArray[Any
     try:
         with np.load(io.BytesIO(data), allow_pickle=False) as arrays:
             return {name: arrays[name] for name in arrays.files}
-    except (OSError, ValueError, zipfile.BadZipFile) as error:
+    except _ARRAY_ERRORS as error:
         raise BundleInvalid(folder, f"{path.name} holds no arrays: {error}") from error

@@ -87,7 +87,12 @@ class TrainingDistribution:
 
     @classmethod
     def from_arrays(cls, domains: Sequence[str], arrays: Mapping[str, NDArray[np.float32]]) -> "TrainingDistribution":
-        """Read what `to_arrays` returned."""
+        """Read what `to_arrays` returned; ValueError where the arrays do not fit together."""
+        shapes = {name: arrays[name].shape for name in ("means", "components", "variances", "thresholds")}
+        features, kept = shapes["means"][-1:], shapes["variances"]
+        count = (len(domains),)
+        if shapes != {"means": count + features, "components": kept + features, "variances": kept, "thresholds": count}:
+            raise ValueError(f"the distribution of {len(domains)} training domains has arrays of the shapes {shapes}")
         return cls(
             tuple(domains),
             arrays["means"],

@@ -119,7 +119,10 @@ def check_shape(batch: NDArray[np.float32], image: tuple[int, ...]) -> None:
 def check_against_golden(engine: Engine, bundle: Bundle) -> tuple[float, float]:
     """Return how far an engine is from the golden output (logits, feature map); raise EngineUnsuitable if too far."""
     golden = bundle.golden
-    output = engine.run(golden.tensors)
+    try:
+        output = engine.run(golden.tensors)
+    except ValueError as error:
+        raise EngineUnsuitable(f"the golden input of {bundle.name} is none: {error}") from error
     if output.logits.shape != golden.logits.shape or output.activations.shape != golden.activations.shape:
         raise EngineUnsuitable(
             f"{engine.name} answers {bundle.name} with shapes {output.logits.shape} and {output.activations.shape}; "
@@ -152,26 +155,26 @@ class OpenVinoEngine:
         chosen = "bf16" if precision == "bf16" or (precision == "auto" and native) else "f32"
         if bundle.is_quantized:
             chosen = "f32"  # of what is left unquantized, whatever the processor: the golden output was made so
+        spec = bundle.preprocessing
+        self._shape = (1, spec.size, spec.size, spec.channels)
         try:
             network = core.read_model(bundle.network_path)
+            network.reshape(list(self._shape))
+            sink_transpositions(network)
+            self._compiled: Any = core.compile_model(
+                network,
+                "CPU",
+                {
+                    "INFERENCE_PRECISION_HINT": chosen,
+                    "INFERENCE_NUM_THREADS": threads,
+                    "NUM_STREAMS": 1,
+                    # several processes share the cores: pinned, they would all sit on the first
+                    "ENABLE_CPU_PINNING": False,
+                },
+            )
         except RuntimeError as error:
             reason = (str(error).strip().splitlines() or ["no message"])[-1]
             raise EngineUnsuitable(f"{bundle.network_path.name} of {bundle.name} cannot be opened: {reason}") from error
-        spec = bundle.preprocessing
-        self._shape = (1, spec.size, spec.size, spec.channels)
-        network.reshape(list(self._shape))
-        sink_transpositions(network)
-        self._compiled: Any = core.compile_model(
-            network,
-            "CPU",
-            {
-                "INFERENCE_PRECISION_HINT": chosen,
-                "INFERENCE_NUM_THREADS": threads,
-                "NUM_STREAMS": 1,
-                # several processes share the cores: pinned, they would all sit on the first
-                "ENABLE_CPU_PINNING": False,
-            },
-        )
         self._request: Any = self._compiled.create_infer_request()
         self._name, self._precision = f"openvino {openvino.__version__.split('-')[0]}", chosen
         if bundle.is_quantized:

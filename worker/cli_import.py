@@ -98,6 +98,8 @@ def import_model(
 
     if not file.exists():
         raise typer.BadParameter(f"{file} does not exist", param_hint="FILE")
+    if not (file.is_file() or file.is_dir()):
+        raise typer.BadParameter(f"{file} is neither a file nor a folder", param_hint="FILE")
     settings = open_site(home, config).settings
     said = {
         "--labels": labels, "--like": like, "--range": value_range, "--geometry": geometry, "--size": size,

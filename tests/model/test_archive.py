@@ -122,6 +122,45 @@ def test_links_in_an_archive_are_refused(tmp_path):
         import_bundle(tmp_path / "evil.tar", tmp_path / "back")
 
 
+def flagged_as_encrypted(data):
+    """The bytes of a zip of one member whose headers say that it is encrypted (APPNOTE 4.4.4)."""
+    changed = bytearray(data)
+    changed[changed.index(b"PK\3\4") + 6] |= 1
+    changed[changed.index(b"PK\1\2") + 8] |= 1
+    return bytes(changed)
+
+
+def packed_badly(path, kind):
+    noise = b"".join(bytes([index % 251, index % 7]) for index in range(50_000))
+    if kind in ("encrypted", "lzma"):
+        with zipfile.ZipFile(path, "w", zipfile.ZIP_LZMA if kind == "lzma" else zipfile.ZIP_STORED) as archive:
+            archive.writestr("model.toml", noise)
+        data = path.read_bytes()
+        start = data.index(b"model.toml") + 30
+        path.write_bytes(
+            flagged_as_encrypted(data) if kind == "encrypted" else data[:start] + b"\xff" * 99 + data[start:]
+        )
+        return
+    member = tarfile.TarInfo("model.toml")
+    member.size = len(noise)
+    if kind == "null":
+        member.pax_headers = {"path": "model\0.toml"}
+    if kind == "sparse":
+        member.pax_headers = {"GNU.sparse.major": "1", "GNU.sparse.minor": "0", "GNU.sparse.realsize": "99999999"}
+    with tarfile.open(path, "w:xz" if kind == "xz" else "w", format=tarfile.PAX_FORMAT) as archive:
+        archive.addfile(member, io.BytesIO(noise))
+    if kind == "xz":
+        path.write_bytes(path.read_bytes()[:100] + b"\xff" * 200)
+
+
+@pytest.mark.parametrize("kind", ["encrypted", "lzma", "xz", "null", "sparse"])
+def test_archives_that_trip_over_their_own_module_are_refused_with_a_reason(tmp_path, kind):
+    path = tmp_path / ("evil.zip" if kind in ("encrypted", "lzma") else "evil.tar")
+    packed_badly(path, kind)
+    with pytest.raises(ImportRefused, match="damaged or truncated"):
+        import_bundle(path, tmp_path / "back")
+
+
 @pytest.mark.train
 @pytest.mark.usefixtures("needs_tensorflow")
 @pytest.mark.parametrize("suffix", [".h5", ".xml"])

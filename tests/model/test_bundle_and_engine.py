@@ -1,7 +1,9 @@
 """Bundles: what was changed is refused with the reason; engines answer as the golden output says."""
 
+import hashlib
 import shutil
 import tomllib
+import zipfile
 
 import numpy as np
 import pytest
@@ -97,6 +99,12 @@ CHANGES = [
     (lambda t: t["files"].pop("head.npz"), "names no digest of head.npz"),
     (lambda t: t["files"].update({"../outside": "0"}), "only names in the folder are allowed"),
     (lambda t: t["model"].pop("digest"), "lacks 'digest'"),
+    (lambda t: t.update(intended=5), "says what cannot be"),
+    (lambda t: t.update(labels="all"), "says what cannot be"),
+    (lambda t: t["head"].update(activations=[]), "says what cannot be"),
+    (lambda t: t["preprocessing"].update(size=float("inf")), "says what cannot be"),
+    (lambda t: t["labels"][0].update(threshold=10**400), "says what cannot be"),
+    (lambda t: t["distribution"]["domains"].append("limbs"), "the distribution of 3 training domains has arrays of"),
 ]
 
 
@@ -115,9 +123,21 @@ def test_thresholds_may_be_changed_without_becoming_another_model(copy, demonstr
 def test_what_is_no_bundle_is_refused(tmp_path):
     with pytest.raises(BundleInvalid, match=r"model.toml cannot be read"):
         load_bundle(tmp_path)
-    (tmp_path / "model.toml").write_text("= nonsense")
-    with pytest.raises(BundleInvalid, match="is no TOML"):
-        load_bundle(tmp_path)
+    for nonsense in ("= nonsense", "format = " + "9" * 5000, "a = " + "[" * 5000):
+        (tmp_path / "model.toml").write_text(nonsense)
+        with pytest.raises(BundleInvalid, match="is no TOML"):
+            load_bundle(tmp_path)
+
+
+def test_arrays_that_are_none_or_too_many_are_refused_before_they_take_memory(copy):
+    header = b"{'descr': '<f4', 'fortran_order': False, 'shape': (1125899906842624,), }".ljust(117) + b"\n"
+    huge = b"\x93NUMPY\x01\x00" + len(header).to_bytes(2, "little") + header
+    for data in (huge, b"not an array"):
+        with zipfile.ZipFile(copy / "head.npz", "w") as archive:
+            archive.writestr("0.kernel.npy", data)
+        digest = hashlib.sha256((copy / "head.npz").read_bytes()).hexdigest()
+        with pytest.raises(BundleInvalid, match=r"head.npz holds no arrays|lacks .0.bias."):
+            load_bundle(rewritten(copy, lambda t, digest=digest: t["files"].update({"head.npz": digest})))
 
 
 def test_finding_bundles_lists_the_broken_ones_too(copy, tmp_path):
