@@ -19,8 +19,9 @@ def require_port(host: str, port: int, purpose: str, key: str) -> None:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             probe.bind((host, port))
             probe.listen(1)
-    except OSError as error:
+    except (OSError, UnicodeError) as error:  # a host name that cannot be one is a UnicodeError
+        reason = error.strerror if isinstance(error, OSError) else "no name of a host"
         raise StartFailed(
-            f"port {port} on {host} ({purpose}) cannot be listened on: {error.strerror}; "
+            f"port {port} on {host} ({purpose}) cannot be listened on: {reason}; "
             f"stop the program that uses it, or set {key}"
         ) from error

@@ -17,6 +17,7 @@ from pydantic import AfterValidator, BaseModel, Field, ValidationError, model_va
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, SettingsError
 
 from worker.settings_tls import ListenerTls, PeerTls, Section
+from worker.settings_urls import url_fault
 
 if TYPE_CHECKING:
     from dicom_io.site_rules import SiteRule
@@ -25,6 +26,9 @@ __all__ = ["ConfigurationError", "Destination", "Settings", "load_settings"]
 
 ENVIRONMENT_PREFIX = "CXR_TRIAGE_"
 _CONFIG_NAME = "cxr-triage.toml"
+_DAY = 86_400  # seconds
+_CENTURY = 36_525  # days
+_EXABYTE = 1_000_000_000  # gigabytes
 
 
 class ConfigurationError(Exception):
@@ -59,10 +63,10 @@ class Dicom(Section):
     maximum_associations: int = Field(default=50, ge=1, le=1000)
     maximum_pdu: int = Field(default=1 << 20, ge=4096, le=1 << 27)
     object_megabytes: int = Field(default=512, ge=1, le=4096)
-    held_megabytes: int = Field(default=1024, ge=1)
-    association_timeout: float = Field(default=15.0, gt=0)
-    idle_timeout: float = Field(default=60.0, gt=0)
-    pdu_timeout: float = Field(default=30.0, gt=0)
+    held_megabytes: int = Field(default=1024, ge=1, le=1 << 20)
+    association_timeout: float = Field(default=15.0, gt=0, le=_DAY)
+    idle_timeout: float = Field(default=60.0, gt=0, le=_DAY)
+    pdu_timeout: float = Field(default=30.0, gt=0, le=_DAY)
     tls: ListenerTls | None = None
 
 
@@ -115,7 +119,7 @@ class Imports(Section):
 
     folder: str = ""
     done: Literal["keep", "delete"] = "keep"
-    settle_seconds: float = Field(default=2.0, gt=0)
+    settle_seconds: float = Field(default=2.0, gt=0, le=_DAY)
 
 
 class Worker(Section):
@@ -124,13 +128,13 @@ class Worker(Section):
 
 class Storage(Section):
     home: Path = Path("~/.local/share/cxr-triage")
-    minimum_free_gigabytes: float = Field(default=0.5, ge=0)
+    minimum_free_gigabytes: float = Field(default=0.5, ge=0, le=_EXABYTE)
 
 
 class IntakeSettings(Section):
     """How much may wait, whichever way it comes in."""
 
-    maximum_backlog: int = Field(default=10_000, ge=0)
+    maximum_backlog: int = Field(default=10_000, ge=0, le=1_000_000_000)
 
 
 class DatabaseSettings(Section):
@@ -186,7 +190,7 @@ class GateRule(Section):
 class Gate(Section):
     """What of the admission rules a site may change; `[[gate.rules]]` adds and relaxes rules."""
 
-    minimum_short_side: int = Field(default=512, ge=1)
+    minimum_short_side: int = Field(default=512, ge=1, le=65535)
     unknown_region: Literal["read", "refuse"] = "read"
     accept_secondary_capture: bool = False
     rules: tuple[GateRule, ...] = ()
@@ -203,15 +207,17 @@ class Gate(Section):
 class Retention(Section):
     """What is removed by itself. A study that is unread or undelivered is never removed."""
 
-    days: float = Field(default=0.0, ge=0)  # studies whose last image came longer ago; 0: kept for ever
-    free_gigabytes: float = Field(default=0.0, ge=0)  # the oldest go while the store has less free; 0: never
-    refusal_days: float = Field(default=90.0, gt=0)  # refused transfers are listed so long
+    days: float = Field(default=0.0, ge=0, le=_CENTURY)  # studies whose last image came longer ago; 0: kept for ever
+    free_gigabytes: float = Field(
+        default=0.0, ge=0, le=_EXABYTE
+    )  # the oldest go while the store has less free; 0: never
+    refusal_days: float = Field(default=90.0, gt=0, le=_CENTURY)  # refused transfers are listed so long
 
 
 class TriageSettings(Section):
     """Reading order. A study with score 1 is read before one with score 0 that came up to ``horizon_hours`` earlier."""
 
-    horizon_hours: float = Field(default=8.0, gt=0)
+    horizon_hours: float = Field(default=8.0, ge=0.01, le=8760)
 
 
 class Settings(BaseSettings):
@@ -284,7 +290,7 @@ def load_settings(config: Path | None = None, home: Path | None = None) -> Setti
     except FileNotFoundError as error:
         if named:
             raise ConfigurationError(f"configuration file {path} does not exist") from error
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+    except (OSError, ValueError, RecursionError) as error:  # no TOML, or endless digits or brackets
         if named or not isinstance(error, NotADirectoryError):
             raise ConfigurationError(f"configuration file {path} cannot be read: {error}") from error
     _refuse_unknown_environment()
@@ -296,6 +302,9 @@ def load_settings(config: Path | None = None, home: Path | None = None) -> Setti
         raise ConfigurationError(
             f"environment: {error}; lists are written as JSON, such as CXR_TRIAGE_DICOM_ALLOWED_CALLERS='[\"CT1\"]'"
         ) from error
+    for section, url in (("database", settings.database.url), ("broker", settings.broker.url)):
+        if fault := url_fault(section, url):
+            raise ConfigurationError(f"[{section}] url: {fault}")
     names = [destination.name for destination in settings.destinations]
     if len(set(names)) != len(names):
         raise ConfigurationError(f"destinations: names must differ, got {', '.join(names)}")

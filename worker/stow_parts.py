@@ -151,7 +151,14 @@ class Parts:
 
 
 def media_type(value: str) -> Message:
-    """Parse a Content-Type value: ``get_content_type()``, ``get_param(name)``, ``get_boundary()`` (RFC 2045 5.1)."""
+    """Parse a Content-Type value: ``get_content_type()``, ``get_param(name)``, ``get_boundary()`` (RFC 2045 5.1).
+
+    What cannot be parsed is of type text/plain.
+    """
     message = Message()
     message["content-type"] = value
+    try:
+        message.get_params()
+    except (TypeError, ValueError, LookupError):  # what email makes of continued parameters (RFC 2231) that are none
+        return Message()
     return message

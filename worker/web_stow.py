@@ -139,7 +139,10 @@ class StowService:
 
     async def _take(self, request: Request, boundary: str, study: str, address: str, progress: _Progress) -> str:
         """Store part by part. Returns what is wrong with the body after the last whole part; empty where nothing."""
-        parts = Parts(boundary, _LARGEST_PART, self._room)
+        try:
+            parts = Parts(boundary, _LARGEST_PART, self._room)
+        except BadMultipart as error:
+            raise Refused(400, str(error), Status.CANNOT_UNDERSTAND) from error
         try:
             async for piece in patient(request.stream()):
                 parts.feed(piece)

@@ -55,11 +55,26 @@ def test_environment_wins_over_the_file(tmp_path: Path, monkeypatch: pytest.Monk
         ('[[destinations]]\nnaem = "a"\n', r"destinations\.0\.naem: no such key; did you mean name\?"),
         ('[reading]\nprecision = "f16"\n', r"reading\.precision: .*'auto', 'f32' or 'bf16'.*got 'f16'"),
         ("[dicom\n", r"cannot be read"),
+        ("a = " + "[" * 5000, r"cannot be read: maximum recursion"),
+        ("a = " + "9" * 5000, r"cannot be read: .*digits"),
+        ("[dicom]\nport = true\n", r"dicom: port is true: a number is needed"),
+        ('[dicom]\nhost = "a\\u0000b"\n', r"dicom: host is 'a\\x00b': a null character cannot be meant"),
+        ("[storage]\nminimum_free_gigabytes = inf\n", r"minimum_free_gigabytes: .*finite number.*got inf"),
+        ("[retention]\nrefusal_days = 1e12\n", r"refusal_days: .*less than or equal to 36525.*got 1"),
+        ("[intake]\nmaximum_backlog = 99999999999999999999\n", r"maximum_backlog: .*less than or equal to 1000000000"),
+        (
+            '[database]\nurl = "mysql://u:secret@h/x"\n',
+            r"\[database\] url: mysql is not understood; allowed are sqlite:///",
+        ),
+        ('[database]\nurl = "postgres"\n', r"\[database\] url: no scheme is not understood"),
+        ('[broker]\nurl = "amqp://u:secret@h"\n', r"\[broker\] url: amqp is not understood; allowed are redis://"),
+        ('[broker]\nurl = "redis://:secret@h:port/0"\n', r"\[broker\] url: redis, but its host or port is none"),
     ],
 )
 def test_wrong_file_is_refused_with_what_is_allowed(tmp_path: Path, text: str, message: str) -> None:
-    with pytest.raises(ConfigurationError, match=message):
+    with pytest.raises(ConfigurationError, match=message) as refusal:
         load_settings(write(tmp_path, text), tmp_path)
+    assert "secret" not in str(refusal.value)
 
 
 def test_two_destinations_of_one_name_are_refused(tmp_path: Path) -> None:
