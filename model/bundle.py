@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 from model.calibration import Calibration, ChosenBy, choose_calibration
 from model.distribution import TrainingDistribution
-from model.findings import Code, Label
+from model.findings import Code, Label, unfit_as_name
 from model.head import Head
 from model.preprocessing import Preprocessing
 
@@ -290,6 +290,9 @@ def _assemble(folder: Path, description: dict[str, Any], contents: Mapping[str, 
     model, files = description["model"], description["files"]
     labels = tuple(_label(entry) for entry in description["labels"])
     names = [label.name for label in labels]
+    unfit = [unfit_as_name(str(model["name"]), of_file=True), *map(unfit_as_name, [*names, str(model["version"])])]
+    if any(unfit):
+        raise ValueError(f"the name {next(filter(None, unfit))}")
     spec = Preprocessing.from_table(description["preprocessing"])
     layer = str(description["head"]["explanation_layer"])
     head, logits, head_sha256 = None, 0, ""

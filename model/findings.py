@@ -32,6 +32,23 @@ KNOWN_CODES: dict[str, tuple[Code, ...]] = {
 }
 
 
+LONGEST_NAME = 64
+
+
+def unfit_as_name(text: str, *, of_file: bool = False) -> str:
+    """Return why a text cannot name a label or (``of_file``) a model; empty where it can.
+
+    Names are printed on terminals, and a model's is part of its folder's.
+    """
+    if not text.strip() or len(text) > LONGEST_NAME:
+        return f"{text[:LONGEST_NAME]!r} has {len(text)} characters; allowed are 1 to {LONGEST_NAME}"
+    if not text.isprintable():
+        return f"{text!r} has characters that cannot be printed"
+    if of_file and (text.startswith(".") or set(text) & set("/\\")):
+        return f"{text!r} begins with a dot or has a slash: it is part of a folder's name"
+    return ""
+
+
 def label_of(name: str) -> Label:
     """Return a label with the codes known for its name."""
     return Label(name, KNOWN_CODES.get(name, ()))

@@ -21,6 +21,8 @@ def main() -> None:
 
 def _mendable(error: Exception) -> bool:
     """Whether the error's own message says what was wrong; judged by name, so that nothing heavy is imported for it."""
+    if isinstance(error, OSError) and (error.filename is not None or isinstance(error, FileNotFoundError)):
+        return True  # a file that is not there, a name too long, a folder that cannot be written
     names = {kind.__name__ for kind in type(error).__mro__}
     return bool(names & {
         "ConfigurationError", "DatabaseUnavailable", "StoreUnavailable", "BrokerUnavailable", "BundleInvalid",

@@ -109,6 +109,7 @@ def train(
         raise ConfigurationError("training needs TensorFlow: pip install 'cxr-triage[train]'")
     if (out / "model.toml").exists() and not (out / "training").exists():
         raise typer.BadParameter(f"{out} already holds a bundle; choose another folder", param_hint="--out")
+    from model.findings import unfit_as_name
     from model.fitting import TrainingProgress
     from model.inspection import PROBLEMS_FILE, summary
     from model.samples import FileProblem, Source
@@ -116,6 +117,8 @@ def train(
     from model.training import TrainingPlan
     from model.training import train as fit
 
+    if unfit := unfit_as_name(name or out.absolute().name, of_file=True):  # said now, not after hours
+        raise typer.BadParameter(f"the name {unfit}", param_hint="--name")
     sources = tuple(Source.parse(source, cast(Any, uncertain)) for source in data)
     plan = TrainingPlan(
         sources=sources,

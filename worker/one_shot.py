@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 import traceback
 import uuid
 from collections.abc import Callable, Iterator, Sequence
@@ -180,6 +181,11 @@ def _ended(found: InputFile, who: Identity, status: str, reason: str, flags: Seq
     }
 
 
+def _in_file_name(label: str) -> str:
+    """A label as a part of a file's name: some say "Mass/Nodule"."""
+    return re.sub(r"[/\\\0]", "_", label)
+
+
 def _write_objects(
     found: InputFile, who: Identity, read: ImageReading, bundle: Bundle, how: _How
 ) -> list[dict[str, Any]]:
@@ -195,7 +201,7 @@ def _write_objects(
     objects: list[dict[str, Any]] = []
     for index in explained_labels(read.findings):
         label = read.findings[index].label
-        overlay = out / f"{stem}.{label}.png"
+        overlay = out / f"{stem}.{_in_file_name(label)}.png"
         Image.fromarray(draw(read, index, bundle)[0]).save(overlay)
         objects.append({"kind": "overlay", "label": label, "path": str(overlay), "sop_instance_uid": None})
     if read.grayscale is None or not who.sop_instance_uid or not who.study_instance_uid:
@@ -209,7 +215,7 @@ def _write_objects(
         study_instance_uid=who.study_instance_uid,
         created=now(),
     ):
-        path = out / f"{stem}.{heatmap.label}.dcm"
+        path = out / f"{stem}.{_in_file_name(heatmap.label)}.dcm"
         path.write_bytes(heatmap.data)
         objects.append(
             {

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import shutil
 import uuid
 from pathlib import Path
@@ -42,7 +43,7 @@ def find_bundle(settings: Settings, name: str) -> Bundle:
     model.bundle.BundleInvalid
         If the named folder holds a broken one.
     """
-    if (Path(name) / "model.toml").is_file():
+    if os.path.isfile(Path(name) / "model.toml"):  # noqa: PTH113 - pathlib raises on a name that is too long
         return load_bundle(Path(name).absolute())
     found = list_bundles(settings)
     for bundle in found:

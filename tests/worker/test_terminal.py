@@ -17,6 +17,7 @@ from typer.testing import CliRunner
 from db.intake import record_instance
 from db.records import NewInstance, StudyIdentity
 from tests.db.conftest import new_instance as new_instance
+from worker.__main__ import main
 from worker.cli import app
 from worker.site import Site
 from worker.terminal import marked, visible
@@ -103,3 +104,24 @@ def test_films_with_names_of_any_bytes_are_read_and_shown(
 def test_number_beyond_all_measure_is_wrong_usage(site: Site, words: list[str]) -> None:
     done = CliRunner().invoke(app, [*words, "--home", str(site.settings.home)])
     assert done.exit_code == 2, done.output
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["model", "show", "a" * 300],
+        ["model", "activate", "a" * 300],
+        ["analyse", "/" + "a" * 300],
+        ["send", "/nowhere/at/all.dcm"],
+        ["model", "export", "demonstration", "--to", "/proc/bundle.zip"],
+        ["model", "import", "/dev/null", "--name", "x", "--labels", "A"],
+    ],
+)
+def test_path_that_cannot_be_is_told_in_one_line(
+    site: Site, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], words: list[str]
+) -> None:
+    monkeypatch.setattr("sys.argv", ["cxr-triage", *words, "--home", str(site.settings.home)])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    assert ended.value.code in (1, 2)
+    assert "Traceback" not in capsys.readouterr().err
