@@ -188,10 +188,13 @@ def builtin_bundles_folder() -> Path:
 
 
 def find_bundles(folders: Iterable[Path]) -> list[Bundle | BundleInvalid]:
-    """Load every bundle that lies in one of the folders, in order of folder and name; what is broken says so itself."""
+    """Load every bundle that lies in one of the folders, in order of folder and name; what is broken says so itself.
+
+    Hidden folders are left out: what an import is still writing, or was killed over.
+    """
     found: list[Bundle | BundleInvalid] = []
     for folder in folders:
-        for description in sorted(Path(folder).glob(f"*/{DESCRIPTION_FILE}")):
+        for description in sorted(Path(folder).glob(f"[!.]*/{DESCRIPTION_FILE}")):
             try:
                 found.append(load_bundle(description.parent))
             except BundleInvalid as invalid:

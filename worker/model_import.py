@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import shutil
+import time
 import uuid
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,10 +15,12 @@ from model.bundle import DESCRIPTION_FILE, Bundle, BundleInvalid, load_bundle
 from model.keras_file import ImportRefused
 from worker.registry import list_bundles
 from worker.settings import Settings
+from worker.timing import UNFINISHED_MODEL_KEPT
 
 if TYPE_CHECKING:
     from model.importing import Imported
 
+UNFINISHED = ".model-"
 TORCH_SUFFIXES = (".pt", ".pth", ".ckpt", ".pth.tar", ".pt.tar")
 
 
@@ -67,7 +71,9 @@ def add_model(settings: Settings, source: Path, out: Path | None, make: Callable
         raise ImportRefused(source, f"{out} is not empty; choose another folder")
     beside = models if out is None else out.absolute().parent
     beside.mkdir(parents=True, exist_ok=True)
-    unfinished = beside / f".model-{uuid.uuid4().hex}"
+    if out is None:
+        remove_unfinished(models)
+    unfinished = beside / f"{UNFINISHED}{uuid.uuid4().hex}"
     try:
         made = make(unfinished)
         bundle, notes = (made, ()) if isinstance(made, Bundle) else (made.bundle, made.notes)
@@ -82,6 +88,14 @@ def add_model(settings: Settings, source: Path, out: Path | None, make: Callable
         return Arrival(load_bundle(target), notes)
     finally:
         shutil.rmtree(unfinished, ignore_errors=True)
+
+
+def remove_unfinished(folder: Path) -> None:
+    """Remove what imports left in a folder that were killed longer ago than any takes."""
+    for left in folder.glob(f"{UNFINISHED}*"):
+        with suppress(FileNotFoundError):  # another import removes it, too
+            if left.stat().st_mtime < time.time() - UNFINISHED_MODEL_KEPT:
+                shutil.rmtree(left, ignore_errors=True)
 
 
 def _check_name(settings: Settings, source: Path, name: str, digest: str) -> None:

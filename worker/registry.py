@@ -126,7 +126,7 @@ def _copy_home(settings: Settings, bundle: Bundle) -> Bundle:
         target = target.with_name(f"{target.name}-{hashlib.sha256(described).hexdigest()[:8]}")
     if not target.exists():
         target.parent.mkdir(parents=True, exist_ok=True)
-        unfinished = settings.home / f".model-{uuid.uuid4().hex}"
+        unfinished = target.parent / f".model-{uuid.uuid4().hex}"  # hidden, and cleared away by a later import
         shutil.copytree(bundle.folder, unfinished)
         unfinished.rename(target)
     return load_bundle(target)

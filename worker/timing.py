@@ -49,6 +49,7 @@ IMPORT_DOUBT = 60.0  # seconds: a copy that rests so long and is no whole object
 IMPORT_SCAN = 10_000  # files a look
 UNREFERENCED_AGE = timedelta(hours=12)  # a file is recorded within seconds of being written
 UNREFERENCED_KEPT = timedelta(days=30)  # long enough to notice that the database is a restored backup
+UNFINISHED_MODEL_KEPT = 86_400.0  # seconds; an import takes minutes
 MOST_REFUSALS = 100_000  # rows; the oldest beyond them go
 COURIER_WATCH = 1.0  # seconds between looks at whether the couriers live
 

@@ -152,6 +152,11 @@ def test_finding_bundles_lists_the_broken_ones_too(copy, tmp_path):
     assert broken.folder == copy
 
 
+def test_what_an_import_is_still_writing_is_no_bundle(copy, tmp_path):
+    copy.rename(tmp_path / ".model-unfinished")
+    assert find_bundles([tmp_path]) == []
+
+
 def test_full_precision_meets_the_golden_output_closely(demonstration):
     engine = open_engine(demonstration, precision="f32")
     logits, activations = check_against_golden(engine, demonstration)
