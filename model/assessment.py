@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from model.bundle import Bundle
+from model.classes import class_figures
 from model.dataset import DatasetInvalid, FileProblem, Sample, Source, read_sources
 from model.engine import Engine
 from model.evaluation import RESAMPLES, figures_of_labels
@@ -159,6 +160,7 @@ def assess(
             for group, why in sorted(set(zip(judged.groups.tolist(), judged.chosen_by.tolist(), strict=True)))
         },
         "all": figures_of_labels(measured, judged, bundle.label_names),
+        "classes": _classes(bundle, measured),
         "subgroups": _subgroups(read, measured, judged, bundle.label_names),
         "pointing": summarise(pointings) if pointings else {},
         "left_out": [{"file": problem.path.name, "reason": problem.reason} for problem in unreadable],
@@ -175,6 +177,15 @@ def assess(
         for entry, (row, label) in zip(facts["misread"][:worst], chosen[:worst], strict=True)
     ]
     return Assessment(facts, measured, judged, bundle.label_names, pictures)
+
+
+def _classes(bundle: Bundle, measured: Measured) -> dict[str, Any]:
+    """Return how often the likeliest class is the true one, of a network whose classes exclude one another."""
+    provenance = bundle.description.get("provenance", {})
+    if provenance.get("answer") != "softmax":
+        return {}
+    labels, classes = bundle.label_names, provenance.get("classes", [])
+    return class_figures(measured.logits, measured.targets, measured.patients, labels, len(classes) > len(labels))
 
 
 def _subgroups(

@@ -67,6 +67,7 @@ def report_html(assessment: Assessment, made: str) -> str:
         _table(facts["all"]),
         f'<p class="quiet">Beneath each figure: {escape(facts["method"]["intervals"])}. '
         f"ECE: {escape(facts['method']['ece'])}. Images by calibration: {calibration}.</p>",
+        _classes(facts["classes"]),
         *(_label(assessment, index, name) for index, name in enumerate(assessment.labels) if name in facts["all"]),
         _subgroups(facts["subgroups"]),
         _pointing(facts["pointing"]),
@@ -121,6 +122,24 @@ def _cells(cell: Mapping[str, Any]) -> str:
         f"{cell['ece_by_chance']['95th percentile']:.3f}</small>",
     ]
     return "".join(f"<td>{value}</td>" for value in values)
+
+
+def _classes(found: Mapping[str, Any]) -> str:
+    if not found:
+        return ""
+    names = found["names"]
+    rows = "".join(
+        f"<tr><th>{escape(name)}</th>{''.join(f'<td>{count}</td>' for count in row)}</tr>"
+        for name, row in zip(names, found["confusion"], strict=True)
+    )
+    low, high = found["accuracy_interval"]
+    return (
+        f"<h2>Classes</h2><p>The likeliest class is the true one in {found['accuracy']:.3f} of {found['images']} "
+        f"images ({low:.3f} to {high:.3f}); averaged over the classes {found['balanced_accuracy']:.3f}. "
+        '<span class="quiet">A row is a true class, a column the class that was said, by the softmax before '
+        "calibration.</span></p>"
+        f'<table class="matrix"><tr><th></th>{"".join(f"<th>{escape(name)}</th>" for name in names)}</tr>{rows}</table>'
+    )
 
 
 def _label(assessment: Assessment, index: int, name: str) -> str:

@@ -114,13 +114,15 @@ def _load_bundle(network: KerasModel, bundle: Bundle, labels: tuple[str, ...]) -
     import keras
 
     theirs = keras.models.load_model(bundle.folder / WEIGHTS_FILE, compile=False)
+    classes = bundle.description.get("provenance", {}).get("classes", [])
     given = {layer.name: layer.get_weights() for layer in theirs.layers}
     for layer in network.layers:
         own, weights = layer.get_weights(), given.get(layer.name, [])
         if layer.name == "logits" and len(weights) == 2 and weights[0].shape[0] == own[0].shape[0]:
+            names = classes if len(classes) == weights[0].shape[1] else list(bundle.label_names)
             for index, label in enumerate(labels):
-                if label in bundle.label_names:
-                    other = bundle.label_names.index(label)
+                if label in names:
+                    other = names.index(label)
                     own[0][:, index], own[1][index] = weights[0][:, other], weights[1][other]
             layer.set_weights(own)
         elif [np.shape(w) for w in weights] == [np.shape(w) for w in own]:

@@ -16,6 +16,7 @@ from model.bundle_writer import BundleDescription, write_description, write_netw
 from model.calibration import AgeRanges
 from model.calibration_fitting import FittedCalibration, fit_calibration
 from model.card import write_card
+from model.classes import exclusive_classes, with_logits
 from model.curves import EpochRecord, draw_curves, write_history
 from model.dataset import excluding, known_labels, limited, of_views, read_sources
 from model.distribution import TrainingDistribution, fit_distribution
@@ -24,7 +25,7 @@ from model.evaluation import RESAMPLES, figures_of_merit
 from model.fitting import HISTORY_FILE, WEIGHTS_FILE, FittingPlan, Precision, TrainingProgress, fit
 from model.inspection import PROBLEMS_FILE, Inspection, inspect_images, reopened, write_problems
 from model.measuring import Measured, judge, measure
-from model.network import EXPLANATION_LAYER, Architecture, build_network, one_against_normal
+from model.network import EXPLANATION_LAYER, Architecture, build_network
 from model.preprocessing import Preprocessing
 from model.provenance import data_entries, fitting_entries
 from model.raster import read_raster
@@ -38,7 +39,6 @@ from model.strangers import stranger_scores, summary
 SPLIT_FILE = "split.csv"
 RUN_FOLDER, BUNDLE_FOLDER = "training", "bundle"
 SQUARES_FILE = "squares.npy"
-NORMAL_CLASS = "Normal"
 CURVES_FILE = "curves.png"
 DISTRIBUTION_IMAGES = 600
 """Images a domain of the training part that the distribution is fitted on; more change nothing."""
@@ -70,7 +70,7 @@ class TrainingPlan:
     stages
         Instead of the above.
     excluding
-        The labels exclude one another: a softmax over them and ``Normal``.
+        The labels exclude one another: a softmax over them and, where images have none of them, ``Normal``.
     smallest_domain
         Share of an epoch that the smallest domain gets at least.
     domain_ages
@@ -167,9 +167,7 @@ def train(
             f"no positive image has the label {', '.join(sorted(missing)) or '(any)'}; "
             f"labels in the data: {', '.join(known_labels(samples)) or 'none'}"
         )
-    if plan.excluding and len(labels) > 1:
-        raise DatasetInvalid(f"a softmax is over {NORMAL_CLASS} and one label; there are {', '.join(labels)}")
-    classes = (NORMAL_CLASS, *labels) if plan.excluding else labels
+    classes = exclusive_classes(samples, labels) if plan.excluding else labels
     run = plan.output / RUN_FOLDER
     run.mkdir(parents=True, exist_ok=True)
     begin_run(run, {**plan.fitting(classes).told, "start": starting_digest(plan.start), **told_of_samples(samples)})
@@ -182,7 +180,7 @@ def train(
     used = {part: excluding(members, labels) if plan.excluding else members for part, members in parts.items()}
     caches = {part: cached(found, used[part], classes) for part in ("training", "validation")}
     history = fit(plan.fitting(classes), caches, run, on_progress)
-    bundle = make_bundle(plan, labels, parts, run / WEIGHTS_FILE, history, read_image, on_progress)
+    bundle = make_bundle(plan, labels, classes, parts, run / WEIGHTS_FILE, history, read_image, on_progress)
     shutil.rmtree(run)
     return bundle
 
@@ -225,6 +223,7 @@ def _parts(plan: TrainingPlan, samples: Sequence[Sample]) -> dict[str, list[Samp
 def make_bundle(
     plan: TrainingPlan,
     labels: tuple[str, ...],
+    classes: tuple[str, ...],
     parts: Mapping[str, Sequence[Sample]],
     weights: Path,
     history: Sequence[EpochRecord],
@@ -233,18 +232,18 @@ def make_bundle(
 ) -> Bundle:
     """Make the bundle of a fitted network, judged by the engine that will serve it.
 
-    It is made in the folder of the run. The folder of the plan gets it complete, or not at all.
+    ``classes`` are what the network's scores are of: the labels, or what a softmax is over. The bundle is made in the
+    folder of the run. The folder of the plan gets it complete, or not at all.
     """
     folder = plan.output / RUN_FOLDER / BUNDLE_FOLDER
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     (folder / UNFINISHED_FILE).write_text("the training has not ended\n", encoding="utf-8")
-    outputs = len(labels) + plan.excluding
     size, channels = plan.preprocessing.size, plan.preprocessing.channels
-    network = build_network(outputs, size, channels, architecture=plan.architecture)
+    network = build_network(len(classes), size, channels, architecture=plan.architecture)
     network.load_weights(weights)
     if plan.excluding:
-        network = one_against_normal(network)
+        network = with_logits(network, classes, labels)
     description = BundleDescription(
         name=plan.name,
         version=plan.version,
@@ -268,7 +267,7 @@ def make_bundle(
     strangers = stranger_scores(engine, draft.preprocessing, distribution, parts["test"], read_image, plan.seed)
     metrics["distribution"] |= {name: summary(scores) for name, scores in strangers.items()}
     _write_metrics(folder, metrics)
-    described = replace(description, provenance=_provenance(plan, labels, parts, history))
+    described = replace(description, provenance=_provenance(plan, labels, classes, parts, history))
     bundle = write_description(
         folder,
         described,
@@ -366,6 +365,7 @@ def _write_metrics(folder: Path, metrics: Mapping[str, Any]) -> None:
 def _provenance(
     plan: TrainingPlan,
     labels: Sequence[str],
+    classes: Sequence[str],
     parts: Mapping[str, Sequence[Sample]],
     history: Sequence[EpochRecord],
 ) -> dict[str, Any]:
@@ -373,4 +373,5 @@ def _provenance(
     named = f"the weights file {plan.start.name}" if plan.start else "random weights"
     start = f"the bundle {bundle.name} {bundle.version} ({bundle.digest[:12]})" if bundle else named
     fitted = fitting_entries(plan.fitting(tuple(labels)), start, history)
-    return {**plan.provenance, "fitting": fitted, "data": data_entries(labels, parts)}
+    answer = {"answer": "softmax" if plan.excluding else "sigmoid", "classes": list(classes)}
+    return {**plan.provenance, **answer, "fitting": fitted, "data": data_entries(labels, parts)}

@@ -109,6 +109,13 @@ def _print(facts: dict[str, Any], out: Path | None) -> None:
             f"{cell['ece']:.3f}\n({cell['ece_by_chance']['mean']:.3f})",
         )
     console.print(table)
+    if facts["classes"]:
+        found = facts["classes"]
+        low, high = found["accuracy_interval"]
+        console.print(
+            f"the likeliest class is the true one in {found['accuracy']:.2f} ({low:.2f}-{high:.2f}) of "
+            f"{found['images']} images"
+        )
     if facts["pointing"]:
         cell = facts["pointing"]["all"]
         console.print(

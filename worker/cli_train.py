@@ -66,7 +66,7 @@ def train(
     fine_tuning: Annotated[
         float, typer.Option("--fine-tuning", help="Share of the learning rate after the head's epochs.")
     ] = 0.1,
-    softmax: Annotated[bool, typer.Option("--softmax", help="The labels exclude one another.")] = False,
+    softmax: Annotated[bool, typer.Option("--softmax", help="The labels (and normal) exclude one another.")] = False,
     focal: Annotated[float, typer.Option("--focal", min=0.0, help="Gamma of the focal loss; 0: cross-entropy.")] = 0.0,
     class_weights: Annotated[
         bool, typer.Option("--class-weights/--no-class-weights", help="Rare and frequent values weigh the same.")
