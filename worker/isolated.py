@@ -8,8 +8,11 @@ from __future__ import annotations
 
 import multiprocessing
 import signal
+import traceback
 from collections.abc import Callable
+from contextlib import suppress
 from multiprocessing.connection import Connection
+from pathlib import Path
 from typing import Any
 
 from worker.orphans import die_with_parent
@@ -23,8 +26,14 @@ class CallEnded(Exception):
     """The process that ran a call died or was killed; the message says how."""
 
 
+class NotBegun(CallEnded):
+    """The process did not even begin: the machine's fault and no call's."""
+
+
 class IsolatedCalls:
     """One child process that answers calls, started when first needed and again after each that it did not survive.
+
+    Calls come from one thread, that of the first: the child ends when that thread does.
 
     Parameters
     ----------
@@ -34,11 +43,20 @@ class IsolatedCalls:
         How long `begin` may take.
     call_seconds
         How long one call may take before its process is killed.
+    idle_seconds
+        After how long without a call the child ends, to be started again by the next; None: never.
     """
 
-    def __init__(self, begin: Callable[[], Handler], *, start_seconds: float, call_seconds: float) -> None:
+    def __init__(
+        self,
+        begin: Callable[[], Handler],
+        *,
+        start_seconds: float,
+        call_seconds: float,
+        idle_seconds: float | None = None,
+    ) -> None:
         self._begin = begin
-        self._start_seconds, self._call_seconds = start_seconds, call_seconds
+        self._start_seconds, self._call_seconds, self._idle_seconds = start_seconds, call_seconds, idle_seconds
         self._process: multiprocessing.process.BaseProcess | None = None
         self._connection: Connection | None = None
 
@@ -49,14 +67,32 @@ class IsolatedCalls:
         ------
         CallEnded
             If the process crashed or took too long; the next call has a new one.
+        NotBegun
+            If that befell it before it had begun.
         Exception
             Whatever `begin` or the handler raised.
         """
+        try:
+            return self._ask(request)
+        except _Rested:  # it ended for want of calls in the moment this one came
+            return self._ask(request)
+
+    def _ask(self, request: Any) -> Any:  # noqa: ANN401
+        if self._process is not None and not self._process.is_alive():
+            self.close()  # it ended between two calls, by whatever: no fault of the next
         if self._connection is None:
             self._start()
         assert self._connection is not None
-        self._connection.send(request)
+        with suppress(ConnectionError):  # the answer tells
+            self._connection.send(request)
         return self._answer(self._call_seconds)
+
+    def kill(self) -> None:
+        """End the child from any thread: a call that waits for it ends with `CallEnded`."""
+        process = self._process
+        if process is not None:
+            with suppress(ValueError):  # closed meanwhile
+                process.kill()
 
     def close(self) -> None:
         """End the child."""
@@ -77,11 +113,14 @@ class IsolatedCalls:
         # spawned, not forked: the caller may hold threads and open libraries that do not survive a fork
         context = multiprocessing.get_context("spawn")
         self._connection, theirs = context.Pipe()
-        self._process = context.Process(target=_serve, args=(theirs, self._begin), daemon=True)
-        self._process.start()
+        process = context.Process(target=_serve, args=(theirs, self._begin, self._idle_seconds), daemon=True)
+        process.start()
+        self._process = process
         theirs.close()
         try:
             self._answer(self._start_seconds)
+        except CallEnded as error:
+            raise NotBegun(str(error)) from None
         except BaseException:
             self.close()
             raise
@@ -98,7 +137,7 @@ class IsolatedCalls:
             self._process.join(_JOIN)
             code = self._process.exitcode
             self.close()
-            raise CallEnded(f"its process died: {_how(code)}") from None
+            raise (_Rested if code == 0 else CallEnded)(f"its process died: {_how(code)}") from None
         except BaseException:  # a Ctrl-C here would leave an answer behind that the next call would take for its own
             self.close()
             raise
@@ -107,8 +146,19 @@ class IsolatedCalls:
         return answer
 
 
-def _serve(connection: Connection, begin: Callable[[], Handler]) -> None:
-    """Answer until the other end is closed."""
+class _Rested(CallEnded):
+    """The child ended by itself, as it does when nobody calls."""
+
+
+def unforeseen(error: BaseException) -> str:
+    """Say what nobody foresaw: its class and where it was raised, not its words, which may hold a patient's data."""
+    raised_at = traceback.extract_tb(error.__traceback__)[-1]
+    where = f"{Path(raised_at.filename).name}:{raised_at.lineno}"
+    return f"unexpected {type(error).__name__} at {where}: a defect of this program, please report it"
+
+
+def _serve(connection: Connection, begin: Callable[[], Handler], idle_seconds: float | None) -> None:
+    """Answer until the other end is closed, or nobody has called for so long."""
     die_with_parent(signal.SIGKILL)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the caller's; it ends this process when it ends itself
     try:
@@ -117,7 +167,7 @@ def _serve(connection: Connection, begin: Callable[[], Handler]) -> None:
         connection.send((True, error))
         return
     connection.send((False, None))
-    while True:
+    while connection.poll(idle_seconds):
         try:
             request = connection.recv()
         except EOFError:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 import os
 import re
-import traceback
 import uuid
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -24,7 +23,7 @@ from dicom_io.sources import InputFile, find_inputs
 from model.bundle import Bundle
 from model.raster import UnreadableImage
 from worker.facts import finding_facts
-from worker.isolated import CallEnded, Handler, IsolatedCalls
+from worker.isolated import CallEnded, Handler, IsolatedCalls, unforeseen
 from worker.model_choice import Choose, ReadByNobody
 from worker.pipeline import ImageReading, draw, explained_labels, make_heatmaps, read_dicom, read_picture
 from worker.timing import ANALYSIS_TIME_LIMIT, CHILD_START_LIMIT, now
@@ -121,11 +120,7 @@ def _analyse_whatever_happens(how: _How, found: InputFile) -> dict[str, Any]:
     try:
         return _analyse(how, found)
     except Exception as error:  # noqa: BLE001 - the outermost edge of one file's work
-        # where it was raised and not what it says: that may hold a patient's data
-        raised_at = traceback.extract_tb(error.__traceback__)[-1]
-        where = f"{Path(raised_at.filename).name}:{raised_at.lineno}"
-        reason = f"unexpected {type(error).__name__} at {where}: a defect of this program, please report it"
-        return _ended(found, Identity(), "failed", reason, ())
+        return _ended(found, Identity(), "failed", unforeseen(error), ())
 
 
 def _analyse(how: _How, found: InputFile) -> dict[str, Any]:

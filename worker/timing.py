@@ -10,6 +10,9 @@ MAX_ATTEMPTS = 3  # a poison image stops after three workers
 ANALYSIS_TIME_LIMIT = 60
 ANALYSIS_LEASE = timedelta(seconds=80)  # longer than a reading may last; a dead local owner is noticed at once anyway
 CHILD_START_LIMIT = {"openvino": 30.0, "keras": 120.0}  # seconds an engine; TensorFlow takes 5 to 24 to import
+PICTURE_TIME_LIMIT = 30.0  # seconds; the largest compressed image is drawn in about twenty, and a person waits
+PICTURE_AGAIN = 600.0  # seconds after which an image that crashed or hung its decoder is tried again when asked for
+PICTURE_IDLE = 120.0  # seconds; drawing weighs 90 MB, which nobody needs when nobody looks
 DELIVERY_LEASE = timedelta(seconds=300)  # one object to a slow PACS; renewed for the others after each
 DELIVERY_BATCH = 50  # objects an association
 DELIVERY_POLL = 0.5  # seconds between looks at the outbox

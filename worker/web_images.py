@@ -19,6 +19,8 @@ from dicom_io.facts import UnreadableDicom
 from dicom_io.grayscale import GRAYSCALE_VERSION, PixelsUnreadable
 from model.gradcam import LogitMaps
 from model.overlay import RENDERING_VERSION
+from worker.drawing import PictureFailed
+from worker.isolated import NotBegun
 from worker.site import Site
 from worker.store import StoreUnavailable
 from worker.web_pictures import NoPicture, Pictures, Size, scale_picture, tensor_size
@@ -71,14 +73,19 @@ def handle_missing_pictures(web: FastAPI) -> None:
     async def unreadable(_request: Request, error: Exception) -> Response:
         return PlainTextResponse(f"picture cannot be shown: {error}", 422)
 
+    async def not_now(_request: Request, error: Exception) -> Response:
+        return PlainTextResponse(f"pictures cannot be drawn now: {error}", 503)
+
     web.add_exception_handler(NoPicture, gone)
     web.add_exception_handler(StoreUnavailable, gone)
     web.add_exception_handler(PixelsUnreadable, unreadable)
     web.add_exception_handler(UnreadableDicom, unreadable)
+    web.add_exception_handler(PictureFailed, unreadable)
+    web.add_exception_handler(NotBegun, not_now)
 
 
 def picture_threads(pictures: Pictures) -> Callable[[FastAPI], AbstractAsyncContextManager[None]]:
-    """Return the application's lifespan: the threads end with it."""
+    """Return the application's lifespan: the threads and processes end with it."""
 
     @asynccontextmanager
     async def lifespan(_web: FastAPI) -> AsyncIterator[None]:

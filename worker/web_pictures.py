@@ -1,32 +1,41 @@
 """Pictures for the pages: received radiographs in grayscale, and overlays drawn from the stored maps. No inference.
 
-Decoding is slow beside everything else a page needs, so it has threads of its own: a queue of thumbnails holds up
-neither a page nor the large image somebody waits for.
+Decoding is slow beside everything else a page needs, and foreign code on foreign bytes, so it has processes of its own:
+one for thumbnails and one for large images. A queue of thumbnails holds up neither a page nor the large image somebody
+waits for, and an image that crashes its decoder, or hangs in it, costs that picture and not the pages.
 """
 
 from __future__ import annotations
 
 import asyncio
 import re
+import time
 from collections import OrderedDict
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Lock
-from typing import Literal
+from typing import Any, Literal, Protocol
 
 import numpy as np
+import structlog
 from numpy.typing import NDArray
 
-from dicom_io.grayscale import read_grayscale
 from model.gradcam import LogitMaps
-from model.overlay import draw_layer, draw_scale, draw_thumbnail
+from model.overlay import draw_layer, draw_scale
+from worker import drawing
+from worker.drawing import Drawn, PictureFailed, Wanted
+from worker.isolated import CallEnded, IsolatedCalls, NotBegun
+from worker.timing import CHILD_START_LIMIT, PICTURE_AGAIN, PICTURE_IDLE, PICTURE_TIME_LIMIT
+
+_log = structlog.get_logger(__name__)
 
 Size = Literal["thumbnail", "view", "full"]
 LONGEST_SIDE: dict[Size, int] = {"thumbnail": 192, "view": 1536, "full": 4096}
 _JPEG_QUALITY: dict[Size, int] = {"thumbnail": 85, "view": 95, "full": 95}
 _CACHE_BYTES = 96 * 1024 * 1024
+_MOST_POISONOUS = 1000  # images whose end is remembered
 _TENSOR_SIZE = re.compile(r"-(\d+)x[13]-")
 
 
@@ -34,8 +43,26 @@ class NoPicture(Exception):
     """There is nothing to show; the message says why, without patient data."""
 
 
+class Calls(Protocol):
+    """Answers a `Wanted` with `Drawn`, as `worker.isolated.IsolatedCalls` does."""
+
+    def __call__(self, request: Any) -> Any: ...  # noqa: ANN401
+    def kill(self) -> None: ...
+    def close(self) -> None: ...
+
+
+def isolated_calls() -> IsolatedCalls:
+    """Return the process that draws; it starts with the first picture and ends when nobody looks."""
+    return IsolatedCalls(
+        drawing.begin,
+        start_seconds=CHILD_START_LIMIT["openvino"],
+        call_seconds=PICTURE_TIME_LIMIT,
+        idle_seconds=PICTURE_IDLE,
+    )
+
+
 @dataclass(frozen=True)
-class _Drawn:
+class _Kept:
     jpegs: dict[Size, bytes]
     shape: tuple[int, int]
 
@@ -45,29 +72,38 @@ class _Drawn:
 
 
 class Pictures:
-    """Draws pictures in threads of its own; one image is decoded once, however many ask for it at the same time.
+    """Draws pictures apart from the pages; one image is decoded once, however many ask for it at the same time.
 
     Parameters
     ----------
     cache_bytes
         How much encoded pixel data is kept, the longest unused going first.
+    calls
+        Makes what draws: one for thumbnails, one for large images.
     """
 
-    def __init__(self, cache_bytes: int = _CACHE_BYTES) -> None:
+    def __init__(self, cache_bytes: int = _CACHE_BYTES, calls: Callable[[], Calls] = isolated_calls) -> None:
         self._cache_bytes = cache_bytes
-        self._cached: OrderedDict[tuple[str, bool], _Drawn] = OrderedDict()
+        self._cached: OrderedDict[tuple[str, bool], _Kept] = OrderedDict()
         self._lock = Lock()
-        self._drawing: dict[tuple[str, bool], asyncio.Future[_Drawn]] = {}
-        # thumbnails come by the page; the one large image has a thread of its own
+        self._drawing: dict[tuple[str, bool], asyncio.Future[_Kept]] = {}
+        self._poisonous: OrderedDict[str, tuple[float, str]] = OrderedDict()
+        # thumbnails come by the page; the one large image has a thread and a process of its own
         self._threads = {large: ThreadPoolExecutor(1, f"picture-{large}") for large in (False, True)}
+        self._calls = {large: calls() for large in (False, True)}
+        self._closed = False
 
     async def gray(self, sha256: str, size: Size, source: Callable[[], Path]) -> bytes:
         """Return the radiograph as a grayscale JPEG, never enlarged.
 
         Raises
         ------
-        dicom_io.grayscale.PixelsUnreadable, dicom_io.facts.UnreadableDicom, OSError, worker.store.StoreUnavailable
+        dicom_io.grayscale.PixelsUnreadable, dicom_io.facts.UnreadableDicom, worker.store.StoreUnavailable
             As reading it does.
+        worker.drawing.PictureFailed
+            If its decoder crashed, hung or met something unforeseen.
+        worker.isolated.NotBegun
+            If this machine cannot even begin to draw.
         """
         return (await self._drawn(sha256, size, source)).jpegs[size]
 
@@ -98,11 +134,18 @@ class Pictures:
         return await asyncio.get_running_loop().run_in_executor(self._threads[size != "thumbnail"], draw)
 
     def close(self) -> None:
-        """Let running pictures finish and start no more."""
+        """End what is being drawn and start no more."""
+        self._closed = True
         for threads in self._threads.values():
-            threads.shutdown(cancel_futures=True)
+            threads.shutdown(wait=False, cancel_futures=True)
+        for calls in self._calls.values():
+            calls.kill()  # whoever waits for a picture that hangs is let go
+        for threads in self._threads.values():
+            threads.shutdown()
+        for calls in self._calls.values():
+            calls.close()
 
-    async def _drawn(self, sha256: str, size: Size, source: Callable[[], Path]) -> _Drawn:
+    async def _drawn(self, sha256: str, size: Size, source: Callable[[], Path]) -> _Kept:
         key = (sha256, size != "thumbnail")
         cached = self._take(key, size)
         if cached is not None:
@@ -116,7 +159,7 @@ class Pictures:
         drawn = await asyncio.shield(self._drawing[key])
         return drawn if size in drawn.jpegs else await self._drawn(sha256, size, source)
 
-    def _take(self, key: tuple[str, bool], size: Size) -> _Drawn | None:
+    def _take(self, key: tuple[str, bool], size: Size) -> _Kept | None:
         with self._lock:
             drawn = self._cached.get(key)
             if drawn is None or size not in drawn.jpegs:
@@ -124,18 +167,38 @@ class Pictures:
             self._cached.move_to_end(key)
             return drawn
 
-    def _draw(self, key: tuple[str, bool], size: Size, source: Callable[[], Path]) -> _Drawn:
-        image = read_grayscale(source()).image
-        rows, columns = image.shape
+    def _draw(self, key: tuple[str, bool], size: Size, source: Callable[[], Path]) -> _Kept:
+        drawn = self._call(key, Wanted(source(), LONGEST_SIDE[size], _JPEG_QUALITY[size]))
         with self._lock:
             before = self._cached.get(key)
-        jpegs = {**(before.jpegs if before else {}), size: _jpeg(image, size)}
-        drawn = _Drawn(jpegs, (rows, columns))
-        with self._lock:
-            self._cached[key] = drawn
+            kept = _Kept({**(before.jpegs if before else {}), size: drawn.jpeg}, drawn.shape)
+            self._cached[key] = kept
             self._cached.move_to_end(key)
             while len(self._cached) > 1 and sum(each.weight for each in self._cached.values()) > self._cache_bytes:
                 self._cached.popitem(last=False)
+        return kept
+
+    def _call(self, key: tuple[str, bool], wanted: Wanted) -> Drawn:
+        """Have it drawn, unless it has just shown what it does to a decoder: pages ask for their pictures again."""
+        sha256, large = key
+        with self._lock:
+            until, reason = self._poisonous.get(sha256, (0.0, ""))
+        if time.monotonic() < until:
+            raise PictureFailed(reason)
+        try:
+            drawn: Drawn = self._calls[large](wanted)
+        except NotBegun:
+            raise
+        except CallEnded as error:
+            reason = f"drawing it failed: {error}"
+            if self._closed:
+                raise PictureFailed(reason) from None
+            _log.error("picture not drawn", image=sha256, reason=str(error))
+            with self._lock:
+                self._poisonous[sha256] = (time.monotonic() + PICTURE_AGAIN, reason)
+                if len(self._poisonous) > _MOST_POISONOUS:
+                    self._poisonous.popitem(last=False)
+            raise PictureFailed(reason) from None
         return drawn
 
 
@@ -150,15 +213,6 @@ def tensor_size(preprocessing_id: str) -> int:
 def scale_picture() -> bytes:
     """Return the overlays' colour scale as a PNG."""
     return _png(draw_scale())
-
-
-def _jpeg(image: NDArray[np.float32], size: Size) -> bytes:
-    import cv2
-
-    gray = draw_thumbnail(image, LONGEST_SIDE[size])
-    encoded, data = cv2.imencode(".jpg", gray, [cv2.IMWRITE_JPEG_QUALITY, _JPEG_QUALITY[size]])
-    assert encoded, "OpenCV encodes every uint8 image"
-    return data.tobytes()
 
 
 def _png(rgba: NDArray[np.uint8]) -> bytes:

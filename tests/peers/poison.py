@@ -16,6 +16,14 @@ def install() -> None:
     codecs.decode = _poisoned(codecs.decode)
 
 
+def begin_drawing() -> Callable[[Any], Any]:
+    """Begin as the pages' drawing process does, poisoned; at the top of a module, so that it can be pickled."""
+    from worker.drawing import begin
+
+    install()
+    return begin()
+
+
 def _poisoned(decode: Callable[..., Any]) -> Callable[..., Any]:
     def poisoned(pixel_data: bytes, description: Any, **options: Any) -> Any:  # noqa: ANN401
         if description.rows == CRASHES:

@@ -9,10 +9,12 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
+import psutil
 import pytest
 
 from tests.peers.poison import deadlock
-from worker.isolated import CallEnded, Handler, IsolatedCalls
+from tests.peers.processes import wait_until
+from worker.isolated import CallEnded, Handler, IsolatedCalls, NotBegun
 
 
 def begin() -> Handler:
@@ -52,6 +54,33 @@ def test_what_crashes_hangs_or_raises_ends_one_call_and_says_how() -> None:
     if sys.platform == "linux":
         with pytest.raises(ProcessLookupError):
             os.kill(last, 0)
+
+
+def test_a_child_that_rests_or_was_killed_between_calls_costs_no_call() -> None:
+    with IsolatedCalls(begin, start_seconds=30, call_seconds=30, idle_seconds=0.5) as calls:
+        first = calls("pid")
+        wait_until(lambda: _ended(first), 30, "it rests")
+        assert calls("pid") != first
+    with IsolatedCalls(begin, start_seconds=30, call_seconds=30) as calls:
+        first = calls("pid")
+        calls.kill()
+        wait_until(lambda: _ended(first), 30, "it is killed")
+        assert calls("pid") != first
+
+
+def _ended(pid: int) -> bool:
+    try:
+        return psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return True
+
+
+def test_what_does_not_begin_is_told_from_what_a_call_ended() -> None:
+    with (
+        IsolatedCalls(partial(os._exit, 4), start_seconds=30, call_seconds=2) as calls,
+        pytest.raises(NotBegun, match="its process died: exit code 4"),
+    ):
+        calls("pid")
 
 
 def test_what_cannot_begin_says_why() -> None:

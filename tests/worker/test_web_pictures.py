@@ -4,48 +4,54 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
-import numpy as np
 import pytest
-from numpy.typing import NDArray
 
 from model.preprocessing import Preprocessing
+from tests.peers import poison
+from tests.peers.radiographs import chest
 from worker import web_pictures
+from worker.drawing import Drawn, PictureFailed, Wanted
+from worker.isolated import CallEnded, IsolatedCalls, NotBegun
 from worker.web_pictures import NoPicture, Pictures, tensor_size
 
 
-@dataclass(frozen=True)
-class Decoded:
-    image: NDArray[np.float32]
-
-
 class Decoder:
-    """Stands in for reading a file: counts, and waits until it is let go."""
+    """Stands in for the processes that draw: counts, and waits until it is let go."""
 
     def __init__(self) -> None:
         self.reads: list[str] = []
         self.go = threading.Event()
         self.held: set[str] = set()
 
-    def __call__(self, path: Path) -> Decoded:
-        self.reads.append(path.name)
-        if path.name in self.held:
+        self.fault: Exception | None = None
+
+    def __call__(self, wanted: Wanted) -> Drawn:
+        name = wanted.path.name
+        self.reads.append(name)
+        if name in self.held:
             assert self.go.wait(10)
-        return Decoded(np.linspace(0, 1, 300 * 400, dtype=np.float32).reshape(300, 400))
+        if self.fault is not None:
+            raise self.fault
+        return Drawn(name.encode(), (300, 400))
+
+    def kill(self) -> None:
+        pass
+
+    def close(self) -> None:
+        pass
 
 
 @pytest.fixture
-def decoder(monkeypatch: pytest.MonkeyPatch) -> Decoder:
-    decoder = Decoder()
-    monkeypatch.setattr(web_pictures, "read_grayscale", decoder)
-    return decoder
+def decoder() -> Decoder:
+    return Decoder()
 
 
 def test_one_image_is_decoded_once_for_all_who_ask_at_the_same_time_and_after(decoder: Decoder) -> None:
     async def ask() -> None:
-        pictures = Pictures()
+        pictures = Pictures(calls=lambda: decoder)
         asked = [pictures.gray("a", "view", lambda: Path("a")) for _ in range(5)]
         assert len(set(await asyncio.gather(*asked))) == 1
         await pictures.gray("a", "view", lambda: Path("a"))
@@ -59,7 +65,7 @@ def test_large_image_does_not_wait_for_slow_thumbnails(decoder: Decoder) -> None
     decoder.held = {"slow"}
 
     async def ask() -> None:
-        pictures = Pictures()
+        pictures = Pictures(calls=lambda: decoder)
         thumbnail = asyncio.create_task(pictures.gray("slow", "thumbnail", lambda: Path("slow")))
         await asyncio.wait_for(pictures.gray("b", "view", lambda: Path("b")), 10)
         assert not thumbnail.done()
@@ -74,7 +80,7 @@ def test_one_who_leaves_does_not_take_the_picture_from_those_who_wait(decoder: D
     decoder.held = {"a"}
 
     async def ask() -> None:
-        pictures = Pictures()
+        pictures = Pictures(calls=lambda: decoder)
         first, second = (asyncio.create_task(pictures.gray("a", "view", lambda: Path("a"))) for _ in range(2))
         await asyncio.sleep(0)
         first.cancel()
@@ -88,13 +94,57 @@ def test_one_who_leaves_does_not_take_the_picture_from_those_who_wait(decoder: D
 
 def test_cache_forgets_the_longest_unused_when_it_is_full(decoder: Decoder) -> None:
     async def ask() -> None:
-        pictures = Pictures(cache_bytes=1)
+        pictures = Pictures(1, lambda: decoder)
         for name in ("a", "b", "b", "a"):
             await pictures.gray(name, "view", lambda name=name: Path(name))  # type: ignore[misc]
         pictures.close()
 
     asyncio.run(ask())
     assert decoder.reads == ["a", "b", "a"]
+
+
+def test_an_image_that_ended_its_process_is_not_tried_again_by_every_page(
+    decoder: Decoder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def ask() -> None:
+        pictures = Pictures(calls=lambda: decoder)
+        for fault, says in ((NotBegun("no memory"), "no memory"), (CallEnded("it hung"), "drawing it failed: it hung")):
+            decoder.fault = fault
+            for size in ("thumbnail", "view"):
+                with pytest.raises((NotBegun, PictureFailed), match=says):
+                    await pictures.gray("a", size, lambda: Path("a"))
+        decoder.fault = None
+        await pictures.gray("b", "view", lambda: Path("b"))
+        with pytest.raises(PictureFailed, match="it hung"):
+            await pictures.gray("a", "view", lambda: Path("a"))
+        monkeypatch.setattr(web_pictures.time, "monotonic", lambda: float("inf"))
+        await pictures.gray("a", "view", lambda: Path("a"))
+        pictures.close()
+
+    asyncio.run(ask())
+    assert decoder.reads == ["a", "a", "a", "b", "a"]  # twice where it did not begin, then once for both sizes
+
+
+def test_pictures_that_hang_are_let_go_when_the_pages_end(tmp_path: Path) -> None:
+    begin = partial(IsolatedCalls, poison.begin_drawing, start_seconds=60, call_seconds=600)
+    film = chest(tmp_path, 0, Rows=poison.HANGS).path
+
+    async def ask() -> None:
+        asked = threading.Event()
+        pictures = Pictures(calls=begin)
+        await pictures.gray("good", "view", lambda: chest(tmp_path, 1).path)
+
+        def source() -> Path:
+            asked.set()
+            return film
+
+        hanging = asyncio.create_task(pictures.gray("a", "view", source))
+        await asyncio.to_thread(asked.wait, 60)
+        await asyncio.to_thread(pictures.close)
+        with pytest.raises(PictureFailed, match="SIGKILL"):
+            await hanging
+
+    asyncio.run(ask())
 
 
 def test_tensor_size_is_read_from_the_name_of_the_preprocessing() -> None:
