@@ -6,6 +6,7 @@ Attempts are counted here, when the lease is taken, so that an image that kills 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any, cast
 
@@ -79,6 +80,24 @@ def claim(
         view=instance.view,
         flags=(*instance.flags, *(gate_flags or ())),
     )
+
+
+def read_as(
+    session: Session, claimed: ClaimedAnalysis, owner: str, preprocessing_id: str, now: datetime
+) -> ClaimedAnalysis | None:
+    """Let a claimed analysis be what the program that holds it makes: another version queued it.
+
+    None, and it is not read, if this model has read the image so already, or the lease was lost.
+    """
+    session.execute(select(Instance.id).where(Instance.id == claimed.instance_id).with_for_update())
+    key = (Analysis.instance_id == claimed.instance_id, Analysis.model_digest == claimed.model_digest)
+    twin = session.scalar(select(Analysis.state).where(*key, Analysis.preprocessing_id == preprocessing_id))
+    if twin is not None:
+        reason = f"not read for {claimed.preprocessing_id}: for {preprocessing_id} it is {twin} already"
+        end(session, claimed.id, owner, state="not_applicable", reason=reason, now=now)
+        return None
+    renamed = update(Analysis).where(*_held(claimed.id, owner)).values(preprocessing_id=preprocessing_id)
+    return replace(claimed, preprocessing_id=preprocessing_id) if _changed(session, renamed) else None
 
 
 def complete(session: Session, claimed: ClaimedAnalysis, owner: str, result: AnalysisResult, now: datetime) -> bool:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from datetime import datetime
+from typing import Any, cast
 
-from sqlalchemy import delete, exists, or_, select, text, update
+from sqlalchemy import CursorResult, delete, exists, or_, select, text, update
 
 from db.grounds import ActiveEntry, ActiveModels, Ground
 from db.records import ActiveModel
 from db.session import Session
-from db.tables import GroundCell, Model
+from db.tables import Analysis, GroundCell, Model
 
 
 class GroundTaken(Exception):
@@ -106,6 +107,33 @@ def deactivate(session: Session, digest: str | None = None) -> None:
     session.execute(delete(GroundCell).where(*cells))
     session.execute(update(Model).where(*named).values(is_default=False, ground=None))
     _only_readers_are_active(session)
+
+
+def keep_current(session: Session, model: ActiveModel, preprocessing_id: str) -> int:
+    """Note what the program makes of a model's images now, where it was `model`'s; what is queued names it from now on.
+
+    What a former version failed because another version had queued it is read after all.
+
+    Returns
+    -------
+    int
+        How many analyses that are.
+    """
+    session.execute(
+        update(Model)
+        .where(Model.digest == model.digest, Model.preprocessing_id == model.preprocessing_id)
+        .values(preprocessing_id=preprocessing_id)
+    )
+    again = (
+        update(Analysis)
+        .where(
+            Analysis.state == "failed",
+            Analysis.model_digest == model.digest,
+            Analysis.reason.like("queued for preprocessing %, but this program has %"),
+        )
+        .values(state="pending", reason="", finished_at=None, rung_at=None)
+    )
+    return cast("CursorResult[Any]", session.execute(again)).rowcount
 
 
 def _only_readers_are_active(session: Session) -> None:

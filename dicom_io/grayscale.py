@@ -21,7 +21,8 @@ __all__ = ["GRAYSCALE_VERSION", "DecoderMissing", "Grayscale", "PixelsUnreadable
 
 # Raised whenever the same file would give other values: it is part of what identifies a result. A lower resolution is
 # recorded beside the result instead, as the engine's precision is.
-GRAYSCALE_VERSION = 1
+# 2: a LUT whose first value mapped is negative, on unsigned pixels; compressed samples that lie above bit 0 (High Bit).
+GRAYSCALE_VERSION = 2
 
 _GRAY_TOLERANCE = 2  # lossy colour transforms give back R, G and B apart by one or two
 

@@ -11,8 +11,8 @@ from uuid import UUID
 import structlog
 
 from db import analyses
-from db.models import active_models, known_model
-from db.records import AnalysisResult, ClaimedAnalysis, ObjectRecord
+from db.models import active_models, keep_current, known_model
+from db.records import ActiveModel, AnalysisResult, ClaimedAnalysis, ObjectRecord
 from db.schema import installation_uid
 from db.session import Database, DatabaseUnavailable
 from dicom_io.grayscale import DecoderMissing, PixelsUnreadable
@@ -22,7 +22,7 @@ from model.overlay import RENDERING_VERSION
 from model.reader import Reader
 from worker import APPLICATION
 from worker.leases import is_dead, lease_owner
-from worker.pipeline import Heatmap, ImageReading, make_heatmaps, preprocessing_id, read_dicom
+from worker.pipeline import Heatmap, ImageReading, made_by_newer, make_heatmaps, preprocessing_id, read_dicom
 from worker.registry import UnknownModel
 from worker.settings import Settings
 from worker.store import Store, StoreUnavailable
@@ -119,11 +119,22 @@ class Analyst:
             )
             if reader.bundle.digest != digest:
                 raise BundleInvalid(Path(model.folder), f"holds model {reader.bundle.digest[:12]}, not {digest[:12]}")
+            self._keep_current(model, preprocessing_id(reader.bundle))
             while len(self._readers) >= max(kept, 2):
                 del self._readers[next(iter(self._readers))]  # the one that was not used for longest
             self._readers[digest] = reader
         self._readers[digest] = self._readers.pop(digest)
         return self._readers[digest]
+
+    def _keep_current(self, model: ActiveModel, makes: str) -> None:
+        """After an upgrade, let what arrives be queued as what this version makes; a newer one's word stands."""
+        if made_by_newer(model.preprocessing_id):
+            _log.warning("an older version than the newest here", model=model.name, made=model.preprocessing_id)
+            return
+        with self.database.write() as session:
+            again = keep_current(session, model, makes)
+        if makes != model.preprocessing_id or again:
+            _log.info("upgraded", model=model.name, was=model.preprocessing_id, makes=makes, read_after_all=again)
 
     def _claim(self, analysis_id: int) -> ClaimedAnalysis | None:
         for first in (True, False):
@@ -143,13 +154,16 @@ class Analyst:
 
     def _read_and_store(self, claimed: ClaimedAnalysis) -> str:
         reader = self.reader(claimed.model_digest)
-        if preprocessing_id(reader.bundle) != claimed.preprocessing_id:
-            return self._end(
-                claimed,
-                "failed",
-                f"queued for preprocessing {claimed.preprocessing_id}, but this program has "
-                f"{preprocessing_id(reader.bundle)}",
-            )
+        makes = preprocessing_id(reader.bundle)
+        if claimed.preprocessing_id != makes:
+            # queued before an upgrade, or by the other of two versions that run while one is under way: whoever holds
+            # it reads it, now, as what it makes; given back, it would go to and fro between the two
+            _log.info("queued by another version", analysis=claimed.id, queued=claimed.preprocessing_id, read=makes)
+            with self.database.write() as session:
+                renamed = analyses.read_as(session, claimed, self._owner, makes, now())
+            if renamed is None:
+                return "not read"
+            claimed = renamed
         source = self._store.whole(claimed.uri)  # never a result, nor an identity, out of damaged bytes
         read = read_dicom(
             source,

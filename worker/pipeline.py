@@ -43,6 +43,12 @@ def enough_of(spec: Preprocessing) -> Sufficient:
     return Sufficient(longest=_ENOUGH_OF_HEATMAP, shortest=_ENOUGH_OF_TENSOR * spec.size)
 
 
+def made_by_newer(preprocessing_id: str) -> bool:
+    """Whether a newer program than this one makes that: two run side by side while a site is upgraded."""
+    version = preprocessing_id.rpartition("+gray")[2]
+    return version.isdecimal() and int(version) > GRAYSCALE_VERSION
+
+
 @dataclass(frozen=True)
 class ImageReading:
     """Everything one pass found out about one image.

@@ -219,3 +219,39 @@ def test_what_waits_for_another_model_is_read_by_the_one_that_is_activated(
     assert again.model_digest == other.digest
     with with_model.read() as session:
         assert session.get_one(Analysis, done).model_digest == MODEL.digest
+
+
+def test_what_another_version_queued_is_what_its_reader_makes_and_is_read_once(
+    with_model: Database, analysis_id: int
+) -> None:
+    claimed = claim(with_model, analysis_id)
+    assert claimed is not None
+    with with_model.write() as session:
+        assert analyses.read_as(session, claimed, "somebody else", "pad", NOON) is None
+        renamed = analyses.read_as(session, claimed, "me", "pad", NOON)
+    assert renamed == replace(claimed, preprocessing_id="pad")
+    with with_model.write() as session:
+        assert analyses.complete(session, renamed, "me", result(), NOON)
+        assert session.scalars(select(MadeObject.preprocessing_id)).one() == "pad"
+        former = session.get_one(Analysis, analysis_id)
+        twin = Analysis(instance_id=former.instance_id, state="pending", reason="", created_at=NOON)
+        twin.source_sha256, twin.model_digest, twin.model_name = former.source_sha256, former.model_digest, "first"
+        twin.preprocessing_id = "squash"
+        session.add(twin)
+        session.flush()
+        twin_id = twin.id
+    claimed = claim(with_model, twin_id)
+    assert claimed is not None
+    with with_model.write() as session:
+        assert analyses.read_as(session, claimed, "me", "pad", NOON) is None
+    with with_model.read() as session:
+        twin = session.get_one(Analysis, twin_id)
+    assert (twin.state, twin.reason) == ("not_applicable", "not read for squash: for pad it is done already")
+
+
+def test_only_who_saw_the_last_word_changes_what_is_queued_from_now_on(with_model: Database) -> None:
+    with with_model.write() as session:
+        models.keep_current(session, replace(MODEL, preprocessing_id="seen long ago"), "pad")
+        assert models.known_model(session, MODEL.digest) == MODEL
+        models.keep_current(session, MODEL, "pad")
+        assert models.known_model(session, MODEL.digest) == replace(MODEL, preprocessing_id="pad")

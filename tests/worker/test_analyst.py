@@ -10,6 +10,7 @@ from pydicom import dcmread
 from sqlalchemy import func, select
 
 from db import analyses, ledger
+from db.models import active_models
 from db.session import DatabaseUnavailable
 from db.tables import Analysis, Delivery, Finding, LogitMaps, MadeObject
 from db.worklist import worklist
@@ -17,7 +18,7 @@ from dicom_io.facts import read_facts
 from dicom_io.listener import Received
 from dicom_io.status_codes import Status
 from model.gradcam import LogitMaps as Maps
-from worker import registry
+from worker import pipeline, registry
 from worker.analyst import Analyst
 from worker.intake import Intake
 from worker.settings import Destination
@@ -105,6 +106,38 @@ def test_same_film_analysed_anew_gives_the_same_object_bytes(
     assert stored[:half] == stored[half:]
 
 
+def test_an_upgrade_reads_what_was_queued_before_it_once_and_as_what_it_makes(
+    sited: Site, films: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = pipeline.GRAYSCALE_VERSION
+    (queued,) = receive(sited, (films / "RG1_UNCR.dcm").read_bytes())
+    (failed,) = receive(sited, _other_film(films))
+    with sited.database.write() as session:
+        former = session.get_one(Analysis, failed)  # as versions before this one ended it
+        former.state, former.reason = "failed", "queued for preprocessing x+gray9, but this program has x+gray1"
+    old = Analyst(sited.settings, sited.database, sited.store)
+    monkeypatch.setattr(pipeline, "GRAYSCALE_VERSION", before + 1)
+    new = Analyst(sited.settings, sited.database, sited.store)
+    assert new.analyse(queued) == "done"
+    assert new.analyse(queued) == "not free"
+    assert new.analyse(failed) == "done"
+    with sited.database.read() as session:
+        (model,) = active_models(session).models
+        rows = session.scalars(select(Analysis)).all()
+        book = ledger.ledger(session, now())
+    assert (book.done, book.failed, book.pending) == (2, 0, 0)
+    assert {row.preprocessing_id for row in rows} == {model.preprocessing_id}
+    assert model.preprocessing_id.endswith(f"+gray{before + 1}")
+
+    # the version before, still running beside it, reads what it gets and leaves the new one's word alone
+    (again,) = receive(sited, _other_film(films, 2))
+    monkeypatch.setattr(pipeline, "GRAYSCALE_VERSION", before)
+    assert old.analyse(again) == "done"
+    with sited.database.read() as session:
+        assert session.get_one(Analysis, again).preprocessing_id.endswith(f"+gray{before}")
+        assert active_models(session).models == (model,)
+
+
 def test_truncated_pixels_fail_at_once_with_their_reason(sited: Site, films: Path) -> None:
     (analysis_id,) = receive(sited, _with_short_pixels(films / "RG1_UNCR.dcm"))
     assert Analyst(sited.settings, sited.database, sited.store).analyse(analysis_id) == "failed"
@@ -158,6 +191,14 @@ def test_missing_file_is_the_machines_fault_and_is_tried_again(sited: Site, film
         assert analyst.analyse(analysis_id) == "given back"
     hidden.rename(file)
     assert analyst.analyse(analysis_id) == "done"
+
+
+def _other_film(films: Path, number: int = 1) -> bytes:
+    dataset = dcmread(films / "RG1_UNCR.dcm")
+    dataset.SOPInstanceUID = dataset.file_meta.MediaStorageSOPInstanceUID = f"1.2.3.{number}"
+    stream = BytesIO()
+    dataset.save_as(stream)
+    return stream.getvalue()
 
 
 def _with_short_pixels(path: Path) -> bytes:
