@@ -28,6 +28,8 @@ __all__ = [
 RENDERING_VERSION = 2
 """Raised when the same inputs give another picture."""
 
+_NARROWEST = 20  # pixels: no legend fits into less, and an image of one column is black beside it
+
 
 @dataclass(frozen=True, eq=False)
 class Overlay:
@@ -117,7 +119,9 @@ def draw_overlay(
     gray, scale = _scaled(image, longest_side)
     density = _density_on(contribution, affine, tensor_size, scale, gray.shape)
     radiograph = blend(gray, opacity(density))
-    beneath = draw_legend(legend, gray.shape[1])
+    if gray.shape[1] < _NARROWEST:
+        radiograph = np.pad(radiograph, ((0, 0), (0, _NARROWEST - gray.shape[1]), (0, 0)))
+    beneath = draw_legend(legend, radiograph.shape[1])
     rgb = np.concatenate([radiograph, beneath], axis=0)
     return Overlay(rgb, scale, (0, 0, gray.shape[1], gray.shape[0]))
 

@@ -8,6 +8,8 @@ from numpy.typing import NDArray
 COLOUR_TOLERANCE = 12 / 255
 """Mean spread between the colour channels up to which an image counts as gray; JPEG's rounding stays below it."""
 
+_JPEG = b"\xff\xd8\xff"
+_END = b"\xff\xd9"
 MAXIMUM_PIXELS = 100_000_000
 """No radiograph is larger; a file that says so is refused before it is decoded."""
 
@@ -43,7 +45,7 @@ def read_raster(path: Path) -> NDArray[np.float32]:
         data = Path(path).read_bytes()
     except OSError as error:
         raise UnreadableImage(f"{path} cannot be read: {error.strerror or error}") from error
-    if not data.startswith((b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff")):
+    if not data.startswith((b"\x89PNG\r\n\x1a\n", _JPEG)):
         raise UnreadableImage(f"{path} is neither PNG nor JPEG ({len(data)} bytes)")
     _check_size(path, data)
     try:
@@ -52,6 +54,8 @@ def read_raster(path: Path) -> NDArray[np.float32]:
         raise UnreadableImage(f"{path} cannot be decoded: {error.err}") from error
     if pixels is None:
         raise UnreadableImage(f"{path} cannot be decoded: it is damaged or truncated")
+    if data.startswith(_JPEG):
+        _check_scan(path, data)
     if pixels.dtype not in (np.uint8, np.uint16):
         raise UnreadableImage(f"{path} has pixels of type {pixels.dtype}; allowed are 8 and 16 bits")
     image: NDArray[np.float32] = np.divide(pixels, 255 if pixels.dtype == np.uint8 else 65535, dtype=np.float32)
@@ -71,10 +75,33 @@ def _check_size(path: Path, data: bytes) -> None:
                 raise UnreadableImage(f"{path} has {width}x{height} pixels; allowed are {MAXIMUM_PIXELS}")
             if header.format == "PNG":
                 header.verify()
-    except (OSError, SyntaxError, Image.DecompressionBombError) as error:
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise UnreadableImage(f"{path} cannot be decoded: {error}") from error
-    if data.startswith(b"\xff\xd8\xff") and b"\xff\xd9" not in data[-4096:]:
+    if data.startswith(_JPEG) and _END not in data[-4096:]:
         raise UnreadableImage(f"{path} cannot be decoded: the JPEG data are truncated")
+
+
+def _check_scan(path: Path, data: bytes) -> None:
+    """Refuse a JPEG of which a piece is missing before its end marker: a decoder fills it up with gray.
+
+    Bytes laid in before the marker change nothing where the image was whole. The last sixteen rows may be missing.
+    Pillow, since OpenCV would print a warning for every file that is whole.
+    """
+    import io
+
+    from PIL import Image
+
+    end = data.rfind(_END)
+    try:
+        with (
+            Image.open(io.BytesIO(data), formats=["JPEG"]) as as_it_is,
+            Image.open(io.BytesIO(data[:end] + bytes(range(1, 128)) * 2 + data[end:]), formats=["JPEG"]) as longer,
+        ):
+            missing = not np.array_equal(np.asarray(as_it_is)[:-16], np.asarray(longer)[:-16])
+    except (OSError, SyntaxError, ValueError) as error:
+        raise UnreadableImage(f"{path} cannot be decoded: {error}") from error
+    if missing:
+        raise UnreadableImage(f"{path} cannot be decoded: a part of the JPEG data is missing")
 
 
 def _gray(path: Path, image: NDArray[np.float32]) -> NDArray[np.float32]:

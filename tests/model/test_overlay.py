@@ -138,6 +138,12 @@ def test_no_text_is_cut_off_at_the_edge(width):
     assert not ink[-3:].any()
 
 
+@pytest.mark.parametrize("shape", [(300, 1), (60_000, 512), (1, 300), (1, 1)])
+def test_a_strip_is_drawn_however_narrow(shape):
+    overlay, radiograph = drawn(np.full(shape, 0.5, np.float32), np.zeros((7, 7)))
+    assert overlay.rgb.shape[1] >= radiograph.shape[1] >= 1
+
+
 def test_wrapping_loses_no_word():
     font = ImageFont.load_default(20)
     text = "one two three " + "x" * 60 + " four"

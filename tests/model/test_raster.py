@@ -1,5 +1,7 @@
 """PNG and JPEG files: every kind that occurs among radiographs, and every kind that must be refused."""
 
+import zlib
+
 import cv2
 import numpy as np
 import pytest
@@ -72,12 +74,31 @@ def test_a_truncated_file_is_refused_and_not_read_in_part(tmp_path, suffix):
         read_raster(path)
 
 
+@pytest.mark.parametrize("damage", ["end", "middle"])
+def test_a_jpeg_of_which_a_piece_is_missing_is_refused_and_not_filled_up_with_gray(tmp_path, damage):
+    path = tmp_path / "image.jpeg"
+    cv2.imwrite(str(path), np.random.default_rng(1).integers(0, 255, (200, 200), np.uint8))
+    data = path.read_bytes()
+    half = len(data) // 2
+    path.write_bytes(data[:half] + (b"\xff\xd9" if damage == "end" else data[half + 9000 :]))
+    with pytest.raises(UnreadableImage, match="a part of the JPEG data is missing"):
+        read_raster(path)
+
+
+def test_a_text_in_a_png_that_unpacks_to_more_than_memory_is_refused(write_png):
+    path = write_png(RAMP)
+    data = path.read_bytes()
+    text = b"zTXtkey\0\0" + zlib.compress(bytes(40_000_000))
+    chunk = (len(text) - 4).to_bytes(4, "big") + text + zlib.crc32(text).to_bytes(4, "big")
+    path.write_bytes(data[:33] + chunk + data[33:])
+    with pytest.raises(UnreadableImage, match="cannot be decoded"):
+        read_raster(path)
+
+
 def test_a_header_that_promises_too_many_pixels_is_refused_before_decoding(write_png):
     path = write_png(RAMP)
     data = bytearray(path.read_bytes())
     data[16:24] = (60000).to_bytes(4, "big") * 2
-    import zlib
-
     data[29:33] = zlib.crc32(bytes(data[12:29])).to_bytes(4, "big")
     path.write_bytes(data)
     with pytest.raises(UnreadableImage, match=r"cannot be decoded|60000x60000"):
