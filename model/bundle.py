@@ -1,7 +1,7 @@
 """A bundle: a folder with everything a network needs to be run, explained, judged and trusted.
 
-``model.toml`` names the labels, preprocessing, head, thresholds, calibration, ages, views, and the SHA-256 of each
-other file. Nothing here needs Keras or OpenVINO.
+``model.toml`` names the labels, preprocessing, head, thresholds, calibration, ages, views, the SHA-256 of each other
+file, and that of itself. Nothing here needs Keras or OpenVINO.
 """
 
 import hashlib
@@ -21,6 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from model.calibration import Calibration, ChosenBy, choose_calibration
+from model.description import FORMAT, READABLE_FORMATS, SEAL, check_seal, check_texts
 from model.distribution import TrainingDistribution
 from model.findings import Code, Label, unfit_as_name
 from model.head import Head
@@ -40,7 +41,6 @@ UNFINISHED_FILE = "UNFINISHED"
 REQUIRED_FILES = (WEIGHTS_FILE, DISTRIBUTION_FILE, GOLDEN_FILE)
 CLOSED_FORM_FILES = (NETWORK_FILE, NETWORK_DATA_FILE, HEAD_FILE)
 """Required too unless the head says ``closed_form = false``: such a bundle is for the keras engine."""
-FORMAT = 1
 # What NumPy and zipfile raise on bytes that are not what they claim to be, such as an array of a petabyte.
 _ARRAY_ERRORS = (
     *(OSError, EOFError, ValueError, KeyError, MemoryError, RecursionError, RuntimeError, SyntaxError),
@@ -127,6 +127,11 @@ class Bundle:
         return choose_calibration(self.everyone, self.groups, age_years, nearest_domain)
 
     @property
+    def is_sealed(self) -> bool:
+        """Whether what ``model.toml`` says is under a digest itself; that of an older format is not."""
+        return SEAL in self.description
+
+    @property
     def thresholds(self) -> dict[str, float]:
         """The thresholds where no group applies; a `Reading` says which were used."""
         return self.everyone.thresholds
@@ -202,7 +207,7 @@ def find_bundles(folders: Iterable[Path]) -> list[Bundle | BundleInvalid]:
     return found
 
 
-def load_bundle(folder: Path, *, unfinished: bool = False) -> Bundle:
+def load_bundle(folder: Path, *, unfinished: bool = False, edited: bool = False) -> Bundle:
     """Read a bundle and check every digest in it.
 
     Parameters
@@ -211,6 +216,8 @@ def load_bundle(folder: Path, *, unfinished: bool = False) -> Bundle:
         Of the bundle.
     unfinished
         Read it even while it is being made, as only its maker may.
+    edited
+        Take ``model.toml`` as it is, though it is not what was written: a person changed it and means it.
 
     Raises
     ------
@@ -226,18 +233,27 @@ def load_bundle(folder: Path, *, unfinished: bool = False) -> Bundle:
         raise BundleInvalid(folder, f"{DESCRIPTION_FILE} cannot be read: {error.strerror or error}") from error
     except (ValueError, RecursionError) as error:  # endless digits and brackets too
         raise BundleInvalid(folder, f"{DESCRIPTION_FILE} is no TOML: {error}") from error
-    if description.get("format") != FORMAT:
-        raise BundleInvalid(folder, f"its format is {description.get('format')!r}; this version reads {FORMAT}")
+    if description.get("format") not in READABLE_FORMATS:
+        readable = " and ".join(map(str, READABLE_FORMATS))
+        raise BundleInvalid(folder, f"its format is {description.get('format')!r}; this version reads {readable}")
     try:
+        check_texts(description)
         closed_form = dict(description["head"]).get("closed_form", True)
         contents = _checked_files(folder, description.get("files", {}), closed_form)
-        return _assemble(folder, description, contents)
+        bundle = _assemble(folder, description, contents)
     except BundleInvalid:
         raise
     except KeyError as error:
         raise BundleInvalid(folder, f"{DESCRIPTION_FILE} or an array file lacks {error}") from error
     except (TypeError, ValueError, AttributeError, IndexError, OverflowError, RecursionError) as error:
         raise BundleInvalid(folder, f"{DESCRIPTION_FILE} says what cannot be: {error}") from error
+    # last, so that what is wrong with a description is said where it can be
+    if not edited and (SEAL in description or description["format"] == FORMAT):
+        try:
+            check_seal(description)
+        except ValueError as error:
+            raise BundleInvalid(folder, f"{DESCRIPTION_FILE} was changed: {error}") from error
+    return bundle
 
 
 def model_digest(

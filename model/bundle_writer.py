@@ -14,7 +14,6 @@ from model.bundle import (
     CARD_FILE,
     DESCRIPTION_FILE,
     DISTRIBUTION_FILE,
-    FORMAT,
     GOLDEN_FILE,
     HEAD_FILE,
     METRICS_FILE,
@@ -26,12 +25,12 @@ from model.bundle import (
     model_digest,
 )
 from model.calibration import Calibration
+from model.description import sealed_text
 from model.distribution import TrainingDistribution
 from model.findings import label_of
 from model.head import Head, HeadUnsupported
 from model.network import KerasModel
 from model.preprocessing import Preprocessing
-from model.toml_text import toml_text
 
 
 @dataclass(frozen=True)
@@ -140,7 +139,6 @@ def write_description(
     spec = description.preprocessing
     digest = model_digest(files[WEIGHTS_FILE], description.labels, head_table, files.get(HEAD_FILE, ""), spec)
     table = {
-        "format": FORMAT,
         "model": {
             "name": description.name,
             "version": description.version,
@@ -171,7 +169,7 @@ def write_description(
         "provenance": description.provenance,
         "files": files,
     }
-    (folder / DESCRIPTION_FILE).write_text(toml_text(table), encoding="utf-8")
+    write_table(folder, table)
     return load_bundle(folder, unfinished=True)
 
 
@@ -198,8 +196,29 @@ def rewrite_description(
     names = [entry["name"] for entry in table["labels"]]
     table["calibration"] = [group.as_table(names) for group in groups]
     table["files"] |= {name: file_digest(folder / name) for name in changed if name in table["files"]}
-    (folder / DESCRIPTION_FILE).write_text(toml_text(table), encoding="utf-8")
+    write_table(folder, table)
     return load_bundle(folder)
+
+
+def seal(folder: Path) -> Bundle:
+    """Put what ``model.toml`` says now under its digest, and bring it to today's format; return the bundle.
+
+    For a description that a person changed and means so. All else is checked as ever.
+
+    Raises
+    ------
+    BundleInvalid
+        Another file was changed, or the description says what cannot be.
+    """
+    write_table(folder, load_bundle(folder, edited=True).description)
+    return load_bundle(folder)
+
+
+def write_table(folder: Path, table: Mapping[str, Any]) -> None:
+    """Write ``model.toml`` with its own digest, whole or not at all."""
+    unfinished = folder / f".{DESCRIPTION_FILE}.unfinished"
+    unfinished.write_text(sealed_text(table), encoding="utf-8")
+    unfinished.replace(folder / DESCRIPTION_FILE)
 
 
 def write_arrays(path: Path, arrays: Mapping[str, NDArray[Any]]) -> None:

@@ -22,7 +22,7 @@ from model.bundle import (
     Bundle,
     load_bundle,
 )
-from model.bundle_writer import file_digest, write_arrays
+from model.bundle_writer import file_digest, write_arrays, write_table
 from model.dataset import DatasetInvalid, Sample, limited
 from model.engine import Engine, open_engine
 from model.figures import auroc
@@ -30,7 +30,6 @@ from model.layout import fold_weights, sink_transpositions
 from model.measuring import judge, measure
 from model.preprocessing import prepare
 from model.raster import read_raster
-from model.toml_text import toml_text
 
 CALIBRATION_IMAGES = 300
 LEAST_JUDGED = 20
@@ -175,7 +174,7 @@ def _rewrite(folder: Path, bundle: Bundle) -> Bundle:
     def describe() -> Bundle:
         for name in (NETWORK_FILE, NETWORK_DATA_FILE, GOLDEN_FILE):
             table["files"][name] = file_digest(folder / name)
-        (folder / DESCRIPTION_FILE).write_text(toml_text(table), encoding="utf-8")
+        write_table(folder, table)
         return load_bundle(folder)
 
     answer = open_engine(describe(), check_golden=False).run(bundle.golden.tensors)

@@ -38,11 +38,14 @@ def verify(name: _Name, home: Home = None, config: Config = None, json: Json = F
     logits, activations = check_against_golden(engine, bundle)
     facts = {**model_facts(bundle), "engine": engine.name, "precision": engine.precision}
     facts |= {"golden_logit_difference": logits, "golden_activation_difference": activations}
+    facts["description_digest"] = "agrees" if bundle.is_sealed else "none"
     facts["engines"] = _engines(bundle, engine)
     if json:
         print_json(facts)
     else:
         print(f"{bundle.name} {bundle.digest[:12]}: digests agree")
+        if not bundle.is_sealed:
+            print("its description is under no digest, as in format 1: cxr-triage model seal FOLDER gives it one")
         print(f"{engine.name} {engine.precision} gives the golden output")
         print(f"greatest difference: logits {logits:.2g}, activations {activations:.2g}")
         for found in facts["engines"]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -23,6 +24,7 @@ def add_commands(app: typer.Typer) -> None:
     group = typer.Typer(help="The registry of models.", no_args_is_help=True)
     group.command("list")(list_models)
     group.command("show")(show)
+    group.command("seal")(seal)
     group.command("activate")(activate)
     group.command("deactivate")(deactivate)
     cli_compile.add_commands(group)
@@ -35,6 +37,7 @@ def list_models(home: Home = None, config: Config = None, json: Json = False) ->
     from model.bundle import BundleInvalid
     from worker.facts import model_table
     from worker.registry import list_bundles
+    from worker.terminal import visible
 
     site = open_site(home, config)
     active = active_table(site)
@@ -53,7 +56,7 @@ def list_models(home: Home = None, config: Config = None, json: Json = False) ->
         mark = "active" if facts["active"] else ""
         print(f"{facts['name']:<24} {facts['digest'][:12]}  {mark:<6}  {', '.join(facts['labels'])}")
     for entry in broken:
-        print(f"unusable: {entry['reason']}")
+        print(visible(f"unusable: {entry['reason']}"))
     if not models:
         print("no models")
     _print_table(active)
@@ -64,15 +67,50 @@ def show(name: _Name, home: Home = None, config: Config = None, json: Json = Fal
     from worker.registry import find_bundle
 
     bundle = find_bundle(open_site(home, config).settings, name)
+    card = ""  # not under a digest, and perhaps left out
+    if bundle.card_path.is_file():
+        card = bundle.card_path.read_text(encoding="utf-8", errors="replace")
     if json:
-        print_json(
-            {**model_facts(bundle), "metrics": bundle.metrics, "card": bundle.card_path.read_text(encoding="utf-8")}
-        )
-    else:
+        print_json({**model_facts(bundle), "metrics": bundle.metrics, "card": card})
+    elif card:
         from rich.console import Console
         from rich.markdown import Markdown
 
-        Console().print(Markdown(bundle.card_path.read_text(encoding="utf-8")))
+        from worker.terminal import visible
+
+        Console().print(Markdown("\n".join(visible(line.replace("\t", "    ")) for line in card.splitlines())))
+    else:
+        print(f"{bundle.name} {bundle.version} {bundle.digest[:12]} has no card ({bundle.card_path.name})")
+
+
+def seal(
+    folder: Annotated[Path, typer.Argument(help="A bundle's folder.", metavar="FOLDER")],
+    home: Home = None,
+    config: Config = None,
+    json: Json = False,
+) -> None:
+    """Accept a model.toml that was changed on purpose: thresholds, calibration, ages, views, codes.
+
+    Its digest is made anew. What the network is (weights, labels, head, preprocessing) cannot be changed so.
+    """
+    from model.bundle import DESCRIPTION_FILE
+    from model.bundle_writer import seal as renew
+
+    open_site(home, config)
+    if not (folder / DESCRIPTION_FILE).is_file():
+        raise typer.BadParameter(f"{folder} is no bundle: it holds no {DESCRIPTION_FILE}", param_hint="FOLDER")
+    bundle = renew(folder)
+    facts = {**model_facts(bundle), "ages": bundle.ages, "views": bundle.views}
+    calls = {calibration.group or "all": calibration.thresholds for calibration in bundle.calibrations}
+    if json:
+        print_json({**facts, "calls": calls})
+        return
+    print(f"{bundle.name} {bundle.digest[:12]}: {DESCRIPTION_FILE} is accepted as it is now")
+    print(f"ages: {', '.join(f'{low:g}-{high:g}' for low, high in bundle.ages) or 'any'}")
+    print(f"views: {', '.join(bundle.views) or 'any'}")
+    for group, thresholds in calls.items():
+        print(f"thresholds of {group}: {', '.join(f'{label} {value:g}' for label, value in thresholds.items())}")
+    print("running workers use it from their next start on")
 
 
 def activate(

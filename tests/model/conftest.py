@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from model.bundle import Bundle, builtin_bundles_folder, load_bundle
 from model.reader import Reader
+from tests.model.small_bundle import write_small_bundle
 
 
 @pytest.fixture(scope="session")
@@ -22,6 +23,12 @@ def demonstration() -> Bundle:
 def reader(demonstration: Bundle) -> Reader:
     """The demonstration bundle on an engine in full precision."""
     return Reader.open(demonstration.folder, precision="f32", threads=2)
+
+
+@pytest.fixture(scope="session")
+def small(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
+    """A bundle that reads brightness, made in a moment; not to be changed."""
+    return write_small_bundle(tmp_path_factory.mktemp("bundles") / "small")
 
 
 @pytest.fixture(scope="session")

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from model.bundle import Bundle, BundleInvalid, builtin_bundles_folder, find_bundles, load_bundle
+from model.bundle_writer import seal
 from model.engine import EngineUnsuitable, check_against_golden, open_engine
 from model.patients import KEY_FILE
 from model.toml_text import toml_text
@@ -95,7 +96,9 @@ CHANGES = [
     (lambda t: t["preprocessing"].update(geometry="bend"), "allowed are squash, crop, pad"),
     (lambda t: t["labels"].pop(), "4 labels .* for 5 logits"),
     (lambda t: t["labels"][0].update(threshold=1.5), "must be within 0 and 1"),
-    (lambda t: t.update(format=99), "its format is 99; this version reads 1"),
+    (lambda t: t.update(format=99), "its format is 99; this version reads 1 and 2"),
+    (lambda t: t["model"].update(statement="\u202edesrever"), "under 'model' has characters that cannot be printed"),
+    (lambda t: t["intended"].update(views=["PA\x1b[2J"]), "under 'intended' has characters that cannot be printed"),
     (lambda t: t["files"].pop("head.npz"), "names no digest of head.npz"),
     (lambda t: t["files"].update({"../outside": "0"}), "only names in the folder are allowed"),
     (lambda t: t["model"].pop("digest"), "lacks 'digest'"),
@@ -118,10 +121,56 @@ def test_a_description_that_was_changed_or_cannot_be_is_refused_with_its_reason(
         load_bundle(rewritten(copy, change))
 
 
-def test_thresholds_may_be_changed_without_becoming_another_model(copy, demonstration):
-    changed = load_bundle(rewritten(copy, lambda t: t["labels"][0].update(threshold=0.125)))
-    assert changed.thresholds["Pneumonia"] == 0.125
+DECIDES = {
+    "a threshold": lambda t: t["labels"][0].update(threshold=0.125),
+    "a group's threshold": lambda t: t["calibration"][0]["labels"][0].update(threshold=0.125),
+    "a temperature": lambda t: t["labels"][0].update(temperature=2.0),
+    "a bias": lambda t: t["calibration"][1]["labels"][0].update(bias=-9.0),
+    "a code": lambda t: t["labels"][0]["codes"][0].update(value="1"),
+    "ages": lambda t: t["intended"].update(ages=[]),
+    "views": lambda t: t["intended"].update(views=["LATERAL"]),
+    "what it says of itself": lambda t: t["model"].update(statement="for diagnosis"),
+    "a missing digest": lambda t: t.pop("description_sha256"),
+}
+
+
+@pytest.mark.parametrize("what", DECIDES)
+def test_whatever_a_bundle_decides_by_is_under_a_digest(copy, what):
+    with pytest.raises(BundleInvalid, match=r"model\.toml was changed: .*accept it: cxr-triage model seal FOLDER"):
+        load_bundle(rewritten(copy, DECIDES[what]))
+
+
+def test_the_order_and_layout_of_a_description_may_change(copy, demonstration):
+    text = (copy / "model.toml").read_text(encoding="utf-8")
+    (copy / "model.toml").write_text("# a remark\n" + text.replace(" = ", "   =   "), encoding="utf-8")
+    assert load_bundle(copy).description == demonstration.description
+
+
+def test_thresholds_changed_on_purpose_are_accepted_and_it_stays_the_same_model(copy, demonstration):
+    rewritten(copy, DECIDES["a threshold"])
+    changed = seal(copy)
+    assert changed.thresholds["Pneumonia"] == load_bundle(copy).thresholds["Pneumonia"] == 0.125
     assert changed.digest == demonstration.digest
+    assert {path.name for path in copy.iterdir()} == {path.name for path in demonstration.folder.iterdir()}
+
+
+def test_sealing_accepts_no_other_network(copy):
+    path = rewritten(copy, lambda t: t["preprocessing"].update(geometry="pad")) / "model.toml"
+    before = path.read_bytes()
+    with pytest.raises(BundleInvalid, match="labels, head or preprocessing were changed"):
+        seal(copy)
+    assert path.read_bytes() == before
+
+
+def test_a_bundle_of_the_format_before_is_read_and_is_known_to_be_without_a_seal(copy, demonstration):
+    def earlier(table):
+        table.pop("description_sha256")
+        table.update(format=1)
+
+    old = load_bundle(rewritten(copy, earlier))
+    assert (old.is_sealed, demonstration.is_sealed) == (False, True)
+    assert old.digest == demonstration.digest
+    assert seal(copy).description == demonstration.description
 
 
 def test_what_is_no_bundle_is_refused(tmp_path):

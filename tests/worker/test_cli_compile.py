@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ import pydicom
 import pytest
 from typer.testing import CliRunner
 
-from model.bundle import Bundle
+from model.bundle import Bundle, BundleInvalid
 from tests.model.small_bundle import noisy, write_small_bundle
 from tests.peers.radiographs import sample
 from worker.cli import app
@@ -70,3 +71,31 @@ def test_evaluate_counts_what_is_uncertain_as_it_is_told(small: Bundle, headers:
     }
     assert (known["ignore"]["images"], known["ignore"]["positives"]) == (27, 13)
     assert (known["one"]["images"], known["one"]["positives"]) == (40, 26)
+
+
+@pytest.fixture
+def copy(small: Bundle, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(small.folder, tmp_path / "copy"))
+
+
+def test_seal_accepts_an_edited_threshold_and_says_what_holds_now(copy: Path, small: Bundle, tmp_path: Path) -> None:
+    text = (copy / "model.toml").read_text()
+    (copy / "model.toml").write_text(text.replace("threshold = 0.5", "threshold = 0.25"))
+    with pytest.raises(BundleInvalid, match="cxr-triage model seal FOLDER"):
+        run(tmp_path, "model", "show", copy)
+    code, facts = run(tmp_path, "model", "seal", copy)
+    assert (code, facts["digest"], facts["calls"]) == (0, small.digest, {"all": {"Pneumonia": 0.25}})
+    assert run(tmp_path, "model", "show", copy)[1]["thresholds"] == {"Pneumonia": 0.25}
+
+
+def test_a_model_without_a_card_is_shown(copy: Path, tmp_path: Path) -> None:
+    (copy / "README.md").unlink()
+    assert run(tmp_path, "model", "show", copy)[1]["card"] == ""
+    assert "small 1 " in CliRunner().invoke(app, ["model", "show", str(copy)]).stdout
+
+
+def test_a_card_moves_no_cursor(copy: Path) -> None:
+    (copy / "README.md").write_text("# small\n\nfine\x1b[2Jgone\n")
+    shown = CliRunner().invoke(app, ["model", "show", str(copy)])
+    assert shown.exit_code == 0
+    assert "\x1b[2J" not in shown.stdout
