@@ -237,6 +237,23 @@ def test_a_network_that_misses_the_golden_output_is_refused(demonstration):
         check_against_golden(Shifted(), demonstration)
 
 
+def test_a_head_that_is_not_its_networks_is_refused(small, tmp_path):
+    """Every digest is right, but the maps would show the opposite."""
+    folder = shutil.copytree(small.folder, tmp_path / "flipped")
+    arrays = small.head.to_arrays()
+    write_arrays(folder / "head.npz", {**arrays, "0.kernel": arrays["0.kernel"] * -3})
+    files = {**small.description["files"], "head.npz": file_digest(folder / "head.npz")}
+    digest = model_digest(
+        files["weights.keras"], small.label_names, small.head_table, files["head.npz"], small.preprocessing
+    )
+    model = {**small.description["model"], "digest": digest}
+    write_table(folder, {**small.description, "files": files, "model": model})
+    with pytest.raises(EngineUnsuitable, match=r"the head of small is not its network's: .* miss the golden ones by"):
+        open_engine(load_bundle(folder), "f32")
+    with pytest.raises(ImportRefused, match="the head of small is not its network's"):
+        import_bundle(folder, tmp_path / "imported")
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [({"precision": "int4"}, "allowed are auto, f32, bf16"), ({"threads": 0}, "threads is 0; at least 1")],
