@@ -8,9 +8,11 @@ import zipfile
 import numpy as np
 import pytest
 
-from model.bundle import Bundle, BundleInvalid, builtin_bundles_folder, find_bundles, load_bundle
-from model.bundle_writer import seal
+from model.archive import import_bundle
+from model.bundle import Bundle, BundleInvalid, builtin_bundles_folder, find_bundles, load_bundle, model_digest
+from model.bundle_writer import file_digest, seal, write_arrays, write_table
 from model.engine import EngineUnsuitable, check_against_golden, open_engine
+from model.keras_file import ImportRefused
 from model.patients import KEY_FILE
 from model.toml_text import toml_text
 
