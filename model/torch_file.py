@@ -8,6 +8,7 @@ read so, and torchxrayvision publishes such: there its own program has to save t
 import importlib.util
 import pickle
 import re
+import struct
 import warnings
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -26,6 +27,11 @@ SAVE_STATE = (
     "save the weights alone where the file was made, torch.save(network.state_dict(), 'weights.pt'), and import that"
 )
 
+# What PyTorch's reader raises on bytes that are not what they claim to be.
+_READING_ERRORS = (
+    *(OSError, EOFError, RuntimeError, ValueError, TypeError, LookupError, AttributeError, AssertionError),
+    *(MemoryError, OverflowError, struct.error),
+)
 _OLD_NAME = re.compile(r"(denselayer\d+\.(?:norm|conv))\.([12])\.")
 _ROOT = "features.conv0.weight"
 _NESTS = ("state_dict", "model_state_dict", "model", "net", "network")
@@ -106,7 +112,7 @@ def load_torch_file(path: Path) -> TorchWeights:
         named = re.search(r"GLOBAL (\S+)", str(error))
         what = f"it names {named[1]}, which" if named else "it holds objects that"
         raise ImportRefused(path, f"{what} could run code on this machine; {SAVE_STATE}") from error
-    except (OSError, EOFError, RuntimeError, ValueError, TypeError, KeyError, AttributeError, IndexError) as error:
+    except _READING_ERRORS as error:
         reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
         raise ImportRefused(path, f"PyTorch cannot read it, it may be damaged or truncated: {reason}") from error
     found = dict(_tensors(_unwrapped(content), ""))

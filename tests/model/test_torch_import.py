@@ -151,6 +151,10 @@ def test_files_that_are_no_weights_are_refused_and_no_code_of_theirs_is_run(xrv,
     (tmp_path / "cut.pt").write_bytes(data[: len(data) // 2])
     with pytest.raises(ImportRefused, match="damaged or truncated"):
         load_torch_file(tmp_path / "cut.pt")
+    for junk in (b"junk", b"", b"\x80\x02" + b"X" * 40):
+        (tmp_path / "junk.pt").write_bytes(junk)
+        with pytest.raises(ImportRefused, match="damaged or truncated"):
+            load_torch_file(tmp_path / "junk.pt")
 
 
 def test_weights_that_are_missing_left_over_or_misshapen_are_named(xrv, tmp_path):
