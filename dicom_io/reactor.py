@@ -56,7 +56,7 @@ def make_prompt(association: Association, begin: Begin | None) -> None:
 class ReadAhead:
     """What was received beyond what was asked for: a small PDU then costs no system call of its own."""
 
-    SIZE = 1 << 17
+    SIZE = 1 << 18
 
     def __init__(self) -> None:
         self._buffer = memoryview(b"")

@@ -11,6 +11,7 @@ from collections.abc import Callable
 
 import structlog
 
+from db.grouping import GroupedWrites
 from db.intake import RecordedElsewhere, is_own_object, record_instance
 from db.records import Decision, NewInstance, Recorded, StudyIdentity
 from db.rejections import record_rejection
@@ -59,6 +60,7 @@ class Intake:
         self._rules = gate_rules(settings)
         self._horizon = settings.triage.horizon_hours
         self._database = database
+        self._writes = GroupedWrites(database)
         self._store = store
         self._ring = ring
         self.limits = limits or Limits(settings, database, store.free_bytes)
@@ -113,12 +115,16 @@ class Intake:
 
     def _record(self, received: Received, stored: Stored) -> Recorded:
         correlation = str(uuid.uuid4())
+
+        def write(session: Session) -> Recorded:
+            recorded = record_instance(session, self._instance(session, received, stored, correlation))
+            session.flush()
+            self._keep(received, stored)
+            return recorded
+
         for last in (False, True):
             try:
-                with self._database.write() as session:
-                    recorded = record_instance(session, self._instance(session, received, stored, correlation))
-                    session.flush()
-                    self._keep(received, stored)
+                recorded = self._writes.run(write)
                 break
             except RecordedElsewhere as error:
                 if last:  # twice in a row is no race any more
