@@ -6,11 +6,15 @@ Nothing is decided here. What cannot be an object of its presentation context st
 from collections.abc import Callable
 from io import BytesIO
 
+from pynetdicom import evt
 from pynetdicom.association import Association
 from pynetdicom.dimse_messages import DIMSEMessage
 
-from dicom_io.admission import file_head
+from dicom_io.admission import StoreRefused, StoreRequest, examine, examine_file_put_down, file_head
+from dicom_io.facts import InstanceFacts
 from dicom_io.reception import Incoming
+from dicom_io.status_codes import Status
+from dicom_io.structure import Window
 from dicom_io.uids import is_uid
 
 _C_STORE_RQ = 0x0001  # PS3.7 E.1-1
@@ -62,3 +66,30 @@ class ArrivingDataSet(BytesIO):
             head = file_head(sop_class, instance, str(context.transfer_syntax[0]))
             self.start, self.incoming = len(head), begin()
             self.incoming.write(head)
+
+
+def examined(event: evt.Event) -> tuple[bytes | Incoming, InstanceFacts]:
+    """Examine what a C-STORE request brought.
+
+    Returns
+    -------
+    tuple of bytes or Incoming, and InstanceFacts
+        The complete file, or where it is put down, and its facts.
+
+    Raises
+    ------
+    StoreRefused
+        As `dicom_io.admission.examine`; `OUT_OF_RESOURCES` where it could not be put down.
+    """
+    request, data_set = event.request, event.request.DataSet
+    file = data_set.incoming if isinstance(data_set, ArrivingDataSet) else None
+    if file is not None and file.problem:
+        raise StoreRefused(Status.OUT_OF_RESOURCES, file.problem)
+    store_request = StoreRequest(
+        sop_class_uid=str(request.AffectedSOPClassUID or ""),
+        sop_instance_uid=str(request.AffectedSOPInstanceUID or ""),
+        abstract_syntax=str(event.context.abstract_syntax),
+        transfer_syntax_uid=str(event.context.transfer_syntax),
+        data_set=b"" if data_set is None else data_set.getvalue() if file is None else Window(file, data_set.start),
+    )
+    return examine(store_request) if file is None else (file, examine_file_put_down(store_request, file))

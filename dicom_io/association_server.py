@@ -47,7 +47,7 @@ class BoundedSocket(AssociationSocket):
         super().__init__(assoc, client_socket=client_socket)
         self.server = server
         self.key = key
-        self.unanswered = 0  # bytes since the last request was answered: what is held in memory
+        self.unanswered = 0  # bytes since the last request was answered: what is held for it
         self.largest_pdu = max(server.settings.maximum_pdu + 6, _LARGEST_OTHER_PDU)
         self.ahead = ReadAhead()
         client_socket.settimeout(server.settings.pdu_timeout)
@@ -69,7 +69,7 @@ class BoundedSocket(AssociationSocket):
         Raises
         ------
         OSError
-            If the peer claims more than the largest PDU, is slower than the timeout, or finds no room in memory (the
+            If the peer claims more than the largest PDU, is slower than the timeout, or finds no room for more (the
             connection is closed), or if the listener stops.
         """
         received = bytearray()

@@ -1,4 +1,4 @@
-"""A bound over what all associations together hold in memory for requests that are not answered yet.
+"""A bound over what all associations together hold, in files or in memory, for requests that are not answered yet.
 
 One bound for each association would not do: fifty of them times the largest object is more than a machine has.
 """

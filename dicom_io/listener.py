@@ -18,8 +18,8 @@ from pydicom.dataset import Dataset
 from pynetdicom import AE, evt
 from pynetdicom.association import Association
 
-from dicom_io.admission import StoreRefused, StoreRequest, examine, examine_file_put_down, is_allowed
-from dicom_io.arrival import ArrivingDataSet, Begin
+from dicom_io.admission import StoreRefused, is_allowed
+from dicom_io.arrival import ArrivingDataSet, Begin, examined
 from dicom_io.association_server import AssociationServer
 from dicom_io.commitment import (
     ActionRefused,
@@ -29,11 +29,9 @@ from dicom_io.commitment import (
     read_request,
     report_on,
 )
-from dicom_io.facts import InstanceFacts
 from dicom_io.network import received_contexts
-from dicom_io.reception import Incoming, ListenerCannotBind, ListenerPortInUse, ListenerSettings, Received, Rejection
+from dicom_io.reception import ListenerCannotBind, ListenerPortInUse, ListenerSettings, Received, Rejection
 from dicom_io.status_codes import ActionStatus, Status
-from dicom_io.structure import Window
 from dicom_io.tls import listening_context
 from dicom_io.uids import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
 
@@ -186,11 +184,14 @@ class Listener:
             time.sleep(_POLL_SECONDS)
         server.closing.set()
         server.newcomers.end_all()
-        for association in server.active_associations:
+        associations = server.active_associations
+        for association in associations:
             if association.is_established:
                 association.abort()
             else:  # nothing was agreed that could be aborted
                 server.hang_up(association)
+        for association in associations:  # each lets go of the object that was arriving
+            association.dul.join(max(0.0, deadline - time.monotonic()))
         if self._thread is not None:
             self._thread.join(grace_seconds)
 
@@ -349,7 +350,7 @@ class Listener:
         calling, called = event.assoc.requestor.ae_title.strip(), event.assoc.acceptor.ae_title.strip()
         address = event.assoc.requestor.address
         try:
-            data, facts = _examined(event)
+            data, facts = examined(event)
             status = self._on_instance(Received(data, facts, calling, called, address, association_id))
         except StoreRefused as refusal:
             self._reject(calling, address, refusal.status, refusal.reason)
@@ -375,22 +376,6 @@ class Listener:
             self._on_rejected(rejection)
         except Exception as error:  # noqa: BLE001  (edge of the process: the answer must still go out)
             _log.error("on_rejected failed: %s", type(error).__name__)
-
-
-def _examined(event: evt.Event) -> tuple[bytes | Incoming, InstanceFacts]:
-    """Examine what a C-STORE request brought; StoreRefused."""
-    request, data_set = event.request, event.request.DataSet
-    file = data_set.incoming if isinstance(data_set, ArrivingDataSet) else None
-    if file is not None and file.problem:
-        raise StoreRefused(Status.OUT_OF_RESOURCES, file.problem)
-    store_request = StoreRequest(
-        sop_class_uid=str(request.AffectedSOPClassUID or ""),
-        sop_instance_uid=str(request.AffectedSOPInstanceUID or ""),
-        abstract_syntax=str(event.context.abstract_syntax),
-        transfer_syntax_uid=str(event.context.transfer_syntax),
-        data_set=b"" if data_set is None else data_set.getvalue() if file is None else Window(file, data_set.start),
-    )
-    return examine(store_request) if file is None else (file, examine_file_put_down(store_request, file))
 
 
 def _response(status: Status, comment: str) -> Dataset:

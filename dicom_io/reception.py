@@ -28,7 +28,7 @@ class ListenerSettings:
     allowed_callers
         ``AETITLE`` or ``AETITLE@address`` each; empty: any caller.
     maximum_object
-        Most bytes of one object; a sender of more is hung up on, for an object is held in memory until it is stored.
+        Most bytes of one object; a sender of more is hung up on.
     maximum_held
         Most bytes of unanswered requests over all associations; who finds no room waits, and is hung up on in the end.
     maximum_associations

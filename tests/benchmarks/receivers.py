@@ -39,9 +39,9 @@ class Receiver:
     sync: bool = False
 
     def cpu_seconds(self) -> float:
-        """User and system time of the process, its children, and of its children that have ended."""
-        total = 0.0
-        for each in (psutil.Process(self.process.pid), *self.process.children()):
+        """User and system time of the process, its children, and of its children that have ended, reaped or not."""
+        total, process = 0.0, psutil.Process(self.process.pid)
+        for each in (process, *process.children(recursive=True)):
             try:
                 used = each.cpu_times()
             except psutil.NoSuchProcess:
