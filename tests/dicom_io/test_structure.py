@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from pydicom import uid
 
 from dicom_io.reading import UnreadableDicom
-from dicom_io.structure import check_whole
+from dicom_io.structure import Window, check_whole
 from tests.dicom_io.images import code, data_set_of, image_file
 
 PIXELS = np.zeros((20, 30), np.uint16)
@@ -90,3 +90,35 @@ def test_any_bytes_pass_or_are_refused(data: bytes, syntax: str) -> None:
 def test_elements_without_end_are_refused_before_they_cost_time(data: bytes) -> None:
     with pytest.raises(UnreadableDicom, match="more than 100000 elements"):
         check_whole(data, uid.ExplicitVRLittleEndian)
+
+
+class _File:
+    """A file of which a window shows what comes after its first three bytes."""
+
+    def __init__(self, data: bytes) -> None:
+        self.data = b"abc" + data
+
+    def __len__(self) -> int:
+        return len(self.data)
+
+    def read(self, position: int, count: int) -> bytes:
+        return self.data[position : position + count]
+
+
+def _reason(data: bytes | Window, syntax: str) -> str:
+    try:
+        check_whole(data, syntax)
+    except UnreadableDicom as error:
+        return error.reason
+    return ""
+
+
+@pytest.mark.parametrize("syntax", SYNTAXES)
+def test_a_file_is_judged_like_its_bytes(syntax: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Window, "_BLOCK", 30)
+    whole = encoded(syntax)
+    for length in (*range(0, len(whole), 37), len(whole)):
+        window = Window(_File(whole[:length]), 3)  # type: ignore[arg-type]
+        assert len(window) == length
+        assert window[5:25] == whole[:length][5:25]
+        assert _reason(window, syntax) == _reason(whole[:length], syntax)
