@@ -157,15 +157,54 @@ def counts(session: Session) -> dict[str, int]:
     return found
 
 
-def oldest_open(session: Session) -> tuple[datetime, str, str] | None:
-    """Return since when the request waits that waits longest, of whom it is, and what it waits for."""
-    row = session.execute(
-        select(Commitment.requested_at, Commitment.calling_ae, Commitment.reason)
-        .where(Commitment.state.in_(("pending", "reporting")))
-        .order_by(Commitment.requested_at)
-        .limit(1)
-    ).first()
-    return None if row is None else (row[0], row[1], row[2])
+def ledger_counts(session: Session) -> dict[str, int]:
+    """Return the counts in the words of the ledger: what was asked is what waits, was reported and has failed."""
+    found = counts(session)
+    waiting = found["pending"] + found["reporting"]
+    return {
+        "asked": sum(found.values()),
+        "waiting": waiting,
+        "reported": found["reported"],
+        "failed": found["failed"],
+    }
+
+
+def oldest_open(session: Session) -> datetime | None:
+    """Return since when the request waits that waits longest; None where none waits."""
+    return session.scalar(
+        select(func.min(Commitment.requested_at)).where(Commitment.state.in_(("pending", "reporting")))
+    )
+
+
+@dataclass(frozen=True)
+class UnreportedRequests:
+    """Requests of one requester whose outcome it does not know, for one reason."""
+
+    calling_ae: str
+    state: str
+    reason: str
+    number: int
+    attempts: int  # of the one tried most often
+    oldest: datetime
+
+
+def unreported(session: Session, limit: int) -> tuple[UnreportedRequests, ...]:
+    """Return what failed or waits, by requester and reason, at most ``limit``; the failed ones first."""
+    rows = session.execute(
+        select(
+            Commitment.calling_ae,
+            Commitment.state,
+            Commitment.reason,
+            func.count(),
+            func.max(Commitment.attempts),
+            func.min(Commitment.requested_at),
+        )
+        .where(Commitment.state != "reported")
+        .group_by(Commitment.calling_ae, Commitment.state, Commitment.reason)
+        .order_by(Commitment.state, func.count().desc(), Commitment.calling_ae)  # failed, pending, reporting
+        .limit(limit)
+    )
+    return tuple(UnreportedRequests(*row) for row in rows)
 
 
 def _end(session: Session, number: int, owner: str, **values: object) -> None:

@@ -7,6 +7,7 @@ from typing import TypeAlias
 
 from sqlalchemy import ColumnElement, Select, case, func, select
 
+from db import commitments
 from db.decisions import current
 from db.records import Ledger, Unfinished
 from db.rejections import rejected
@@ -57,6 +58,7 @@ def ledger(session: Session, now: datetime, older_than: timedelta = timedelta(0)
         unfinished_total=_unfinished_total(session, base, state, now - older_than) if limit else 0,
         reasons=reasons,
         rules=rules,
+        commitments=commitments.ledger_counts(session),
     )
 
 

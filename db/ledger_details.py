@@ -1,4 +1,4 @@
-"""What stands behind the ledger's counts: transfers refused by the listener, and deliveries with their reasons."""
+"""What stands behind the ledger's counts: transfers refused, deliveries and commitments not yet at their end."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import Any
 
 from sqlalchemy import Select, case, func, select
 
+from db.commitments import UnreportedRequests, unreported
 from db.rejections import rejected
 from db.session import Session
 from db.tables import Delivery, Instance, MadeObject, Rejection, Study
@@ -48,10 +49,11 @@ class LedgerDetails:
     rejected: int
     by_destination: dict[str, dict[str, int]]
     open_deliveries: tuple[OpenDeliveries, ...]
+    unreported: tuple[UnreportedRequests, ...]
 
 
 def ledger_details(session: Session, limit: int = 100) -> LedgerDetails:
-    """Return the newest refused transfers, and the deliveries that failed or are on their way; ``limit`` rows each."""
+    """Return the newest refused transfers, and deliveries and commitments that failed or wait; ``limit`` rows each."""
     rejections = session.scalars(select(Rejection).order_by(Rejection.last_at.desc(), Rejection.id.desc()).limit(limit))
     by_destination: dict[str, dict[str, int]] = {}
     for destination, state, number in session.execute(
@@ -95,6 +97,7 @@ def ledger_details(session: Session, limit: int = 100) -> LedgerDetails:
             OpenDeliveries(destination, state, reason, number, attempts, next_attempt_at, study)
             for destination, state, reason, number, attempts, next_attempt_at, _oldest, study in open_rows
         ),
+        unreported=unreported(session, limit),
     )
 
 

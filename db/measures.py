@@ -10,6 +10,7 @@ from datetime import datetime, timedelta
 
 from sqlalchemy import case, func, select
 
+from db import commitments
 from db.decisions import current
 from db.grounds import ActiveModels
 from db.ledger import state_column
@@ -45,6 +46,10 @@ class Measures:
         By destination and state.
     oldest_undelivered
         By destination: since when the object waits that waits longest; only where one waits.
+    commitments
+        Requests for storage commitment by state, all of `db.commitments.STATES`.
+    oldest_commitment
+        When the request came that waits longest for its report; None where none waits.
     stages
         By stage, the durations in seconds, of `STAGES`.
     """
@@ -57,6 +62,8 @@ class Measures:
     rejected: dict[int, int]
     deliveries: dict[tuple[str, str], int]
     oldest_undelivered: dict[str, datetime]
+    commitments: dict[str, int]
+    oldest_commitment: datetime | None
     stages: dict[str, tuple[float, ...]]
 
 
@@ -95,6 +102,8 @@ def measure(session: Session, now: datetime, window: timedelta, newest: int) -> 
         rejected={int(status): int(number) for status, number in rejected},
         deliveries=deliveries,
         oldest_undelivered=waiting,
+        commitments=commitments.counts(session),
+        oldest_commitment=commitments.oldest_open(session),
         stages=_stages(session, now - window, newest),
     )
 

@@ -194,3 +194,4 @@ class Ledger:
     unfinished_total: int  # of which ``unfinished`` lists the oldest
     reasons: dict[str, int] = field(default_factory=dict)
     rules: dict[str, int] = field(default_factory=dict)  # how many each rule of the gate refused
+    commitments: dict[str, int] = field(default_factory=dict)  # requests for storage commitment: asked = the others

@@ -153,6 +153,8 @@ def ledger(
     for key in ("received", "done", "not_applicable", "failed", "pending", "rejected"):
         print(f"{key.replace('_', ' '):<16} {facts[key]}")
     print("deliveries       " + ", ".join(f"{name} {number}" for name, number in facts["deliveries"].items()))
+    if facts["commitments"]["asked"]:
+        print("commitments      " + ", ".join(f"{name} {number}" for name, number in facts["commitments"].items()))
     if facts["refused_by_rule"]:
         rules = ", ".join(f"{rule} {number}" for rule, number in facts["refused_by_rule"].items())
         print(f"refused by rule  {visible(rules)}")

@@ -108,6 +108,8 @@ def work(examined: Examined) -> Iterator[Finding]:
     else:
         yield Finding("reading", "ok", seen)
     yield _deliveries(found)
+    if any(found.commitments.values()):
+        yield _commitments(found)
 
 
 def _deliveries(found: Measures) -> Finding:
@@ -126,6 +128,19 @@ def _deliveries(found: Measures) -> Finding:
             "the reason is on the study's page; mend it at the destination, then 'cxr-triage redeliver NAME'",
         )
     return Finding("delivery", "ok", seen)
+
+
+def _commitments(found: Measures) -> Finding:
+    waiting = found.commitments["pending"] + found.commitments["reporting"]
+    age = now() - found.oldest_commitment if found.oldest_commitment else timedelta(0)
+    seen = f"{waiting} wait" + (f", the oldest for {_duration(age)}" if waiting else "")
+    seen += f"; {found.commitments['reported']} reported, {found.commitments['failed']} given up"
+    if age <= _UNSENT_WARNING:
+        return Finding("commitment", "ok", seen)
+    mend = (
+        "the ledger page names the requester and the reason; has it a line in [[peers]]?"
+    )
+    return Finding("commitment", "warning", seen, mend)
 
 
 def processes(examined: Examined) -> Iterator[Finding]:

@@ -90,6 +90,7 @@ def _counts(book: Ledger) -> dict[str, Any]:
         "rejected": book.rejected,
         "refused_by_rule": book.rules,
         "deliveries": book.deliveries,
+        "commitments": book.commitments,
     }
 
 

@@ -152,6 +152,7 @@ class SiteCollector(Collector):
             yield info
         yield from self._of_instances(measures)
         yield from self._of_deliveries(measures)
+        yield from _of_commitments(measures)
         stage = GaugeHistogramMetricFamily(
             "cxr_triage_stage_seconds",
             "Durations of what ended within the last hour; no rate() needed.",
@@ -243,6 +244,21 @@ class SiteCollector(Collector):
         self._seen[key] = number
         self._grown[key] = self._grown.get(key, 0) + max(0, number - before)
         return self._grown[key]
+
+
+def _of_commitments(measures: Measures) -> Iterator[Metric]:
+    commitments = GaugeMetricFamily(
+        "cxr_triage_commitments", "Requests for storage commitment, by state.", labels=["state"]
+    )
+    for state, number in measures.commitments.items():
+        commitments.add_metric([state], number)
+    yield commitments
+    oldest = measures.oldest_commitment
+    yield GaugeMetricFamily(
+        "cxr_triage_oldest_commitment_seconds",
+        "Age of the request for storage commitment that waits longest for its report; 0 where none waits.",
+        value=0.0 if oldest is None else max(0.0, (now() - oldest).total_seconds()),
+    )
 
 
 def _buckets(seconds: tuple[float, ...]) -> tuple[list[tuple[str, float]], float]:

@@ -136,6 +136,8 @@ CASES: list[tuple[str, dict[str, str], bool]] = [
     ("CxrTriageUndelivered", {"cxr_triage_oldest_undelivered_seconds{destination='pacs'}": "900x40"}, False),
     ("CxrTriageFailedDeliveries", {"cxr_triage_deliveries{destination='pacs',state='failed'}": "0x20 2x20"}, True),
     ("CxrTriageFailedDeliveries", {"cxr_triage_deliveries{destination='pacs',state='sent'}": "9x40"}, False),
+    ("CxrTriageCommitmentWaits", {"cxr_triage_oldest_commitment_seconds": "0+60x40"}, True),
+    ("CxrTriageCommitmentWaits", {"cxr_triage_oldest_commitment_seconds": "900x40"}, False),
     ("CxrTriageRefusing", {"cxr_triage_refusing{limit='backlog'}": "1x40"}, True),
     ("CxrTriageRefusing", {"cxr_triage_refusing{limit='backlog'}": "0x40"}, False),
     ("CxrTriageRejections", {"cxr_triage_rejected_total{status='out_of_resources'}": "0+1x40"}, True),

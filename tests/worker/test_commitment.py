@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import queue
+import re
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -11,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from fastapi.testclient import TestClient
 from pydicom import Dataset
 from pynetdicom import AE, evt
 from pynetdicom.association import Association
@@ -29,6 +31,7 @@ from worker.intake import Intake
 from worker.peers import listener_settings
 from worker.settings import Dicom, KnownPeer, Settings
 from worker.site import Site
+from worker.web import make_web
 
 FILM = data_set_of(image_file(np.zeros((64, 64), np.uint16)))
 WELL_KNOWN = "1.2.840.10008.1.20.1.1"
@@ -186,6 +189,12 @@ def test_a_requester_without_an_address_is_named_and_given_up_in_the_end(
         Requester().ask(listener.port, "1.2.3.6", [(CR, INSTANCE)])
         wait_until(lambda: states(site) == {"failed": 1}, 20, "given up")
     assert "given up: the association of MODALITY has ended, and no address of it is configured" in _reason(site)
+    with TestClient(make_web(site)) as client:
+        ledger, system = client.get("/ledger").text, client.get("/system").text
+        counts = client.get("/api/ledger").json()["commitments"]
+    assert counts == {"asked": 1, "waiting": 0, "reported": 0, "failed": 1}
+    assert re.search(r'class="name">MODALITY</td><td>given up: the association of MODALITY has ended', ledger)
+    assert "1 asked for, 0 waiting, 0 reported, 1 given up" in system
 
 
 def test_the_same_transaction_asked_for_again_is_begun_anew(site: Site, known: Settings) -> None:

@@ -16,6 +16,7 @@ from sqlalchemy import text
 from typer.testing import CliRunner
 
 from db import models
+from db.commitments import record
 from db.condition import condition, file_system
 from db.intake import record_instance
 from db.records import NewInstance
@@ -296,6 +297,25 @@ def test_image_that_waits_too_long_is_said(
     assert findings["reading"].level == level
     assert findings["reading"].seen.startswith("1 wait, the oldest for ")
     assert findings["delivery"].level == "ok"
+    assert "commitment" not in findings
+
+
+@pytest.mark.parametrize(("minutes", "level"), [(1, "ok"), (90, "warning")], ids=["a minute", "90 minutes"])
+def test_sender_that_is_not_told_what_is_committed_is_said(made: Site, minutes: int, level: str) -> None:
+    with made.database.write() as session:
+        record(
+            session,
+            transaction_uid="1.2",
+            calling_ae="MODALITY",
+            address="127.0.0.1",
+            instances=[("1.2", "1.3")],
+            now=now() - timedelta(minutes=minutes),
+            due=now(),
+        )
+    finding = {each.check: each for each in CHECKS["work"](Examined(made.settings, ()))}["commitment"]
+    assert finding.level == level
+    assert finding.seen.startswith("1 wait, the oldest for 1 ")
+    assert finding.seen.endswith("; 0 reported, 0 given up")
 
 
 def test_clock_that_differs_from_the_file_systems_is_said(made: Site, monkeypatch: pytest.MonkeyPatch) -> None:
