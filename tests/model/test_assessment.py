@@ -33,7 +33,7 @@ def collection(tmp_path):
         cv2.imwrite(str(folder / name), (chance.random((96, 96)) * 255).astype(np.uint8))
         found = "Edema" if number % 3 == 0 else "No Finding"
         box = '"Edema:20,30,40,20"' if number % 3 == 0 else ""
-        rows.append(f"{name},{found},{number // 2},{40 + number},{'MF'[number % 2]},{('PA', 'AP')[number % 2]},{box}")
+        rows.append(f"{name},{found},{number // 2},{28 + number},{'MF'[number % 2]},{('PA', 'AP')[number % 2]},{box}")
     (folder / "00000003_001.png").write_bytes(b"no image")
     (folder / "table.csv").write_text("\n".join(rows) + "\n")
     return Source(folder, "here")
@@ -52,7 +52,9 @@ def test_every_image_is_counted_and_the_damaged_one_is_named(found):
     cell = found.facts["all"]["Edema"]
     assert sum(cell["confusion"].values()) == 23
     assert cell["positives"] == 8
-    assert {"view: AP", "view: PA", "sex: M", "sex: F", "age: 40-64 years"} <= set(found.facts["subgroups"])
+    assert {"view: AP", "view: PA", "sex: M", "sex: F", "age: 18-39 years", "age: 40-64 years"} <= set(
+        found.facts["subgroups"]
+    )
     assert found.facts["pointing"]["Edema"]["boxes"] == 8
 
 
