@@ -1,5 +1,6 @@
 """A bundle in one file, zip or tar, to be carried to another machine; what comes back is trusted in nothing."""
 
+import gzip
 import io
 import lzma
 import shutil
@@ -10,7 +11,7 @@ import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
-from typing import IO
+from typing import IO, cast
 
 from model.bundle import DESCRIPTION_FILE, Bundle, BundleInvalid, load_bundle
 from model.engine import EngineUnsuitable, open_engine
@@ -20,6 +21,8 @@ from model.patients import KEY_FILE
 SUFFIXES = (".zip", ".tar", ".tar.gz", ".tgz")
 MOST_FILES = 64
 MOST_BYTES = 8 << 30
+MOST_AT_ONCE = 1 << 20
+"""Bytes of a tar that are in memory at once."""
 
 # What the archive modules raise on bytes that are not what they claim to be; an encrypted zip is a RuntimeError.
 _UNPACKING_ERRORS = (
@@ -54,8 +57,6 @@ def pack_bundle(bundle: Bundle, path: Path) -> None:
                 with file.open("rb") as source, archive.open(info, "w", force_zip64=True) as target:
                     shutil.copyfileobj(source, target)
         return
-    import gzip
-
     packed = path.suffix.lower() != ".tar"
     with (
         path.open("wb") as raw,
@@ -117,26 +118,52 @@ def _members(path: Path) -> Iterator[tuple[str, IO[bytes]]]:
         if isinstance(archive, zipfile.ZipFile):
             sizes = {entry.filename: entry.file_size for entry in archive.infolist() if not entry.is_dir()}
         else:
-            entries = archive.getmembers()
-            odd = [entry.name for entry in entries if not (entry.isfile() or entry.isdir())]
-            if odd:
-                raise ImportRefused(path, f"{odd[0]!r} in it is a link or a device; a bundle has files alone")
-            sizes = {entry.name: entry.size for entry in entries if entry.isfile()}
+            sizes = _listed(path, archive)
         _check_members(path, sizes)
         for name in sizes:
             content = archive.open(name) if isinstance(archive, zipfile.ZipFile) else archive.extractfile(name)
             yield PurePosixPath(name).name, content or io.BytesIO()
 
 
+def _listed(path: Path, archive: tarfile.TarFile) -> dict[str, int]:
+    """Return name and size of a tar's files; it has no table of contents, so that listing it is unpacking it."""
+    sizes: dict[str, int] = {}
+    total = 0
+    for number, entry in enumerate(archive, 1):
+        if not (entry.isfile() or entry.isdir()):
+            raise ImportRefused(path, f"{entry.name!r} in it is a link or a device; a bundle has files alone")
+        total += entry.size
+        _check_amount(path, max(0, number - 1), total)  # a bundle's own folder may be listed too
+        if entry.isfile():
+            sizes[entry.name] = entry.size
+    return sizes
+
+
+class _Sparing:
+    """The file that a tar is read from; no header of it may be larger than memory can bear."""
+
+    def __init__(self, file: IO[bytes]) -> None:
+        self._file = file
+        self.seek, self.tell, self.close = file.seek, file.tell, file.close
+
+    def read(self, size: int) -> bytes:
+        if not 0 <= size <= MOST_AT_ONCE:
+            raise tarfile.ReadError(f"a header of it claims {size} bytes; allowed are {MOST_AT_ONCE}")
+        return self._file.read(size)
+
+
 @contextmanager
 def _opened(path: Path) -> Iterator[zipfile.ZipFile | tarfile.TarFile]:
     with path.open("rb") as file:
-        zipped = file.read(2) == b"PK"  # not is_zipfile: a tar that ends in a .keras file looks like one
-    if zipped:
+        magic = file.read(2)
+    if magic == b"PK":  # not is_zipfile: a tar that ends in a .keras file looks like one
         with zipfile.ZipFile(path) as archive:
             yield archive
     else:
-        with tarfile.open(path) as tar:
+        with (
+            cast(IO[bytes], gzip.open(path) if magic == b"\x1f\x8b" else path.open("rb")) as unpacked,
+            tarfile.open(fileobj=cast(IO[bytes], _Sparing(unpacked)), mode="r:") as tar,
+        ):
             yield tar
 
 
@@ -146,9 +173,12 @@ def _check_members(path: Path, sizes: dict[str, int]) -> None:
     climbing = any(".." in part or part[:1] == ("/",) or "\\" in name for part, name in zip(parts, sizes, strict=True))
     if climbing or len(folders) > 1 or any(len(folder) > 1 for folder in folders):
         raise ImportRefused(path, "its files do not lie in one folder, as a bundle's do")
-    if len(sizes) > MOST_FILES or sum(sizes.values()) > MOST_BYTES:
+    _check_amount(path, len(sizes), sum(sizes.values()))
+
+
+def _check_amount(path: Path, files: int, size: int) -> None:
+    if files > MOST_FILES or size > MOST_BYTES:
         raise ImportRefused(
             path,
-            f"it holds {len(sizes)} files of {sum(sizes.values())} bytes; "
-            f"allowed are {MOST_FILES} files and {MOST_BYTES} bytes",
+            f"it holds {files} files of {size} bytes; allowed are {MOST_FILES} files and {MOST_BYTES} bytes",
         )

@@ -3,7 +3,7 @@
 import hashlib
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -101,7 +101,7 @@ def import_network(
     source: Path,
     folder: Path,
     kind: str,
-    reference: Sequence[NDArray[np.float32]] = (),
+    reference: Iterable[NDArray[np.float32]] | None = None,
 ) -> Imported:
     """Make a bundle of a Keras network, and see that it answers as the network does.
 
@@ -158,7 +158,7 @@ def import_network(
     try:
         write_network_files(labelled, description, folder, half=False, unsafe=plan.unsafe)
         bundle = described(TrainingDistribution.unknown(features))
-        if reference:
+        if reference is not None:
             bundle = described(fit_reference(open_engine(bundle, "f32"), spec, reference))
     except (ValueError, EngineUnsuitable) as error:
         raise ImportRefused(source, str(error)) from error

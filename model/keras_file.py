@@ -17,6 +17,9 @@ _UNSAFE = ("Lambda", "__lambda__")
 _WRAPPERS = ("TFSMLayer", "TorchModuleWrapper", "JaxLayer", "FlaxLayer")
 """Keras' layers that load or unpickle what another library left behind."""
 
+MOST_CONFIGURATION = 64 << 20
+"""Bytes of the JSON that describes a network; a thousandth of that describes DenseNet121."""
+
 SAVE_WHOLE = "save the whole network: network.save('network.keras')"
 
 
@@ -119,6 +122,9 @@ def _of_zip(path: Path) -> str | None:
     with zipfile.ZipFile(path) as archive:
         if "config.json" not in archive.namelist():
             return None
+        size = archive.getinfo("config.json").file_size
+        if size > MOST_CONFIGURATION:
+            raise ValueError(f"its config.json has {size} bytes; allowed are {MOST_CONFIGURATION}")
         return archive.read("config.json").decode("utf-8")
 
 

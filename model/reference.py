@@ -1,6 +1,6 @@
 """What a network that came without its training images may expect: learnt from images like them."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,7 +14,7 @@ FEWEST = 40
 
 
 def fit_reference(
-    engine: Engine, spec: Preprocessing, images: Sequence[NDArray[np.float32]], name: str = "reference"
+    engine: Engine, spec: Preprocessing, images: Iterable[NDArray[np.float32]], name: str = "reference"
 ) -> TrainingDistribution:
     """Return the distribution of reference images; every fourth sets the limit, the others the shape.
 
@@ -25,7 +25,7 @@ def fit_reference(
     spec
         Its preprocessing.
     images
-        float32 [rows, columns] in 0..1.
+        float32 [rows, columns] in 0..1; one is in memory at a time where they are read on the way.
     name
         Of the domain.
 
@@ -34,10 +34,9 @@ def fit_reference(
     ValueError
         There are fewer than `FEWEST` images.
     """
-    if len(images) < FEWEST:
-        raise ValueError(f"{len(images)} reference images are too few; {FEWEST} and more will do")
-    pooled = np.stack(
-        [engine.run(prepare(image, spec).tensor[np.newaxis]).activations[0].mean(axis=(0, 1)) for image in images]
-    )
+    found = [engine.run(prepare(image, spec).tensor[np.newaxis]).activations[0].mean(axis=(0, 1)) for image in images]
+    if len(found) < FEWEST:
+        raise ValueError(f"{len(found)} reference images are too few; {FEWEST} and more will do")
+    pooled = np.stack(found)
     limit = np.arange(len(pooled)) % 4 == 3
     return fit_distribution({name: pooled[~limit]}, {name: pooled[limit]})

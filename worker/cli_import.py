@@ -12,6 +12,8 @@ from worker.cli_options import Config, Home, Json, print_json
 from worker.site import open_site
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
     import numpy as np
     from numpy.typing import NDArray
 
@@ -169,22 +171,24 @@ def _status(text: str) -> AbstractContextManager[object]:
     return Console(stderr=True).status(text)
 
 
-def _reference_images(folder: Path | None) -> list[NDArray[np.float32]]:
-    """Read what can be read of a folder of images."""
+def _reference_images(folder: Path | None) -> Iterator[NDArray[np.float32]] | None:
+    """Read what can be read of a folder of images, one at a time: a film is 20 MB."""
     if folder is None:
-        return []
+        return None
+    if not folder.is_dir():
+        raise typer.BadParameter(f"{folder} is no folder", param_hint="--reference")
+    return _readable(sorted(path for path in folder.rglob("*") if path.is_file()))
+
+
+def _readable(paths: Sequence[Path]) -> Iterator[NDArray[np.float32]]:
     from model.raster import UnreadableImage
     from worker.cli_train import read_image
 
-    if not folder.is_dir():
-        raise typer.BadParameter(f"{folder} is no folder", param_hint="--reference")
-    images = []
-    for path in sorted(path for path in folder.rglob("*") if path.is_file()):
+    for path in paths:
         try:
-            images.append(read_image(path))
+            yield read_image(path)
         except UnreadableImage:
             continue
-    return images
 
 
 def _tell(arrival: Arrival, json: bool) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast, get_args
 
@@ -23,7 +23,7 @@ Said = Mapping[str, Any]
 
 
 def make_bundle(
-    file: Path, said: Said, version: str, unsafe: bool, reference: Sequence[NDArray[np.float32]], folder: Path
+    file: Path, said: Said, version: str, unsafe: bool, reference: Iterable[NDArray[np.float32]] | None, folder: Path
 ) -> Imported:
     """Make a bundle of a file from elsewhere in a folder.
 

@@ -109,6 +109,21 @@ def test_archives_that_reach_out_of_their_folder_are_refused(tmp_path, name):
     assert list((tmp_path / "back").iterdir()) == []
 
 
+def test_a_tar_is_unpacked_no_further_than_its_limits(tmp_path):
+    """It has no table of contents: 1.5 MB of it may unpack to gigabytes before its end is seen."""
+    with tarfile.open(tmp_path / "many.tar.gz", "w:gz") as archive:
+        for number in range(500):
+            archive.addfile(tarfile.TarInfo(f"file {number}"))
+    with pytest.raises(ImportRefused, match="it holds 65 files of 0 bytes; allowed are 64 files"):
+        import_bundle(tmp_path / "many.tar.gz", tmp_path / "back")
+    with tarfile.open(tmp_path / "header.tar.gz", "w:gz", format=tarfile.PAX_FORMAT) as archive:
+        member = tarfile.TarInfo("model.toml")
+        member.pax_headers = {"comment": "x" * (8 << 20)}
+        archive.addfile(member)
+    with pytest.raises(ImportRefused, match=r"a header of it claims 83\d+ bytes; allowed are 1048576"):
+        import_bundle(tmp_path / "header.tar.gz", tmp_path / "back")
+
+
 def test_links_in_an_archive_are_refused(tmp_path):
     with tarfile.open(tmp_path / "evil.tar", "w") as archive:
         link = tarfile.TarInfo("model.toml")

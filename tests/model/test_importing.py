@@ -117,7 +117,7 @@ def test_reference_images_make_unlikeness_known_and_without_them_every_result_sa
     network = networks.classifier(2)
     network.save(tmp_path / "n.keras")
     plan = ImportPlan("mine", ("A", "B"), value_range="0..1")
-    for name, reference in (("with", films), ("without", ())):
+    for name, reference in (("with", films), ("without", None)):
         done = import_network(
             load_keras_file(tmp_path / "n.keras"), plan, tmp_path / "n.keras", tmp_path / name, "a file", reference
         )

@@ -30,7 +30,7 @@ def imported(path, folder, **said):
     options = ("--labels", "--like", "--range", "--geometry", "--size", "--interpolation", "--channels", "--layer")
     options += ("--thresholds", "--answer", "--no-finding", "--ages", "--views", "--reference", "--name")
     given = dict.fromkeys(options) | {f"--{name.replace('_', '-')}": value for name, value in said.items()}
-    return make_bundle(path, given, "1", False, (), folder).bundle
+    return make_bundle(path, given, "1", False, None, folder).bundle
 
 
 def probabilities(bundle, tensors):

@@ -6,7 +6,11 @@ import os
 import time
 from pathlib import Path
 
+import cv2
+import numpy as np
+
 from model.archive import import_bundle
+from worker.cli_import import _reference_images
 from worker.model_import import UNFINISHED, add_model
 from worker.site import Site
 from worker.timing import UNFINISHED_MODEL_KEPT
@@ -22,3 +26,13 @@ def test_what_killed_imports_left_goes_with_the_next_one(site: Site, bundle_fold
     os.utime(dead, (long_ago, long_ago))
     arrival = add_model(site.settings, bundle_folder, None, lambda folder: import_bundle(bundle_folder, folder))
     assert sorted(entry.name for entry in models.iterdir()) == sorted([running.name, arrival.bundle.folder.name])
+
+
+def test_reference_images_are_in_memory_one_at_a_time(tmp_path: Path) -> None:
+    for name in "abc":
+        cv2.imwrite(str(tmp_path / f"{name}.png"), np.full((8, 8), 99, np.uint8))
+    images = _reference_images(tmp_path)
+    assert images is not None
+    assert next(images).shape == (8, 8)
+    (tmp_path / "b.png").write_bytes(b"damaged after the first was read")
+    assert len(list(images)) == 1
