@@ -104,7 +104,7 @@ def quantize(
         print(f"  {label}: AUROC {before:.4f} -> {found.auroc_after[label]:.4f}")
     if found.not_judged:
         print(f"  too few images to judge AUROC by: {', '.join(found.not_judged)}")
-    print(f"probabilities moved by {found.mean_move:g} on average, {found.high_move:g} at the 99th percentile")
+    print(f"probabilities moved by {found.mean_move:.4f} on average, {found.high_move:.4f} at the 99th percentile")
 
 
 def _engines(bundle: Bundle, reference: Engine) -> list[dict[str, Any]]:

@@ -41,9 +41,9 @@ def write_small_bundle(
     first[1] *= -1  # dark places
     offset = np.full((1, FEATURES, 1, 1), 0.1, np.float32)
     first[0], offset[0, 0] = 0, loud
-    second = np.zeros((FEATURES, FEATURES, 1, 1), np.float32)
+    second = np.zeros((FEATURES, FEATURES, 3, 3), np.float32)
     for channel in range(FEATURES):
-        second[channel, max(channel, 1), 0, 0] = 1
+        second[channel, max(channel, 1), 1, 1] = 1
     kernel = np.zeros((FEATURES, 1), np.float32)
     kernel[1:3, 0] = (-6, 6)
     kernel[0, 0], kernel[1, 0] = cancelling, kernel[1, 0] - cancelling  # both read the same
@@ -53,7 +53,7 @@ def write_small_bundle(
     value = op.transpose(image, np.array([0, 3, 1, 2]))
     value = op.convolution(value, op.constant(first), [2, 2], [1, 1], [1, 1], [1, 1])
     value = op.relu(op.add(value, op.constant(offset)))
-    value = op.relu(op.convolution(value, op.constant(second), [1, 1], [0, 0], [0, 0], [1, 1]))
+    value = op.relu(op.convolution(value, op.constant(second), [1, 1], [1, 1], [1, 1], [1, 1]))
     features = op.transpose(value, np.array([0, 2, 3, 1]))
     pooled = op.reduce_mean(features, np.array([1, 2]))
     logits = op.add(op.matmul(pooled, op.constant(kernel), False, False), op.constant(head.layers[0].bias))
