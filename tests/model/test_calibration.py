@@ -10,6 +10,7 @@ from model.bundle import BundleInvalid, load_bundle
 from model.bundle_writer import rewrite_description
 from model.calibration import Calibration, calibrated, choose_calibration
 from model.calibration_fitting import best_threshold, fit_calibration, fit_platt
+from model.description import SEAL
 from model.figures import calibration_errors_by_chance, expected_calibration_error, sensitivity_specificity
 from model.measuring import Measured, judge
 from model.preprocessing import prepare
@@ -193,6 +194,8 @@ def test_a_bundle_from_before_groups_and_biases_is_read_as_it_was_meant(copy):
     path = copy / "model.toml"
     table = tomllib.loads(path.read_text(encoding="utf-8"))
     table.pop("calibration", None)
+    table |= {"format": 1}
+    table.pop(SEAL, None)
     for entry in table["labels"]:
         entry.pop("bias", None)
         entry["temperature"] = 2.0
