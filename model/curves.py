@@ -32,6 +32,11 @@ class EpochRecord:
     validation_accuracy: float = math.nan
     trained: str = "all"
 
+    @property
+    def score(self) -> float:
+        """What the best epoch is chosen by: the validation part's AUROC, or its loss turned round where that is nan."""
+        return self.validation_auroc if math.isfinite(self.validation_auroc) else -self.validation_loss
+
 
 def write_history(history: Sequence[EpochRecord], path: Path) -> None:
     """Write the epochs as CSV."""

@@ -15,6 +15,7 @@ from model.augmentation import Augmentation
 from model.batches import EpochSampler, ImageCache, cell_weights, class_weights, flat_weights, training_batches
 from model.checkpoint import RunState, read_state, restore_variables, save_checkpoint
 from model.curves import EpochRecord, write_history
+from model.limits import check_above_zero, check_allowed, check_at_least
 from model.monitoring import Monitor
 from model.network import (
     ARCHITECTURES,
@@ -28,7 +29,7 @@ from model.network import (
 from model.preprocessing import Preprocessing
 from model.samples import DatasetInvalid
 from model.schedule import SCHEDULES, Schedule, Stage, rate_factor, stage_at, stalled, within
-from model.starting import load_start, set_learning
+from model.starting import check_block, load_start, set_learning
 
 WEIGHTS_FILE = "best.weights.h5"
 LAST_WEIGHTS_FILE = "last.weights.h5"
@@ -38,6 +39,10 @@ AVERAGED_STEPS = 10
 
 Precision = Literal["float32", "mixed_bfloat16", "mixed_float16"]
 PRECISIONS: tuple[Precision, ...] = ("float32", "mixed_bfloat16", "mixed_float16")
+
+
+class TrainingDiverged(RuntimeError):
+    """The loss is no number any more, and no step can mend it; the message says when, and what may help."""
 
 
 @dataclass(frozen=True)
@@ -97,14 +102,15 @@ class FittingPlan:
     def __post_init__(self) -> None:
         if not self.labels:
             raise DatasetInvalid("no label to train on: every one is missing or has no positive image")
-        if self.epochs < 1 or self.batch < 2:
-            raise ValueError(f"epochs is {self.epochs} and batch {self.batch}; at least 1 and 2 are needed")
+        check_at_least(self, {"epochs": 1, "batch": 2, "seed": 0, "monitored": 1})
+        if self.seed >= 2**32:
+            raise ValueError(f"seed is {self.seed}; below {2**32} is needed")
+        check_above_zero(self, ("learning_rate", "minutes"))
         if not self.stages or self.stages[-1].size != self.preprocessing.size:
             raise ValueError(f"stages is {self.stages}; the last must have the tensor's size {self.preprocessing.size}")
-        allowed = {"schedule": SCHEDULES, "precision": PRECISIONS, "architecture": ARCHITECTURES}
-        for name, values in allowed.items():
-            if getattr(self, name) not in values:
-                raise ValueError(f"{name} is {getattr(self, name)!r}; allowed are {', '.join(values)}")
+        check_allowed(self, {"schedule": SCHEDULES, "precision": PRECISIONS, "architecture": ARCHITECTURES})
+        for stage in self.stages:
+            check_block(self.architecture, stage.trained)
 
     @property
     def told(self) -> dict[str, Any]:
@@ -297,13 +303,21 @@ class _Fit:
         network.reset_metrics()  # else Keras answers the mean loss of all steps so far
         # what is left out depends on the step alone, so that a resumed run leaves out the same
         network.get_layer("dropout").seed_generator.state.assign([self._plan.seed, self._state.steps])
-        return float(network.train_on_batch(tensors, packed))
+        loss = float(network.train_on_batch(tensors, packed))
+        if not math.isfinite(loss):
+            state = self._state
+            raise TrainingDiverged(
+                f"the loss is {loss} in epoch {state.epoch + 1}, step {state.step + 1}: a lower learning rate than "
+                f"{self._plan.learning_rate:g} or the precision float32 (now {self._plan.precision}) may help; "
+                f"remove {self._folder} to begin anew with them"
+            )
+        return loss
 
     def _keep(self, record: EpochRecord) -> None:
         """Save the weights, and as the best where they are."""
         live = self._swapped()
         self._network.save_weights(self._folder / LAST_WEIGHTS_FILE)
-        score = _score(record)
+        score = record.score
         if record.size == self._plan.preprocessing.size and score > (
             -math.inf if self._state.best is None else self._state.best
         ):
@@ -351,20 +365,16 @@ class _Fit:
         state, plan = self._state, self._plan
         if state.epoch >= plan.epochs or self._progress() >= 1.0:
             return True
-        last = [_score(r) for r in state.history if r.size == plan.preprocessing.size]
+        last = [r.score for r in state.history if r.size == plan.preprocessing.size]
         return plan.patience is not None and stalled(last) >= plan.patience
 
     def _rate(self) -> float:
         plan, state = self._plan, self._state
         stage = plan.stages[state.stage]
-        scores = [_score(record) for record in state.history if record.trained == stage.trained]
+        scores = [record.score for record in state.history if record.trained == stage.trained]
         done = within(plan.stages, state.stage, self._progress())
         factor = rate_factor(plan.schedule, done, state.steps - state.stretch_began, scores)
         return plan.learning_rate * stage.rate * factor
-
-
-def _score(record: EpochRecord) -> float:
-    return record.validation_auroc if math.isfinite(record.validation_auroc) else -record.validation_loss
 
 
 def _set_threads(threads: int | None) -> None:

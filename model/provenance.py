@@ -15,7 +15,7 @@ def fitting_entries(plan: FittingPlan, start: str, history: Sequence[EpochRecord
     """Return how the network was fitted, in words."""
     best = max(
         (record for record in history if record.size == plan.preprocessing.size),
-        key=lambda record: record.validation_auroc if math.isfinite(record.validation_auroc) else -math.inf,
+        key=lambda record: record.score,
         default=history[-1],
     )
     stages = []

@@ -8,12 +8,20 @@ from pathlib import Path
 import numpy as np
 
 from model.bundle import DESCRIPTION_FILE, WEIGHTS_FILE, Bundle, BundleInvalid, load_bundle
-from model.network import EXPLANATION_LAYER, KerasModel
+from model.network import EXPLANATION_LAYER, Architecture, KerasModel
 from model.preprocessing import Preprocessing
 from model.samples import DatasetInvalid
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 """What Keras' DenseNet weights were trained with (keras.applications.densenet, mode "torch")."""
+
+_BLOCKS: dict[Architecture, tuple[int, ...]] = {
+    "densenet121": (0, 6, 12, 24, 16),
+    "densenet169": (0, 6, 12, 32, 32),
+    "densenet201": (0, 6, 12, 48, 32),
+    "tiny": (0, 0, 0),
+}
+"""Blocks within conv1, conv2, ... (Huang et al. 2017, table 1)."""
 
 
 def starting_bundle(start: Path | None) -> Bundle | None:
@@ -95,6 +103,24 @@ def set_learning(network: KerasModel, trained: str) -> None:
         first = matching[0]
     for index, layer in enumerate(network.layers):
         layer.trainable = index >= first
+
+
+def check_block(architecture: Architecture, trained: str) -> None:
+    """Raise a ValueError, without building the network, unless it has the block that layers are to learn from.
+
+    `set_learning` takes single layers too; these names are of blocks.
+    """
+    blocks = _BLOCKS[architecture]
+    if trained in ("all", "head", *(f"conv{number + 1}" for number in range(len(blocks)))):
+        return
+    match = re.fullmatch(r"conv(\d+)_block([1-9]\d*)", trained)
+    if match and 1 <= int(match.group(1)) <= len(blocks) and int(match.group(2)) <= blocks[int(match.group(1)) - 1]:
+        return
+    within = ", and blocks within, such as conv5_block9" if any(blocks) else ""
+    raise ValueError(
+        f"{architecture} has no block {trained!r} to train from; allowed are head, all, "
+        f"{', '.join(f'conv{number + 1}' for number in range(len(blocks)))}{within}"
+    )
 
 
 def _load_file(network: KerasModel, start: Path) -> None:

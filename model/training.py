@@ -18,12 +18,13 @@ from model.calibration_fitting import FittedCalibration, fit_calibration
 from model.card import write_card
 from model.classes import exclusive_classes, with_logits
 from model.curves import EpochRecord, draw_curves, write_history
-from model.dataset import excluding, known_labels, limited, of_views, read_sources
+from model.dataset import excluding, limited, of_views, read_sources
 from model.distribution import TrainingDistribution, fit_distribution
 from model.engine import Engine, open_engine
 from model.evaluation import RESAMPLES, figures_of_merit
 from model.fitting import HISTORY_FILE, WEIGHTS_FILE, FittingPlan, Precision, TrainingProgress, fit
 from model.inspection import PROBLEMS_FILE, Inspection, inspect_images, reopened, write_problems
+from model.limits import check_above_zero, check_at_least
 from model.measuring import Measured, judge, measure
 from model.network import EXPLANATION_LAYER, Architecture, build_network
 from model.preprocessing import Preprocessing
@@ -35,6 +36,7 @@ from model.schedule import Schedule, Stage
 from model.split import check_leaks, check_unseen, read_split, split_by_patient, write_split
 from model.starting import starting_bundle, starting_digest, starting_preprocessing
 from model.strangers import stranger_scores, summary
+from model.sufficiency import check_parts, choose_labels, counted, positives
 
 SPLIT_FILE = "split.csv"
 RUN_FOLDER, BUNDLE_FOLDER = "training", "bundle"
@@ -118,6 +120,13 @@ class TrainingPlan:
     views: tuple[str, ...] = ()
     provenance: dict[str, Any] = field(default_factory=dict)
 
+    def __post_init__(self) -> None:
+        check_above_zero(self, ("fine_tuning", "smallest_domain"))
+        check_at_least(self, {"minimum_positives": 1})
+        if len(set(self.labels)) < len(self.labels):
+            raise ValueError(f"labels are {', '.join(self.labels)}; each may be named once")
+        self.fitting(self.labels or ("any",))
+
     def fitting(self, labels: tuple[str, ...]) -> FittingPlan:
         """Return how the network is fitted."""
         same = {field.name for field in fields(FittingPlan)} & {field.name for field in fields(self)} - {"labels"}
@@ -146,6 +155,7 @@ def train(
     on_progress: OnProgress = lambda progress: None,
     read_facts: ReadFacts = no_facts,
     on_problems: Callable[[Sequence[FileProblem]], None] = lambda problems: None,
+    on_notice: Callable[[str], None] = lambda notice: None,
 ) -> Bundle:
     """Train a network and write a complete bundle: weights, compiled network, thresholds, metrics, curves, card.
 
@@ -155,18 +165,17 @@ def train(
     Raises
     ------
     DatasetInvalid
-        The data are missing, unreadable, leak, or have no label to train on; or another plan's run lies in the folder.
+        The data are missing, unreadable, leak, or have no label to train on; a part cannot be trained on, calibrated
+        with or judged by; or another plan's run lies in the folder.
+    TrainingDiverged
+        The loss is no number any more.
     """
     plan = replace(plan, preprocessing=starting_preprocessing(plan.start, plan.preprocessing))
     problems: list[FileProblem] = []
     samples = limited(of_views(read_sources(plan.sources, read_facts, problems), plan.views), plan.limit)
-    labels = plan.labels or known_labels(samples, plan.minimum_positives)
-    missing = set(labels) - set(known_labels(samples))
-    if missing or not labels:
-        raise DatasetInvalid(
-            f"no positive image has the label {', '.join(sorted(missing)) or '(any)'}; "
-            f"labels in the data: {', '.join(known_labels(samples)) or 'none'}"
-        )
+    labels, few = choose_labels(samples, plan.labels, plan.minimum_positives)
+    if few:
+        on_notice(f"labels with fewer than {plan.minimum_positives} positive images are left out: {counted(few)}")
     classes = exclusive_classes(samples, labels) if plan.excluding else labels
     run = plan.output / RUN_FOLDER
     run.mkdir(parents=True, exist_ok=True)
@@ -176,6 +185,7 @@ def train(
     write_problems(problems, plan.output / PROBLEMS_FILE)
     on_problems(problems)
     parts = _parts(plan, list(found.samples))
+    check_parts(parts, labels)
     begin_run(run, told_of_parts(parts))
     used = {part: excluding(members, labels) if plan.excluding else members for part, members in parts.items()}
     caches = {part: cached(found, used[part], classes) for part in ("training", "validation")}
@@ -374,4 +384,8 @@ def _provenance(
     start = f"the bundle {bundle.name} {bundle.version} ({bundle.digest[:12]})" if bundle else named
     fitted = fitting_entries(plan.fitting(tuple(labels)), start, history)
     answer = {"answer": "softmax" if plan.excluding else "sigmoid", "classes": list(classes)}
+    members = [sample for part in parts.values() for sample in part]
+    left_out = {label: count for label, count in positives(members).items() if label not in labels and not plan.labels}
+    if left_out:
+        fitted["labels left out"] = f"{counted(left_out)} (fewer than {plan.minimum_positives} positive images)"
     return {**plan.provenance, **answer, "fitting": fitted, "data": data_entries(labels, parts)}

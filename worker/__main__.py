@@ -28,7 +28,7 @@ def _mendable(error: Exception) -> bool:
         "ConfigurationError", "DatabaseUnavailable", "StoreUnavailable", "BrokerUnavailable", "BundleInvalid",
         "UnknownModel", "PeerUnreachable", "ListenerPortInUse", "StartFailed", "UnreadableDicom", "UnreadableImage",
         "EngineUnsuitable", "DatasetInvalid", "ListenerCannotBind", "GroundTaken", "QuantizationRefused",
-        "CannotBeReadAnyway", "DecidedElsewhere", "ImportRefused",
+        "CannotBeReadAnyway", "DecidedElsewhere", "ImportRefused", "TrainingDiverged",
     })  # fmt: skip
 
 

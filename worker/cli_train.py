@@ -42,6 +42,12 @@ def train(
     label: Annotated[
         list[str] | None, typer.Option("--label", help="Train on this label only; may be repeated.", metavar="LABEL")
     ] = None,
+    minimum_positives: Annotated[
+        int,
+        typer.Option(
+            "--minimum-positives", min=1, help="Without --label: leave out labels with fewer positive images."
+        ),
+    ] = 20,
     view: Annotated[
         list[str] | None,
         typer.Option("--view", help="Use images of this view and of unknown ones only; may be repeated.", metavar="PA"),
@@ -119,34 +125,38 @@ def train(
 
     if unfit := unfit_as_name(name or out.absolute().name, of_file=True):  # said now, not after hours
         raise typer.BadParameter(f"the name {unfit}", param_hint="--name")
-    sources = tuple(Source.parse(source, cast(Any, uncertain)) for source in data)
-    plan = TrainingPlan(
-        sources=sources,
-        output=out,
-        name=name or out.absolute().name,
-        labels=tuple(label or ()),
-        views=tuple(view or ()),
-        limit=limit,
-        seed=seed,
-        epochs=epochs,
-        batch=batch,
-        learning_rate=learning_rate,
-        minutes=minutes,
-        split_file=split,
-        start=start,
-        architecture=cast(Any, architecture),
-        head_epochs=head_epochs,
-        trained=train_from,
-        fine_tuning=fine_tuning,
-        excluding=softmax,
-        focus=focal,
-        weighted=class_weights,
-        schedule=cast(Any, schedule),
-        patience=patience,
-        averaging=average,
-        precision=cast(Any, precision),
-        threads=threads,
-    )
+    try:
+        sources = tuple(Source.parse(source, cast(Any, uncertain)) for source in data)
+        plan = TrainingPlan(
+            sources=sources,
+            output=out,
+            name=name or out.absolute().name,
+            labels=tuple(label or ()),
+            minimum_positives=minimum_positives,
+            views=tuple(view or ()),
+            limit=limit,
+            seed=seed,
+            epochs=epochs,
+            batch=batch,
+            learning_rate=learning_rate,
+            minutes=minutes,
+            split_file=split,
+            start=start,
+            architecture=cast(Any, architecture),
+            head_epochs=head_epochs,
+            trained=train_from,
+            fine_tuning=fine_tuning,
+            excluding=softmax,
+            focus=focal,
+            weighted=class_weights,
+            schedule=cast(Any, schedule),
+            patience=patience,
+            averaging=average,
+            precision=cast(Any, precision),
+            threads=threads,
+        )
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from error
     console = Console(stderr=True)
     columns = (*Progress.get_default_columns()[:2], MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn())
     with Progress(*columns, console=console) as progress:
@@ -165,7 +175,7 @@ def train(
                 console.print(f"{summary(problems)}: {out / PROBLEMS_FILE}")
 
         read = reading_as_the_worker(starting_preprocessing(plan.start, plan.preprocessing))
-        bundle = fit(plan, read, on_progress, read_facts, on_problems)
+        bundle = fit(plan, read, on_progress, read_facts, on_problems, console.print)
     if json:
         print_json(
             {"name": bundle.name, "digest": bundle.digest, "folder": str(bundle.folder), "metrics": bundle.metrics}

@@ -137,9 +137,7 @@ def _commitments(found: Measures) -> Finding:
     seen += f"; {found.commitments['reported']} reported, {found.commitments['failed']} given up"
     if age <= _UNSENT_WARNING:
         return Finding("commitment", "ok", seen)
-    mend = (
-        "the ledger page names the requester and the reason; has it a line in [[peers]]?"
-    )
+    mend = "the ledger page names the requester and the reason; has it a line in [[peers]]?"
     return Finding("commitment", "warning", seen, mend)
 
 

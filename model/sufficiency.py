@@ -1,0 +1,85 @@
+"""Whether images are enough to train on, to calibrate with and to judge by: found out before hours are spent."""
+
+from collections.abc import Mapping, Sequence
+
+from model.samples import DatasetInvalid, Sample
+from model.split import PARTS
+
+ADVICE = "give more patients, another seed or split file"
+
+
+def positives(samples: Sequence[Sample]) -> dict[str, int]:
+    """Count the positive images of each label, most frequent first."""
+    counts: dict[str, int] = {}
+    for sample in samples:
+        for label, value in sample.labels.items():
+            counts[label] = counts.get(label, 0) + (value == 1.0)
+    return dict(sorted(counts.items(), key=lambda entry: (-entry[1], entry[0])))
+
+
+def choose_labels(
+    samples: Sequence[Sample], wanted: Sequence[str], minimum_positives: int
+) -> tuple[tuple[str, ...], dict[str, int]]:
+    """Return the labels to train on, and those left out with their positive images.
+
+    Parameters
+    ----------
+    samples
+        The images.
+    wanted
+        Labels that were asked for: one positive image is enough. Empty: every label with `minimum_positives`.
+
+    Raises
+    ------
+    DatasetInvalid
+        A wanted label has no positive image, or no label has enough; the message counts them.
+    """
+    counts = positives(samples)
+    if wanted:
+        missing = [label for label in wanted if not counts.get(label)]
+        if missing:
+            there = [label for label, count in counts.items() if count]
+            raise DatasetInvalid(
+                f"no positive image has the label {', '.join(missing)}; "
+                f"labels in the data: {', '.join(there) or 'none'}"
+            )
+        return tuple(wanted), {}
+    few = {label: count for label, count in counts.items() if count < minimum_positives}
+    chosen = tuple(label for label in counts if label not in few)
+    if not chosen:
+        raise DatasetInvalid(
+            f"no label has the {minimum_positives} positive images that are needed (--minimum-positives); "
+            f"there are: {counted(few) or 'none'}"
+        )
+    return chosen, few
+
+
+def counted(labels: Mapping[str, int]) -> str:
+    """Write labels with their numbers of positive images."""
+    return ", ".join(f"{label} {count}" for label, count in labels.items())
+
+
+def check_parts(parts: Mapping[str, Sequence[Sample]], labels: Sequence[str]) -> None:
+    """Refuse parts that a training would end on without a bundle, or with one whose thresholds were never set.
+
+    Raises
+    ------
+    DatasetInvalid
+        A part is empty; a domain is trained on without any validation image, which its limit of likeness is of; or a
+        label has only one value in training or validation.
+    """
+    for part in PARTS:
+        if not parts[part]:
+            raise DatasetInvalid(f"the {part} part has no image: {ADVICE}")
+    domains = {part: {sample.domain for sample in parts[part]} for part in PARTS}
+    missing = sorted(domains["training"] - domains["validation"])
+    if missing:
+        raise DatasetInvalid(f"the validation part has no image of the domain {', '.join(missing)}: {ADVICE}")
+    for part in ("training", "validation"):
+        for label in labels:
+            values = {sample.target(label) for sample in parts[part]}
+            for value, word in ((1.0, "with"), (0.0, "known to be without")):
+                if value not in values:
+                    raise DatasetInvalid(
+                        f"the {part} part has no image {word} {label}: {ADVICE}, or leave the label out (--label)"
+                    )
