@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from model.findings import KNOWN_CODES
 from model.samples import (
     DEFAULT_PATIENT_PATTERN,
     DatasetInvalid,
@@ -135,7 +136,9 @@ def _read_tables(
 ) -> list[Sample]:
     samples: dict[Path, Sample] = {}
     folder = source.folder if source.folder.is_dir() else source.folder.parent
-    by_name = {path.name: path for path in _images(folder)}
+    by_name: dict[str, list[Path]] = {}
+    for image in sorted(_images(folder)):
+        by_name.setdefault(image.name, []).append(image)
     for table in tables:
         before = len(samples)
         for row in read_table(source, table):
@@ -216,4 +219,6 @@ def _images(folder: Path) -> list[Path]:
 
 
 def _label(folder_name: str) -> str:
-    return folder_name.capitalize() if folder_name.isupper() else folder_name
+    """Return the label that a class folder names: as it is written, but PNEUMONIA for one whose name is known."""
+    known = {name.lower(): name for name in KNOWN_CODES}
+    return known.get(folder_name.lower(), folder_name)

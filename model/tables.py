@@ -3,7 +3,8 @@
 import csv
 import math
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
@@ -77,15 +78,23 @@ def read_table(source: Source, table: Path) -> Iterator[TableRow]:
     assert form is not None
     with table.open(newline="", encoding="utf-8-sig") as file:
         reader = csv.DictReader(file)
-        for row in reader:
-            cells = {name: (value or "").strip() for name, value in row.items() if name is not None}
-            yield form(cells, source.uncertain, f"{table}, line {reader.line_num}")
+        try:
+            for row in reader:
+                cells = {name: (value or "").strip() for name, value in row.items() if name is not None}
+                yield form(cells, source.uncertain, f"{table}, line {reader.line_num}")
+        except UnicodeDecodeError as error:
+            raise _not_utf8(table) from error
 
 
-def find_image(folder: Path, name: str, by_name: Mapping[str, Path]) -> Path | None:
+def find_image(folder: Path, name: str, by_name: Mapping[str, Sequence[Path]]) -> Path | None:
     """Return the file that a table means: by its path from the table's folder, with leading folders cut, or by name.
 
     CheXpert's tables begin each path with the folder that holds them (``CheXpert-v1.0-small/train/...``).
+
+    Raises
+    ------
+    DatasetInvalid
+        The name alone is given, and it is that of several files.
     """
     parts = PurePosixPath(name.replace("\\", "/")).parts
     if Path(name).is_absolute():
@@ -94,7 +103,13 @@ def find_image(folder: Path, name: str, by_name: Mapping[str, Path]) -> Path | N
         path = folder.joinpath(*parts[start:])
         if path.is_file():
             return path
-    return by_name.get(name) if len(parts) == 1 else None
+    named = by_name.get(name, ()) if len(parts) == 1 else ()
+    if len(named) > 1:
+        raise DatasetInvalid(
+            f"a table of {folder} names {name}, which is {len(named)} files: {named[0]} and {named[1]}; "
+            "write the path from the table's folder"
+        )
+    return named[0] if named else None
 
 
 def years(text: str | None) -> float | None:
@@ -113,11 +128,28 @@ _Form = Callable[[Mapping[str, str], Uncertain, str], TableRow]
 
 
 def _header(table: Path) -> list[str]:
+    """Return the names of the columns; none of what is no text.
+
+    Raises
+    ------
+    DatasetInvalid
+        It is a table of labels, in another encoding than UTF-8.
+    """
     try:
         with table.open(newline="", encoding="utf-8-sig") as file:
             return next(csv.reader(file), [])
-    except UnicodeDecodeError:
+    except UnicodeDecodeError as error:
+        for encoding in ("utf-16", "latin-1"):
+            with suppress(UnicodeError), table.open(newline="", encoding=encoding) as file:
+                if _form(next(csv.reader(file), [])):
+                    raise _not_utf8(table) from error
         return []
+
+
+def _not_utf8(table: Path) -> DatasetInvalid:
+    return DatasetInvalid(
+        f"{table} is not encoded in UTF-8; save it so (spreadsheets: CSV UTF-8), or convert it with iconv"
+    )
 
 
 def _form(header: list[str]) -> _Form | None:

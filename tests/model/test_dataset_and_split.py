@@ -44,6 +44,14 @@ def test_class_folders_know_their_classes_and_nothing_else(folders):
     assert math.isnan(samples["IM-0001-0001"].target("Effusion"))
 
 
+def test_class_folders_name_labels_as_they_are_written_unless_the_name_is_known(write_png, tmp_path):
+    for number, name in enumerate(("NORMAL", "COVID", "TB", "PNEUMONIA", "Fibrosis-late")):
+        write_png(np.full((4, 4), number, np.uint8), f"data/{name}/1.png")
+    assert set(known_labels(read_sources([Source(tmp_path / "data", "x")]))) == {
+        "COVID", "TB", "Pneumonia", "Fibrosis-late",
+    }  # fmt: skip
+
+
 def test_a_table_knows_every_label_it_mentions_for_each_of_its_images(folders):
     samples = {s.path.stem: s for s in read_sources(folders) if s.domain == "adults"}
     assert samples["00000005_000"].labels == {"Edema": 0.0, "Effusion": 1.0, "Pneumonia": 1.0}

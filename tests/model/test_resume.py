@@ -65,7 +65,7 @@ def plan_of(data: Path, output: Path) -> TrainingPlan:
 def data(tmp_path_factory):
     folder = tmp_path_factory.mktemp("resume") / "data"
     random = np.random.default_rng(0)
-    for name, level in (("NORMAL", 90), ("BRIGHT", 130)):
+    for name, level in (("NORMAL", 90), ("Bright", 130)):
         (folder / name).mkdir(parents=True)
         for index in range(20):
             pixels = np.clip(random.normal(level, 40, (80, 80)), 0, 255).astype(np.uint8)

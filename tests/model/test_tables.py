@@ -115,3 +115,24 @@ def test_what_a_file_says_of_its_patient_keeps_class_folders_from_leaking(write_
     parts = split_by_patient(samples, 1)
     patients = [{sample.patient for sample in members} for members in parts.values()]
     assert sum(map(len, patients)) == len(set.union(*patients)) == 5
+
+
+def test_a_table_in_another_encoding_is_refused_by_that_name_and_not_passed_over(plain):
+    text = (plain / "labels.csv").read_text()
+    for encoded in (text.replace("Mass", "Verd\xe4chtig").encode("latin-1"), text.encode("utf-16")):
+        (plain / "labels.csv").write_bytes(encoded)
+        with pytest.raises(DatasetInvalid, match=r"labels.csv is not encoded in UTF-8"):
+            read_sources([Source(plain, "plain")])
+    late = text + "".join(f"n{n}.png,p,1,F,PA,0,0\n" for n in range(2000)) + "\xe4.png,p,1,F,PA,0,0\n"
+    (plain / "labels.csv").write_bytes(late.encode("latin-1"))
+    with pytest.raises(DatasetInvalid, match=r"labels.csv is not encoded in UTF-8"):
+        read_sources([Source(plain, "plain")])
+
+
+def test_a_bare_name_of_two_files_is_refused_naming_both(plain, write_png):
+    write_png(np.full((4, 4), 77, np.uint8), "plain/other/b.png")
+    (plain / "labels.csv").write_text("path,Edema\nb.png,1\na.png,0\n")
+    with pytest.raises(DatasetInvalid, match=r"names b.png, which is 2 files: .*deep/b.png and .*other/b.png"):
+        read_sources([Source(plain, "plain")])
+    (plain / "labels.csv").write_text("path,Edema\nother/b.png,1\na.png,0\n")
+    assert {s.path.parent.name for s in read_sources([Source(plain, "plain")])} == {"other", "plain"}

@@ -133,7 +133,7 @@ def test_a_plan_that_cannot_be_is_refused_with_its_reason(values, error, message
 def squares(tmp_path):
     """A collection that a network learns at once: bright or dark squares, a patient each."""
     random = np.random.default_rng(0)
-    for name, level in (("NORMAL", 60), ("BRIGHT", 190)):
+    for name, level in (("NORMAL", 60), ("Bright", 190)):
         (tmp_path / "data" / name).mkdir(parents=True)
         for index in range(20):
             pixels = random.integers(level - 20, level + 20, (80, 80), np.uint8)
@@ -180,7 +180,7 @@ def test_training_writes_a_complete_bundle_that_reads_images(squares, tmp_path):
     assert {"reading images", "training", "measuring"} == {step.phase for step in progress}
     assert progress[-1].done == progress[-1].total
     reader = Reader.open(tmp_path / "out")
-    image = read_raster(next((squares.folder / "BRIGHT").iterdir()))
+    image = read_raster(next((squares.folder / "Bright").iterdir()))
     (reading,) = reader.read([prepare(image, bundle.preprocessing)])
     assert reading.probabilities.shape == (1,)
     assert 0 <= reading.probabilities[0] <= 1
