@@ -30,10 +30,11 @@ def write_card(bundle: Bundle, curves: str | None = None) -> Path:
 
 
 def _heading(bundle: Bundle) -> str:
+    network = bundle.description["provenance"].get("fitting", {}).get("network", "DenseNet121")
     return (
         f"# {bundle.name} {bundle.version}\n\n"
         f"**{bundle.description['provenance'].get('warning', bundle.statement)}**\n\n"
-        f"DenseNet121 on {bundle.preprocessing.size} x {bundle.preprocessing.size} pixels "
+        f"{network} on {bundle.preprocessing.size} x {bundle.preprocessing.size} pixels "
         f"({bundle.preprocessing.identifier}), a logit each for {', '.join(bundle.label_names)}.\n"
         f"Model digest `{bundle.digest}`."
     )
