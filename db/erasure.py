@@ -20,6 +20,7 @@ from db.tables import (
     Location,
     LogitMaps,
     MadeObject,
+    Stray,
     Study,
 )
 
@@ -49,8 +50,10 @@ def removable(session: Session, *, before: datetime | None, limit: int) -> list[
     query = select(Study.id).where(*_nothing_owed())
     if before is not None:
         newest = select(func.max(Instance.received_at)).where(Instance.study_id == Study.id).correlate(Study)
-        # the first image is no younger than the last; said for the index
-        query = query.where(Study.arrived_at < before, newest.scalar_subquery() < before)
+        # the first image is no younger than the last; said for the index. A study without images has only strays
+        query = query.where(
+            Study.arrived_at < before, func.coalesce(newest.scalar_subquery(), Study.arrived_at) < before
+        )
     return list(session.scalars(query.order_by(Study.arrived_at, Study.id).limit(limit)))
 
 
@@ -78,7 +81,10 @@ def erase(session: Session, study_id: int, *, requested_by: str, reason: str, no
     instances = select(Instance.id).where(Instance.study_id == study_id)
     analyses = select(Analysis.id).where(Analysis.instance_id.in_(instances))
     objects = select(MadeObject.id).where(MadeObject.study_id == study_id)
-    uris = list(session.scalars(select(Location.uri).where(Location.instance_id.in_(instances))))
+    # bytes that name this study go with it, though another one's image keeps them
+    strays = list(session.scalars(select(Stray.location_id).where(Stray.study_id == study_id)))
+    kept = or_(Location.instance_id.in_(instances), Location.id.in_(strays))
+    uris = list(session.scalars(select(Location.uri).where(kept)))
     uris += session.scalars(select(MadeObject.uri).where(MadeObject.study_id == study_id))
     record = Erasure(
         requested_at=now,
@@ -97,7 +103,8 @@ def erase(session: Session, study_id: int, *, requested_by: str, reason: str, no
         delete(LogitMaps).where(LogitMaps.analysis_id.in_(analyses)),
         delete(Analysis).where(Analysis.instance_id.in_(instances)),
         delete(GateDecision).where(GateDecision.instance_id.in_(instances)),
-        delete(Location).where(Location.instance_id.in_(instances)),
+        delete(Stray).where(Stray.location_id.in_(select(Location.id).where(kept))),
+        delete(Location).where(kept),
         delete(Instance).where(Instance.study_id == study_id),
         delete(Study).where(Study.id == study_id),
     ):

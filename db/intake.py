@@ -10,7 +10,7 @@ from db.models import active_models
 from db.queueing import new_analysis
 from db.records import NewInstance, Recorded
 from db.session import Session
-from db.tables import GateDecision, Instance, Location, MadeObject, Study
+from db.tables import GateDecision, Instance, Location, MadeObject, Stray, Study
 
 
 class RecordedElsewhere(Exception):
@@ -26,8 +26,9 @@ def record_instance(session: Session, new: NewInstance) -> Recorded:
     """Record a received instance, keyed by its SOP Instance UID.
 
     The same bytes again add nothing. Other bytes under the same UID are kept beside the first and flagged, never
-    read in their place. What contradicts its study is kept and flagged. Rows that are met are locked, so that of two
-    senders at once neither overwrites what the other has noted.
+    read in their place; a study that they name instead is on the worklist too and says where they are. What contradicts
+    its study is kept and flagged. Rows that are met are locked, so that of two senders at once neither overwrites what
+    the other has noted.
 
     Raises
     ------
@@ -104,9 +105,27 @@ def _record_again(session: Session, known: Instance, new: NewInstance) -> Record
         series_instance_uid=new.series_instance_uid,
         known_series_instance_uid=known.series_instance_uid,
     )
-    session.add(_location(known.id, new))
+    location = _location(known.id, new)
+    session.add(location)
     known.flags = list(dict.fromkeys([*known.flags, *flags]))
+    if new.study.study_instance_uid != study.study_instance_uid:
+        _note_stray(session, location, new)
     return Recorded("different", known.id, None)
+
+
+def _note_stray(session: Session, location: Location, new: NewInstance) -> None:
+    """Let whoever looks for the study that these bytes name find it, and in it where they are."""
+    named = session.scalar(
+        select(Study).where(Study.study_instance_uid == new.study.study_instance_uid).with_for_update()
+    )
+    if named is None:
+        named = _new_study(new)
+        session.add(named)
+    try:
+        session.flush()
+    except IntegrityError as error:
+        raise RecordedElsewhere(new.sop_instance_uid) from error
+    session.add(Stray(location_id=location.id, study_id=named.id))
 
 
 def _location(instance_id: int, new: NewInstance) -> Location:

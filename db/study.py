@@ -16,6 +16,7 @@ from db.models import active_models
 from db.records import Decision, FindingRecord, StudyIdentity, WorklistItem
 from db.session import Session
 from db.shown import readers, shown
+from db.strays import StrayFilm, strays_of
 from db.tables import Analysis, Delivery, Finding, Instance, Location, LogitMaps, MadeObject, Study
 from db.worklist import study_item, worklist
 
@@ -75,9 +76,12 @@ class StudyImage:
 
 @dataclass(frozen=True)
 class WorklistRow:
+    """A study; ``strays`` name it and are kept, not shown, with another one's image."""
+
     item: WorklistItem
     identity: StudyIdentity
     images: tuple[StudyImage, ...]
+    strays: tuple[StrayFilm, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -184,9 +188,10 @@ def _rows(session: Session, items: Sequence[WorklistItem]) -> tuple[WorklistRow,
         study.study_instance_uid: study
         for study in session.scalars(select(Study).where(Study.study_instance_uid.in_(uids)))
     }
-    images = _images(session, [study.id for study in studies.values()])
+    ids = [study.id for study in studies.values()]
+    images, strays = _images(session, ids), strays_of(session, ids)
     return tuple(
-        WorklistRow(item, _identity(study), tuple(images[study.id]))
+        WorklistRow(item, _identity(study), tuple(images[study.id]), strays.get(study.id, ()))
         for item in items
         if (study := studies.get(item.study_instance_uid)) is not None
     )

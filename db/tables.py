@@ -119,6 +119,14 @@ class Location(Base):
     study_instance_uid: Mapped[str] = mapped_column(Text, default="")  # what these bytes say, also where it contradicts
 
 
+class Stray(Base):
+    """Bytes kept with another study's image, whose UID they bear, though they name this study."""
+
+    __tablename__ = "stray"
+    location_id: Mapped[int] = mapped_column(ForeignKey("location.id"), primary_key=True, autoincrement=False)
+    study_id: Mapped[int] = mapped_column(ForeignKey("study.id"), index=True)
+
+
 class GateDecision(Base):
     """What was decided about an instance, by the rules or a person; the `current` one counts, the others are kept."""
 

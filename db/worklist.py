@@ -12,6 +12,7 @@ from db.models import active_models
 from db.records import WorklistItem
 from db.session import Session
 from db.shown import maxima, readers, shown
+from db.strays import NOTHING_LEFT, STRAY, StrayFilm, stray_note, strays_of
 from db.tables import Analysis, Finding, GateDecision, Instance, MadeObject, Study
 
 _STUDIES_AT_ONCE = 500  # each is a bound variable, of which SQLite takes 32,766 a statement and PostgreSQL 65,535
@@ -72,7 +73,10 @@ def _items(session: Session, studies: Sequence[Study]) -> list[WorklistItem]:
         .order_by(Finding.analysis_id, Finding.position)
     ):
         findings[finding.analysis_id].append(finding)
-    return [_item(study, instances[study.id], latest, findings, not models) for study in studies]
+    strays = strays_of(session, ids)
+    return [
+        _item(study, instances[study.id], latest, findings, not models, strays.get(study.id, ())) for study in studies
+    ]
 
 
 def _item(
@@ -81,13 +85,15 @@ def _item(
     latest: dict[int, Analysis],
     findings: dict[int, list[Finding]],
     no_model: bool,
+    strays: Sequence[StrayFilm],
 ) -> WorklistItem:
     analyses = [latest[instance.id] for instance, _ in instances if instance.id in latest]
     waits = any(decision.accepted and instance.id not in latest for instance, decision in instances)
-    state, reason = _state(analyses, [decision for _, decision in instances], waits, no_model)
+    state, reason = _state(analyses, [decision for _, decision in instances], waits, no_model, stray_note(strays))
     done = [analysis for analysis in analyses if analysis.state == "done"]
     # an image outside its model's domain must not hide behind one inside: the flags of all images are shown
-    flags = [flag for instance, _ in instances for flag in instance.flags]
+    flags = [STRAY] if strays else []
+    flags += [flag for instance, _ in instances for flag in instance.flags]
     flags += [flag for analysis in done for flag in analysis.flags]
     inside = [analysis for analysis in done if not analysis.outside_domain]
     return WorklistItem(
@@ -107,7 +113,9 @@ def _item(
     )
 
 
-def _state(analyses: list[Analysis], decisions: list[GateDecision], waits: bool, no_model: bool) -> tuple[str, str]:
+def _state(
+    analyses: list[Analysis], decisions: list[GateDecision], waits: bool, no_model: bool, stray: str
+) -> tuple[str, str]:
     """The study's state is that of its least finished image; what was not read is always said in the reason."""
     unread = [
         f"{analysis.state}: {analysis.reason}"
@@ -115,6 +123,10 @@ def _state(analyses: list[Analysis], decisions: list[GateDecision], waits: bool,
         if analysis.state in ("failed", "not_applicable")
     ]
     refused = [decision.reason for decision in decisions if not decision.accepted]
+    if stray:
+        refused.append(stray)
+    elif not decisions:
+        refused.append(NOTHING_LEFT)
     for state in ("running", "pending"):
         chosen = [analysis for analysis in analyses if analysis.state == state]
         if chosen:

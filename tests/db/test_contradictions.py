@@ -5,10 +5,12 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 from dataclasses import replace
+from datetime import timedelta
 
 import pytest
 from sqlalchemy import func, select
 
+from db import erasure
 from db.contradictions import (
     AGAIN_OTHER_PATIENT,
     AGAIN_OTHER_SERIES,
@@ -20,9 +22,11 @@ from db.contradictions import (
 from db.intake import RecordedElsewhere, record_instance
 from db.records import NewInstance, StudyIdentity
 from db.session import Database
+from db.strays import NOTHING_LEFT, STRAY
 from db.study import study_page
 from db.tables import Instance, Location, Study
 from db.worklist import worklist
+from tests.db.conftest import NOON
 
 Make = Callable[..., NewInstance]
 FIRST = StudyIdentity(
@@ -119,6 +123,56 @@ def test_same_uid_with_other_bytes_says_for_whom_and_where_it_came_again(
     assert [(each.calling_ae, each.study_instance_uid) for each in image.others] == [
         ("CT7", other.study.study_instance_uid)
     ]
+
+
+@pytest.mark.parametrize("has_own", [False, True], ids=["nothing else of it came", "it has an image of its own"])
+def test_film_under_anothers_uid_is_found_from_the_study_it_names_and_shown_in_neither(
+    with_model: Database, new_instance: Make, has_own: bool
+) -> None:
+    named = replace(FIRST, study_instance_uid="1.2.2", patient_id="P2", patient_name="B^B")
+    first = replace(new_instance(1), study=FIRST)
+    stray = replace(first, study=named, uri="store:cc/dd/stray.dcm", sha256="f" * 64, calling_ae="CT7")
+    record(with_model, first)
+    if has_own:
+        record(with_model, replace(new_instance(2), study=named))
+    for _ in range(2):
+        record(with_model, stray)
+    with with_model.read() as session:
+        items = {item.study_instance_uid: item for item in worklist(session)}
+        page = study_page(session, "1.2.2")
+        holder = study_page(session, "1.2.1")
+    assert page is not None
+    assert holder is not None
+    item = items["1.2.2"]
+    assert (item.patient_id, item.flags, item.findings) == ("P2", (STRAY,), ())
+    assert item.state == ("pending" if has_own else "not_applicable")
+    assert has_own or item.reason == f"{STRAY}, study 1.2.1: kept there, not read"
+    assert [image.sop_instance_uid for image in page.row.images] == (["1.2.3.2"] if has_own else [])
+    assert [(each.holder, each.calling_ae, each.sha256) for each in page.row.strays] == [("1.2.1", "CT7", "f" * 64)]
+    assert holder.row.strays == ()
+
+    with with_model.write() as session:  # who forgets its patient forgets these bytes too
+        (study_id,) = erasure.studies_of(session, patient_id="P2")
+        gone = erasure.erase(session, study_id, requested_by="me", reason="", now=NOON)
+    assert set(gone.uris) == {stray.uri, *(["store:aa/bb/2.dcm"] if has_own else [])}
+    with with_model.read() as session:
+        assert [item.study_instance_uid for item in worklist(session)] == ["1.2.1"]
+        assert session.scalars(select(Location.uri)).all() == [first.uri]
+
+
+def test_study_whose_film_went_with_the_study_that_kept_it_says_so_and_ages(
+    with_model: Database, new_instance: Make
+) -> None:
+    first = replace(new_instance(1), study=FIRST)
+    record(with_model, first)
+    record(with_model, replace(first, study=replace(FIRST, study_instance_uid="1.2.2"), uri="s", sha256="f" * 64))
+    with with_model.write() as session:
+        (study_id,) = erasure.studies_of(session, study_instance_uid="1.2.1")
+        erasure.erase(session, study_id, requested_by="me", reason="", now=NOON)
+    with with_model.read() as session:
+        (item,) = worklist(session)
+        assert (item.study_instance_uid, item.state, item.reason) == ("1.2.2", "not_applicable", NOTHING_LEFT)
+        assert len(erasure.removable(session, before=NOON + timedelta(seconds=1), limit=9)) == 1
 
 
 def test_senders_at_once_lose_no_copy_and_no_flag(with_model: Database, new_instance: Make) -> None:

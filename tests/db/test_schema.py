@@ -15,7 +15,7 @@ from sqlalchemy import select, text
 import db.migrations
 from db.schema import HEAD_REVISION, SchemaMismatch, installation_uid, prepare, revision, upgrade
 from db.session import Database, DatabaseUnavailable, sqlite_url
-from db.tables import Base, GateDecision
+from db.tables import Base, GateDecision, Stray
 from tests.db.conftest import NOON
 
 
@@ -72,6 +72,38 @@ def test_upgrade_from_0002_marks_what_came_while_no_model_was_active(
     upgrade(database, NOON)
     with database.read() as session:
         assert list(session.scalars(select(GateDecision.instance_id).where(GateDecision.waits.is_(True)))) == [1]
+
+
+def test_upgrade_from_0006_finds_the_films_that_came_under_another_studys_uid(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    database = Database(sqlite_url(tmp_path / "old.sqlite"))
+    with monkeypatch.context() as patch:
+        patch.setattr("db.schema.HEAD_REVISION", "0006")
+        upgrade(database, NOON)
+    with database.write() as session:
+        driver = session.connection().connection.dbapi_connection
+        assert driver is not None
+        for number in (1, 2):
+            driver.cursor().execute(
+                "INSERT INTO study (id, study_instance_uid, patient_id, patient_name, patient_birth_date, patient_sex,"
+                " accession_number, study_date, study_time, study_description, arrived_at, priority, score,"
+                " reading_key)"
+                f" VALUES ({number}, '1.2.{number}', '', '', '', '', '', '', '', '', '2026-01-01', 'MEDIUM', 0, 0)"
+            )
+        driver.cursor().execute(
+            "INSERT INTO instance (id, study_id, sop_class_uid, series_instance_uid, transfer_syntax_uid, origin,"
+            " calling_ae, correlation_id, received_at, flags) VALUES (1, 1, '1', '1', '1', 'live', 'A', '0',"
+            " '2026-01-01', '[]')"
+        )
+        for number, named in ((1, "1.2.1"), (2, "1.2.2"), (3, "1.2.404")):
+            driver.cursor().execute(
+                "INSERT INTO location (id, instance_id, uri, sha256, size, received_at, calling_ae, study_instance_uid)"
+                f" VALUES ({number}, 1, 'u{number}', 's', 1, '2026-01-01', 'A', '{named}')"
+            )
+    upgrade(database, NOON)
+    with database.read() as session:
+        assert session.execute(select(Stray.location_id, Stray.study_id)).all() == [(2, 2)]
 
 
 def test_processes_that_start_together_on_an_empty_database_agree(tmp_path: Path) -> None:

@@ -25,6 +25,7 @@ from model.overlay import DENSITY_FULL
 from tests.peers.radiographs import Radiograph, chest, described, sample
 from worker import registry
 from worker.analyst import Analyst
+from worker.forgetting import forget
 from worker.intake import Intake
 from worker.settings import Destination, load_settings
 from worker.site import Site
@@ -238,6 +239,30 @@ def test_study_of_several_images_shows_each_with_its_own_decision_and_the_flags_
     assert "switcher" not in second
     assert "2 images" in reading.row("child")
     assert reading.client.get(f"/studies/{uid}?image=99&label=-1").status_code == 200
+
+
+def test_film_under_the_uid_of_anothers_is_found_from_the_study_it_names_and_not_shown_there(
+    reading: Reading, tmp_path: Path
+) -> None:
+    first = reading.studies["waiting"]
+    stray = chest(tmp_path, 3, study_instance_uid="1.2.3.4.5", PatientID="HIS-77", PatientName="Other^Olga")
+    film = dcmread(stray.path)
+    film.SOPInstanceUID = film.file_meta.MediaStorageSOPInstanceUID = first.sop_instance_uid
+    film.save_as(stray.path)
+    assert reading.receive(stray.path) is None
+    found = re.search(r'<tr data-key="1\.2\.3\.4\.5".*?</tr>', reading.client.get("/").text, re.DOTALL)
+    assert found
+    row, page = found.group(), reading.client.get("/studies/1.2.3.4.5").text
+    assert "HIS-77" in row
+    assert "under the UID of another study&#39;s image" in row
+    assert f'<a href="/studies/{first.study_instance_uid}">another study</a>' in page
+    assert "No image of this study is here." in page
+    for shown in (row, page):
+        assert not re.search(r"/images/[0-9a-f]{64}", shown), "neither patient's film is shown as the other's"
+    assert '<a href="/studies/1.2.3.4.5">1.2.3.4.5</a> · kept beside these, not read' in reading.page("waiting")
+    forget(reading.site.database, reading.site.store, study_instance_uid="1.2.3.4.5", patient_id=None, reason="asked")
+    assert "Other bytes" not in reading.page("waiting")
+    assert reading.client.get("/studies/1.2.3.4.5").status_code == 404
 
 
 def test_ledger_page_visibly_adds_up(reading: Reading) -> None:

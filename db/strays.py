@@ -1,0 +1,52 @@
+"""Films that came again under another study's UID: kept with the image whose UID they bear, found from both studies.
+
+Their bytes are read and shown under neither: under the first study they are not what was read, and under the one they
+name nobody knows whether they are its own or the first study's film with a wrong label.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from sqlalchemy import select
+
+from db.session import Session
+from db.tables import Instance, Location, Stray, Study
+
+STRAY = "an image came under the UID of another study's image"
+NOTHING_LEFT = "no image of this study is here any more"
+
+
+@dataclass(frozen=True)
+class StrayFilm:
+    """Bytes that name a study under an image's UID that `holder`, the study of this UID, had before."""
+
+    received_at: datetime
+    calling_ae: str
+    size: int
+    sha256: str
+    holder: str
+
+
+def strays_of(session: Session, study_ids: Sequence[int]) -> dict[int, tuple[StrayFilm, ...]]:
+    """Return the films that name each of these studies and are kept with another's, in order of arrival."""
+    found: dict[int, list[StrayFilm]] = defaultdict(list)
+    for study_id, place, holder in session.execute(
+        select(Stray.study_id, Location, Study.study_instance_uid)
+        .join(Location, Location.id == Stray.location_id)
+        .join(Instance, Instance.id == Location.instance_id)
+        .join(Study, Study.id == Instance.study_id)
+        .where(Stray.study_id.in_(study_ids))
+        .order_by(Stray.location_id)
+    ):
+        found[study_id].append(StrayFilm(place.received_at, place.calling_ae, place.size, place.sha256, holder))
+    return {study_id: tuple(films) for study_id, films in found.items()}
+
+
+def stray_note(films: Sequence[StrayFilm]) -> str:
+    """Say where the films of a study are that were not read as its own; empty where there are none."""
+    holders = ", ".join(dict.fromkeys(film.holder for film in films))
+    return f"{STRAY}, study {holders}: kept there, not read" if films else ""
