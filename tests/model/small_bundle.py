@@ -19,12 +19,20 @@ FEATURES = 8
 
 
 def write_small_bundle(
-    folder: Path, *, name: str = "small", loud: float = 1.0, cancelling: float = 0.0, reference: int = 0
+    folder: Path,
+    *,
+    name: str = "small",
+    slope: float = 6.0,
+    loud: float = 1.0,
+    cancelling: float = 0.0,
+    reference: int = 0,
 ) -> Bundle:
     """Write a bundle of one label, ``Pneumonia``, that a bright film has.
 
     Parameters
     ----------
+    slope
+        How strongly brightness speaks for it.
     loud
         How many times as large as the others a channel of the first layer is that says nothing.
     cancelling
@@ -45,7 +53,7 @@ def write_small_bundle(
     for channel in range(FEATURES):
         second[channel, max(channel, 1), 1, 1] = 1
     kernel = np.zeros((FEATURES, 1), np.float32)
-    kernel[1:3, 0] = (-6, 6)
+    kernel[1:3, 0] = (-slope, slope)
     kernel[0, 0], kernel[1, 0] = cancelling, kernel[1, 0] - cancelling  # both read the same
     head = Head("average", (HeadLayer(kernel, np.full(1, -0.2, np.float32)),))
 
@@ -59,7 +67,7 @@ def write_small_bundle(
     logits = op.add(op.matmul(pooled, op.constant(kernel), False, False), op.constant(head.layers[0].bias))
     openvino.save_model(openvino.Model([logits, features], [image]), folder / NETWORK_FILE, compress_to_fp16=False)
 
-    (folder / WEIGHTS_FILE).write_bytes(f"no Keras network: {loud} {cancelling}".encode())
+    (folder / WEIGHTS_FILE).write_bytes(f"no Keras network: {slope} {loud} {cancelling}".encode())
     write_arrays(folder / HEAD_FILE, head.to_arrays())
     tensors = golden_tensors(SPEC.size, SPEC.channels, SPEC.mean, SPEC.std)
     description = BundleDescription(name, "1", ("Pneumonia",), SPEC, "features")

@@ -80,7 +80,7 @@ def test_what_was_changed_on_the_way_is_named(packed, tmp_path, file, change, me
 def test_a_network_that_does_not_answer_as_its_golden_output_is_refused(small, tmp_path):
     """Every digest is right, but the network is not the one that the golden output came from."""
     folder = shutil.copytree(small.folder, tmp_path / "mismatched")
-    other = write_small_bundle(tmp_path / "other", loud=2.0, cancelling=1.0)
+    other = write_small_bundle(tmp_path / "other", slope=3.0)
     files = dict(small.description["files"])
     for name in ("network.xml", "network.bin"):
         shutil.copy(other.folder / name, folder / name)

@@ -11,12 +11,11 @@ import numpy as np
 import pytest
 
 from model.bundle import BundleInvalid, describe_head, load_bundle
-from model.bundle_writer import BundleDescription, write_description, write_network_files
+from model.bundle_writer import BundleDescription, write_description, write_network_files, write_table
 from model.distribution import TrainingDistribution
 from model.engine import EngineUnsuitable, check_against_golden, open_engine
 from model.preprocessing import Preprocessing, prepare
 from model.reader import Reader
-from model.toml_text import toml_text
 
 TOLERANCE = 1e-4
 """Between the engines in f32: of the logits over (1 + the largest), of the feature map over its largest value."""
@@ -194,16 +193,15 @@ def test_such_a_bundle_may_lack_the_compiled_network_and_its_layer_is_under_the_
     import shutil
 
     copy = shutil.copytree(attention_folder, tmp_path / "copy")
-    path = copy / "model.toml"
-    table = tomllib.loads(path.read_text(encoding="utf-8"))
+    table = tomllib.loads((copy / "model.toml").read_text(encoding="utf-8"))
     for name in ("network.xml", "network.bin"):
         table["files"].pop(name)
-    path.write_text(toml_text(table), encoding="utf-8")
+    write_table(copy, table)
     bundle = load_bundle(copy)  # the files lie there still, and count for nothing without a digest
     with pytest.raises(EngineUnsuitable, match=r'no network compiled for OpenVINO; set \[reading\] engine = "keras"'):
         open_engine(bundle)
     table["head"]["explanation_layer"] = "features"
-    path.write_text(toml_text(table), encoding="utf-8")
+    write_table(copy, table)
     with pytest.raises(BundleInvalid, match="labels, head or preprocessing were changed"):
         load_bundle(copy)
 
