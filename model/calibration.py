@@ -57,6 +57,10 @@ class Calibration:
         """Return float32 [..., labels] of logits of that shape."""
         return calibrated(logits, self.temperatures, self.biases)
 
+    def exact_probabilities(self, logits: NDArray[np.float32]) -> NDArray[np.float64]:
+        """Return them as float64, which orders the surest images too: in float32, 1 follows 0.99999994."""
+        return sigmoid(logits.astype(np.float64) / self.temperatures + self.biases)
+
     def covers(self, age_years: float | None) -> bool:
         """Whether a patient of this age is one that it is for."""
         if age_years is None or not math.isfinite(age_years):
@@ -100,7 +104,13 @@ def calibrated(
     logits: NDArray[np.float32], temperatures: NDArray[np.float32], biases: NDArray[np.float32] | float = 0.0
 ) -> NDArray[np.float32]:
     """Return sigmoid(logits / temperatures + biases), float32 of the logits' shape."""
-    result: NDArray[np.float32] = (0.5 * (1 + np.tanh((logits / temperatures + biases) / 2))).astype(np.float32)
+    return sigmoid(logits.astype(np.float64) / temperatures + biases).astype(np.float32)
+
+
+def sigmoid(values: NDArray[np.floating[Any]]) -> NDArray[np.float64]:
+    """Return 1 / (1 + exp(-values)), float64, with all its digits however small it is."""
+    powers = np.exp(-np.abs(values.astype(np.float64)))
+    result: NDArray[np.float64] = np.where(values >= 0, 1.0, powers) / (1 + powers)
     return result
 
 

@@ -79,7 +79,7 @@ def label_figures(
     over patients), and the calibration error with what chance alone would give and how often it gives as much, by bins
     of equal mass, and debiased.
     """
-    positive = (probabilities.astype(np.float64) >= thresholds).astype(np.float32)
+    positive = (probabilities.astype(np.float32) >= thresholds).astype(np.float32)
 
     def figures(rows: NDArray[np.intp]) -> tuple[float, ...]:
         truth, given = targets[rows], probabilities[rows]

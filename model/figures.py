@@ -1,5 +1,7 @@
 """Figures of merit in NumPy: areas under curves, rates at a threshold, and how true probabilities are."""
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -9,7 +11,7 @@ BINS = 10
 FLOOR_DRAWS = 300
 
 
-def auroc(targets: NDArray[np.float32], scores: NDArray[np.float32]) -> float:
+def auroc(targets: NDArray[np.float32], scores: NDArray[np.floating[Any]]) -> float:
     """Return the area under the ROC curve of known targets (ties count half), nan where only one class is there."""
     known = np.isfinite(targets)
     targets, scores = targets[known], scores[known]
@@ -20,7 +22,7 @@ def auroc(targets: NDArray[np.float32], scores: NDArray[np.float32]) -> float:
     return float((ranks[targets == 1].sum() - positives * (positives + 1) / 2) / (positives * negatives))
 
 
-def average_precision(targets: NDArray[np.float32], scores: NDArray[np.float32]) -> float:
+def average_precision(targets: NDArray[np.float32], scores: NDArray[np.floating[Any]]) -> float:
     """Return the average precision (area under precision-recall by steps), nan without positives."""
     known = np.isfinite(targets)
     targets, scores = targets[known], scores[known]
@@ -114,7 +116,7 @@ def _equal_mass(targets: NDArray[np.float32], probabilities: NDArray[np.float32]
     ]
 
 
-def _average_ranks(values: NDArray[np.float32]) -> NDArray[np.float64]:
+def _average_ranks(values: NDArray[np.floating[Any]]) -> NDArray[np.float64]:
     order = np.argsort(values, kind="stable")
     ordered = values[order]
     starts = np.flatnonzero(np.concatenate([[True], ordered[1:] != ordered[:-1]]))

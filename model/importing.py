@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from model.answers import Answer, answer_of, label_network
 from model.bundle import Bundle, describe_head
 from model.bundle_writer import BundleDescription, write_description, write_network_files
+from model.calibration import sigmoid
 from model.cutting import find_feature_layer, first_operations
 from model.distribution import TrainingDistribution
 from model.engine import KERAS_ADVICE, EngineUnsuitable, open_engine
@@ -265,7 +266,7 @@ def probabilities(answers: NDArray[np.float64], network: KerasModel, answer: Ans
         powers = np.exp(answers - answers.max(axis=1, keepdims=True))
         result: NDArray[np.float64] = powers / powers.sum(axis=1, keepdims=True)
         return result
-    return np.asarray(0.5 * (1 + np.tanh(answers / 2)), np.float64)
+    return sigmoid(answers)
 
 
 def _provenance(

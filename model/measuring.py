@@ -61,22 +61,22 @@ class Judged:
     Attributes
     ----------
     probabilities, thresholds
-        float32 and float64 [n, labels].
+        float64 [n, labels].
     groups
         The group of the calibration used, an image; empty: that for everyone.
     chosen_by
         Why it was that one, an image.
     """
 
-    probabilities: NDArray[np.float32]
+    probabilities: NDArray[np.float64]
     thresholds: NDArray[np.float64]
     groups: NDArray[np.str_]
     chosen_by: NDArray[np.str_]
 
     @property
     def positive(self) -> NDArray[np.bool_]:
-        """Whether each label counts as positive, bool [n, labels]."""
-        result: NDArray[np.bool_] = self.probabilities.astype(np.float64) >= self.thresholds
+        """Whether each label counts as positive, bool [n, labels]: by float32, as a reader has it."""
+        result: NDArray[np.bool_] = self.probabilities.astype(np.float32) >= self.thresholds
         return result
 
     def chosen(self, rows: NDArray[np.bool_]) -> "Judged":
@@ -100,8 +100,8 @@ def judge(
     n, width = measured.logits.shape
     return Judged(
         np.array(
-            [calibration.probabilities(row) for (calibration, _), row in zip(used, measured.logits, strict=True)],
-            np.float32,
+            [calibration.exact_probabilities(row) for (calibration, _), row in zip(used, measured.logits, strict=True)],
+            np.float64,
         ).reshape(n, width),
         np.array([[calibration.thresholds[name] for name in labels] for calibration, _ in used]).reshape(n, width),
         np.array([calibration.group for calibration, _ in used], np.str_),

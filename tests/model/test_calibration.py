@@ -11,7 +11,7 @@ from model.bundle_writer import rewrite_description
 from model.calibration import Calibration, calibrated, choose_calibration
 from model.calibration_fitting import best_threshold, fit_calibration, fit_platt
 from model.description import SEAL
-from model.figures import calibration_errors_by_chance, expected_calibration_error, sensitivity_specificity
+from model.figures import auroc, calibration_errors_by_chance, expected_calibration_error, sensitivity_specificity
 from model.measuring import Measured, judge
 from model.preprocessing import prepare
 from model.reader import Reader
@@ -190,11 +190,22 @@ def test_a_calibration_survives_the_bundle_and_leaves_the_model_the_same(copy, d
     assert again.calibration_for(40, "children")[0].thresholds["Edema"] == 0.6
 
 
+def test_probabilities_keep_their_digits_and_the_surest_images_their_order(small):
+    logits = np.array([[-80], [-25], [-17], [0], [17], [18], [25]], np.float32)
+    given = small.everyone.probabilities(logits)[:, 0]
+    assert given[:4] == pytest.approx([1.8048514e-35, 1.3887944e-11, 4.1399377e-08, 0.5], rel=1e-5)
+    nothing = np.zeros(7, np.str_)
+    targets = np.array([[0], [0], [0], [0], [0], [1], [1]], np.float32)
+    measured = Measured(logits, targets, np.ones((7, 8), np.float32), nothing, nothing)
+    judged = judge(measured, small.label_names, small.everyone, (), small.distribution)
+    assert np.all(np.diff(judged.probabilities[:, 0]) > 0)
+    assert auroc(targets[:, 0], judged.probabilities[:, 0]) == 1.0
+    assert judged.positive[:, 0].tolist() == [False] * 3 + [True] * 4
+
+
 def test_a_bundle_from_before_groups_and_biases_is_read_as_it_was_meant(copy):
     path = copy / "model.toml"
     table = tomllib.loads(path.read_text(encoding="utf-8"))
-    table["format"] = 1
-    del table["description_sha256"]
     table.pop("calibration", None)
     table |= {"format": 1}
     table.pop(SEAL, None)
