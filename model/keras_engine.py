@@ -8,6 +8,7 @@ from model.engine import EngineOutput, EngineUnsuitable, Precision, check_shape
 from model.explanation import GradientExplainer
 from model.gradcam import LogitMaps
 from model.keras_backend import start_backend
+from model.keras_file import load_keras_file
 
 
 class KerasEngine:
@@ -32,10 +33,8 @@ class KerasEngine:
         if precision == "bf16":
             raise EngineUnsuitable("the keras engine computes in f32, not bf16; use precision f32 or auto")
         self._name = f"keras {start_backend(threads)}"
-        import keras
-
         try:
-            network = keras.models.load_model(bundle.weights_path, compile=False)
+            network = load_keras_file(bundle.weights_path)
             self._explainer = GradientExplainer(network, bundle.explanation_layer)
         except (ValueError, TypeError) as error:
             reason = (str(error).strip().splitlines() or [type(error).__name__])[0]

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from model.bundle import DESCRIPTION_FILE, WEIGHTS_FILE, Bundle, BundleInvalid, load_bundle
+from model.keras_file import ImportRefused, load_keras_file
 from model.network import EXPLANATION_LAYER, Architecture, KerasModel
 from model.preprocessing import Preprocessing
 from model.samples import DatasetInvalid
@@ -137,9 +138,10 @@ def _load_file(network: KerasModel, start: Path) -> None:
 
 
 def _load_bundle(network: KerasModel, bundle: Bundle, labels: tuple[str, ...]) -> None:
-    import keras
-
-    theirs = keras.models.load_model(bundle.folder / WEIGHTS_FILE, compile=False)
+    try:
+        theirs = load_keras_file(bundle.folder / WEIGHTS_FILE)
+    except ImportRefused as error:
+        raise DatasetInvalid(f"training cannot start from {bundle.name}: {error}") from error
     classes = bundle.description.get("provenance", {}).get("classes", [])
     given = {layer.name: layer.get_weights() for layer in theirs.layers}
     for layer in network.layers:

@@ -26,6 +26,7 @@ def write_small_bundle(
     loud: float = 1.0,
     cancelling: float = 0.0,
     reference: int = 0,
+    keras_slope: float | None = None,
 ) -> Bundle:
     """Write a bundle of one label, ``Pneumonia``, that a bright film has.
 
@@ -39,6 +40,8 @@ def write_small_bundle(
         A weight of the head that two equal features have, once with each sign.
     reference
         How many noisy films its training distribution is fitted on; 0: unknown.
+    keras_slope
+        Write weights that Keras reads, with this slope; None: ones that it cannot read.
     """
     import openvino
     from openvino import opset13 as op
@@ -67,7 +70,10 @@ def write_small_bundle(
     logits = op.add(op.matmul(pooled, op.constant(kernel), False, False), op.constant(head.layers[0].bias))
     openvino.save_model(openvino.Model([logits, features], [image]), folder / NETWORK_FILE, compress_to_fp16=False)
 
-    (folder / WEIGHTS_FILE).write_bytes(f"no Keras network: {slope} {loud} {cancelling}".encode())
+    if keras_slope is not None:
+        _write_keras(folder / WEIGHTS_FILE, [first, offset.reshape(-1), second], kernel * keras_slope / slope)
+    else:
+        (folder / WEIGHTS_FILE).write_bytes(f"no Keras network: {slope} {loud} {cancelling}".encode())
     write_arrays(folder / HEAD_FILE, head.to_arrays())
     tensors = golden_tensors(SPEC.size, SPEC.channels, SPEC.mean, SPEC.std)
     description = BundleDescription(name, "1", ("Pneumonia",), SPEC, "features")
@@ -91,6 +97,26 @@ def write_small_bundle(
         bundle = described(fit_reference(engine, SPEC, [noisy(0.3 + 0.4 * (i % 2), i) for i in range(reference)]))
     (folder / "README.md").write_text(f"# {name}\n", encoding="utf-8")
     return bundle
+
+
+def _write_keras(path: Path, convolutions: list[np.ndarray], kernel: np.ndarray) -> None:
+    import keras
+
+    layers = keras.layers
+    first, offset, second = convolutions
+    network = keras.Sequential(
+        [
+            keras.Input((32, 32, 3)),
+            layers.ZeroPadding2D(1),
+            layers.Conv2D(FEATURES, 3, strides=2, activation="relu"),
+            layers.Conv2D(FEATURES, 3, padding="same", activation="relu", use_bias=False, name="features"),
+            layers.GlobalAveragePooling2D(),
+            layers.Dense(1, name="logits"),
+        ]
+    )
+    in_keras = [first.transpose(2, 3, 1, 0), offset, second.transpose(2, 3, 1, 0), kernel, np.full(1, -0.2, np.float32)]
+    network.set_weights(in_keras)
+    network.save(path)
 
 
 def noisy(level: float, seed: int) -> np.ndarray:

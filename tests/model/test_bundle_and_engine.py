@@ -15,6 +15,7 @@ from model.engine import EngineUnsuitable, check_against_golden, open_engine
 from model.keras_file import ImportRefused
 from model.patients import KEY_FILE
 from model.toml_text import toml_text
+from tests.model.small_bundle import write_small_bundle
 
 
 @pytest.fixture
@@ -217,12 +218,29 @@ def test_full_precision_meets_the_golden_output_closely(demonstration):
     assert engine.name.startswith("openvino ")
 
 
-def test_auto_takes_the_fastest_precision_that_meets_the_golden_output(demonstration):
+def native_bf16():
     import openvino
 
-    native = "BF16" in openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+    return "BF16" in openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+
+
+def test_auto_takes_bf16_where_the_processor_has_it_and_it_meets_the_golden_output(demonstration):
     engine = open_engine(demonstration)
-    assert engine.precision == ("bf16" if native else "f32")
+    assert engine.precision == ("bf16" if native_bf16() else "f32")
+    check_against_golden(engine, demonstration)
+
+
+def test_auto_falls_back_to_f32_where_bf16_misses_the_golden_output_and_says_so(tmp_path, caplog):
+    """Large weights that cancel each other leave of eight bits of a number nothing but their rounding."""
+    bundle = write_small_bundle(tmp_path / "cancelling", cancelling=3e4)
+    engine = open_engine(bundle)
+    assert engine.precision == "f32"
+    check_against_golden(engine, bundle)
+    if native_bf16():
+        assert "in bf16 misses the golden output of small" in caplog.text
+        assert "it computes in f32" in caplog.text
+        with pytest.raises(EngineUnsuitable, match="in bf16 misses the golden output"):
+            open_engine(bundle, "bf16")
 
 
 def test_a_network_that_misses_the_golden_output_is_refused(demonstration):

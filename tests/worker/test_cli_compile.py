@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import shutil
+import tomllib
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +15,9 @@ import pytest
 from typer.testing import CliRunner
 
 from model.bundle import Bundle, BundleInvalid
-from tests.model.small_bundle import noisy, write_small_bundle
+from model.description import SEAL
+from model.toml_text import toml_text
+from tests.model.small_bundle import noisy, write_films, write_small_bundle
 from tests.peers.radiographs import sample
 from worker.cli import app
 
@@ -99,3 +103,58 @@ def test_a_card_moves_no_cursor(copy: Path) -> None:
     shown = CliRunner().invoke(app, ["model", "show", str(copy)])
     assert shown.exit_code == 0
     assert "\x1b[2J" not in shown.stdout
+
+
+needs_training = pytest.mark.skipif(
+    find_spec("tensorflow") is None or find_spec("nncf") is None, reason="the extra [train] is not installed"
+)
+
+
+@pytest.mark.train
+@needs_training
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_quantize_says_what_was_gained_and_verify_holds_int8_against_the_weights(tmp_path: Path) -> None:
+    before = write_small_bundle(tmp_path / "small", keras_slope=6.0)
+    films = write_films(tmp_path / "films", 60)
+    code, found = run(tmp_path, "model", "quantize", before.folder, "--data", films, "--out", tmp_path / "int8")
+    assert (code, found["name"], found["digest"], found["judged_on"]) == (0, "small-int8", before.digest, 30)
+    assert found["auroc_before"]["Pneumonia"] - found["auroc_after"]["Pneumonia"] <= 0.005
+    code, facts = run(tmp_path, "model", "verify", tmp_path / "int8")
+    assert (code, facts["precision"], facts["description_digest"]) == (0, "int8", "agrees")
+    (keras,) = facts["engines"]
+    assert (keras["engine"], keras["agrees"]) == ("keras", True)
+    assert 0 < keras["probability_difference"] < 0.1
+    code, facts = run(tmp_path, "model", "verify", before.folder)
+    assert code == 0
+    assert [(each["engine"], each["precision"]) for each in facts["engines"] if each["agrees"]][-1] == ("keras", "f32")
+
+
+@pytest.mark.train
+@needs_training
+def test_verify_fails_where_the_compiled_network_is_not_that_of_the_weights(tmp_path: Path) -> None:
+    other = write_small_bundle(tmp_path / "other", keras_slope=-6.0)
+    code, facts = run(tmp_path, "model", "verify", other.folder)
+    assert code == 1
+    (found,) = [each for each in facts["engines"] if each["agrees"] is False]
+    assert found["engine"] == "keras"
+    assert "misses the golden output of small" in found["says"]
+
+
+def test_verify_says_that_a_description_is_under_no_digest(copy: Path, tmp_path: Path) -> None:
+    table = tomllib.loads((copy / "model.toml").read_text())
+    del table[SEAL]
+    (copy / "model.toml").write_text(toml_text({**table, "format": 1}))
+    assert run(tmp_path, "model", "verify", copy)[1]["description_digest"] == "none"
+
+
+def test_a_broken_model_is_not_activated_and_the_active_one_stays(
+    copy: Path, tmp_path: Path, bundle_folder: Path
+) -> None:
+    assert run(tmp_path, "model", "activate", bundle_folder)[0] == 0
+    before = run(tmp_path, "model", "list")[1]["active"]
+    (copy / "network.bin").write_bytes(b"tampered with")
+    with pytest.raises(BundleInvalid, match=r"network\.bin was changed"):
+        run(tmp_path, "model", "activate", copy)
+    after = run(tmp_path, "model", "list")[1]
+    assert after["active"] == before
+    assert [model["name"] for model in after["models"] if model["active"]] == ["demonstration"]
