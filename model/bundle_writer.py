@@ -1,8 +1,10 @@
 """Writing a bundle's folder: weights, compiled network, head, distribution, golden output, description and digests."""
 
 import hashlib
+import shutil
 import tomllib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -219,6 +221,28 @@ def write_table(folder: Path, table: Mapping[str, Any]) -> None:
     unfinished = folder / f".{DESCRIPTION_FILE}.unfinished"
     unfinished.write_text(sealed_text(table), encoding="utf-8")
     unfinished.replace(folder / DESCRIPTION_FILE)
+
+
+@contextmanager
+def changed_copy(folder: Path, output: Path) -> Iterator[Path]:
+    """Give a copy of a bundle's folder to change; whole, it becomes ``output``, which may be the folder itself.
+
+    A kill leaves the bundle that was there, or (between two renames of a moment) two whole ones whose names begin with
+    a dot; never one whose files and digests are of different times.
+    """
+    output = output.resolve()  # a name is needed, and "." has none
+    unfinished, before = (output.parent / f".{output.name}.{what}" for what in ("unfinished", "before"))
+    for left in (unfinished, before):
+        shutil.rmtree(left, ignore_errors=True)
+    shutil.copytree(folder, unfinished)
+    try:
+        yield unfinished
+        if output.exists():
+            output.rename(before)
+        unfinished.rename(output)
+        shutil.rmtree(before, ignore_errors=True)
+    finally:
+        shutil.rmtree(unfinished, ignore_errors=True)
 
 
 def write_arrays(path: Path, arrays: Mapping[str, NDArray[Any]]) -> None:

@@ -9,7 +9,6 @@ what other forms of calibration show within the validation part, and where the m
 import argparse
 import json
 import re
-import shutil
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
@@ -17,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from model.bundle import DESCRIPTION_FILE, METRICS_FILE, Bundle, load_bundle
-from model.bundle_writer import rewrite_description
+from model.bundle_writer import changed_copy, rewrite_description
 from model.calibration import AgeRanges
 from model.calibration_fitting import fit_calibration
 from model.calibration_trial import compare_forms
@@ -61,7 +60,6 @@ def recalibrate(
     validation, test = (measure(engine, bundle, parts[part], read_image, on_image) for part in ("validation", "test"))
     labels = bundle.label_names
     fitted = fit_calibration(validation, labels, domain_ages)
-    shutil.copytree(bundle.folder, output)
     judged = judge(test, labels, fitted.everyone, fitted.groups, bundle.distribution)
     measured = {
         "engine": engine.name,
@@ -74,12 +72,15 @@ def recalibrate(
     metrics = {**bundle.metrics, "test": measured, **({"calibration_forms": tried} if tried else {})}
     pointing = point_all(Reader(bundle, engine), parts, boxes or {}, read_image)
     metrics |= {"pointing": pointing} if pointing else {}
-    (output / METRICS_FILE).write_text(json.dumps(metrics, indent=1) + "\n", encoding="utf-8")
-    write_split(parts, output / "split.csv")
-    again = rewrite_description(output, fitted.everyone, fitted.groups, (METRICS_FILE, "split.csv"))
-    curves = output / "curves.png"
-    write_card(again, curves.name if curves.exists() else None)
-    return again
+    if output.exists():
+        raise FileExistsError(17, "there is something already; choose another folder", str(output))
+    with changed_copy(bundle.folder, output) as copy:
+        (copy / METRICS_FILE).write_text(json.dumps(metrics, indent=1) + "\n", encoding="utf-8")
+        write_split(parts, copy / "split.csv")
+        again = rewrite_description(copy, fitted.everyone, fitted.groups, (METRICS_FILE, "split.csv"))
+        curves = copy / "curves.png"
+        write_card(again, curves.name if curves.exists() else None)
+    return load_bundle(output)
 
 
 def parse_domain(text: str) -> tuple[Source, AgeRanges]:

@@ -28,8 +28,8 @@ def measure_strangers(bundle: Bundle, files: dict[str, list[Path]], threads: int
     model.raster.UnreadableImage
         A file cannot be read.
     """
-    from model.bundle import METRICS_FILE
-    from model.bundle_writer import rewrite_description
+    from model.bundle import METRICS_FILE, load_bundle
+    from model.bundle_writer import changed_copy, rewrite_description
     from model.card import write_card
     from model.engine import open_engine
     from model.strangers import image_scores, summary
@@ -40,11 +40,12 @@ def measure_strangers(bundle: Bundle, files: dict[str, list[Path]], threads: int
         for name, paths in files.items()
     }
     metrics = {**bundle.metrics, "distribution": {**bundle.metrics.get("distribution", {}), **found}}
-    (bundle.folder / METRICS_FILE).write_text(json.dumps(metrics, indent=1) + "\n", encoding="utf-8")
-    again = rewrite_description(bundle.folder, bundle.everyone, bundle.groups)
-    curves = bundle.folder / "curves.png"
-    write_card(again, curves.name if curves.exists() else None)
-    return again
+    with changed_copy(bundle.folder, bundle.folder) as copy:
+        (copy / METRICS_FILE).write_text(json.dumps(metrics, indent=1) + "\n", encoding="utf-8")
+        again = rewrite_description(copy, bundle.everyone, bundle.groups)
+        curves = copy / "curves.png"
+        write_card(again, curves.name if curves.exists() else None)
+    return load_bundle(bundle.folder)
 
 
 def _read(path: Path) -> NDArray[np.float32]:

@@ -29,6 +29,21 @@ def test_a_photograph_is_measured_and_the_card_says_so(bundle, tmp_path, capsys)
     assert "a photograph:" in capsys.readouterr().out
 
 
+def test_what_ends_on_the_way_leaves_the_bundle_as_it_was(bundle, tmp_path, monkeypatch):
+    photograph = tmp_path / "photograph.png"
+    cv2.imwrite(str(photograph), np.full((90, 120, 3), 99, np.uint8))
+    before = {path.name: path.read_bytes() for path in bundle.iterdir()}
+
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("model.bundle_writer.write_table", full)  # the metrics are written by then
+    with pytest.raises(OSError, match="No space left"):
+        main([str(bundle), f"a photograph={photograph}"])
+    assert {path.name: path.read_bytes() for path in bundle.iterdir()} == before
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["bundle", "photograph.png"]
+
+
 def test_what_is_not_understood_is_refused_with_an_example(bundle, capsys):
     with pytest.raises(SystemExit):
         main([str(bundle), "limbs"])
