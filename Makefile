@@ -1,7 +1,7 @@
 # cxr-triage: `make` lists what there is. Nothing here needs root; `make test` uses it where it has it.
 #
 #   make run ARGS="--home /tmp/trial"     passes ARGS to `cxr-triage up`
-#   make test TESTS=tests/end_to_end      runs a part of the tests
+#   make test TESTS=tests/end_to_end      runs a part of the tests; JOBS=0: in one process, not two files at a time
 #   make run PYTHON=/opt/python3.12/bin/python3
 
 SHELL       := /bin/sh
@@ -11,6 +11,7 @@ ROOMS       := dicom_io model db worker
 ARGS        ?=
 TESTS       ?= tests
 PYTEST_ARGS ?=
+JOBS        ?= 2
 PIP         := $(BIN)/python -m pip install --disable-pip-version-check --no-input
 
 .DEFAULT_GOAL := help
@@ -33,7 +34,7 @@ run: $(VENV)/.installed-run
 	 case $$status in 0|130|143) exit 0;; *) exit $$status;; esac
 
 test: check peers
-	@$(BIN)/python -m pytest $(TESTS) -m "not benchmark" $(PYTEST_ARGS)
+	@$(BIN)/python -m pytest $(TESTS) -m "not benchmark" -n $(JOBS) --dist loadfile $(PYTEST_ARGS)
 
 check: $(VENV)/.installed-test
 	$(BIN)/ruff check .

@@ -18,7 +18,7 @@ from dicom_io.listener import Listener, ListenerSettings, Received, Rejection
 from dicom_io.status_codes import Status
 from tests.dicom_io.images import CR
 
-PATIENCE = 10.0
+PATIENCE = 60.0
 
 
 @dataclass
