@@ -54,7 +54,7 @@ class RunState:
 def save_checkpoint(folder: Path, state: RunState, network: KerasModel, average: Sequence[NDArray[Any]] | None) -> None:
     """Write state and variables in one file, which replaces the last one as a whole or not at all."""
     arrays = {f"weight.{index}": value for index, value in enumerate(network.get_weights())}
-    arrays |= {f"optimizer.{index}": np.asarray(v) for index, v in enumerate(network.optimizer.variables)}
+    arrays |= {f"optimizer.{index}": v.numpy() for index, v in enumerate(network.optimizer.variables)}
     arrays |= {f"average.{index}": value for index, value in enumerate(average or ())}
     arrays["state"] = np.frombuffer(json.dumps(asdict(state)).encode(), np.uint8)
     coming = folder / f"{CHECKPOINT_FILE}.coming"

@@ -87,7 +87,7 @@ def open_engine(
     check_golden
         Compare the network's answer to the golden input with the golden output first.
     engine
-        ``openvino``, or ``keras``, which needs TensorFlow or JAX.
+        ``openvino``, or ``keras``, which needs TensorFlow, JAX or PyTorch.
 
     Raises
     ------
@@ -117,7 +117,7 @@ def open_engine(
 def _opened(bundle: Bundle, precision: Precision, threads: int, engine: EngineName) -> Engine:
     if engine == "openvino":
         return OpenVinoEngine(bundle, precision, threads)
-    from model.keras_engine import KerasEngine  # here alone is TensorFlow loaded
+    from model.keras_engine import KerasEngine  # here alone is Keras' backend loaded
 
     return KerasEngine(bundle, precision, threads)
 

@@ -1,4 +1,4 @@
-"""Grad-CAM by automatic differentiation, for heads and layers without a closed form; on TensorFlow or JAX."""
+"""Grad-CAM by automatic differentiation, for heads and layers without a closed form; on TensorFlow, JAX or PyTorch."""
 
 from collections.abc import Callable
 
@@ -77,11 +77,12 @@ def _compile_gradient(network: KerasModel) -> Gradient:
     import keras
 
     backend = keras.backend.backend()
-    if backend == "tensorflow":
-        return _tensorflow_gradient(network)
-    if backend == "jax":
-        return _jax_gradient(network)
-    raise ValueError(f"Keras runs on {backend}, whose gradients are not asked for; set KERAS_BACKEND=tensorflow or jax")
+    compilers = {"tensorflow": _tensorflow_gradient, "jax": _jax_gradient, "torch": _torch_gradient}
+    if backend not in compilers:
+        raise ValueError(
+            f"Keras runs on {backend}, whose gradients are not asked for; set KERAS_BACKEND=tensorflow, jax or torch"
+        )
+    return compilers[backend](network)
 
 
 def _inputs(images: list[Tensor], activations: Tensor) -> Tensor:
@@ -119,3 +120,20 @@ def _jax_gradient(network: KerasModel) -> Gradient:
     trainable = [variable.value for variable in network.trainable_variables]
     fixed = [variable.value for variable in network.non_trainable_variables]
     return lambda images, activations, selector: gradient(activations, images, selector, trainable, fixed)
+
+
+def _torch_gradient(network: KerasModel) -> Gradient:
+    import torch
+    from keras import ops
+
+    def gradient(images: list[Tensor], activations: Tensor, selector: Tensor) -> Tensor:
+        with torch.enable_grad():
+            varied = ops.convert_to_tensor(activations).detach().requires_grad_(True)
+            logits = network(_inputs([ops.convert_to_tensor(image) for image in images], varied), training=False)
+            selected = (logits[0].float() * ops.convert_to_tensor(selector)).sum()
+            if not selected.requires_grad:  # the logits do not depend on the feature map
+                return ops.convert_to_numpy(ops.zeros_like(varied))
+            (found,) = torch.autograd.grad(selected, varied, allow_unused=True, materialize_grads=True)
+        return ops.convert_to_numpy(found)
+
+    return gradient

@@ -15,6 +15,7 @@ from model.augmentation import Augmentation
 from model.batches import EpochSampler, ImageCache, cell_weights, class_weights, flat_weights, training_batches
 from model.checkpoint import RunState, read_state, restore_variables, save_checkpoint
 from model.curves import EpochRecord, write_history
+from model.keras_backend import seed_backend, seed_step, start_backend
 from model.limits import check_above_zero, check_allowed, check_at_least
 from model.monitoring import Monitor
 from model.network import (
@@ -151,10 +152,10 @@ def fit(
     those at the tensor's own size. A checkpoint in `folder` is gone on from: the weights are those that a run without
     an interruption gives.
     """
+    start_backend(plan.threads, "training")
     import keras
 
-    keras.utils.set_random_seed(plan.seed)
-    _set_threads(plan.threads)
+    seed_backend(plan.seed)
     policy = keras.config.dtype_policy()
     keras.config.set_dtype_policy(plan.precision)
     try:
@@ -245,7 +246,8 @@ class _Fit:
         set_learning(self._network, stage.trained)
         plan = self._plan
         optimizer = keras.optimizers.AdamW(plan.learning_rate, weight_decay=plan.weight_decay, clipnorm=5.0)
-        self._network.compile(optimizer=optimizer, loss=plan.loss, jit_compile=False)
+        compiled = keras.backend.backend() == "jax"  # which is slow without; TensorFlow compiles for minutes
+        self._network.compile(optimizer=optimizer, loss=plan.loss, jit_compile=compiled)
         return True
 
     def _epoch(self) -> EpochRecord:
@@ -303,6 +305,7 @@ class _Fit:
         network.reset_metrics()  # else Keras answers the mean loss of all steps so far
         # what is left out depends on the step alone, so that a resumed run leaves out the same
         network.get_layer("dropout").seed_generator.state.assign([self._plan.seed, self._state.steps])
+        seed_step(self._plan.seed, self._state.steps)
         loss = float(network.train_on_batch(tensors, packed))
         if not math.isfinite(loss):
             state = self._state
@@ -375,15 +378,3 @@ class _Fit:
         done = within(plan.stages, state.stage, self._progress())
         factor = rate_factor(plan.schedule, done, state.steps - state.stretch_began, scores)
         return plan.learning_rate * stage.rate * factor
-
-
-def _set_threads(threads: int | None) -> None:
-    import keras
-
-    if threads is not None and keras.backend.backend() == "tensorflow":
-        import tensorflow as tf
-
-        try:
-            tf.config.threading.set_intra_op_parallelism_threads(threads)
-        except RuntimeError:  # the process has computed already, and its threads stand
-            return

@@ -12,7 +12,7 @@ from model.keras_file import load_keras_file
 
 
 class KerasEngine:
-    """A bundle's ``weights.keras`` on TensorFlow, or JAX where ``KERAS_BACKEND=jax``; an `Engine` and an `Explainer`.
+    """A bundle's ``weights.keras`` on the backend of `start_backend`; an `Engine` and an `Explainer`.
 
     Parameters
     ----------
@@ -21,7 +21,7 @@ class KerasEngine:
     precision
         ``auto`` or ``f32``.
     threads
-        Of one inference (TensorFlow alone takes it, and only before it has computed anything in this process).
+        Of one inference (JAX takes none, and TensorFlow only before it has computed anything in this process).
 
     Raises
     ------
@@ -32,7 +32,10 @@ class KerasEngine:
     def __init__(self, bundle: Bundle, precision: Precision, threads: int) -> None:
         if precision == "bf16":
             raise EngineUnsuitable("the keras engine computes in f32, not bf16; use precision f32 or auto")
-        self._name = f"keras {start_backend(threads)}"
+        try:
+            self._name = f"keras {start_backend(threads)}"
+        except EngineUnsuitable as error:
+            raise EngineUnsuitable(f'{error}; or set [reading] engine = "openvino"') from error
         try:
             network = load_keras_file(bundle.weights_path)
             self._explainer = GradientExplainer(network, bundle.explanation_layer)

@@ -34,10 +34,12 @@ class Monitor:
         self, network: KerasModel, size: int, loss: Callable[[Tensor, Tensor], Tensor]
     ) -> tuple[float, float, float, str]:
         """Return loss, mean AUROC, mean accuracy, and in words the AUROC a (domain, label)."""
+        from keras import ops
+
         logits = self._logits(network, size)
         targets, domains = self._cache.targets[self._chosen], np.array(self._cache.domains)[self._chosen]
         packed = pack_targets(targets, self._weights)
-        losses = np.asarray(loss(packed, logits), np.float32)
+        losses: NDArray[np.float32] = np.asarray(ops.convert_to_numpy(loss(packed, logits)), np.float32)
         scores = _odds(logits) if self._excluding else logits
         areas: list[float] = []
         rights: list[float] = []

@@ -23,7 +23,7 @@ _MODEL_SUFFIXES = (".keras", ".h5")
 
 
 def load_model(path: str | Path) -> KerasModel:
-    """Load a Keras model, on TensorFlow where that is installed, else on JAX or OpenVINO.
+    """Load a Keras model, on TensorFlow where that is installed, else on JAX, PyTorch or OpenVINO.
 
     Parameters
     ----------

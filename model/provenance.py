@@ -11,8 +11,8 @@ from model.samples import Sample
 _NAMES = {"densenet121": "DenseNet121", "densenet169": "DenseNet169", "densenet201": "DenseNet201", "tiny": "tiny"}
 
 
-def fitting_entries(plan: FittingPlan, start: str, history: Sequence[EpochRecord]) -> dict[str, Any]:
-    """Return how the network was fitted, in words."""
+def fitting_entries(plan: FittingPlan, start: str, history: Sequence[EpochRecord], backend: str) -> dict[str, Any]:
+    """Return how the network was fitted and by what, in words."""
     best = max(
         (record for record in history if record.size == plan.preprocessing.size),
         key=lambda record: record.score,
@@ -26,6 +26,7 @@ def fitting_entries(plan: FittingPlan, start: str, history: Sequence[EpochRecord
     return {
         "network": _NAMES[plan.architecture],
         "start": start,
+        "trained by": backend,
         "optimizer": f"AdamW, learning rate {plan.learning_rate:g}, {plan.schedule}, "
         f"weight decay {plan.weight_decay:g}",
         "loss": f"{loss} cross-entropy"

@@ -24,6 +24,7 @@ from model.engine import Engine, open_engine
 from model.evaluation import RESAMPLES, figures_of_merit
 from model.fitting import HISTORY_FILE, WEIGHTS_FILE, FittingPlan, Precision, TrainingProgress, fit
 from model.inspection import PROBLEMS_FILE, Inspection, inspect_images, reopened, write_problems
+from model.keras_backend import chosen_backend, running_backend
 from model.limits import check_above_zero, check_at_least
 from model.measuring import Measured, judge, measure
 from model.network import EXPLANATION_LAYER, Architecture, build_network
@@ -169,6 +170,8 @@ def train(
         with or judged by; or another plan's run lies in the folder.
     TrainingDiverged
         The loss is no number any more.
+    EngineUnsuitable
+        The backend of Keras is missing, or is none that can train (`model.keras_backend.chosen_backend`).
     """
     plan = replace(plan, preprocessing=starting_preprocessing(plan.start, plan.preprocessing))
     problems: list[FileProblem] = []
@@ -179,7 +182,8 @@ def train(
     classes = exclusive_classes(samples, labels) if plan.excluding else labels
     run = plan.output / RUN_FOLDER
     run.mkdir(parents=True, exist_ok=True)
-    begin_run(run, {**plan.fitting(classes).told, "start": starting_digest(plan.start), **told_of_samples(samples)})
+    begun = {"backend": chosen_backend("training"), "start": starting_digest(plan.start)}
+    begin_run(run, {**plan.fitting(classes).told, **begun, **told_of_samples(samples)})
     found = _inspected(plan, samples, run, read_image, on_progress)
     problems += found.problems
     write_problems(problems, plan.output / PROBLEMS_FILE)
@@ -382,7 +386,7 @@ def _provenance(
     bundle = starting_bundle(plan.start)
     named = f"the weights file {plan.start.name}" if plan.start else "random weights"
     start = f"the bundle {bundle.name} {bundle.version} ({bundle.digest[:12]})" if bundle else named
-    fitted = fitting_entries(plan.fitting(tuple(labels)), start, history)
+    fitted = fitting_entries(plan.fitting(tuple(labels)), start, history, running_backend())
     answer = {"answer": "softmax" if plan.excluding else "sigmoid", "classes": list(classes)}
     members = [sample for part in parts.values() for sample in part]
     left_out = {label: count for label, count in positives(members).items() if label not in labels and not plan.labels}

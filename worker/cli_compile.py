@@ -111,11 +111,12 @@ def quantize(
 def _engines(bundle: Bundle, reference: Engine) -> list[dict[str, Any]]:
     """Run the golden input through every engine and precision there is, and compare with the golden output."""
     from model.engine import EngineName, EngineUnsuitable, Precision, check_against_golden, open_engine
+    from model.keras_backend import is_any_installed
 
     wanted: list[tuple[EngineName, Precision]] = (
         [] if bundle.is_quantized else [("openvino", "f32"), ("openvino", "bf16")]
     )
-    if find_spec("tensorflow") or find_spec("jax"):
+    if is_any_installed():
         wanted.append(("keras", "f32"))
     found: list[dict[str, Any]] = []
     for name, precision in wanted:

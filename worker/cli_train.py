@@ -94,25 +94,25 @@ def train(
     precision: Annotated[
         str, typer.Option("--precision", help="float32, mixed_bfloat16 or mixed_float16.")
     ] = "float32",
-    threads: Annotated[int | None, typer.Option("--threads", min=1)] = None,
+    threads: Annotated[
+        int | None, typer.Option("--threads", min=1, help="Of TensorFlow or PyTorch; JAX takes all.")
+    ] = None,
     seed: Annotated[int, typer.Option("--seed")] = 2026,
     json: Json = False,
 ) -> None:
     """Train a network on images: 70/15/15 split by patient, augmentation, curves, card. Needs the extra "train".
 
+    TensorFlow computes; with KERAS_BACKEND=torch or jax in the environment, PyTorch or JAX.
+
     Killed on the way, the same command goes on at its last checkpoint. Damaged and duplicate files are listed in
     problems.csv in the new bundle's folder.
     """
-    from importlib.util import find_spec
     from typing import Any, cast
 
     from rich.console import Console
     from rich.progress import MofNCompleteColumn, Progress, TimeElapsedColumn, TimeRemainingColumn
 
-    from worker.settings import ConfigurationError
-
-    if find_spec("tensorflow") is None:
-        raise ConfigurationError("training needs TensorFlow: pip install 'cxr-triage[train]'")
+    _check_installed()
     if (out / "model.toml").exists() and not (out / "training").exists():
         raise typer.BadParameter(f"{out} already holds a bundle; choose another folder", param_hint="--out")
     from model.findings import unfit_as_name
@@ -184,6 +184,22 @@ def train(
         print(f"{bundle.folder}: {bundle.name} {bundle.digest[:12]}; its card is {bundle.card_path}")
 
 
+def _check_installed() -> None:
+    """Say what training lacks before images are read, and not when the curves are drawn."""
+    from importlib.util import find_spec
+
+    from model.engine import EngineUnsuitable
+    from model.keras_backend import chosen_backend
+    from worker.settings import ConfigurationError
+
+    try:
+        chosen_backend("training")
+    except EngineUnsuitable as error:
+        raise ConfigurationError(str(error)) from error
+    if lacking := [name for name in ("matplotlib", "scipy") if find_spec(name) is None]:
+        raise ConfigurationError(f"training needs {' and '.join(lacking)}: pip install 'cxr-triage[train]'")
+
+
 def read_facts(path: Path) -> FileFacts:
     """Return what a training image says of its patient: a DICOM file its header, a picture nothing.
 
@@ -229,7 +245,10 @@ def read_image(path: Path, enough: Sufficient | None = None) -> Image:
     from dicom_io.sources import kind_of
     from model.raster import UnreadableImage, read_raster
 
-    if kind_of(path) != "dicom":
+    kind = kind_of(path)
+    if kind == "unknown":
+        raise UnreadableImage(f"{path} is neither DICOM, PNG nor JPEG ({path.stat().st_size} bytes)")
+    if kind != "dicom":
         return read_raster(path)
     try:
         return read_grayscale(path, enough).image

@@ -148,7 +148,7 @@ class Broker(Section):
 class Reading(Section):
     """How the active model is run."""
 
-    engine: Literal["openvino", "keras"] = "openvino"  # keras needs TensorFlow, and explains any head
+    engine: Literal["openvino", "keras"] = "openvino"  # keras explains any head
     precision: Literal["auto", "f32", "bf16"] = "auto"
     reduced_resolution: bool = True  # JPEG 2000 is decoded smaller where tensor and heatmap need no more
 

@@ -301,7 +301,7 @@ def test_a_network_that_does_not_answer_one_number_a_label_makes_no_bundle(label
     assert not (tmp_path / "out").exists()
 
 
-JAX = """
+OTHER_BACKEND = """
 import sys
 import numpy as np
 from pathlib import Path
@@ -317,20 +317,21 @@ np.savez(sys.argv[2], logits=reading.logits, maps=maps)
 
 
 @marked
-def test_jax_answers_and_explains_as_tensorflow_does(attention_folder, tmp_path):
-    if importlib.util.find_spec("jax") is None:
-        pytest.skip("jax is not installed")
+@pytest.mark.parametrize("backend", ["torch", "jax"])
+def test_other_backends_answer_and_explain_as_tensorflow_does(attention_folder, tmp_path, backend):
+    if importlib.util.find_spec(backend) is None:
+        pytest.skip(f"{backend} is not installed")
     from model.preprocessing import PreparedImage
 
-    arguments = [sys.executable, "-c", JAX, str(attention_folder), str(tmp_path / "jax.npz")]
+    arguments = [sys.executable, "-c", OTHER_BACKEND, str(attention_folder), str(tmp_path / "answers.npz")]
     done = subprocess.run(
-        arguments, env={**os.environ, "KERAS_BACKEND": "jax"}, capture_output=True, text=True, check=False
+        arguments, env={**os.environ, "KERAS_BACKEND": backend}, capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stderr
-    assert done.stdout.startswith("keras jax ")
+    assert done.stdout.startswith(f"keras {backend} ")
     reader = Reader.open(attention_folder, engine="keras")
     (reading,) = reader.read([PreparedImage(reader.bundle.golden.tensors[0], np.eye(2, 3))])
-    with np.load(tmp_path / "jax.npz") as found:
+    with np.load(tmp_path / "answers.npz") as found:
         assert found["logits"] == pytest.approx(reading.logits, abs=1e-5)
         for index, scale in enumerate(reading.maps.scales):
             assert found["maps"][index] == pytest.approx(reading.maps.contribution(index), abs=2e-3 * float(scale))
@@ -341,10 +342,10 @@ import sys
 
 class Missing:
     def find_spec(self, name, path=None, target=None):
-        if name.split(".")[0] == MISSING:
+        if name.split(".")[0] in MISSING:
             raise ModuleNotFoundError(f"No module named {name!r}", name=name)
 
-MISSING = sys.argv[2]
+MISSING = sys.argv[2].split()
 sys.meta_path.insert(0, Missing())
 from model.engine import EngineUnsuitable
 from model.reader import Reader
@@ -361,13 +362,25 @@ assert "openvino" not in sys.modules
     [
         (
             None,
-            "tensorflow",
+            "tensorflow jax torch",
             "auto",
-            "the keras engine needs TensorFlow: pip install 'cxr-triage[train]'; "
+            "the keras engine needs TensorFlow, JAX or PyTorch: pip install 'cxr-triage[train]'; "
             'or set [reading] engine = "openvino"',
         ),
-        ("jax", "jax", "auto", 'the keras engine needs JAX: pip install jax; or set [reading] engine = "openvino"'),
-        ("numpy", "none", "auto", "KERAS_BACKEND is 'numpy'; the keras engine runs on tensorflow or jax"),
+        (
+            "jax",
+            "jax",
+            "auto",
+            "the keras engine needs JAX, which KERAS_BACKEND names: pip install jax; "
+            'or set [reading] engine = "openvino"',
+        ),
+        (
+            "numpy",
+            "none",
+            "auto",
+            "KERAS_BACKEND is 'numpy'; the keras engine runs on tensorflow, jax or torch; "
+            'or set [reading] engine = "openvino"',
+        ),
         (None, "none", "bf16", "the keras engine computes in f32, not bf16; use precision f32 or auto"),
     ],
 )

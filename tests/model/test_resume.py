@@ -1,6 +1,7 @@
 """Training that was killed goes on at the step of its last checkpoint, and two stages freeze what they say."""
 
 import csv
+import json
 import shutil
 import signal
 import subprocess
@@ -169,6 +170,15 @@ def test_a_run_of_other_options_is_not_gone_on_from(begun):
     refused(replace(begun, learning_rate=0.5), "learning_rate")
     with pytest.raises(Stopped):
         train(replace(begun, threads=2, checkpoint_seconds=1.0), on_progress=stop_while("training"))
+
+
+def test_a_run_on_another_backend_is_not_gone_on_from(begun):
+    """Both round and draw otherwise: it would not end with the weights of an uninterrupted run."""
+    path = begun.output / "training" / "plan.json"
+    told = json.loads(path.read_text())
+    assert told["backend"] == "tensorflow"
+    path.write_text(json.dumps({**told, "backend": "torch"}))
+    refused(begun, "backend")
 
 
 def test_a_run_of_other_parts_is_not_gone_on_from_lest_test_images_were_learnt(begun, data, tmp_path):
