@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner, Result
 
+from model.bundle_writer import seal
 from model.dataset import Source, read_sources
 from model.split import write_split
 from tests.peers.radiographs import chest
@@ -58,6 +59,7 @@ def test_films_of_patients_that_the_network_was_trained_on_are_refused(
     text = (trained / "model.toml").read_text(encoding="utf-8")
     lines = [line for line in text.splitlines() if not line.startswith('"split.csv"')]
     (trained / "model.toml").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    seal(trained)
     done = evaluate(trained, films, tmp_path / "home")
     assert done.exit_code != 0
     said = f"{done.output} {done.exception}"
