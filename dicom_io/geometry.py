@@ -26,16 +26,21 @@ def shutter_opening(dataset: FileDataset, rows: int, columns: int) -> tuple[NDAr
     if not shapes:
         return None, ""
     opening = np.ones((rows, columns), bool)
+    ignored = []
     for shape in shapes:
         part = {"RECTANGULAR": _rectangle, "CIRCULAR": _circle, "POLYGONAL": _polygon}.get(shape.upper(), _unknown)(
             dataset, rows, columns
         )
         if part is None:
-            return None, "shutter ignored: its shape or edges cannot be read"
-        opening &= part
+            ignored.append(shape.upper())
+        else:
+            opening &= part
+    if len(ignored) == len(shapes):
+        return None, "shutter ignored: its shape or edges cannot be read"
     if opening.mean() < _SMALLEST_OPENING:
         return None, "shutter ignored: it would cover the whole image"
-    return opening, "+".join(shape.upper() for shape in shapes)
+    applied = "+".join(shape.upper() for shape in shapes if shape.upper() not in ignored)
+    return opening, applied + (f"; ignored: {', '.join(ignored)} cannot be read" if ignored else "")
 
 
 def square_pixels(dataset: FileDataset) -> tuple[float, float]:

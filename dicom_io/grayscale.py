@@ -108,6 +108,8 @@ def read_grayscale(source: Path | bytes, enough: Sufficient | None = None) -> Gr
         image = np.where(opening, image, np.float32(0.0))
     if shutter:
         record["shutter"] = shutter
+    if "ignored" in shutter:
+        flags = (*flags, "shutter unusable")
     image, to_stored, spacing = _square(dataset, image, record)
     return _hang(dataset, image, to_stored, spacing, record, flags, (image.shape[0], image.shape[1]))
 
@@ -151,13 +153,21 @@ def _brightness(
 ) -> tuple[NDArray[np.float32], dict[str, str], tuple[str, ...]]:
     steps, record, flags = display_steps(dataset, description)
     image = display(stored, steps, description.lowest, description.highest)
-    if steps.voi is not None and image.min() == image.max() and stored.min() != stored.max():
+    if steps.voi is not None and _shows_nothing(image, stored, steps.padding):
         record["voi_fallback"] = f"{record['voi']} shows nothing"
         image = display(stored, replace(steps, voi=None), description.lowest, description.highest)
         record["voi"] = "full range"
     if "voi_fallback" in record:
         flags = (*flags, "window unusable")
     return image, record, flags
+
+
+def _shows_nothing(image: NDArray[np.float32], stored: codecs.Samples, padding: tuple[int, int] | None) -> bool:
+    """Whether values that differ came out all alike; padding, which is black whatever the window, says nothing."""
+    if padding is not None:
+        shown = (stored < padding[0]) | (stored > padding[1])
+        image, stored = image[shown], stored[shown]
+    return bool(image.size) and image.min() == image.max() and stored.min() != stored.max()
 
 
 def _square(

@@ -46,7 +46,8 @@ _ALWAYS = (
     *("ReferringPhysicianName", "StudyID", "AccessionNumber"),
 )
 # Text: by SpecificCharacterSet (PS3.5 6.2), or plain ASCII; the rest is binary.
-_TEXT = {"LO", "LT", "PN", "SH", "ST", "UC", "UT", "AE", "AS", "CS", "DA", "DS", "DT", "IS", "TM", "UI", "UR"}
+_PLAIN = {"AE", "AS", "CS", "DA", "DS", "DT", "IS", "TM", "UI", "UR"}
+_TEXT = {"LO", "LT", "PN", "SH", "ST", "UC", "UT", *_PLAIN}
 # Values that have another form say nothing that can be read, and would make the object illegal: they become empty.
 _FORMS = {
     "AS": re.compile(r"\d{3}[DWMY]"),
@@ -125,5 +126,7 @@ def _members(holder: Dataset, tag: BaseTag, vr: str, character_set: Dataset) -> 
         members = [re.sub(r"^(\d{4})\.(\d\d)\.(\d\d)$", r"\1\2\3", member) for member in members]
     if vr == "TM":
         members = [re.sub(r"^(\d\d):(\d\d):(\d\d)", r"\1\2\3", member) for member in members]
+    if vr in _PLAIN:  # no character set makes other letters of it legal, and no writer takes them
+        members = [member if member.isascii() else "" for member in members]
     form = _FORMS.get(vr)
     return [member if form is None or form.fullmatch(member) else "" for member in members]

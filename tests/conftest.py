@@ -7,7 +7,9 @@ On a developer's or a user's machine a missing peer or data set skips the tests 
 from __future__ import annotations
 
 import os
+import sys
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 
 import hypothesis
@@ -49,6 +51,17 @@ def pytest_configure() -> None:
     for name in list(os.environ):
         if name.startswith("CXR_TRIAGE_") and name != "CXR_TRIAGE_SHARED_DATA":
             del os.environ[name]
+
+
+@pytest.fixture(autouse=True)
+def keras_as_it_was() -> Iterator[None]:
+    """Commands that a test runs in this process choose a backend for Keras: for it alone, not for the tests after."""
+    backend, finders = os.environ.get("KERAS_BACKEND"), list(sys.meta_path)
+    yield
+    os.environ.pop("KERAS_BACKEND", None)
+    if backend is not None:
+        os.environ["KERAS_BACKEND"] = backend
+    sys.meta_path[:] = finders
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

@@ -17,7 +17,7 @@ import pytest
 from tests.peers import dcmtk
 from tests.peers.orthanc import Orthanc
 from tests.peers.radiographs import Radiograph, chests
-from tests.peers.site import Site
+from tests.peers.site import PROCESSES, Site
 
 pytestmark = [pytest.mark.chaos, pytest.mark.peer, pytest.mark.timeout(600)]
 
@@ -80,6 +80,14 @@ class Reaper:
             self.deaths.append(name)
             self.kinds()[name]()
 
+    def supervise(self, over: threading.Event) -> None:
+        """Start again what ended by itself, as `up` and systemd do: Celery gives up where a child dies as it starts."""
+        while not over.wait(1):
+            for name in PROCESSES:
+                if not self.site[name].running:
+                    self.deaths.append(f"{name} by itself")
+                    self.site[name].start()
+
     def bring_back(self, name: str, alone: bool = False) -> None:
         """Kill -9 one process, and start it again a moment later; whether it is ready again is not waited for."""
         process = self.site[name]
@@ -124,6 +132,9 @@ def test_nothing_acknowledged_is_lost_or_doubled_whatever_is_killed(
         for sender in senders:
             sender.start()
         reaper.run()
+        over = threading.Event()
+        supervisor = threading.Thread(target=reaper.supervise, args=(over,), name="supervisor", daemon=True)
+        supervisor.start()
         for sender in senders:
             sender.join(180)
             assert not sender.is_alive(), "a modality could not get rid of its images"
@@ -134,6 +145,8 @@ def test_nothing_acknowledged_is_lost_or_doubled_whatever_is_killed(
         acknowledged = set[str]().union(*(each.acknowledged for each in modalities))
         assert acknowledged == {each.sop_instance_uid for each in radiographs}
         ledger = site.wait_settled(STUDIES, seconds=240)
+        over.set()
+        supervisor.join()
         print(f"settled after {time.monotonic() - started:.0f} s: {ledger['done']} done, {ledger['failed']} failed")
 
         # the ledger closes

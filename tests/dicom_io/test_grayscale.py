@@ -220,6 +220,16 @@ def test_pixels_become_square_and_their_spacing_follows(
             {"ShutterShape": "POLYGONAL", "VerticesOfThePolygonalShutter": ["1", "1", "1", "2", "2", "2", "2", "1"]},
             {(0, 0), (0, 1), (1, 0), (1, 1)},
         ),
+        (
+            {
+                "ShutterShape": ["RECTANGULAR", "POLYGONAL"],  # the polygon has no vertices
+                "ShutterLeftVerticalEdge": "2",
+                "ShutterRightVerticalEdge": "3",
+                "ShutterUpperHorizontalEdge": "1",
+                "ShutterLowerHorizontalEdge": "1",
+            },
+            {(0, 1), (0, 2)},
+        ),
         ({"ShutterShape": "BITMAP"}, EVERYWHERE),
         ({"ShutterShape": "RECTANGULAR", "ShutterLeftVerticalEdge": b"x"}, EVERYWHERE),
     ],
@@ -229,6 +239,25 @@ def test_outside_a_shutter_is_background(attributes: dict[str, object], open_pix
     image = read_grayscale(white).image
     assert {(int(y), int(x)) for y, x in np.argwhere(image == 1)} == open_pixels
     assert set(np.unique(image)) <= {0.0, 1.0}
+
+
+def test_a_shutter_that_cannot_be_read_is_flagged() -> None:
+    for attributes in ({"ShutterShape": "BITMAP"}, {"ShutterShape": ["BITMAP", "CIRCULAR"]}):
+        assert "shutter unusable" in read_grayscale(image_file(ROW, **attributes)).flags
+
+
+@pytest.mark.parametrize(("photometric", "center"), [("MONOCHROME1", "9000"), ("MONOCHROME2", "-9000")])
+def test_a_window_that_shows_nothing_but_padding_is_no_window(photometric: str, center: str) -> None:
+    """Padding is black whatever the window: beside it an image that is white all over seemed to show something."""
+    row = np.array([[0, 100, 200, 255]], np.uint8)
+    shown = read_grayscale(
+        image_file(
+            row, PhotometricInterpretation=photometric, PixelPaddingValue=0, WindowCenter=center, WindowWidth="10"
+        )
+    )
+    assert "window unusable" in shown.flags
+    expected = [0, 155 / 255, 55 / 255, 0] if photometric == "MONOCHROME1" else [0, 100 / 255, 200 / 255, 1]
+    assert shown.image[0].tolist() == pytest.approx(expected, abs=1e-6)
 
 
 @pytest.mark.parametrize(

@@ -67,5 +67,5 @@ def test_same_film_by_every_way_is_one_instance(tmp_path: Path) -> None:
                 page = answer.read().decode()
             assert all(flag in page for flag in flags), path
         assert "Other bytes came under the same UID" in page
-        assert "for another study, 1.2.3.4" in page
+        assert 'for another study, <a href="/studies/1.2.3.4">' in page
         assert "SOMEBODY-ELSE" not in site.all_logs()
