@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from model.bundle import Bundle, load_bundle
-from model.calibration import Calibration, ChosenBy, calibrated
+from model.calibration import AgeRanges, Calibration, ChosenBy, calibrated
 from model.engine import (
     KERAS_ADVICE,
     Engine,
@@ -145,18 +145,34 @@ def _closed_form(head: Head, _batch: NDArray[np.float32], output: EngineOutput) 
     return [closed_form_maps(head, activations) for activations in output.activations]
 
 
-def untrained_labels(bundle: Bundle, age_years: float | None) -> tuple[str, ...]:
-    """Return the labels that the bundle was not trained on at this age; none where the age is unknown."""
-    if age_years is None or not math.isfinite(age_years):
+def untrained_labels(
+    bundle: Bundle, age_years: float | None, calibration: Calibration | None = None
+) -> tuple[str, ...]:
+    """Return the labels that the bundle was not trained on at this age.
+
+    Where the age is unknown, those that it was not trained on at any age of the patients whose calibration the image
+    got, because it looks like theirs; none where that is for everyone.
+    """
+    if age_years is not None and math.isfinite(age_years):
+        ages: AgeRanges = ((math.floor(age_years), math.floor(age_years)),)
+    elif calibration is not None and calibration.ages:
+        ages = calibration.ages
+    else:
         return ()
     return tuple(
         label
         for label, ranges in bundle.label_ages.items()
-        if not any(low <= math.floor(age_years) <= high for low, high in ranges)
+        if not any(low <= oldest and youngest <= high for low, high in ranges for youngest, oldest in ages)
     )
 
 
-def domain_flags(bundle: Bundle, age_years: float | None, view: str | None, ood_score: float | None) -> tuple[str, ...]:
+def domain_flags(
+    bundle: Bundle,
+    age_years: float | None,
+    view: str | None,
+    ood_score: float | None,
+    calibration: Calibration | None = None,
+) -> tuple[str, ...]:
     """Say in plain words where an image leaves what the bundle was made for.
 
     Parameters
@@ -169,6 +185,8 @@ def domain_flags(bundle: Bundle, age_years: float | None, view: str | None, ood_
         Position such as ``PA``; None or empty where unknown: said, but not outside.
     ood_score
         Of a `Reading`, or None before it was read.
+    calibration
+        Of a `Reading`: whose the image is like where the age is unknown.
 
     Returns
     -------
@@ -190,7 +208,9 @@ def domain_flags(bundle: Bundle, age_years: float | None, view: str | None, ood_
         outside.append(f"unlike the training images (score {ood_score:.1f})")
     if not bundle.distribution.known:
         unknown.append(UNCHECKED)
-    untrained = untrained_labels(bundle, age_years)
-    if untrained:
+    untrained = untrained_labels(bundle, age_years, calibration)
+    if untrained and age_years is not None and math.isfinite(age_years):
         unknown.append(f"not trained at this age, not counted: {', '.join(untrained)}")
+    elif untrained and calibration is not None:
+        unknown.append(f"like {calibration.group}, not trained there, not counted: {', '.join(untrained)}")
     return (*((OUTSIDE, *outside) if outside else ()), *unknown)

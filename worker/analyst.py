@@ -96,7 +96,9 @@ class Analyst:
         return state
 
     def reader(self, digest: str) -> Reader:
-        """Return the reader of a model, opening it on first use.
+        """Return the reader of a model, opening it on first use, and anew where another bundle of it was activated.
+
+        Quantized or calibrated anew, a bundle is the same model, and another reading.
 
         Raises
         ------
@@ -105,12 +107,12 @@ class Analyst:
         model.bundle.BundleInvalid
             If the bundle is gone, was changed, or does not give its golden output.
         """
-        if digest not in self._readers:
-            with self.database.read() as session:
-                model = known_model(session, digest)
-                kept = len(active_models(session).entries) + _SPARE_READERS
-            if model is None:
-                raise UnknownModel(f"model {digest[:12]} is not in the registry")
+        with self.database.read() as session:
+            model = known_model(session, digest)
+            kept = len(active_models(session).entries) + _SPARE_READERS
+        if model is None:
+            raise UnknownModel(f"model {digest[:12]} is not in the registry")
+        if model.folder not in self._readers:
             reader = Reader.open(
                 Path(model.folder),
                 precision=self._settings.reading.precision,
@@ -122,9 +124,9 @@ class Analyst:
             self._keep_current(model, preprocessing_id(reader.bundle))
             while len(self._readers) >= max(kept, 2):
                 del self._readers[next(iter(self._readers))]  # the one that was not used for longest
-            self._readers[digest] = reader
-        self._readers[digest] = self._readers.pop(digest)
-        return self._readers[digest]
+            self._readers[model.folder] = reader
+        self._readers[model.folder] = self._readers.pop(model.folder)
+        return self._readers[model.folder]
 
     def _keep_current(self, model: ActiveModel, makes: str) -> None:
         """After an upgrade, let what arrives be queued as what this version makes; a newer one's word stands."""

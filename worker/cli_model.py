@@ -43,11 +43,16 @@ def list_models(home: Home = None, config: Config = None, json: Json = False) ->
     active = active_table(site)
     models: list[dict[str, Any]] = []
     broken: list[dict[str, str]] = []
-    for found in list_bundles(site.settings):
+    listed = list_bundles(site.settings)
+    folders = {str(found.folder) for found in listed if not isinstance(found, BundleInvalid)}
+    in_use = {model.digest: model.folder for model in active.models if model.folder in folders}
+    for found in listed:
         if isinstance(found, BundleInvalid):
             broken.append({"folder": str(found.folder), "reason": str(found)})
         else:
-            reads = active.reads(found.digest)
+            # a bundle quantized or calibrated anew is the same model: the one whose folder is in use is the active one
+            is_other = in_use.get(found.digest, str(found.folder)) != str(found.folder)
+            reads = "" if is_other else active.reads(found.digest)
             models.append({**model_facts(found), "active": bool(reads), "reads": reads})
     if json:
         print_json({"models": models, "broken": broken, "active": model_table(active)})

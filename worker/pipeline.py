@@ -150,8 +150,8 @@ def _read(
     bundle = reader.bundle
     prepared = prepare(image, bundle.preprocessing)
     reading = reader.read([prepared], [age_years])[0]
-    domain = domain_flags(bundle, age_years, view, reading.ood_score)
-    untrained = untrained_labels(bundle, age_years)
+    domain = domain_flags(bundle, age_years, view, reading.ood_score, reading.calibration)
+    untrained = untrained_labels(bundle, age_years, reading.calibration)
     findings = tuple(
         _finding(
             label.name,

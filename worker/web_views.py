@@ -10,7 +10,7 @@ from db.records import FindingRecord
 from db.study import StudyImage, WorklistRow
 from model.gradcam import LogitMaps
 from model.overlay import DENSITY_FLOOR, peak_density
-from worker.triage import score
+from worker.triage import is_counted, score
 
 BAR = 100.0  # width of a finding's bar, in its own units
 
@@ -62,7 +62,7 @@ def shown_row(row: WorklistRow) -> ShownRow:
     positive = tuple(
         sorted((each for each in findings if each.finding.positive), key=lambda each: -score((each.finding,)))
     )
-    nearest = max(findings, key=lambda each: score((each.finding,)), default=None)
+    nearest = max(findings, key=lambda each: _says(each.finding), default=None)
     return ShownRow(
         row=row,
         picture_url="" if failed else picture_url(image, "thumbnail"),
@@ -98,8 +98,15 @@ def shown_image(images: Sequence[StudyImage]) -> int | None:
 
 
 def shown_label(findings: Sequence[FindingRecord]) -> int | None:
-    """Return whose overlay is shown first: the label that stands highest above its threshold, or nearest below it."""
-    return max(range(len(findings)), key=lambda index: score((findings[index],)), default=None)
+    """Return whose overlay is shown first: the label that stands highest above its threshold, or nearest below it.
+
+    One that is not counted comes last, however high its probability.
+    """
+    return max(range(len(findings)), key=lambda index: _says(findings[index]), default=None)
+
+
+def _says(finding: FindingRecord) -> tuple[bool, float]:
+    return is_counted(finding), score((finding,))
 
 
 def shown_findings(image: StudyImage, maps: Mapping[int, bytes]) -> tuple[ShownFinding, ...]:

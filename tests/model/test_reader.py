@@ -114,3 +114,10 @@ def test_label_that_was_not_trained_at_an_age_is_named_there_and_nowhere_else() 
     assert untrained_labels(bundle, None) == ()
     flags = domain_flags(bundle, 3.5, "PA", 0.5)
     assert flags == ("not trained at this age, not counted: Infiltration, Atelectasis, Edema, Effusion",)
+    # of unknown age and like the children's: read with their calibration, of whom those labels were not known either
+    children, adults = (next(each for each in bundle.groups if each.group == name) for name in ("children", "adults"))
+    assert untrained_labels(bundle, None, children) == adults_only
+    assert untrained_labels(bundle, None, adults) == untrained_labels(bundle, 40, children) == ()
+    flags = domain_flags(bundle, None, "PA", 0.5, children)
+    named = "Infiltration, Atelectasis, Edema, Effusion"
+    assert flags == ("age unknown", f"like children, not trained there, not counted: {named}")

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import json
+import re
+import shutil
 from io import BytesIO
 from pathlib import Path
 
 import pytest
 from pydicom import dcmread
 from sqlalchemy import func, select
+from typer.testing import CliRunner
 
 from db import analyses, ledger
 from db.models import active_models
@@ -17,9 +21,12 @@ from db.worklist import worklist
 from dicom_io.facts import read_facts
 from dicom_io.listener import Received
 from dicom_io.status_codes import Status
+from model.bundle import load_bundle
+from model.bundle_writer import seal
 from model.gradcam import LogitMaps as Maps
 from worker import pipeline, registry
 from worker.analyst import Analyst
+from worker.cli import app
 from worker.intake import Intake
 from worker.settings import Destination
 from worker.site import Site
@@ -53,6 +60,26 @@ def receive(site: Site, data: bytes) -> list[int]:
 def count(site: Site, table: type) -> int:
     with site.database.read() as session:
         return session.scalar(select(func.count()).select_from(table)) or 0
+
+
+def test_a_bundle_calibrated_anew_is_read_with_at_once_and_is_the_one_that_is_active(
+    sited: Site, bundle_folder: Path, films: Path, tmp_path: Path
+) -> None:
+    """It is the same model by its digest, and other thresholds: a running worker must not keep the former ones."""
+    analyst = Analyst(sited.settings, sited.database, sited.store)
+    digest = load_bundle(bundle_folder).digest
+    before = analyst.reader(digest)
+    stricter = shutil.copytree(bundle_folder, tmp_path / "stricter")
+    text = (stricter / "model.toml").read_text(encoding="utf-8")
+    text = text.replace('name = "demonstration"', 'name = "stricter"', 1)
+    (stricter / "model.toml").write_text(re.sub(r"threshold = 0\.\d+", "threshold = 0.987", text), encoding="utf-8")
+    assert seal(stricter).digest == digest
+    registry.activate(sited.settings, sited.database, str(stricter))
+    assert set(analyst.reader(digest).bundle.thresholds.values()) == {0.987}
+    assert set(before.bundle.thresholds.values()) != {0.987}
+    listed = CliRunner().invoke(app, ["model", "list", "--json", "--home", str(sited.settings.home)])
+    active = {each["name"]: each["active"] for each in json.loads(listed.stdout)["models"]}
+    assert active == {"stricter": True, "demonstration": False}
 
 
 def test_film_becomes_findings_maps_a_heatmap_and_an_outbox_row_and_all_of_it_once(sited: Site, films: Path) -> None:

@@ -1,0 +1,19 @@
+"""What the pages show first."""
+
+from __future__ import annotations
+
+from db.records import FindingRecord
+from worker.web_views import shown_label
+
+
+def finding(label: str, probability: float, threshold: float, positive: bool) -> FindingRecord:
+    return FindingRecord(label, probability, 0.0, threshold, positive)
+
+
+def test_a_label_that_is_not_counted_is_not_the_one_that_is_shown() -> None:
+    below = finding("Pneumonia", 0.57, 0.67, False)
+    not_counted = finding("Infiltration", 0.40, 0.16, False)  # above its threshold, and not positive
+    assert shown_label([not_counted, below]) == 1
+    assert shown_label([not_counted]) == 0
+    assert shown_label([]) is None
+    assert shown_label([below, finding("Edema", 0.30, 0.20, True), not_counted]) == 1
