@@ -97,6 +97,8 @@ def quantize(
         print_json({"name": made.name, "digest": made.digest, "folder": str(made.folder), **found.as_table()})
         return
     gained = f"{found.speed:g} times as fast as {found.precision_before}"
+    if found.speed <= 1.05:  # within what one measurement differs from the next
+        gained = f"no faster than {found.precision_before}"
     if found.precision_before != "f32":
         gained += f", {found.speed_over_f32:g} times as f32"
     print(f"{made.folder}: {made.name} {made.digest[:12]}, {gained}")
