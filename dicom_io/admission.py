@@ -7,6 +7,7 @@ from pydicom.filebase import DicomBytesIO
 from pydicom.filewriter import write_file_meta_info
 from pydicom.uid import UID
 
+from dicom_io.addresses import is_within
 from dicom_io.facts import InstanceFacts, UnreadableDicom, read_facts
 from dicom_io.reception import Incoming
 from dicom_io.status_codes import Status
@@ -35,11 +36,10 @@ class StoreRequest:
 
 
 def is_allowed(ae_title: str, address: str, allowed_callers: tuple[str, ...]) -> bool:
-    """Tell whether a caller is among ``AETITLE`` or ``AETITLE@address`` entries; with none, anyone is."""
-    address = address.removeprefix("::ffff:")  # an IPv4 peer as an IPv6 socket sees it
+    """Tell whether a caller is among ``AETITLE`` or ``AETITLE@address or network`` entries; with none, anyone is."""
     for entry in allowed_callers:
-        title, _, host = entry.partition("@")
-        if title.strip() == ae_title.strip() and host.strip() in {"", address}:
+        title, _, place = entry.partition("@")
+        if title.strip() == ae_title.strip() and (not place.strip() or is_within(address, place)):
             return True
     return not allowed_callers
 

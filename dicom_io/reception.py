@@ -26,7 +26,7 @@ class ListenerSettings:
     Attributes
     ----------
     allowed_callers
-        ``AETITLE`` or ``AETITLE@address`` each; empty: any caller.
+        ``AETITLE``, ``AETITLE@address`` or ``AETITLE@network`` each; empty: any caller.
     maximum_object
         Most bytes of one object; a sender of more is hung up on.
     maximum_held

@@ -9,13 +9,13 @@ from __future__ import annotations
 import difflib
 import os
 import tomllib
-from ipaddress import ip_network
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args
 
 from pydantic import AfterValidator, BaseModel, Field, ValidationError, model_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, SettingsError
 
+from dicom_io.addresses import network
 from worker.settings_tls import ListenerTls, PeerTls, Section
 from worker.settings_urls import url_fault
 
@@ -42,9 +42,13 @@ def _ae_title(value: str) -> str:
 
 
 def _caller(value: str) -> str:
-    _ae_title(value.split("@", 1)[0])
-    if value.endswith("@"):
-        raise ValueError('write "AETITLE" or "AETITLE@address"')
+    title, at, place = value.partition("@")
+    _ae_title(title)
+    if at:
+        try:
+            network(place)
+        except ValueError as error:
+            raise ValueError(f'write "AETITLE" or "AETITLE@" and {error}') from error
     return value
 
 
@@ -100,10 +104,7 @@ class Web(Section):
 
 
 def _addresses(value: str) -> str:
-    try:
-        ip_network(value, strict=False)
-    except ValueError as error:
-        raise ValueError(f"an address or a network such as 10.1.0.0/16 ({error})") from error
+    network(value)
     return value
 
 

@@ -8,7 +8,6 @@ import threading
 import time
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
-from ipaddress import ip_address, ip_network
 from typing import Annotated, Any
 
 import structlog
@@ -18,6 +17,7 @@ from fastapi.responses import JSONResponse
 from starlette.requests import ClientDisconnect
 
 from db.session import DatabaseUnavailable
+from dicom_io import addresses
 from dicom_io.admission import StoreRefused
 from dicom_io.part10 import claimed_uids, examine_file
 from dicom_io.reception import ListenerSettings, Received, Rejection
@@ -230,10 +230,10 @@ def _is_allowed(address: str, allowed: tuple[str, ...]) -> bool:
     if not address:
         return True  # a socket of this machine has none
     try:
-        caller = ip_address(address.removeprefix("::ffff:"))
+        caller = addresses.address(address)
     except ValueError:
         return False
-    return caller.is_loopback or any(caller in ip_network(each, strict=False) for each in allowed)
+    return caller.is_loopback or any(addresses.is_within(address, each) for each in allowed)
 
 
 def check_headers(request: Request) -> str:

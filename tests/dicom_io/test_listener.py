@@ -185,6 +185,18 @@ def test_the_end_of_an_association_waits_for_the_object_that_is_being_stored() -
         ("CT1", "10.0.0.1", ("CT2",), False),
         ("ct1", "10.0.0.1", ("CT1",), False),
         ("CT1", "fd00::1", ("CT1@fd00::1",), True),
+        ("CT1", "fd00::1", ("CT1@FD00:0::1",), True),
+        ("CT1", "10.0.0.9", ("CT1@10.0.0.0/24",), True),
+        ("CT1", "10.0.1.9", ("CT1@10.0.0.0/24",), False),
+        ("CT2", "10.0.0.9", ("CT1@10.0.0.0/24",), False),
+        ("CT1", "::ffff:10.0.0.9", ("CT1@10.0.0.77/24",), True),
+        ("CT1", "::FFFF:a00:9", ("CT1@10.0.0.0/24",), True),
+        ("CT1", "10.0.0.9", ("CT1@::ffff:10.0.0.0/120",), True),
+        ("CT1", "fe80::1%eth1", ("CT1@fe80::/10",), True),
+        ("CT1", "fe80::1%eth1", ("CT1@fe80::1%eth0",), False),
+        ("CT1", "fe80::1%eth0", ("CT1@fe80::1%eth0",), True),
+        ("CT1", "10.0.0.1", ("CT1@ct1.hospital",), False),
+        ("CT1", "", ("CT1@0.0.0.0/0",), False),
     ],
 )
 def test_allowed_callers_are_titles_or_titles_at_addresses(

@@ -59,6 +59,10 @@ def test_environment_wins_over_the_file(tmp_path: Path, monkeypatch: pytest.Monk
         ("a = " + "9" * 5000, r"cannot be read: .*digits"),
         ("[dicom]\nport = true\n", r"dicom: port is true: a number is needed"),
         ('[dicom]\nhost = "a\\u0000b"\n', r"dicom: host is 'a\\x00b': a null character cannot be meant"),
+        *(
+            (f'[dicom]\nallowed_callers = ["{each}"]\n', rf"dicom\.allowed_callers\.0: .*10\.1\.0\.0/16.*got '{each}'")
+            for each in ("CT1@", "CT1@ct1.hospital", "CT1@10.0.0.0/33", "CT1@10.0.0.7:104")
+        ),
         ("[storage]\nminimum_free_gigabytes = inf\n", r"minimum_free_gigabytes: .*finite number.*got inf"),
         ("[retention]\nrefusal_days = 1e12\n", r"refusal_days: .*less than or equal to 36525.*got 1"),
         ("[intake]\nmaximum_backlog = 99999999999999999999\n", r"maximum_backlog: .*less than or equal to 1000000000"),

@@ -198,6 +198,7 @@ def test_limit_reached_within_a_request_fails_the_rest_of_it(site: Site, radiogr
         (Stow(), "10.0.0.5", "", 403),
         (Stow(), "no address", "", 403),
         (Stow(allowed_addresses=("10.0.0.0/8",)), "10.0.0.5", "", 0),
+        (Stow(allowed_addresses=("10.0.0.0/8",)), "::ffff:10.0.0.5", "", 0),
         (Stow(allowed_addresses=("10.0.0.0/8",)), "11.0.0.5", "", 403),
         (Stow(token="s3cret"), "10.0.0.5", "", 401),
         (Stow(token="s3cret"), "127.0.0.1", "Bearer wrong", 401),
