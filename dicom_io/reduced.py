@@ -48,12 +48,14 @@ def decode_halved(frame: bytes, description: PixelDescription, count: int) -> ND
     """Decode at ``1 / 2**count`` of the size, uint16 [rows, columns]; None where this machine's library does not."""
     try:
         from PIL import Image
-
+    except ImportError:
+        return None
+    try:
         with Image.open(io.BytesIO(frame), formats=["JPEG2000"]) as picture:
             picture.reduce = count  # type: ignore[assignment]  # an attribute of Pillow's JPEG 2000 images alone
             picture.load()
             values = np.asarray(picture)
-    except (ImportError, OSError, ValueError, SyntaxError, Image.DecompressionBombError):
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
         return None
     if values.shape != (-(-description.rows >> count), -(-description.columns >> count)):
         return None
