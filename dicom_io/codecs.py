@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from pydicom import uid
 from pydicom.encaps import get_frame
 
-from dicom_io.codestream import FrameHeader, codestream, frame_header
+from dicom_io.codestream import FrameHeader, codestream, frame_header, wavelet_grid
 from dicom_io.pixel_description import DecoderMissing, PixelDescription, PixelsUnreadable
 from dicom_io.reading import PARSING_ERRORS
 from dicom_io.reduced import REDUCIBLE, Sufficient, decode_halved, halvings
@@ -46,7 +46,9 @@ _DECODERS: dict[str, tuple[str, bool]] = {
 }
 
 
-def decode(pixel_data: bytes, description: PixelDescription, *, swapped_bytes: bool = False) -> tuple[Samples, str]:
+def decode(
+    pixel_data: bytes, description: PixelDescription, *, swapped_bytes: bool = False
+) -> tuple[Samples, str, tuple[str, ...]]:
     """Decode the one frame of an image.
 
     Parameters
@@ -60,9 +62,9 @@ def decode(pixel_data: bytes, description: PixelDescription, *, swapped_bytes: b
 
     Returns
     -------
-    tuple of ndarray [rows, columns, samples] of an integer type, and str
+    tuple of ndarray [rows, columns, samples] of an integer type, str, and tuple of str
         The stored values: bits above BitsStored masked (uncompressed, RLE, lossless) or clipped (lossy), sign
-        extended; and the decoder's name for the record.
+        extended; the decoder's name for the record; and flags for people: ``compressed with 10 of 12 bits``.
 
     Raises
     ------
@@ -71,13 +73,14 @@ def decode(pixel_data: bytes, description: PixelDescription, *, swapped_bytes: b
     """
     syntax = description.transfer_syntax_uid
     if syntax in NATIVE:
-        return _extract(_native(pixel_data, description, swapped_bytes), description), "none"
+        return _extract(_native(pixel_data, description, swapped_bytes), description), "none", ()
     frame = _frame(pixel_data)
     if syntax == uid.RLELossless:
-        return _extract(_rle(frame, description), description), "RLE"
+        return _extract(_rle(frame, description), description), "RLE", ()
     if syntax not in _DECODERS:
         raise PixelsUnreadable(f"transfer syntax {uid.UID(syntax).name[:64]} is not read")
-    return _compressed(frame, description)
+    flags = _fewer_bits(frame, description)
+    return *_compressed(frame, description), flags
 
 
 def decode_reduced(pixel_data: bytes, description: PixelDescription, enough: Sufficient) -> tuple[Samples, int] | None:
@@ -247,6 +250,23 @@ def _compressed(frame: bytes, description: PixelDescription) -> tuple[Samples, s
     if header.precision > description.bits_stored or not lossless:
         values = np.clip(values, description.lowest, min(description.highest, int(np.iinfo(values.dtype).max)))
     return values, name
+
+
+def _fewer_bits(frame: bytes, description: PixelDescription) -> tuple[str, ...]:
+    """Flag a frame that has fewer bits than BitsStored; refuse it where its values were scaled down to them.
+
+    What is compressed without loss may have been left as it was, and just not need the upper bits. A lossy encoder
+    takes no such care: 12 bits become 8 by losing the lower ones, and would be shown as black.
+    """
+    header = frame_header(frame)
+    if header is None or header.precision >= description.bits_stored:
+        return ()
+    grid = wavelet_grid(frame)
+    if _DECODERS[description.transfer_syntax_uid][1] if grid is None else grid.reversible:
+        return (f"compressed with {header.precision} of {description.bits_stored} bits",)
+    raise PixelsUnreadable(
+        f"BitsStored is {description.bits_stored}, but the compressed frame has {header.precision} bits a sample"
+    )
 
 
 def _check_scan(frame: bytes, decoder: Callable[..., Samples], decoded: Samples) -> None:

@@ -32,6 +32,8 @@ class WaveletGrid:
         Whether image and tiles begin at (0, 0) of the reference grid and no component is subsampled.
     levels
         Of decomposition: how often the image can be halved.
+    reversible
+        Whether the wavelets are those that give back exactly what was put in.
     """
 
     at_origin: bool
@@ -39,6 +41,7 @@ class WaveletGrid:
     components: int
     precision: int
     levels: int
+    reversible: bool
 
 
 def wavelet_grid(frame: bytes) -> WaveletGrid | None:
@@ -55,7 +58,7 @@ def wavelet_grid(frame: bytes) -> WaveletGrid | None:
             if frame[position : position + 2] == _START_OF_TILE or frame[position] != 0xFF:
                 return None
             position += 2 + struct.unpack_from(">H", frame, position + 2)[0]
-        levels = frame[position + 9]
+        levels, reversible = frame[position + 9], frame[position + 13] == 1
     except (struct.error, IndexError):
         return None
     return WaveletGrid(
@@ -64,6 +67,7 @@ def wavelet_grid(frame: bytes) -> WaveletGrid | None:
         components=components,
         precision=(precision & 0x7F) + 1,
         levels=levels,
+        reversible=reversible,
     )
 
 

@@ -86,11 +86,12 @@ def read_grayscale(source: Path | bytes, enough: Sufficient | None = None) -> Gr
     if enough is not None and _may_be_reduced(dataset):
         reduced = codecs.decode_reduced(_pixel_bytes(dataset), description, enough)
     if reduced is not None:
-        stored, decoder = reduced[0], "Pillow"
+        stored, decoder, noticed = reduced[0], "Pillow", ()
     else:
         swapped = description.big_endian and dataset["PixelData"].VR == "OW"
-        stored, decoder = codecs.decode(_pixel_bytes(dataset), description, swapped_bytes=swapped)
+        stored, decoder, noticed = codecs.decode(_pixel_bytes(dataset), description, swapped_bytes=swapped)
     image, record, flags = _brightness(dataset, description, _one_plane(stored, description))
+    flags = (*noticed, *flags)
     record["transfer_syntax"] = UID(description.transfer_syntax_uid).name
     record["decoder"] = decoder
     if assumed:

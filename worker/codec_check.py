@@ -53,7 +53,7 @@ def _decoded(sample: CodecSample) -> tuple[str, str]:
         transfer_syntax_uid=sample.transfer_syntax_uid,
     )
     try:
-        values, decoder = decode(sample.pixel_data, description)
+        values, decoder, _ = decode(sample.pixel_data, description)
     except PixelsUnreadable as error:
         return str(error), ""
     worst = max(

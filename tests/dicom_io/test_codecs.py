@@ -139,7 +139,7 @@ def test_a_codestream_says_its_own_size() -> None:
 def test_fragments_of_one_frame_are_joined() -> None:
     frame = jpeg_lossless(RAMP)
     description = PixelDescription(48, 40, 1, 16, 12, 11, False, "MONOCHROME2", False, str(uid.JPEGLosslessSV1))
-    values, _ = decode(encapsulate([frame], fragments_per_frame=3), description)
+    values, _, _ = decode(encapsulate([frame], fragments_per_frame=3), description)
     assert np.array_equal(values[:, :, 0], RAMP)
 
 
@@ -186,5 +186,5 @@ def test_gdcm_as_a_second_judge_decodes_the_same(shared_data: Path, name: str) -
     description = PixelDescription(
         header.Rows, header.Columns, 1, 16, 10, 9, False, "", False, str(header.file_meta.TransferSyntaxUID)
     )
-    ours, _ = decode(header.PixelData, description)
+    ours, _, _ = decode(header.PixelData, description)
     assert np.array_equal(ours.reshape(-1), theirs)

@@ -82,3 +82,48 @@ def test_a_number_that_is_one_in_python_alone_is_none(film: np.ndarray) -> None:
     read = read_grayscale(odd)
     assert read.record["modality_fallback"] == "RescaleSlope empty read as 1"
     assert np.array_equal(read.image, read_grayscale(plain).image)
+
+
+@pytest.mark.parametrize("syntax", [uid.JPEGBaseline8Bit, uid.JPEGExtended12Bit, uid.JPEG2000, uid.JPEGLSNearLossless])
+def test_a_lossy_frame_with_fewer_bits_than_the_header_says_is_refused_and_not_shown_as_black(
+    film: np.ndarray, syntax: str
+) -> None:
+    eight = (film >> 7).astype(np.uint8)
+    if syntax == uid.JPEG2000:
+        frame = bytes(imagecodecs.jpeg2k_encode(eight, codecformat="j2k", reversible=False, level=45))
+    elif syntax == uid.JPEGLSNearLossless:
+        frame = bytes(imagecodecs.jpegls_encode(eight, level=2))
+    else:
+        frame = bytes(imagecodecs.jpeg8_encode(eight, level=90))
+    with pytest.raises(PixelsUnreadable, match="BitsStored is 12, but the compressed frame has 8 bits a sample"):
+        read_grayscale(coded(frame, syntax, film, BitsStored=12))
+
+
+@pytest.mark.parametrize("syntax", [uid.JPEGLosslessSV1, uid.JPEGLSLossless, uid.JPEG2000Lossless, uid.JPEG2000])
+def test_a_lossless_frame_with_fewer_bits_than_the_header_says_is_read_as_it_is_and_flagged(
+    film: np.ndarray, syntax: str
+) -> None:
+    ten = film >> 5
+    if syntax == uid.JPEGLosslessSV1:
+        frame = bytes(imagecodecs.ljpeg_encode(ten, bitspersample=10))
+    elif syntax == uid.JPEGLSLossless:
+        ten = film >> 7  # the encoder takes whole bytes
+        frame = bytes(imagecodecs.jpegls_encode(ten.astype(np.uint8)))
+    else:
+        frame = bytes(imagecodecs.jpeg2k_encode(ten, codecformat="j2k", reversible=True, level=0, bitspersample=10))
+    bits = 8 if syntax == uid.JPEGLSLossless else 10
+    read = read_grayscale(coded(frame, syntax, film, BitsStored=12))
+    assert np.array_equal(read.image, read_grayscale(image_file(ten, BitsStored=12)).image)
+    assert f"compressed with {bits} of 12 bits" in read.flags
+    whole = read_grayscale(coded(frame, syntax, film, BitsStored=bits))
+    assert not any(flag.startswith("compressed") for flag in whole.flags)
+
+
+def test_lossy_values_above_the_bits_stored_are_clipped_and_not_masked(film: np.ndarray) -> None:
+    """A 12-bit frame of a 10-bit film: what compression takes above white must not come out as black."""
+    ten = np.clip(film >> 4, 0, 1023)
+    ten[100:200, 100:200] = 1030  # as ringing beside a white border
+    frame = bytes(imagecodecs.jpeg8_encode(ten, level=98, bitspersample=12))
+    read = read_grayscale(coded(frame, uid.JPEGExtended12Bit, film, BitsStored=10)).image
+    assert read[110:190, 110:190].min() > 0.99
+    assert np.abs(read - read_grayscale(image_file(np.minimum(ten, 1023), BitsStored=10)).image).mean() < 0.01

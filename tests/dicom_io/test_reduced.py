@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+
 import imagecodecs
 import numpy as np
 import pytest
@@ -111,14 +113,20 @@ def test_what_is_not_plain_is_decoded_whole(name: str) -> None:
     assert np.array_equal(read_grayscale(file, Sufficient(1, 1)).image, read_grayscale(file).image)
 
 
-def test_without_the_library_images_are_decoded_whole(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("absent", ["library", "decoder"])
+def test_without_the_library_images_are_decoded_whole(monkeypatch: pytest.MonkeyPatch, absent: str) -> None:
     from PIL import Image
 
     def missing(*_arguments: object, **_options: object) -> None:
         raise OSError("decoder jpeg2k not available")
 
-    monkeypatch.setattr(Image, "open", missing)
-    shown = read_grayscale(film(encoded(BLOB)), ENOUGH)
+    if absent == "library":
+        monkeypatch.setitem(sys.modules, "PIL", None)
+    else:
+        monkeypatch.setattr(Image, "open", missing)
+    file = film(encoded(BLOB))
+    shown = read_grayscale(file, ENOUGH)
+    assert np.array_equal(shown.image, read_grayscale(file).image)
     assert shown.image.shape == (ROWS, COLUMNS)
     assert shown.record["resolution"] == "whole"
 
@@ -132,8 +140,11 @@ def test_lies_and_truncation_are_refused_at_a_lower_resolution_too() -> None:
 
 
 def test_a_codestream_says_how_it_may_be_halved() -> None:
-    assert wavelet_grid(encoded(BLOB)) == WaveletGrid(True, False, 1, 12, 4)
-    assert wavelet_grid(encoded(BLOB, resolutions=3)) == WaveletGrid(True, False, 1, 12, 2)
+    assert wavelet_grid(encoded(BLOB)) == WaveletGrid(True, False, 1, 12, 4, True)
+    assert wavelet_grid(encoded(BLOB, resolutions=3)) == WaveletGrid(True, False, 1, 12, 2, True)
+    lossy = wavelet_grid(encoded(BLOB, reversible=False, level=40))
+    assert lossy is not None
+    assert not lossy.reversible
     for junk in (b"", b"\xff\x4f\xff\x51", encoded(BLOB)[:50], b"\xff\xd8\xff", b"\xff\x4f\xff\x51" + b"\0" * 60):
         assert wavelet_grid(junk) is None
     offset = bytearray(encoded(BLOB))
