@@ -5,11 +5,14 @@ from __future__ import annotations
 import os
 import stat
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
 DONE, FAILED = "done", "failed"
+ASIDE = (
+    ".cxr-triage-aside-"  # a hidden name of our own begins so: what bears it is on its way to done/, failed/ or back
+)
 _UNFINISHED = (".tmp", ".part", ".partial", ".filepart", ".crdownload", ".swp")  # names that programs write under
 _KINDS = (
     (stat.S_ISFIFO, "a pipe"),
@@ -42,19 +45,23 @@ class Stamp:
     def of(cls, status: os.stat_result) -> Stamp:
         return cls(status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
 
+    def is_renamed(self, earlier: Stamp) -> bool:
+        """Tell whether this is the earlier file, unwritten, under whatever name: renaming changes ``ctime_ns``."""
+        return replace(self, ctime_ns=0) == replace(earlier, ctime_ns=0)
+
 
 @dataclass(frozen=True)
 class Found:
-    """One entry; ``what`` says what it is where it is no plain file."""
+    """One entry; ``what`` says what it is where it is no plain file, "aside" what was left under a name of ours."""
 
     path: Path
     stamp: Stamp
-    kind: Literal["file", "other"]
+    kind: Literal["file", "other", "aside"]
     what: str = ""
 
 
 def entries(folder: Path) -> Iterator[Found]:
-    """List files below a folder, and what cannot be one; hidden and unfinished names are left out.
+    """List files below a folder, and what cannot be one; hidden and unfinished names are left out, but ours.
 
     Links are never followed, so that no loop is walked and nothing outside is touched. A folder that cannot be read is
     listed as an entry of its own. OSError where ``folder`` itself cannot be read.
@@ -117,6 +124,10 @@ def _folders(found: Iterator[os.DirEntry[str]], top: Path) -> list[os.DirEntry[s
 def _files(folder: Path) -> Iterator[Found]:
     with os.scandir(folder) as found:
         for entry in found:
+            if entry.name.startswith(ASIDE):
+                if (status := _status(Path(entry.path))) is not None:
+                    yield Found(Path(entry.path), Stamp.of(status), "aside")
+                continue
             if entry.name.startswith(".") or entry.name.endswith("~") or entry.name.lower().endswith(_UNFINISHED):
                 continue
             status = _status(Path(entry.path))

@@ -1,15 +1,14 @@
 """A watched folder as a way in: its files go through the one intake, then to ``done/`` or, with a reason, ``failed/``.
 
-A file is moved only after its instance is durable. Whoever dies in between finds it again and stores the same bytes,
-which adds nothing: so nothing is lost and nothing doubled, by one watcher or by several.
+A file is moved only after its instance is durable, and only if it is still the one that was read. Whoever dies in
+between finds it again and stores the same bytes, which adds nothing: so nothing is lost and nothing doubled, by one
+watcher or by several.
 """
 
 from __future__ import annotations
 
-import os
 import threading
 import time
-import uuid
 from collections.abc import Callable
 from itertools import islice
 from pathlib import Path
@@ -22,6 +21,7 @@ from dicom_io.admission import StoreRefused
 from dicom_io.part10 import examine_file
 from dicom_io.reception import ListenerSettings, Received, Rejection
 from dicom_io.status_codes import Status
+from worker.import_away import place, put_back, set_aside
 from worker.import_scan import DONE, FAILED, Changed, Found, Stamp, TooLarge, entries, read_unchanged
 from worker.intake import Intake
 from worker.settings import ConfigurationError, Settings
@@ -125,6 +125,8 @@ class Importer:
         return self._judged.get(found.path) == found.stamp
 
     def _take(self, found: Found, *, in_doubt: bool) -> _Ended:
+        if found.kind == "aside":
+            return self._return(found)
         if found.kind == "other":
             return self._fail(found, Status.CANNOT_UNDERSTAND, f"{found.what}: only plain files are imported")
         try:
@@ -155,29 +157,53 @@ class Importer:
         return "failed"
 
     def _put_away(self, found: Found, where: str, reason: str = "") -> None:
-        """Move a file that has ended out of the way, or delete it; what cannot be moved is remembered."""
+        """Move the file that has ended out of the way, or delete it; what cannot be moved is remembered.
+
+        Another one that took its place meanwhile stays, to be imported.
+        """
+        aside = None
         try:
-            if where == DONE and not self._keep:
-                found.path.unlink(missing_ok=True)
-                return
             target = self._folder / where / found.path.relative_to(self._folder)
-            target.parent.mkdir(parents=True, exist_ok=True)
-            if target.exists() or target.is_symlink():  # another of this name came before
-                target = target.with_name(f"{uuid.uuid4().hex[:8]}-{_short(target.name)}")
-            if reason:  # first, so that no file ever lies there without its reason
-                told = target.with_name(f"{_short(target.name)}.reason.txt")
-                told.write_text(f"{reason}\n", encoding="utf-8")
-            found.path.rename(target)
+            if where == FAILED or self._keep:
+                target.parent.mkdir(parents=True, exist_ok=True)
+            aside = set_aside(found.path)
+            if not Stamp.of(aside.lstat()).is_renamed(found.stamp):
+                put_back(aside, found.path)
+                _log.warning("a file was replaced while it was imported; the new one is imported next", to=where)
+            elif where == DONE and not self._keep:
+                aside.unlink()
+            else:
+                place(aside, target, reason)
         except FileNotFoundError:
             return  # another watcher was faster
         except OSError as error:
             _log.warning("an imported file cannot be moved away", error=error.strerror, to=where)
             self._judged[found.path] = found.stamp
+            if aside is not None:
+                self._leave(found, aside)
 
+    def _leave(self, found: Found, aside: Path) -> None:
+        """Put back what could be set aside but not be moved away, and remember it under its new stamp."""
+        try:
+            path = put_back(aside, found.path)
+            stamp = Stamp.of(path.lstat())
+        except OSError:
+            return  # the next scan finds it under its hidden name
+        if stamp.is_renamed(found.stamp):
+            self._judged[path] = stamp
 
-def _short(name: str) -> str:
-    """A name to which something can be added: file systems take 255 bytes."""
-    return os.fsdecode(os.fsencode(name)[:200])
+    def _return(self, found: Found) -> _Ended:
+        """Give a file that a watcher left under a hidden name, when it died, its name again."""
+        try:
+            put_back(found.path)
+        except FileNotFoundError:
+            pass  # its watcher lives
+        except OSError as error:
+            _log.warning("a file left under a hidden name cannot be renamed", error=error.strerror)
+            self._judged[found.path] = found.stamp
+        else:
+            _log.info("a file left under a hidden name is imported next")
+        return "changed"
 
 
 def _refusal(error: Exception) -> tuple[Status, str]:
