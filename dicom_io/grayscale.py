@@ -85,8 +85,9 @@ def read_grayscale(source: Path | bytes, enough: Sufficient | None = None) -> Gr
     reduced = None
     if enough is not None and _may_be_reduced(dataset):
         reduced = codecs.decode_reduced(_pixel_bytes(dataset), description, enough)
+    noticed: tuple[str, ...] = ()
     if reduced is not None:
-        stored, decoder, noticed = reduced[0], "Pillow", ()
+        stored, decoder = reduced[0], "Pillow"
     else:
         swapped = description.big_endian and dataset["PixelData"].VR == "OW"
         stored, decoder, noticed = codecs.decode(_pixel_bytes(dataset), description, swapped_bytes=swapped)
