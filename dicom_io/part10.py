@@ -2,9 +2,6 @@
 
 from io import BytesIO
 
-from pydicom.dataset import Dataset
-from pydicom.filereader import read_dataset, read_preamble
-from pydicom.tag import BaseTag
 from pydicom.uid import ExplicitVRBigEndian, ExplicitVRLittleEndian, ImplicitVRLittleEndian
 
 from dicom_io import reading
@@ -14,8 +11,6 @@ from dicom_io.network import RECEIVED_SOP_CLASSES, RECEIVED_TRANSFER_SYNTAXES
 from dicom_io.status_codes import Status
 from dicom_io.structure import check_whole
 from dicom_io.uids import is_uid
-
-_LARGEST_META = 65_536  # bytes, the preamble's with them; it has some hundred
 
 
 def examine_file(data: bytes) -> tuple[bytes, InstanceFacts]:
@@ -62,7 +57,7 @@ def claimed_uids(data: bytes) -> tuple[str, str]:
 
 def _store_request(data: bytes) -> StoreRequest:
     try:
-        meta, start = _file_meta(data)
+        meta, start = reading.file_meta(BytesIO(data))
     except reading.VALUE_ERRORS as error:
         raise StoreRefused(
             Status.CANNOT_UNDERSTAND, f"not a DICOM file ({type(error).__name__} in its meta)"
@@ -81,21 +76,6 @@ def _store_request(data: bytes) -> StoreRequest:
         uids = [uid or other for uid, other in zip(uids, said, strict=True)]
     sop_class, instance, syntax = uids
     return StoreRequest(sop_class, instance, sop_class, syntax, data[start:])
-
-
-def _file_meta(data: bytes) -> tuple[Dataset, int]:
-    """The file meta elements, none where there are none, and where the data set begins."""
-
-    def is_over(tag: BaseTag, _vr: str | None, _length: int) -> bool:
-        return tag.group != 2
-
-    handle = BytesIO(data[:_LARGEST_META])
-    read_preamble(handle, force=True)
-    start = handle.tell()
-    meta = read_dataset(handle, is_implicit_VR=False, is_little_endian=True, stop_when=is_over)
-    if len(data) > _LARGEST_META and handle.tell() >= _LARGEST_META:
-        raise ValueError("the file meta does not end")
-    return (meta, handle.tell()) if len(meta) else (Dataset(), start)
 
 
 def _encoding(first: bytes) -> str:

@@ -7,10 +7,13 @@ here: its warnings would quote patient data (a bad birth date, a bad name) into 
 import re
 import struct
 import zlib
-from collections.abc import MutableSequence, Sequence
+from collections.abc import Iterator, MutableSequence, Sequence
+from contextlib import contextmanager
 from functools import cache, lru_cache
 from io import BytesIO
 from pathlib import Path
+from threading import Lock
+from traceback import clear_frames
 from typing import BinaryIO, Literal, Protocol
 
 import pydicom
@@ -18,9 +21,10 @@ from pydicom import charset, config
 from pydicom.dataelem import DataElement, RawDataElement
 from pydicom.dataset import Dataset, FileDataset
 from pydicom.errors import BytesLengthException, InvalidDicomError
-from pydicom.filereader import read_partial
+from pydicom.filereader import read_dataset, read_partial, read_preamble
 from pydicom.tag import BaseTag, Tag
 from pydicom.uid import (
+    DeflatedExplicitVRLittleEndian,
     ExplicitVRBigEndian,
     ExplicitVRLittleEndian,
     ImplicitVRLittleEndian,
@@ -53,7 +57,9 @@ _PIXEL_TAGS = frozenset(Tag(keyword) for keyword in ("FloatPixelData", "DoubleFl
 _GROUPS_OF_OBJECTS = frozenset({0x0004, 0x0008, 0x0028})
 _LARGEST_OBJECT = 1 << 30  # it is held in memory whole
 _LARGEST_INFLATED = 1 << 28  # what is deflated is inflated whole: 268 MB hold the largest image that is decoded
-_DEFLATED = b"1.2.840.10008.1.2.1.99"
+_LARGEST_META = 65_536  # bytes, the preamble's with them; it has some hundred
+# A request is counted by the bytes it came with, which a deflated one is a thousandfold of: only one at a time is.
+_INFLATING = Lock()
 _ESCAPE = b"\x1b"
 _DELIMITERS = {0x09, 0x0A, 0x0C, 0x0D, 0x3D, 0x5C, 0x5E}  # each resets the character set (PS3.5 6.1.2.5.3)
 _PADDING = "\0 \t\r\n"
@@ -105,8 +111,7 @@ def read_header(source: Openable | bytes, keywords: Sequence[str | BaseTag] | No
 
     wanted: list[BaseTag | int] | None = None if keywords is None else [_tag(keyword) for keyword in keywords]
     try:
-        with BytesIO(source) if isinstance(source, bytes) else source.open("rb") as handle:
-            _refuse_bomb(handle)
+        with BytesIO(source) if isinstance(source, bytes) else source.open("rb") as handle, _bounded(handle):
             dataset = read_partial(handle, stop_when=at_pixels, force=True, specific_tags=wanted)
     except VALUE_ERRORS as error:
         raise _unreadable(error) from error
@@ -119,27 +124,77 @@ def read_whole(source: Path | bytes) -> FileDataset:
     if length > _LARGEST_OBJECT:
         raise UnreadableDicom(f"an object of {length} bytes: more than {_LARGEST_OBJECT} are not read")
     try:
-        with BytesIO(source) if isinstance(source, bytes) else source.open("rb") as handle:
-            _refuse_bomb(handle)
+        with BytesIO(source) if isinstance(source, bytes) else source.open("rb") as handle, _bounded(handle):
             dataset = pydicom.dcmread(handle, force=True)
     except VALUE_ERRORS as error:
         raise _unreadable(error) from error
     return _not_empty(dataset)
 
 
-def _refuse_bomb(handle: BinaryIO) -> None:
-    """Refuse a deflated data set (PS3.5 A.5) that a thousandfold of itself would come out of, before it does."""
-    head = handle.read(1024)
-    if head[128:132] == b"DICM" and _DEFLATED in head:
-        if head[132:138] != b"\x02\0\0\0UL":
-            raise UnreadableDicom("a deflated data set whose file meta information does not say how long it is")
-        handle.seek(144 + int.from_bytes(head[140:144], "little"))
-        inflater, length = zlib.decompressobj(-zlib.MAX_WBITS), 0
-        while not inflater.eof and (piece := inflater.unconsumed_tail or handle.read(1 << 16)):
-            length += len(inflater.decompress(piece, 1 << 20))
-            if length > _LARGEST_INFLATED:
-                raise UnreadableDicom(f"a deflated data set of more than {_LARGEST_INFLATED} bytes is not read")
+def file_meta(handle: BinaryIO) -> tuple[Dataset, int]:
+    """Read the file meta elements (PS3.10 7.1), none where there are none, and find where the data set begins.
+
+    The parser ends them where another group begins, preamble or not, whatever their group length says; so it is here.
+    One of `VALUE_ERRORS` where they cannot be parsed, or do not end within 64 KiB.
+    """
+
+    def is_over(tag: BaseTag, _vr: str | None, _length: int) -> bool:
+        return tag.group != 2
+
+    head = BytesIO(handle.read(_LARGEST_META))
+    read_preamble(head, force=True)
+    start = head.tell()
+    meta = read_dataset(head, is_implicit_VR=False, is_little_endian=True, stop_when=is_over)
+    if head.tell() >= _LARGEST_META and handle.read(1):
+        raise ValueError("the file meta does not end")
+    return (meta, head.tell()) if len(meta) else (Dataset(), start)
+
+
+@contextmanager
+def one_inflated() -> Iterator[None]:
+    """Wait until no other thread holds an inflated data set; what is raised meanwhile keeps none alive either."""
+    with _INFLATING:
+        try:
+            yield
+        except (*VALUE_ERRORS, UnreadableDicom) as error:
+            clear_frames(error.__traceback__)
+            raise
+
+
+def inflated_length(handle: BinaryIO) -> int:
+    """Count what comes out of the rest of a deflated file (PS3.5 A.5), holding none of it.
+
+    Raises
+    ------
+    UnreadableDicom
+        If it is more than 256 MiB: a small file may hold a thousandfold of itself.
+    zlib.error
+        If it cannot be inflated; not for one that is only truncated.
+    """
+    inflater, length = zlib.decompressobj(-zlib.MAX_WBITS), 0
+    while not inflater.eof and (piece := inflater.unconsumed_tail or handle.read(1 << 16)):
+        length += len(inflater.decompress(piece, 1 << 20))
+        if length > _LARGEST_INFLATED:
+            raise UnreadableDicom(f"a deflated data set of more than {_LARGEST_INFLATED} bytes is not read")
+    return length
+
+
+@contextmanager
+def _bounded(handle: BinaryIO) -> Iterator[None]:
+    """Parse a file within the bounds of what is inflated, where it is deflated."""
+    meta, start = file_meta(handle)
+    if text(meta, "TransferSyntaxUID") != DeflatedExplicitVRLittleEndian:
+        handle.seek(0)
+        yield
+        return
+    handle.seek(start)
+    if handle.read(2) == b"\0\0":  # the parser would take a command set there, and inflate what comes after
+        raise UnreadableDicom("a command set stands before the deflated data set")
+    handle.seek(start)
+    inflated_length(handle)
     handle.seek(0)
+    with one_inflated():
+        yield
 
 
 def _unreadable(error: Exception) -> UnreadableDicom:

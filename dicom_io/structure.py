@@ -5,10 +5,16 @@ A parser reads a truncated value without a word and hands on what is there; so w
 
 import struct
 import zlib
+from io import BytesIO
 
-from pydicom.uid import DeflatedExplicitVRLittleEndian, ExplicitVRBigEndian, ImplicitVRLittleEndian
+from pydicom.uid import (
+    DeflatedExplicitVRLittleEndian,
+    ExplicitVRBigEndian,
+    ExplicitVRLittleEndian,
+    ImplicitVRLittleEndian,
+)
 
-from dicom_io.reading import UnreadableDicom
+from dicom_io.reading import UnreadableDicom, inflated_length, one_inflated
 from dicom_io.reception import Incoming
 
 _LONG_VRS = {b"OB", b"OD", b"OF", b"OL", b"OV", b"OW", b"SQ", b"SV", b"UC", b"UN", b"UR", b"UT", b"UV"}
@@ -18,8 +24,7 @@ _ITEM_END = (0xFFFE, 0xE00D)
 _SEQUENCE_END = (0xFFFE, 0xE0DD)
 _PIXEL_DATA = (0x7FE0, 0x0010)
 _DEEPEST_NESTING = 32
-_LARGEST_INFLATED = 1 << 29
-# A radiograph has some hundred. Each costs microseconds, here and in the parser; 512 MiB hold 64 million empty ones.
+# A radiograph has some hundred. Each costs microseconds, here and in the parser; 256 MiB hold 32 million empty ones.
 _MOST_ELEMENTS = 100_000
 
 
@@ -55,7 +60,13 @@ def check_whole(data: bytes | Window, transfer_syntax_uid: str) -> None:
         Naming the tag that is cut off, the bytes it claims and the bytes there are.
     """
     if transfer_syntax_uid == DeflatedExplicitVRLittleEndian:
-        data = _inflate(data[:])
+        with one_inflated():
+            _check(_inflate(data[:]), str(ExplicitVRLittleEndian))
+    else:
+        _check(data, transfer_syntax_uid)
+
+
+def _check(data: bytes | Window, transfer_syntax_uid: str) -> None:
     implicit = transfer_syntax_uid == ImplicitVRLittleEndian
     order = ">" if transfer_syntax_uid == ExplicitVRBigEndian else "<"
     if not data:
@@ -64,14 +75,11 @@ def check_whole(data: bytes | Window, transfer_syntax_uid: str) -> None:
 
 
 def _inflate(data: bytes) -> bytes:
-    stream = zlib.decompressobj(-zlib.MAX_WBITS)
     try:
-        inflated = stream.decompress(data, _LARGEST_INFLATED)
+        # into room of just that size: the pieces are not held a second time to be joined
+        return zlib.decompress(data, -zlib.MAX_WBITS, max(1, inflated_length(BytesIO(data))))
     except zlib.error as error:
-        raise UnreadableDicom("the deflated data set cannot be inflated") from error
-    if not stream.eof:
-        raise UnreadableDicom("the deflated data set is truncated, or larger than 512 MiB")
-    return inflated
+        raise UnreadableDicom("the deflated data set cannot be inflated: damaged or truncated") from error
 
 
 class _Walk:

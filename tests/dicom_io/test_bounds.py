@@ -4,18 +4,27 @@ from __future__ import annotations
 
 import resource
 import struct
+import tracemalloc
 import zlib
+from concurrent.futures import ThreadPoolExecutor
 from io import BytesIO
+from threading import Event, Lock
+from typing import Any
 
 import imagecodecs
 import numpy as np
+import pydicom
 import pytest
 from pydicom import dcmread, uid
 
+from dicom_io import reading, structure
+from dicom_io.admission import StoreRefused
 from dicom_io.facts import UnreadableDicom, read_facts
 from dicom_io.grayscale import PixelsUnreadable, read_grayscale
+from dicom_io.part10 import examine_file
 from dicom_io.pixel_description import DecoderMissing
-from tests.dicom_io.images import image_file
+from dicom_io.structure import check_whole
+from tests.dicom_io.images import data_set_of, image_file
 
 SMALL = np.arange(64, dtype=np.uint16).reshape(8, 8)
 GROWTH = 200_000  # kilobytes of resident memory; each of these claims gigabytes
@@ -25,12 +34,12 @@ def peak() -> int:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 
 
-def deflated(data_set: bytes) -> bytes:
-    """A file whose data set inflates to these bytes."""
+def deflated(*data_set: bytes) -> bytes:
+    """A file whose data set inflates to these pieces."""
     plain = image_file(SMALL, uid.DeflatedExplicitVRLittleEndian)
     meta = 144 + int.from_bytes(plain[140:144], "little")
     squeezer = zlib.compressobj(9, zlib.DEFLATED, -zlib.MAX_WBITS)
-    return plain[:meta] + squeezer.compress(data_set) + squeezer.flush()
+    return plain[:meta] + b"".join(squeezer.compress(piece) for piece in data_set) + squeezer.flush()
 
 
 def rle(*segments: bytes) -> bytes:
@@ -41,19 +50,142 @@ def rle(*segments: bytes) -> bytes:
     return struct.pack("<16I", len(segments), *offsets, *[0] * (15 - len(segments))) + b"".join(segments)
 
 
-def test_a_deflated_bomb_is_refused_before_it_goes_off() -> None:
-    # group 0008 with a comment of 2 GB: 2 MB deflated, twice
-    bomb = deflated(struct.pack("<HH2sHI", 8, 0x103E, b"UT", 0, 0x7FFFFFFE) + bytes(1 << 29))
+@pytest.fixture(scope="module")
+def bomb() -> bytes:
+    """A group 0008 with a comment that says it has 2 GB: more than 256 MiB of it, deflated to some hundred kB."""
+    return deflated(struct.pack("<HH2sHI", 8, 0x103E, b"UT", 0, 0x7FFFFFFE), *[bytes(1 << 20)] * 300)
+
+
+def disguised(bomb: bytes, how: str) -> bytes:
+    """The bomb so that its transfer syntax, or where the data set begins, is not found in the usual place."""
+    filler = struct.pack("<HH2sHI", 2, 1, b"OB", 0, 2000) + bytes(2000)
+    length = int.from_bytes(bomb[140:144], "little")
+    start = 144 + length
+    return {
+        "as it should be": bomb,
+        "without preamble": bomb[132:],
+        "its syntax beyond 1024 bytes": bomb[:140] + struct.pack("<I", length + len(filler)) + filler + bomb[144:],
+        "both": bomb[132:144] + filler + bomb[144:],
+        "without its group length": bomb[:132] + bomb[144:],
+        "with a wrong group length": bomb[:140] + struct.pack("<I", len(bomb)) + bomb[144:],
+        "behind a command": bomb[:start] + struct.pack("<HHIH", 0, 0xFF10, 2, 0) + bomb[start:],
+        "behind a meta without end": bomb[:144] + filler * 33 + bomb[144:],
+    }[how]
+
+
+REFUSALS = {
+    "behind a command": "a command set stands before",
+    "behind a meta without end": "not a readable DICOM object",
+}
+
+
+@pytest.mark.parametrize(
+    "how",
+    [
+        "as it should be",
+        "without preamble",
+        "its syntax beyond 1024 bytes",
+        "both",
+        "without its group length",
+        "with a wrong group length",
+        *REFUSALS,
+    ],
+)
+def test_a_deflated_bomb_is_refused_before_it_goes_off(bomb: bytes, how: str) -> None:
+    file = disguised(bomb, how)
     before = peak()
     for read in (read_grayscale, read_facts):
-        with pytest.raises(UnreadableDicom, match="deflated data set of more than 268435456 bytes"):
-            read(bomb)
+        with pytest.raises(UnreadableDicom, match=REFUSALS.get(how, "deflated data set of more than 268435456 bytes")):
+            read(file)
+    assert peak() - before < GROWTH
+
+
+def test_a_deflated_bomb_is_refused_before_it_is_walked_through(bomb: bytes) -> None:
+    before = peak()
+    with pytest.raises(UnreadableDicom, match="deflated data set of more than 268435456 bytes"):
+        check_whole(data_set_of(bomb), uid.DeflatedExplicitVRLittleEndian)
+    for file in (bomb, bomb[132:]):
+        with pytest.raises(StoreRefused):
+            examine_file(file)
     assert peak() - before < GROWTH
 
 
 def test_a_deflated_film_is_read() -> None:
     data = image_file(SMALL, uid.DeflatedExplicitVRLittleEndian, BitsStored=6)
-    assert np.array_equal(read_grayscale(data).image, read_grayscale(image_file(SMALL, BitsStored=6)).image)
+    for file in (data, data[132:]):
+        assert np.array_equal(read_grayscale(file).image, read_grayscale(image_file(SMALL, BitsStored=6)).image)
+
+
+class _Watched:
+    """A lock that says when somebody has to wait for it."""
+
+    def __init__(self) -> None:
+        self.lock, self.awaited = Lock(), Event()
+
+    def __enter__(self) -> None:
+        if not self.lock.acquire(blocking=False):
+            self.awaited.set()
+            self.lock.acquire()
+
+    def __exit__(self, *_error: object) -> None:
+        self.lock.release()
+
+
+@pytest.mark.parametrize("second", ["check", "read"])
+def test_one_data_set_at_a_time_is_inflated(monkeypatch: pytest.MonkeyPatch, second: str) -> None:
+    watched, inflated, go_on = _Watched(), Event(), Event()
+    monkeypatch.setattr(reading, "_INFLATING", watched)
+    inflate, dcmread_ = structure._inflate, pydicom.dcmread
+    order: list[str] = []
+
+    def held(data: bytes) -> bytes:
+        first = not order
+        order.append("inflated")
+        inflated.set()
+        assert not first or go_on.wait(60)
+        order.append("walked")
+        return inflate(data)
+
+    def read(*arguments: Any, **options: Any) -> Any:  # noqa: ANN401
+        order.append("read")
+        return dcmread_(*arguments, **options)
+
+    monkeypatch.setattr(structure, "_inflate", held)
+    monkeypatch.setattr(pydicom, "dcmread", read)
+    file = image_file(SMALL, uid.DeflatedExplicitVRLittleEndian)
+    with ThreadPoolExecutor(2) as pool:
+        one = pool.submit(check_whole, data_set_of(file), uid.DeflatedExplicitVRLittleEndian)
+        assert inflated.wait(60)
+        other = (
+            pool.submit(check_whole, data_set_of(file), uid.DeflatedExplicitVRLittleEndian)
+            if second == "check"
+            else pool.submit(read_grayscale, file)
+        )
+        assert watched.awaited.wait(60)
+        assert order == ["inflated"]
+        read_grayscale(image_file(SMALL))  # what is not deflated waits for nobody
+        order.remove("read")
+        go_on.set()
+        one.result(60)
+        other.result(60)
+    assert order == ["inflated", "walked", *(["inflated", "walked"] if second == "check" else ["read"])]
+
+
+def test_a_refusal_keeps_no_inflated_data_set_alive() -> None:
+    size = 1 << 25
+    file = deflated(struct.pack("<HH2sHI", 8, 0x103E, b"UT", 0, size) + bytes(size) + b"cut off")
+    refusals = []
+    tracemalloc.start()
+    try:
+        for _ in range(3):
+            with pytest.raises(UnreadableDicom, match="data set truncated") as refusal:
+                check_whole(data_set_of(file), uid.DeflatedExplicitVRLittleEndian)
+            refusals.append(refusal)
+        held, most = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert held < size // 4
+    assert most < 1.5 * size
 
 
 @pytest.mark.parametrize("coded", [uid.JPEG2000Lossless, uid.JPEGLSLossless, uid.JPEGLosslessSV1, uid.RLELossless])
