@@ -82,7 +82,7 @@ def read_grayscale(source: Path | bytes, enough: Sufficient | None = None) -> Gr
     """
     dataset = reading.read_whole(source)
     description, assumed = describe(dataset)
-    reduced, noticed = None, tuple[str, ...]()
+    reduced = None
     if enough is not None and _may_be_reduced(dataset):
         reduced = codecs.decode_reduced(_pixel_bytes(dataset), description, enough)
     noticed: tuple[str, ...] = ()
