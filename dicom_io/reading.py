@@ -370,6 +370,8 @@ def _decode(value: bytes, dataset: Dataset) -> str:
 
 
 def _finite(value: object) -> float | None:
+    if isinstance(value, Dataset):  # a sequence where a number belongs; of what is in it a VR may be none there is
+        return None
     try:
         text = str(value).strip(_PADDING)
         if "_" in text:

@@ -8,13 +8,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from pydicom.dataelem import DataElement, RawDataElement
 from pydicom.dataset import Dataset
+from pydicom.sequence import Sequence
+from pydicom.tag import Tag
 
 from dicom_io.admission import StoreRefused, StoreRequest, examine
 from dicom_io.facts import UnreadableDicom, read_facts
 from dicom_io.grayscale import PixelsUnreadable, read_grayscale
 from dicom_io.identity_copy import copy_identity
-from dicom_io.reading import read_header, read_whole
+from dicom_io.reading import number, read_header, read_whole
 from dicom_io.sender import Peer, echo
 from tests.dicom_io.images import CR, INSTANCE, data_set_of, dicom_file, image_file, item, sequence, write
 from tests.dicom_io.wire import Witness, associated, listening
@@ -27,6 +30,14 @@ def test_a_lut_of_no_bits_and_only_zeros_is_said_to_show_nothing_and_gives_no_na
     shown = read_grayscale(image_file(PIXELS, BitsStored=12, VOILUTSequence=table))
     assert np.isfinite(shown.image).all()
     assert "shows nothing" in str(shown.record["voi_fallback"])
+
+
+def test_a_sequence_where_a_number_belongs_is_no_number_whatever_is_in_it() -> None:
+    nonsense = Dataset()
+    nonsense[0x4F4E4843] = RawDataElement(Tag(0x4F4E4843), "RO", 2, b"ab", 0, False, True, True)
+    held = Dataset()
+    held[0x00280002] = DataElement(Tag("SamplesPerPixel"), "SQ", Sequence([nonsense]))
+    assert number(held, "SamplesPerPixel") is None
 
 
 def test_a_length_that_is_no_multiple_of_its_values_is_unreadable_and_nothing_else() -> None:
