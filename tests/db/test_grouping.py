@@ -49,11 +49,11 @@ def at_once(
     with ThreadPoolExecutor(len(jobs) + 1) as pool:
         leading = pool.submit(writes.run, first)
         assert began.wait(10)
+        event.listen(database.engine, "commit", commits.append)
         waiting = [pool.submit(writes.run, job) for job in jobs]
         if database.is_sqlite:
             wait_until(lambda: len(writes._waiting) == len(jobs), 10, "all of them wait")
             before_the_others()
-        event.listen(database.engine, "commit", commits.append)
         go.set()
         assert leading.result(10) == "first"
     return waiting, len(commits) - 1

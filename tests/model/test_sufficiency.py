@@ -111,5 +111,5 @@ def test_the_best_epoch_that_the_card_names_is_the_one_whose_weights_were_kept()
     history = [
         EpochRecord(n, 224, 8, 1.0, 1e-3, 0.7, 0.7, loss, 0.5, NAN, "") for n, loss in ((1, 0.9), (2, 0.4), (3, 0.6))
     ]
-    said = fitting_entries(FittingPlan(("A",)), "random weights", history)
+    said = fitting_entries(FittingPlan(("A",)), "random weights", history, "Keras")
     assert said["epochs"].endswith("the weights are those after epoch 2")
