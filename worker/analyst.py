@@ -109,7 +109,6 @@ class Analyst:
         """
         with self.database.read() as session:
             model = known_model(session, digest)
-            kept = len(active_models(session).entries) + _SPARE_READERS
         if model is None:
             raise UnknownModel(f"model {digest[:12]} is not in the registry")
         if model.folder not in self._readers:
@@ -122,6 +121,8 @@ class Analyst:
             if reader.bundle.digest != digest:
                 raise BundleInvalid(Path(model.folder), f"holds model {reader.bundle.digest[:12]}, not {digest[:12]}")
             self._keep_current(model, preprocessing_id(reader.bundle))
+            with self.database.read() as session:
+                kept = len(active_models(session).entries) + _SPARE_READERS
             while len(self._readers) >= max(kept, 2):
                 del self._readers[next(iter(self._readers))]  # the one that was not used for longest
             self._readers[model.folder] = reader
