@@ -10,12 +10,14 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any, cast
 
-from sqlalchemy import CursorResult, and_, or_, select, update
+from sqlalchemy import CursorResult, and_, func, or_, select, update
 
 from db.clock import RUNG_AHEAD, lease_is_over
 from db.records import AnalysisResult, ClaimedAnalysis, ObjectRecord, Triage
 from db.session import Session
 from db.tables import Analysis, Delivery, Finding, GateDecision, Instance, Location, LogitMaps, MadeObject, Study
+
+_DIED = "the worker died while reading it"  # when nobody has said how
 
 
 def claim(
@@ -34,7 +36,7 @@ def claim(
     )
     stopped = session.execute(stop).scalar_one_or_none()
     if stopped is not None:
-        last = stopped or "the worker died while reading it"
+        last = stopped or _DIED
         session.execute(
             update(Analysis)
             .where(Analysis.id == analysis_id)
@@ -164,9 +166,18 @@ def give_back(session: Session, analysis_id: int, owner: str, *, reason: str, co
 
 
 def note_loss(session: Session, analysis_ids: Iterable[int], reason: str) -> int:
-    """Keep why the process died that read one of these, for whoever asks why it was tried again. Returns how many."""
-    lost = (Analysis.id.in_(list(analysis_ids)), Analysis.state == "running")
-    return cast("CursorResult[Any]", session.execute(update(Analysis).where(*lost).values(reason=reason))).rowcount
+    """Keep why the process died that read one of these, for whoever asks why it was tried again. Returns how many.
+
+    Who sees a process die may say so late: the image was freed by then, tried by another, or failed.
+    """
+    ids = list(analysis_ids)
+    unfinished = (Analysis.id.in_(ids), Analysis.state.in_(("pending", "running")))
+    unexplained = (Analysis.id.in_(ids), Analysis.state == "failed", Analysis.reason.endswith(_DIED))
+    changes = (
+        update(Analysis).where(*unfinished).values(reason=reason),
+        update(Analysis).where(*unexplained).values(reason=func.replace(Analysis.reason, _DIED, reason)),
+    )
+    return sum(cast("CursorResult[Any]", session.execute(change)).rowcount for change in changes)
 
 
 def release_dead(session: Session, is_dead: Callable[[str], bool], now: datetime) -> int:

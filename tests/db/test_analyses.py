@@ -90,6 +90,35 @@ def test_image_that_kills_its_worker_stops_after_three_attempts_with_its_error(
     assert row.reason == "stopped after 3 attempts: the worker died while reading it"
 
 
+@pytest.mark.parametrize("seen", ["while it runs", "after it was freed", "after it failed"])
+def test_how_its_worker_died_is_kept_however_late_that_is_seen(
+    with_model: Database, analysis_id: int, seen: str
+) -> None:
+    def see() -> None:
+        with with_model.write() as session:
+            assert analyses.note_loss(session, [analysis_id], "signal 11") == 1
+
+    def free() -> None:
+        with with_model.write() as session:
+            assert analyses.release_dead(session, lambda _owner: True, NOON) == 1
+
+    for _ in range(3):
+        assert claim(with_model, analysis_id, "doomed") is not None
+        if seen == "while it runs":
+            see()
+        free()
+        if seen == "after it was freed":
+            see()
+    assert claim(with_model, analysis_id, "fourth") is None
+    if seen == "after it failed":
+        see()
+    with with_model.read() as session:
+        row = session.get_one(Analysis, analysis_id)
+    assert (row.state, row.reason) == ("failed", "stopped after 3 attempts: signal 11")
+    with with_model.write() as session:
+        assert analyses.note_loss(session, [analysis_id], "another word") == 0
+
+
 def test_fault_of_the_machine_does_not_count_against_the_image(with_model: Database, analysis_id: int) -> None:
     for _ in range(5):
         claimed = claim(with_model, analysis_id)
