@@ -191,7 +191,8 @@ class Listener:
             else:  # nothing was agreed that could be aborted
                 server.hang_up(association)
         for association in associations:  # each lets go of the object that was arriving
-            association.dul.join(max(0.0, deadline - time.monotonic()))
+            if association._dul_ready.wait(max(0.0, deadline - time.monotonic())):  # this moment's are only beginning
+                association.dul.join(max(0.0, deadline - time.monotonic()))
         if self._thread is not None:
             self._thread.join(grace_seconds)
 

@@ -234,9 +234,18 @@ def test_connections_that_end_without_an_association_leave_nothing_in_memory() -
         for _ in range(20):
             with socket.create_connection(("127.0.0.1", listener.port), timeout=10) as connection:
                 connection.sendall(HALF_A_REQUEST)
+        echo(Peer("CXRTRIAGE", "127.0.0.1", listener.port))  # accepted after all of them
 
         def is_nothing_left() -> bool:
             gc.collect()
             return not any(isinstance(each, Association) for each in gc.get_objects())
 
         wait_until(is_nothing_left, 20, "the associations of those connections to be let go of")
+
+
+def test_it_stops_in_order_while_connections_come_in() -> None:
+    for _ in range(40):  # so that a stop falls between an association's first thread and its second
+        with listening(Witness()) as listener:
+            for _ in range(20):
+                with socket.create_connection(("127.0.0.1", listener.port), timeout=10) as connection:
+                    connection.sendall(HALF_A_REQUEST)
