@@ -7,7 +7,7 @@ from kombu import Queue
 
 from worker.broker import BATCH, LIVE, broker_url
 from worker.settings import Settings
-from worker.timing import ANALYSIS_TIME_LIMIT, BROKER_TIMEOUT, CHILD_LOST_WAIT, CHILD_START_LIMIT
+from worker.timing import ANALYSIS_TIME_LIMIT, BROKER_TIMEOUT, CHILD_START_LIMIT
 
 ANALYSE = "cxr_triage.analyse"
 
@@ -29,7 +29,6 @@ def make_app(settings: Settings) -> Celery:
         worker_send_task_events=False,
         worker_hijack_root_logger=False,
         worker_redirect_stdouts=False,
-        worker_lost_wait=CHILD_LOST_WAIT,
         worker_proc_alive_timeout=CHILD_START_LIMIT[settings.reading.engine],
         task_queues=[Queue(LIVE), Queue(BATCH)],
         task_default_queue=LIVE,

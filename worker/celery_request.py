@@ -8,6 +8,7 @@ message is taken off that count. What became of the task is in the database; the
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Callable, Sequence
 from typing import ClassVar
@@ -17,6 +18,8 @@ from billiard.exceptions import WorkerLostError
 from celery.worker.request import Request as CeleryRequest
 from kombu.message import Message
 from kombu.transport.virtual.base import QoS
+
+from worker.isolated import how_it_died
 
 _HOW = re.compile(r"signal \d+ \(\w+\)|exitcode -?\d+")  # of billiard's message
 
@@ -34,7 +37,7 @@ class Request(CeleryRequest):
 
     def on_timeout(self, soft: bool, timeout: float) -> None:
         if not soft:
-            self._tell(f"it did not end within {timeout:g} s, so its process was stopped")
+            self._tell(why_stopped(self.worker_pid, timeout))
         super().on_timeout(soft, timeout)
 
     def on_failure(self, exc_info: ExceptionInfo, send_failed_event: bool = True, return_ok: bool = False) -> None:
@@ -58,6 +61,20 @@ class Request(CeleryRequest):
     def reject(self, requeue: bool = False) -> None:
         super().reject(requeue=requeue)
         _take_off_the_count(self.message)
+
+
+def why_stopped(pid: int, timeout: float) -> str:
+    """Say why a task whose time is over did not end: it hung, or its child died and the pool has not noticed.
+
+    Celery's pool (5.6) misses the end of some children, and then looks for the dead every five seconds only.
+    """
+    try:
+        end = os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)  # the pool collects it after us
+    except ChildProcessError:  # it was collected: stopped meanwhile, which the pool does for a task that hangs
+        end = None
+    if end is None:
+        return f"it did not end within {timeout:g} s, so its process was stopped"
+    return f"its process died: {how_it_died(end.si_status if end.si_code == os.CLD_EXITED else -end.si_status)}"
 
 
 def _take_off_the_count(message: Message) -> None:

@@ -137,7 +137,7 @@ class IsolatedCalls:
             self._process.join(_JOIN)
             code = self._process.exitcode
             self.close()
-            raise (_Rested if code == 0 else CallEnded)(f"its process died: {_how(code)}") from None
+            raise (_Rested if code == 0 else CallEnded)(f"its process died: {how_it_died(code)}") from None
         except BaseException:  # a Ctrl-C here would leave an answer behind that the next call would take for its own
             self.close()
             raise
@@ -179,7 +179,8 @@ def _serve(connection: Connection, begin: Callable[[], Handler], idle_seconds: f
         connection.send(answer)
 
 
-def _how(code: int | None) -> str:
+def how_it_died(code: int | None) -> str:
+    """Say in words how a process ended: the exit code, or negative the number of the signal that ended it."""
     if code is None or code >= 0:
         return f"exit code {code}"
     try:

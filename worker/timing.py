@@ -9,7 +9,6 @@ MAX_ATTEMPTS = 3  # a poison image stops after three workers
 # longer is killed, in the worker by Celery; an image that always hangs costs a child three times this
 ANALYSIS_TIME_LIMIT = 60
 ANALYSIS_LEASE = timedelta(seconds=80)  # longer than a reading may last; a dead local owner is noticed at once anyway
-CHILD_LOST_WAIT = 1.0  # seconds for which the last word of a child that died may still be on its way
 CHILD_START_LIMIT = {"openvino": 30.0, "keras": 120.0}  # seconds an engine; TensorFlow takes 5 to 24 to import
 PICTURE_TIME_LIMIT = 30.0  # seconds; the largest compressed image is drawn in about twenty, and a person waits
 PICTURE_AGAIN = 600.0  # seconds after which an image that crashed or hung its decoder is tried again when asked for

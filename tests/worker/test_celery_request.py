@@ -1,13 +1,16 @@
-"""A worker whose broker dies under its running tasks hears the next ring all the same."""
+"""A worker whose broker dies under its running tasks hears the next ring; a child's end is told as what it was."""
 
 from __future__ import annotations
 
+import os
+import subprocess
 import sys
 from pathlib import Path
 
 from tests.peers.processes import Process, wait_until
 from worker.broker import start_embedded
 from worker.celery_app import ANALYSE, make_app
+from worker.celery_request import why_stopped
 from worker.site import Site
 
 # a worker of one child, with our request class, whose task says when it runs and waits to be let go
@@ -52,3 +55,20 @@ def test_task_that_ends_while_the_broker_is_away_does_not_make_the_worker_deaf(s
         worker.stop()
         broker.kill()
         broker.wait()
+
+
+def test_child_that_died_unnoticed_is_not_told_as_one_that_hung() -> None:
+    hung = "it did not end within 4 s, so its process was stopped"
+    ends = {"os.kill(os.getpid(), signal.SIGSEGV)": "signal 11 (SIGSEGV)", "sys.exit(3)": "exit code 3"}
+    for end, how in ends.items():
+        child = subprocess.Popen(
+            [sys.executable, "-c", f"import os, signal, sys; input(); {end}"], stdin=subprocess.PIPE
+        )
+        assert why_stopped(child.pid, 4) == hung, "it lives"
+        assert child.stdin is not None
+        child.stdin.write(b"\n")
+        child.stdin.close()
+        os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)
+        assert why_stopped(child.pid, 4) == f"its process died: {how}"
+        child.wait()
+        assert why_stopped(child.pid, 4) == hung, "the pool has ended it"
