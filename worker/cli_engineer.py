@@ -87,7 +87,7 @@ def redeliver(
     from worker.settings import ConfigurationError
     from worker.timing import now
 
-    site = open_site(home, config)
+    site = open_site(home, config).existing()
     if name == OURSELVES:
         raise ConfigurationError("nothing is delivered to ourselves; name a configured destination")
     named_peer(site.settings, name)
@@ -132,7 +132,7 @@ def forget(
     if (study is None) == (patient is None) or not (study or patient or "").strip():
         # an empty ID, such as a script's unset variable, would mean every study of nobody known
         raise typer.BadParameter("give either --study UID or --patient ID, and neither empty")
-    site = open_site(home, config)
+    site = open_site(home, config).existing()
     if not yes:
         typer.confirm("Remove it here for good, with results and undelivered objects?", abort=True)
     records = remove(site.database, site.store, study_instance_uid=study, patient_id=patient, reason=reason)

@@ -83,7 +83,7 @@ def read_anyway(
     """
     from worker.decide_again import have_read
 
-    site = open_site(home, config)
+    site = open_site(home, config).existing()
     made = have_read(site, sop_instance_uid, by=by, reason=reason)
     if json:
         print_json(
@@ -107,7 +107,7 @@ def rules(home: Home = None, config: Config = None, json: Json = False) -> None:
     site = open_site(home, config)
     in_force = gate_rules(site.settings)
     refused: dict[str, int] = {}
-    if site.settings.database.url or (site.settings.home / "cxr-triage.sqlite").exists():
+    if site.settings.has_database:
         with site.database.read() as session:
             refused = refused_by_rule(session)
     table: list[dict[str, Any]] = [
@@ -149,7 +149,7 @@ def apply(
 
     from worker.decide_again import apply_rules
 
-    site = open_site(home, config)
+    site = open_site(home, config).existing()
     admitted: list[str] = []
     problems: list[str] = []
     asked = 0
@@ -176,7 +176,7 @@ def apply(
 
 def _recorded(site: Site, sop_instance_uid: str) -> tuple[bool, str]:
     """Whether an image is known here as our own object, and by whose word it is read although refused."""
-    if not site.settings.database.url and not (site.settings.home / "cxr-triage.sqlite").exists():
+    if not site.settings.has_database:
         return False, ""
     from db.decisions import decided
     from db.intake import is_own_object

@@ -161,7 +161,7 @@ def deactivate(
     """Let a model read nothing more; with none active, studies are received and wait."""
     from worker.registry import deactivate as make_inactive
 
-    site = open_site(home, config)
+    site = open_site(home, config).existing()
     gone = make_inactive(site.database, name)
     active = active_table(site)
     if gone is not None:
@@ -210,7 +210,7 @@ def active_table(site: Site) -> ActiveModels:
     from db.grounds import ActiveModels
     from db.models import active_models
 
-    if not site.settings.database.url and not (site.settings.home / "cxr-triage.sqlite").exists():
+    if not site.settings.has_database:
         return ActiveModels()
     with site.database.read() as session:
         return active_models(session)

@@ -86,7 +86,7 @@ def worklist(
     """The triage list, in reading order."""
     from worker.facts import worklist_facts
 
-    facts = worklist_facts(open_site(home, config), limit)
+    facts = worklist_facts(open_site(home, config).existing(), limit)
     if json:
         print_json(facts)
         return
@@ -116,7 +116,7 @@ def status(home: Home = None, config: Config = None, json: Json = False) -> None
     """Health: database, broker, store, model, and what waits. Exit code 1 when not ready."""
     from worker.facts import status_facts
 
-    facts = status_facts(open_site(home, config))
+    facts = status_facts(open_site(home, config).existing())
     if json:
         print_json(facts)
     else:
@@ -144,7 +144,7 @@ def ledger(
     from worker.facts import NO_MODEL, ledger_facts
 
     age = _parse_duration(older_than)
-    facts = ledger_facts(open_site(home, config), age)
+    facts = ledger_facts(open_site(home, config).existing(), age)
     if json:
         print_json(facts)
         return

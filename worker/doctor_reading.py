@@ -179,7 +179,7 @@ def _database(settings: Settings) -> Database | None:
     """The database if it has this program's schema: nothing is created here. `DatabaseUnavailable`."""
     from db.schema import HEAD_REVISION, revision
 
-    if not settings.database.url and not (settings.home / "cxr-triage.sqlite").exists():
+    if not settings.has_database:
         return None
     database = Database(settings.database_url)
     return database if revision(database) == HEAD_REVISION else None

@@ -63,7 +63,7 @@ _OTHER_HOME = "choose another with --home or [storage] home"
 def database(examined: Examined) -> Iterator[Finding]:
     """The database: answers, has this program's schema, and keeps what it has committed."""
     settings = examined.settings
-    if not settings.database.url and not (settings.home / "cxr-triage.sqlite").exists():
+    if not settings.has_database:
         if settings.home.exists():  # else that is said already
             yield Finding("database", "warning", "none yet: SQLite under the home folder", "'cxr-triage up' creates it")
         return

@@ -263,7 +263,16 @@ class Settings(BaseSettings):
     def database_url(self) -> str:
         from db.session import sqlite_url  # SQLAlchemy takes a while, which `--help` need not wait for
 
-        return self.database.url or sqlite_url(self.home / "cxr-triage.sqlite")
+        return self.database.url or sqlite_url(self._sqlite)
+
+    @property
+    def has_database(self) -> bool:
+        """Whether there is a database already; one named by a URL is taken to be there."""
+        return bool(self.database.url) or self._sqlite.exists()
+
+    @property
+    def _sqlite(self) -> Path:
+        return self.home / "cxr-triage.sqlite"
 
 
 def load_settings(config: Path | None = None, home: Path | None = None) -> Settings:

@@ -54,6 +54,23 @@ class Site:
                 f"home folder {home} cannot be written ({error.strerror}): choose another with --home or [storage] home"
             ) from error
 
+    def existing(self) -> Site:
+        """Return this installation if there is one: who only asks must not make an empty one of a mistyped name.
+
+        Raises
+        ------
+        worker.settings.ConfigurationError
+            If nothing was ever run here.
+        """
+        from worker.settings import ConfigurationError
+
+        if not self.settings.has_database:
+            raise ConfigurationError(
+                f"there is no installation in {self.settings.home}: name another with --home or [storage] home, "
+                "or make one with 'cxr-triage up'"
+            )
+        return self
+
 
 def open_site(home: Path | None, config: Path | None) -> Site:
     """Read the configuration; nothing is created or connected yet. `ConfigurationError`."""

@@ -6,6 +6,8 @@ import os
 import re
 import signal
 import socket
+import subprocess
+import sys
 from pathlib import Path
 
 import psutil
@@ -134,6 +136,29 @@ def test_an_unknown_command_or_option_is_wrong_usage(fresh: Site) -> None:
 
 def test_a_model_that_is_not_there_is_one_line_with_those_that_are(fresh: Site) -> None:
     one_clear_line(fresh.run("model", "activate", "nonesuch"), "nonesuch", "demonstration")
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["worklist"],
+        ["status"],
+        ["ledger"],
+        ["gate", "apply"],
+        ["read-anyway", "1.2.3", "--by", "A Radiologist", "--reason", "urgent"],
+        ["redeliver", "pacs"],
+        ["forget", "--study", "1.2.3", "--yes", "--reason", "asked for"],
+        ["model", "deactivate"],
+    ],
+    ids=" ".join,
+)
+def test_who_asks_of_a_home_that_is_none_is_told_and_none_is_made(tmp_path: Path, command: list[str]) -> None:
+    home = tmp_path / "mistyped"
+    words = [sys.executable, "-m", "worker", *command, "--home", str(home)]
+    ran = subprocess.run(words, capture_output=True, text=True, timeout=60, check=False)
+    assert (ran.returncode, ran.stdout) == (2, "")
+    assert ran.stderr.startswith(f"cxr-triage: there is no installation in {home}: ")
+    assert not home.exists()
 
 
 def test_without_an_active_model_studies_are_received_and_wait_and_are_read_once_there_is_one(tmp_path: Path) -> None:
