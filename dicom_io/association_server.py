@@ -27,7 +27,7 @@ from dicom_io.newcomers import Newcomers
 from dicom_io.reactor import ReadAhead, make_prompt
 from dicom_io.reception import ListenerSettings
 from dicom_io.status_codes import Status
-from dicom_io.tls import handshake_failure, is_tls, secured, shut
+from dicom_io.tls import RenewedContext, handshake_failure, is_tls, secured, shut
 
 _log = logging.getLogger(__name__)
 
@@ -208,7 +208,8 @@ class _Handler(RequestHandler):
             if is_tls(first):
                 self._refuse("TLS is spoken on this port, which is plain ([dicom.tls] is absent)")
             return not is_tls(first)
-        self.request = encrypted = secured(plain, self.server.tls, max(0.01, deadline - time.monotonic()))
+        context = self.server.tls.current()
+        self.request = encrypted = secured(plain, context, max(0.01, deadline - time.monotonic()))
         self.server.newcomers.replace(self.key, encrypted)
         try:
             encrypted.do_handshake()
@@ -253,7 +254,7 @@ class AssociationServer(ThreadedAssociationServer):
         self,
         *args: Any,  # noqa: ANN401
         settings: ListenerSettings,
-        tls: ssl.SSLContext | None,
+        tls: RenewedContext | None,
         on_refused: OnRefused,
         begin: Begin | None,
         **keywords: Any,  # noqa: ANN401

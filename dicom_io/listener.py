@@ -32,7 +32,7 @@ from dicom_io.commitment import (
 from dicom_io.network import received_contexts
 from dicom_io.reception import ListenerCannotBind, ListenerPortInUse, ListenerSettings, Received, Rejection
 from dicom_io.status_codes import ActionStatus, Status
-from dicom_io.tls import listening_context
+from dicom_io.tls import RenewedContext
 from dicom_io.uids import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
 
 __all__ = ["Listener", "ListenerCannotBind", "ListenerPortInUse", "ListenerSettings", "Received", "Rejection"]
@@ -116,7 +116,7 @@ class Listener:
         self._ae.implementation_version_name = IMPLEMENTATION_VERSION_NAME
         self._ae.maximum_pdu_size = settings.maximum_pdu
         self._ae.maximum_associations = 10 * settings.maximum_associations  # ours counts established ones only
-        self._tls = None if settings.tls is None else listening_context(settings.tls)
+        self._tls = None if settings.tls is None else RenewedContext(settings.tls)
         self._ae.acse_timeout = settings.association_timeout
         self._ae.dimse_timeout = settings.idle_timeout
         self._ae.network_timeout = settings.idle_timeout

@@ -5,11 +5,15 @@ words for people, on both sides.
 """
 
 import contextlib
+import logging
 import socket
 import ssl
+import threading
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
+
+_log = logging.getLogger(__name__)
 
 # RFC 9325 4.2; TLS 1.3 has its own, all of them good
 _CIPHERS = "ECDHE+AESGCM:ECDHE+CHACHA20"
@@ -92,6 +96,45 @@ def listening_context(files: TlsFiles) -> ssl.SSLContext:
     elif files.require_client_certificate:
         raise TlsProblem("a client certificate is required, but no authority (ca) is named that would have issued it")
     return context
+
+
+class RenewedContext:
+    """A listener's context, made anew when its files were: a renewed certificate needs no restart.
+
+    Raises
+    ------
+    TlsProblem
+        As `listening_context`, where the first files cannot be used.
+    """
+
+    def __init__(self, files: TlsFiles) -> None:
+        self._files = files
+        self._lock = threading.Lock()
+        self._seen = self._state()
+        self._context = listening_context(files)
+
+    def current(self) -> ssl.SSLContext:
+        """Return the context for the next connection: the last one that could be made."""
+        with self._lock:
+            state = self._state()
+            if state != self._seen:
+                self._seen = state  # what cannot be used is said once, and tried again when it has changed again
+                try:
+                    self._context = listening_context(self._files)
+                    _log.warning("the listener's certificate was read anew: its files have changed")
+                except TlsProblem as problem:
+                    _log.error("the listener's changed TLS files cannot be used, the former stay in use: %s", problem)
+            return self._context
+
+    def _state(self) -> list[tuple[int, ...]]:
+        """What tells that a file has changed; of one that is not there, nothing."""
+        states = []
+        for path in (self._files.certificate, self._files.key, self._files.ca):
+            with contextlib.suppress(OSError):
+                if path is not None:
+                    found = path.stat()
+                    states.append((found.st_ino, found.st_size, found.st_mtime_ns))
+        return states
 
 
 class CallingContext(ssl.SSLContext):

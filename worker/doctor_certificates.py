@@ -15,7 +15,8 @@ from worker.timing import BROKER_TIMEOUT, now
 
 _OURSELVES = ("127.0.0.1", "::1", "localhost")
 _EXPIRES_SOON = timedelta(days=30)
-_RENEW = "renew it, then restart what shows it: certificates are read when a process starts"
+_AGAIN = "in its place: changed files are read at the next connection, without a restart"
+_RENEW = f"renew it {_AGAIN}"
 
 
 def certificates(examined: Examined) -> Iterator[Finding]:
@@ -44,7 +45,7 @@ def _of_file(shown: NamedCertificate) -> Finding:
         facts = certificate_facts(shown.path)
         shown.use()
     except TlsProblem as error:
-        return Finding(check, "failed", str(error), "mend it, then restart what shows it")
+        return Finding(check, "failed", str(error), f"mend it {_AGAIN}")
     seen = f"{shown.path} ({facts.subject}) is good until {facts.good_until:%Y-%m-%d}"
     problem = out_of_date(facts, now())
     if problem:

@@ -97,6 +97,37 @@ def test_without_the_need_of_a_client_certificate_anybody_is_encrypted(authority
 
 
 @pytest.mark.peer
+def test_renewed_files_are_shown_and_believed_without_a_restart_and_unusable_ones_are_not(
+    stranger: Authority, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    hospital, next_one = Authority(tmp_path / "first"), Authority(tmp_path / "next", "The hospital's next CA")
+    shown = hospital.issue("listener")
+    old, new = dcmtk_options(hospital.issue("modality")), dcmtk_options(next_one.issue("modality"))
+
+    def put(files: TlsFiles, *kinds: str) -> None:
+        for kind in kinds:  # as renewers do: written beside it, and moved into its place
+            target, fresh = getattr(shown, kind), tmp_path / "fresh.pem"
+            fresh.write_bytes(getattr(files, kind).read_bytes())
+            fresh.replace(target)
+
+    with listening(Witness(), tls=shown) as listener:
+        assert (echoscu(listener.port, tls=old).exit_code, echoscu(listener.port, tls=new).exit_code != 0) == (0, True)
+        renewed = next_one.issue("listener")
+        put(renewed, "certificate")  # not its key yet
+        assert echoscu(listener.port, tls=old).exit_code == 0
+        assert echoscu(listener.port, tls=old).exit_code == 0
+        told = [each.getMessage() for each in caplog.records if "cannot be used" in each.getMessage()]
+        assert len(told) == 1, "told once"
+        assert f"key {shown.key} is not the key of certificate" in told[0]
+        put(renewed, "key", "ca")
+        assert (echoscu(listener.port, tls=new).exit_code, echoscu(listener.port, tls=old).exit_code != 0) == (0, True)
+        assert shown.ca is not None
+        shown.ca.unlink()
+        assert echoscu(listener.port, tls=new).exit_code == 0, "the former stay in use"
+        assert any(f"ca {shown.ca} cannot be read" in each.getMessage() for each in caplog.records)
+
+
+@pytest.mark.peer
 def test_we_send_to_dcmtk_over_tls(authority: Authority, tmp_path: Path) -> None:
     ours = authority.issue("cxr-triage")
     with Storescp(tmp_path / "received", tls=dcmtk_options(authority.issue("pacs"))) as scp:

@@ -61,9 +61,9 @@ def storescu(
     return _run("storescu", [*arguments, "127.0.0.1", str(port), *map(str, files)], seconds)
 
 
-def echoscu(port: int, *, called: str = "CXRTRIAGE", calling: str = "MODALITY") -> Answer:
+def echoscu(port: int, *, called: str = "CXRTRIAGE", calling: str = "MODALITY", tls: Sequence[str] = ()) -> Answer:
     """Verify with C-ECHO."""
-    return _run("echoscu", ["-d", "-aet", calling, "-aec", called, "-to", "5", "127.0.0.1", str(port)], 15)
+    return _run("echoscu", ["-d", *tls, "-aet", calling, "-aec", called, "-to", "5", "127.0.0.1", str(port)], 15)
 
 
 def findscu(port: int, keys: Sequence[str], *, called: str, calling: str = "MODALITY") -> Answer:
