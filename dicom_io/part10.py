@@ -2,7 +2,7 @@
 
 from io import BytesIO
 
-from pydicom.uid import ExplicitVRBigEndian, ExplicitVRLittleEndian, ImplicitVRLittleEndian
+from pydicom.uid import UID, ExplicitVRBigEndian, ExplicitVRLittleEndian, ImplicitVRLittleEndian
 
 from dicom_io import reading
 from dicom_io.admission import StoreRefused, StoreRequest, examine
@@ -11,6 +11,9 @@ from dicom_io.network import RECEIVED_SOP_CLASSES, RECEIVED_TRANSFER_SYNTAXES
 from dicom_io.status_codes import Status
 from dicom_io.structure import check_whole
 from dicom_io.uids import is_uid
+
+# which class an object is of stands in group 0008, which comes first (0004: a directory); in either byte order
+_FIRST_GROUPS = (b"\x08\x00", b"\x00\x08", b"\x04\x00", b"\x00\x04")
 
 
 def examine_file(data: bytes) -> tuple[bytes, InstanceFacts]:
@@ -34,10 +37,13 @@ def examine_file(data: bytes) -> tuple[bytes, InstanceFacts]:
     """
     request = _store_request(data)
     if is_uid(request.sop_class_uid) and request.sop_class_uid not in RECEIVED_SOP_CLASSES:
-        raise StoreRefused(Status.SOP_CLASS_NOT_SUPPORTED, f"SOP class {request.sop_class_uid} is not received here")
+        raise StoreRefused(
+            Status.SOP_CLASS_NOT_SUPPORTED, f"SOP class {UID(request.sop_class_uid).name} is not received here"
+        )
     if is_uid(request.transfer_syntax_uid) and request.transfer_syntax_uid not in RECEIVED_TRANSFER_SYNTAXES:
         raise StoreRefused(
-            Status.TRANSFER_SYNTAX_NOT_SUPPORTED, f"transfer syntax {request.transfer_syntax_uid} is not received here"
+            Status.TRANSFER_SYNTAX_NOT_SUPPORTED,
+            f"transfer syntax {UID(request.transfer_syntax_uid).name} is not received here",
         )
     for name, value in (("SOP Class", request.sop_class_uid), ("Transfer Syntax", request.transfer_syntax_uid)):
         if not is_uid(value):
@@ -67,6 +73,10 @@ def _store_request(data: bytes) -> StoreRequest:
         for keyword in ("MediaStorageSOPClassUID", "MediaStorageSOPInstanceUID", "TransferSyntaxUID")
     ]
     if not all(uids):  # an old file without meta: what it is, its data set says
+        if start == 0 and data and data[:2] not in _FIRST_GROUPS:
+            raise StoreRefused(
+                Status.CANNOT_UNDERSTAND, "not a DICOM file: it begins with neither preamble nor data set"
+            )
         try:
             check_whole(data[start:], uids[2] or _encoding(data[start : start + 6]))  # which also bounds the reading
             facts = read_facts(data)

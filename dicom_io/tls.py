@@ -128,7 +128,7 @@ class RenewedContext:
 
     def _state(self) -> list[tuple[int, ...]]:
         """What tells that a file has changed; of one that is not there, nothing."""
-        states = []
+        states: list[tuple[int, ...]] = []
         for path in (self._files.certificate, self._files.key, self._files.ca):
             with contextlib.suppress(OSError):
                 if path is not None:
