@@ -161,6 +161,30 @@ def test_who_asks_of_a_home_that_is_none_is_told_and_none_is_made(tmp_path: Path
     assert not home.exists()
 
 
+_WITHOUT_CODECS = """
+import sys
+sys.modules["imagecodecs"] = None  # an import of it fails, as where it is not installed
+from worker.__main__ import main
+main()
+"""
+
+
+@pytest.mark.parametrize("name", ["work", "up"])
+def test_missing_codecs_are_named_at_start_and_it_starts_all_the_same(fresh: Site, name: str) -> None:
+    process = fresh[name]
+    process.arguments[:1] = [sys.executable, "-c", _WITHOUT_CODECS]
+    process.start()
+    try:
+        begun = "worker child ready" if name == "work" else "Ctrl-C"
+        wait_until(lambda: not process.running or begun in process.log_text(), 60, "it has started", every=0.2)
+        assert process.running, process.log_text()
+        said = " ".join(process.log_text().split())  # a terminal's lines are broken anywhere
+        for codec in ("JPEG Lossless SV1", "JPEG-LS Near-lossless", "HTJ2K", "JPEG Extended 12 bit"):
+            assert f"{codec}: this machine has no decoder for" in said, said
+    finally:
+        process.stop()
+
+
 def test_without_an_active_model_studies_are_received_and_wait_and_are_read_once_there_is_one(tmp_path: Path) -> None:
     with Site(tmp_path / "site") as site:
         for name in ("listen", "deliver", "schedule"):
