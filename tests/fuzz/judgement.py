@@ -8,6 +8,7 @@ from __future__ import annotations
 import faulthandler
 import json
 import logging
+import os
 import resource
 import struct
 import sys
@@ -15,7 +16,7 @@ import time
 import traceback
 import warnings
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO, ClassVar
 
 import numpy as np
 from pydicom.dataset import Dataset
@@ -88,14 +89,45 @@ def _behind_meta(data: bytes) -> bytes:
     return data[144 + int.from_bytes(data[140:144], "little") :]
 
 
+class WatchedWrites:
+    """Sees every file that this process creates, changes or moves by Python's own means, anywhere on the machine."""
+
+    _NEW_NAME: ClassVar = {"os.mkdir": 0, "os.rename": 1, "os.link": 1, "os.symlink": 1, "os.truncate": 0}
+
+    def __init__(self, allowed: Path) -> None:
+        self._allowed = allowed.resolve()
+        self.outside: list[str] = []
+        sys.addaudithook(self._hear)
+
+    def _hear(self, event: str, arguments: tuple[Any, ...]) -> None:
+        if event == "open":
+            path, _mode, flags = arguments
+            if not isinstance(flags, int) or not flags & (os.O_WRONLY | os.O_RDWR | os.O_CREAT):
+                return
+        elif event in self._NEW_NAME:
+            path = arguments[self._NEW_NAME[event]]
+        else:
+            return
+        if isinstance(path, str | bytes | os.PathLike):
+            place = Path(os.path.realpath(os.fsdecode(path)))
+            if not place.is_relative_to(self._allowed):
+                self.outside.append(f"{event} {place}")
+
+    def take(self) -> str:
+        """What was seen since the last call, in words; empty: nothing."""
+        seen, self.outside = self.outside, []
+        return f"written outside the store: {seen[:3]}" if seen else ""
+
+
 def serve(cases: BinaryIO, store: FolderStore) -> None:
     """Judge every case that comes, and say how it went."""
+    writes = WatchedWrites(store.root)
     while header := cases.read(LENGTH.size):
         length, name_length = LENGTH.unpack(header)
         syntax, data = cases.read(name_length).decode("ascii"), cases.read(length)
         started = time.monotonic()
         try:
-            end, fault = judge(data, syntax, store), ""
+            end, fault = judge(data, syntax, store), writes.take()
         except BaseException:  # noqa: BLE001  (edge of the process: whatever it is, it is the finding)
             end, fault = "raised", traceback.format_exc(limit=-6)
         told = {"end": end, "fault": fault, "seconds": time.monotonic() - started, "rss": _resident_bytes()}

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -23,6 +25,31 @@ def test_no_data_set_crashes_hangs_escapes_or_fills_memory(tmp_path: Path) -> No
     read = sum(count for end, count in campaign.ends.items() if end.endswith(" read") and "not read" not in end)
     assert read > CASES // 20
     assert len(campaign.ends) > 40
+
+
+def test_a_file_outside_the_store_would_be_seen(tmp_path: Path) -> None:
+    script = """
+import os, sys
+from pathlib import Path
+from tests.fuzz.judgement import WatchedWrites
+folder = Path(sys.argv[1])
+writes = WatchedWrites(folder / "store")
+(folder / "store").mkdir()
+(folder / "store" / "a").write_bytes(b"")
+(folder / "store" / "a").read_bytes()
+Path(sys.executable).read_bytes()
+assert writes.take() == ""
+for write in (
+    lambda: (folder / "b").write_bytes(b""),
+    lambda: (folder / "store" / ".." / "c").mkdir(),
+    lambda: (folder / "store" / "a").rename(folder / "d"),
+    lambda: (folder / "d").open("r+b").close(),
+    lambda: os.open(folder / "e", os.O_CREAT),
+):
+    write()
+    assert str(folder) in writes.take(), write
+"""
+    subprocess.run([sys.executable, "-c", script, str(tmp_path)], check=True, timeout=60)
 
 
 @pytest.mark.peer
