@@ -1,4 +1,4 @@
-"""Two bundles are active, one for children and one for the rest: each film is read by its own, on every face."""
+"""Two bundles are active, chosen by age or view: each film is read by its own, on every face."""
 
 from __future__ import annotations
 
@@ -48,9 +48,9 @@ def second_bundle(bundle_folder: Path, tmp_path_factory: pytest.TempPathFactory)
     return folder
 
 
-def film(films: Path, number: int, age: str) -> bytes:
+def film(films: Path, number: int, age: str, view: str = "PA") -> bytes:
     dataset = pydicom.dcmread(films / "RG1_UNCR.dcm")
-    dataset.PatientAge = age
+    dataset.PatientAge, dataset.ViewPosition = age, view
     dataset.SOPInstanceUID = dataset.file_meta.MediaStorageSOPInstanceUID = f"1.2.3.{number}"
     dataset.StudyInstanceUID = f"1.2.{number}"
     buffer = BytesIO()
@@ -91,6 +91,27 @@ def test_each_film_is_read_by_the_model_of_its_age(
     assert table == {"demonstration": "everything else", "second": "0-17 years, any view"}
     for words in (("model", "list"), ("status",)):
         assert "0-17 years, any view" in run(site, *words)[1], words
+
+
+def test_each_film_is_read_by_the_model_of_its_view(
+    site: Site, films: Path, bundle_folder: Path, second_bundle: Path, tmp_path: Path
+) -> None:
+    registry.activate(site.settings, site.database, str(bundle_folder))
+    assert run(site, "model", "activate", str(second_bundle), "--views", "AP", "--ages", "18-90")[0] == 0
+    analyst = Analyst(site.settings, site.database, site.store)
+    names, shown = [], []
+    for number, (age, view) in enumerate((("044Y", "AP"), ("044Y", "PA"), ("004Y", "AP"), ("044Y", "")), 1):
+        data, rung = film(films, number, age, view), list[int]()
+        intake = Intake(site.settings, site.database, site.store, rung.append)
+        intake.receive(Received(data, read_facts(data), "MODALITY", "CXRTRIAGE", "127.0.0.1", "1"))
+        assert analyst.analyse(rung[0]) == "done"
+        with site.database.read() as session:
+            names.append(session.get_one(Analysis, rung[0]).model_name)
+        (tmp_path / "film.dcm").write_bytes(data)
+        shown.append(json.loads(run(site, "analyse", str(tmp_path / "film.dcm"), "--json")[1])["results"][0]["model"])
+    assert names == ["second", "demonstration", "demonstration", "demonstration"]
+    assert [each["name"] for each in shown] == names
+    assert "18-90 years, AP" in run(site, "status")[1]
 
 
 def test_one_shot_chooses_by_age_unless_a_model_is_named(
