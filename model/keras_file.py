@@ -20,6 +20,11 @@ _WRAPPERS = ("TFSMLayer", "TorchModuleWrapper", "JaxLayer", "FlaxLayer")
 MOST_CONFIGURATION = 64 << 20
 """Bytes of the JSON that describes a network; a thousandth of that describes DenseNet121."""
 
+MOST_NESTED = 100
+"""Levels of that JSON; a network of networks has about twenty."""
+
+_TOO_DEEP = f"its configuration is nested more than {MOST_NESTED} levels deep"
+
 SAVE_WHOLE = "save the whole network: network.save('network.keras')"
 
 
@@ -77,8 +82,10 @@ def load_keras_file(path: Path, unsafe: bool = False) -> KerasModel:
             network = keras.models.load_model(copy, compile=False, safe_mode=not unsafe)
         check_order_of_weights(network, path)
         return network
-    except (ValueError, TypeError, KeyError, AttributeError, NotImplementedError, OSError, zipfile.BadZipFile) as error:
-        reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
+    except MemoryError as error:
+        raise ImportRefused(path, "its network is larger than this machine's memory") from error
+    except Exception as error:
+        reason = next(iter(str(error).strip().splitlines()), "") or type(error).__name__
         raise ImportRefused(path, f"Keras {keras.__version__} cannot load it: {reason}") from error
 
 
@@ -102,8 +109,8 @@ def read_configuration(path: Path) -> dict[str, Any]:
         )
     try:
         text = _of_hdf5(path) if magic == _HDF5 else _of_zip(path)
-        config = json.loads(text) if text is not None else None
-    except (OSError, KeyError, zipfile.BadZipFile, EOFError, ValueError) as error:
+        config = _parsed(text) if text is not None else None
+    except (OSError, KeyError, zipfile.BadZipFile, EOFError, ValueError, TypeError) as error:
         raise ImportRefused(path, f"it is damaged or truncated: {error}") from error
     if not isinstance(config, dict):
         raise ImportRefused(path, f"it holds weights alone, without the network that they belong to; {SAVE_WHOLE}")
@@ -126,6 +133,25 @@ def _of_zip(path: Path) -> str | None:
         if size > MOST_CONFIGURATION:
             raise ValueError(f"its config.json has {size} bytes; allowed are {MOST_CONFIGURATION}")
         return archive.read("config.json").decode("utf-8")
+
+
+def _parsed(text: str) -> Any:  # noqa: ANN401 - JSON
+    """Parse a configuration; ValueError where it is nested so deeply that looking through it would not end well."""
+    try:
+        config = json.loads(text)
+    except RecursionError:
+        raise ValueError(_TOO_DEEP) from None
+    level: list[Any] = [config]
+    for _ in range(MOST_NESTED):
+        level = [
+            inner
+            for each in level
+            if isinstance(each, dict | list)
+            for inner in (each.values() if isinstance(each, dict) else each)
+        ]
+    if level:
+        raise ValueError(_TOO_DEEP)
+    return config
 
 
 def _parts(config: Any, name: str = "") -> Iterator[tuple[str, str, str]]:  # noqa: ANN401 - JSON
