@@ -207,14 +207,14 @@ def _print_results(results: list[dict[str, Any]], bundles: Sequence[Bundle]) -> 
     table = Table(title=f"{'models' if several else 'model'} {names}", title_justify="left", padding=(0, 1))
     table.add_column("source", overflow="fold", ratio=2)
     table.add_column("flags and reasons", overflow="fold", ratio=3)
-    table.add_column("findings (bold: at or above threshold)", ratio=3)
+    table.add_column("findings (*: positive)", ratio=3)
     for result in results:
         status = [] if result["status"] == "done" else [result["status"].replace("_", " ") + ": " + result["reason"]]
         flags = [f"! {flag}" for flag in result["flags"]]
         by = [f"read by {result['model']['name']}"] if several and result["model"] else []
         findings = [f"{marked(finding['label'])} {finding['probability']:.3f}" for finding in result["findings"]]
         shown = [
-            f"[bold]{text}[/]" if finding["positive"] else text
+            f"[bold]* {text}[/]" if finding["positive"] else f"  {text}"  # a pipe shows no bold
             for text, finding in zip(findings, result["findings"], strict=True)
         ]
         notes = "\n".join(marked(note) for note in (*status, *flags, *by))
