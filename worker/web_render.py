@@ -9,6 +9,7 @@ from fastapi import Request, Response
 from fastapi.responses import HTMLResponse
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
+from model.palette import DENSITY_FLOOR, DENSITY_FULL
 from worker import __version__, web_text
 from worker.web_views import BAR, fingerprint
 
@@ -33,6 +34,8 @@ class Renderer:
             version=__version__,
             comparison=web_text.comparison,
             bar_width=BAR,
+            overlay_floor=f"{DENSITY_FLOOR:g}",
+            overlay_full=f"{DENSITY_FULL:g}",
         )
         self._program = fingerprint(__version__, [path.stat().st_mtime_ns for path in _STATIC])
 

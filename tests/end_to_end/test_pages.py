@@ -41,6 +41,12 @@ class Browser:
         self.page.goto(self.address + path)
         self.page.wait_for_selector("#live[data-state=live]")
 
+    def is_as_wide_as_its_window(self) -> None:
+        """Nothing has to be scrolled to the side."""
+        parts = "[document.documentElement, ...document.querySelectorAll('main, .facts')]"
+        wide = f"() => {parts}.filter((each) => each.scrollWidth > each.clientWidth).map((each) => each.className)"
+        assert self.page.evaluate(wide) == []
+
     def pictures_are_drawn(self) -> None:
         drawn = "() => [...document.images].every((image) => image.complete && image.naturalWidth > 0)"
         self.page.wait_for_function(drawn)
@@ -121,8 +127,14 @@ def test_a_reader_sees_a_study_arrive_opens_it_and_fades_its_overlay(
     page.wait_for_selector(".switcher a[aria-current] >> nth=0")
     assert page.get_attribute(".switcher a[aria-current] kbd >> xpath=..", "href").endswith("label=1")
 
-    for path in ("/ledger", "/system"):
+    # the longest that can stand beside a finding
+    page.evaluate(
+        "document.querySelectorAll('.switcher .numbers').forEach((each) => each.textContent = '0.40 not counted')"
+    )
+    seen.is_as_wide_as_its_window()
+    for path in ("/", "/ledger", "/system"):
         seen.open(path)
+        seen.is_as_wide_as_its_window()
     assert seen.complaints == []
     assert seen.foreign == []
     site.assert_logs_clean([film, other])

@@ -112,6 +112,11 @@ def test_rows_stand_in_reading_order(reading: Reading) -> None:
     assert len(shown) == len(reading.studies)
 
 
+def test_worklist_names_the_active_model_and_a_study_the_one_that_read_it(reading: Reading) -> None:
+    assert "<span>active model demonstration</span>" in reading.client.get("/").text
+    assert "<strong>demonstration</strong>" in reading.page("hostile")
+
+
 def test_flags_come_before_numbers_and_outside_the_domain_first_of_all(reading: Reading) -> None:
     for shown in (reading.row("child"), reading.page("child")):
         result = shown[shown.index("outside training domain") :]
