@@ -84,7 +84,7 @@ def load_keras_file(path: Path, unsafe: bool = False) -> KerasModel:
         return network
     except MemoryError as error:
         raise ImportRefused(path, "its network is larger than this machine's memory") from error
-    except Exception as error:
+    except Exception as error:  # whatever Keras and its backend make of somebody's file
         reason = next(iter(str(error).strip().splitlines()), "") or type(error).__name__
         raise ImportRefused(path, f"Keras {keras.__version__} cannot load it: {reason}") from error
 

@@ -70,7 +70,7 @@ def why_stopped(pid: int, timeout: float) -> str:
     """
     try:
         end = os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)  # the pool collects it after us
-    except ChildProcessError:  # it was collected: stopped meanwhile, which the pool does for a task that hangs
+    except (ChildProcessError, AttributeError):  # it was collected already; there is no waitid here
         end = None
     if end is None:
         return f"it did not end within {timeout:g} s, so its process was stopped"

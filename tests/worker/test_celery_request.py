@@ -7,6 +7,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from tests.peers.processes import Process, wait_until
 from worker.broker import start_embedded
 from worker.celery_app import ANALYSE, make_app
@@ -57,6 +59,7 @@ def test_task_that_ends_while_the_broker_is_away_does_not_make_the_worker_deaf(s
         broker.wait()
 
 
+@pytest.mark.skipif(not hasattr(os, "waitid"), reason="waitid is not to be had on this system")
 def test_child_that_died_unnoticed_is_not_told_as_one_that_hung() -> None:
     hung = "it did not end within 4 s, so its process was stopped"
     ends = {"os.kill(os.getpid(), signal.SIGSEGV)": "signal 11 (SIGSEGV)", "sys.exit(3)": "exit code 3"}
