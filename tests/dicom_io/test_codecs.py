@@ -93,6 +93,19 @@ def test_8_bit_jpeg_is_read_within_its_loss(syntax: str) -> None:
     assert np.abs(image * 255 - smooth).max() < 4
 
 
+def test_lossy_htj2k_is_what_the_library_that_encoded_it_decodes() -> None:
+    """OpenJPH writes it and is the judge; OpenJPEG, another library, reads it for us."""
+    noisy = (np.random.default_rng(7).normal(0, 60, (48, 40)) + np.linspace(300, 3600, 40)).clip(0, 4095)
+    frame = bytes(imagecodecs.htj2k_encode(noisy.astype(np.uint16), level=0.002))
+    judge = imagecodecs.htj2k_decode(frame).astype(float)
+    assert 1 < np.abs(judge - noisy).mean() < 60, "it lost something, and not all"
+    shown = read_grayscale(compressed_file(uid.HTJ2K, frame, WindowCenter=2048, WindowWidth=4096)).image
+    whole = read_grayscale(
+        image_file(judge.astype(np.uint16), BitsStored=12, WindowCenter=2048, WindowWidth=4096)
+    ).image
+    assert np.abs(shown - whole).max() * 4095 <= 1.01  # a step of the samples: each rounds in its own way
+
+
 def test_gray_in_colour_jpeg_is_read() -> None:
     gray = np.repeat(np.tile(np.linspace(0, 255, 40).astype(np.uint8), (48, 1))[:, :, None], 3, axis=2)
     frame = bytes(imagecodecs.jpeg8_encode(gray, level=95))
