@@ -46,6 +46,12 @@ def test_int8_that_is_as_good_is_accepted_and_says_what_it_is(quantized):
     assert {path.name for path in made.folder.parent.iterdir()} == {"before", "int8"}
     table = found.as_table()
     assert table["mean_move"] == round(found.mean_move, 4)
+    card, of_before = (bundle.card_path.read_text(encoding="utf-8") for bundle in (made, before))
+    assert card.startswith("# small-int8 ")
+    assert card.endswith(of_before)
+    assert f"| Pneumonia | {found.auroc_before['Pneumonia']:.4f} | {found.auroc_after['Pneumonia']:.4f} |" in card
+    assert "30 images set the ranges; 30 others judged" in card
+    assert f"{found.speed:.2f} times as fast as {found.precision_before}" in card
 
 
 def test_int8_keeps_both_outputs_and_the_closed_form(quantized):
