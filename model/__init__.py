@@ -1,7 +1,7 @@
 """Everything that is a network: bundles, engines, Grad-CAM, training, evaluation, pictures. No DICOM, no database.
 
 ``from model import load_model, preprocess_xray, generate_gradcam`` is the short way in a notebook. It needs Keras,
-loaded when the first of them is asked for. Serving uses `model.reader` and never loads it.
+loaded when the first of them is asked for. Serving uses `model.inference.reader` and never loads it.
 """
 
 from typing import TYPE_CHECKING, Any

@@ -6,18 +6,18 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from model.bundle import DESCRIPTION_FILE, load_bundle
-from model.cutting import find_feature_layer
-from model.explanation import GradientExplainer
-from model.export import extract_head
-from model.gradcam import closed_form_maps
-from model.head import HeadUnsupported
-from model.inlining import inlined, is_nested
-from model.keras_backend import start_any_backend
-from model.keras_file import load_keras_file
-from model.network import KerasModel
-from model.preprocessing import Preprocessing, prepare
-from model.raster import read_raster
+from model.bundle.bundle import DESCRIPTION_FILE, load_bundle
+from model.engine.gradient_explainer import GradientExplainer
+from model.explain.gradcam import closed_form_maps
+from model.explain.head import HeadUnsupported
+from model.network.graph_cutting import find_feature_layer
+from model.network.graph_flattening import inlined, is_nested
+from model.network.head_extraction import extract_head
+from model.network.keras_backend import start_any_backend
+from model.network.keras_files import load_keras_file
+from model.network.keras_types import KerasModel
+from model.preprocessing.image_files import read_raster
+from model.preprocessing.tensor import Preprocessing, prepare
 
 _MODEL_SUFFIXES = (".keras", ".h5")
 

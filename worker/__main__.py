@@ -7,7 +7,7 @@ import sys
 
 def main() -> None:
     """Run the command line. Exit 0: success, 1: work failed, 2: wrong usage."""
-    from worker.cli import app
+    from worker.cli.app import app
 
     try:
         app()
@@ -27,8 +27,8 @@ def _mendable(error: Exception) -> bool:
     return bool(names & {
         "ConfigurationError", "DatabaseUnavailable", "StoreUnavailable", "BrokerUnavailable", "BundleInvalid",
         "UnknownModel", "PeerUnreachable", "ListenerPortInUse", "StartFailed", "UnreadableDicom", "UnreadableImage",
-        "EngineUnsuitable", "DatasetInvalid", "ListenerCannotBind", "GroundTaken", "QuantizationRefused",
-        "CannotBeReadAnyway", "DecidedElsewhere", "ImportRefused", "TrainingDiverged",
+        "EngineUnsuitable", "BackendUnavailable", "DatasetInvalid", "ListenerCannotBind", "GroundTaken",
+        "QuantizationRefused", "CannotBeReadAnyway", "DecidedElsewhere", "ImportRefused", "TrainingDiverged",
     })  # fmt: skip
 
 

@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from db.session import Database
-    from worker.settings import Settings
-    from worker.store import FolderStore
+    from db.engine.session import Database
+    from worker.config.settings import Settings
+    from worker.storage.store import FolderStore
 
 
 @dataclass(frozen=True)
@@ -21,10 +21,10 @@ class Site:
 
     @cached_property
     def database(self) -> Database:
-        """The database, its schema created if it was empty. `db.session.DatabaseUnavailable`."""
-        from db.schema import prepare
-        from db.session import Database
-        from worker.timing import now
+        """The database, its schema created if it was empty. `db.engine.session.DatabaseUnavailable`."""
+        from db.engine.schema import prepare
+        from db.engine.session import Database
+        from worker.runtime.clock import now
 
         if not self.settings.database.url:
             self._make_home()
@@ -34,14 +34,14 @@ class Site:
 
     @cached_property
     def store(self) -> FolderStore:
-        """The store of received instances and made objects. `worker.store.StoreUnavailable`."""
-        from worker.store import FolderStore
+        """The store of received instances and made objects. `worker.storage.store.StoreUnavailable`."""
+        from worker.storage.store import FolderStore
 
         self._make_home()
         return FolderStore(self.settings.home / "store")
 
     def _make_home(self) -> None:
-        from worker.settings import ConfigurationError
+        from worker.config.settings import ConfigurationError
 
         home = self.settings.home
         try:
@@ -59,10 +59,10 @@ class Site:
 
         Raises
         ------
-        worker.settings.ConfigurationError
+        worker.config.settings.ConfigurationError
             If nothing was ever run here.
         """
-        from worker.settings import ConfigurationError
+        from worker.config.settings import ConfigurationError
 
         if not self.settings.has_database:
             raise ConfigurationError(
@@ -74,6 +74,6 @@ class Site:
 
 def open_site(home: Path | None, config: Path | None) -> Site:
     """Read the configuration; nothing is created or connected yet. `ConfigurationError`."""
-    from worker.settings import load_settings  # pydantic takes 0.1 s, which `--help` need not wait for
+    from worker.config.settings import load_settings  # pydantic takes 0.1 s, which `--help` need not wait for
 
     return Site(load_settings(config, home))

@@ -6,11 +6,12 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from sqlalchemy import select
 
-from db.grounds import ActiveModels
-from db.models import active_models
+from db.engine.session import Session
+from db.model_registry.activation import active_models
+from db.model_registry.scope import ActiveModels
 from db.records import FindingRecord
-from db.session import Session
-from db.tables import Analysis, Finding, Instance, Study
+from db.tables.analyses import Analysis, Finding
+from db.tables.studies import Instance, Study
 
 
 def readers(instances: Iterable[Instance], models: ActiveModels) -> dict[int, str]:

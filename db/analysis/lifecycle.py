@@ -12,10 +12,13 @@ from typing import Any, cast
 
 from sqlalchemy import CursorResult, and_, func, or_, select, update
 
-from db.clock import RUNG_AHEAD, lease_is_over
+from db.engine.leases import RUNG_AHEAD, lease_is_over
+from db.engine.session import Session
 from db.records import AnalysisResult, ClaimedAnalysis, ObjectRecord, Triage
-from db.session import Session
-from db.tables import Analysis, Delivery, Finding, GateDecision, Instance, Location, LogitMaps, MadeObject, Study
+from db.tables.analyses import Analysis, Finding, LogitMaps
+from db.tables.delivery import Delivery, MadeObject
+from db.tables.gate import GateDecision
+from db.tables.studies import Instance, Location, Study
 
 _DIED = "the worker died while reading it"  # when nobody has said how
 

@@ -9,11 +9,13 @@ from typing import Any, cast
 
 from sqlalchemy import CursorResult, and_, or_, select, update
 
-from db.grounds import ActiveModels
-from db.models import active_models
+from db.engine.session import Session
+from db.model_registry.activation import active_models
+from db.model_registry.scope import ActiveModels
 from db.records import ActiveModel
-from db.session import Session
-from db.tables import Analysis, GateDecision, Instance, Location
+from db.tables.analyses import Analysis
+from db.tables.gate import GateDecision
+from db.tables.studies import Instance, Location
 
 _AT_ONCE = 500  # ids a statement; each is a bound variable, of which SQLite takes 32,766
 

@@ -8,8 +8,9 @@ from datetime import datetime, timedelta
 
 from sqlalchemy import func, or_, select, update
 
-from db.session import Session
-from db.tables import Commitment, Instance, Location
+from db.engine.session import Session
+from db.tables.delivery import Commitment
+from db.tables.studies import Instance, Location
 
 STATES = ("pending", "reporting", "reported", "failed")
 _AT_ONCE = 500  # UIDs a query; SQLite takes some thousands of parameters

@@ -7,10 +7,10 @@ from datetime import datetime, timedelta
 
 from sqlalchemy import select, update
 
-from db.clock import LONGEST_WAIT, lease_is_over
+from db.engine.leases import LONGEST_WAIT, lease_is_over
+from db.engine.session import Session
 from db.records import ClaimedDelivery
-from db.session import Session
-from db.tables import Delivery, MadeObject
+from db.tables.delivery import Delivery, MadeObject
 
 
 def claim_batch(

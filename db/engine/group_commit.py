@@ -6,7 +6,7 @@ import threading
 from collections.abc import Callable
 from typing import Generic, TypeVar
 
-from db.session import Database, DatabaseUnavailable, Session
+from db.engine.session import Database, DatabaseUnavailable, Session
 
 T = TypeVar("T")
 _MOST = 16  # writes a transaction; other processes wait for the end of it
@@ -45,7 +45,7 @@ class GroupedWrites:
         """Run ``job`` within a writing transaction, and return its result once that is committed.
 
         It may be run again, from the beginning, where another one of its group fails. Raises what it raises, and
-        `db.session.DatabaseUnavailable`; nothing of it is written then.
+        `db.engine.session.DatabaseUnavailable`; nothing of it is written then.
         """
         write = _Write(job)
         if not self._database.is_sqlite:

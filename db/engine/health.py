@@ -8,8 +8,8 @@ from pathlib import Path
 
 from sqlalchemy import text
 
-from db.schema import HEAD_REVISION, revision
-from db.session import Database
+from db.engine.schema import HEAD_REVISION, revision
+from db.engine.session import Database
 
 # where a shared-memory file cannot be shared, a SQLite write-ahead log breaks (https://sqlite.org/wal.html)
 _NETWORK_FILE_SYSTEMS = {"nfs", "nfs4", "cifs", "smb3", "smbfs", "fuse.sshfs", "fuse.glusterfs", "ceph", "9p"}
@@ -42,7 +42,7 @@ class DatabaseCondition:
 
 
 def condition(database: Database) -> DatabaseCondition:
-    """Ask a database about itself. `db.session.DatabaseUnavailable` if it does not answer."""
+    """Ask a database about itself. `db.engine.session.DatabaseUnavailable` if it does not answer."""
     found = revision(database)
     if database.is_sqlite:
         product, settings, faults, clock = _sqlite(database)

@@ -8,8 +8,8 @@ from pathlib import Path
 
 from sqlalchemy import Connection, inspect, select, text
 
-from db.session import Database, DatabaseUnavailable, Session
-from db.tables import Installation
+from db.engine.session import Database, DatabaseUnavailable, Session
+from db.tables.base import Installation
 
 HEAD_REVISION = "0007"  # a test compares it with the newest file of migrations/versions
 _ADVISORY_LOCK = 0x0C58_7269  # any constant: two processes that start together upgrade one after the other
@@ -74,6 +74,6 @@ def _run_alembic(connection: Connection) -> None:
     from alembic.config import Config
 
     config = Config()
-    config.set_main_option("script_location", str(Path(__file__).parent / "migrations").replace("%", "%%"))
+    config.set_main_option("script_location", str(Path(__file__).parents[1] / "migrations").replace("%", "%%"))
     config.attributes["connection"] = connection
     command.upgrade(config, HEAD_REVISION)

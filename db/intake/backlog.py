@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from sqlalchemy import Select, func, select
 
-from db.session import Session
-from db.tables import Analysis, Instance
+from db.engine.session import Session
+from db.tables.analyses import Analysis
+from db.tables.studies import Instance
 
 
 def backlog(session: Session, most: int) -> int:

@@ -8,11 +8,13 @@ from datetime import datetime
 
 from sqlalchemy import ColumnElement, and_, select
 
-from db.models import active_models
-from db.queueing import new_analysis
+from db.analysis.planning import new_analysis
+from db.engine.session import Session
+from db.model_registry.activation import active_models
 from db.records import Decision
-from db.session import Session
-from db.tables import Analysis, GateDecision, Instance, Location
+from db.tables.analyses import Analysis
+from db.tables.gate import GateDecision
+from db.tables.studies import Instance, Location
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import unicodedata
 
 from db.records import StudyIdentity
-from db.tables import Study
+from db.tables.studies import Study
 
 DIFFERENT_CONTENT = "received again with different content"
 OTHER_PATIENT = "patient differs from the study's first image"

@@ -5,12 +5,14 @@ from __future__ import annotations
 from sqlalchemy import select
 from sqlalchemy.exc import IntegrityError
 
-from db.contradictions import contradictions, contradictions_of_repeat, fill_in
-from db.models import active_models
-from db.queueing import new_analysis
+from db.analysis.planning import new_analysis
+from db.engine.session import Session
+from db.intake.identity_conflicts import contradictions, contradictions_of_repeat, fill_in
+from db.model_registry.activation import active_models
 from db.records import NewInstance, Recorded
-from db.session import Session
-from db.tables import GateDecision, Instance, Location, MadeObject, Stray, Study
+from db.tables.delivery import MadeObject
+from db.tables.gate import GateDecision
+from db.tables.studies import Instance, Location, Stray, Study
 
 
 class RecordedElsewhere(Exception):

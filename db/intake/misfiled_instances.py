@@ -13,8 +13,8 @@ from datetime import datetime
 
 from sqlalchemy import select
 
-from db.session import Session
-from db.tables import Instance, Location, Stray, Study
+from db.engine.session import Session
+from db.tables.studies import Instance, Location, Stray, Study
 
 STRAY = "an image came under the UID of another study's image"
 NOTHING_LEFT = "no image of this study is here any more"

@@ -11,8 +11,8 @@ from datetime import datetime
 from sqlalchemy import delete, func, or_, select
 from sqlalchemy.dialects import postgresql, sqlite
 
-from db.session import Session
-from db.tables import Rejection
+from db.engine.session import Session
+from db.tables.audit import Rejection
 
 _HOUR = 3600
 

@@ -7,10 +7,11 @@ from typing import Any, cast
 
 from sqlalchemy import CursorResult, delete, exists, or_, select, text, update
 
-from db.grounds import ActiveEntry, ActiveModels, Ground
+from db.engine.session import Session
+from db.model_registry.scope import ActiveEntry, ActiveModels, Ground
 from db.records import ActiveModel
-from db.session import Session
-from db.tables import Analysis, GroundCell, Model
+from db.tables.analyses import Analysis
+from db.tables.model_registry import GroundCell, Model
 
 
 class GroundTaken(Exception):

@@ -9,20 +9,12 @@ from datetime import datetime
 
 from sqlalchemy import ColumnElement, and_, delete, exists, func, or_, select, text
 
-from db.session import Session
-from db.tables import (
-    Analysis,
-    Delivery,
-    Erasure,
-    Finding,
-    GateDecision,
-    Instance,
-    Location,
-    LogitMaps,
-    MadeObject,
-    Stray,
-    Study,
-)
+from db.engine.session import Session
+from db.tables.analyses import Analysis, Finding, LogitMaps
+from db.tables.audit import Erasure
+from db.tables.delivery import Delivery, MadeObject
+from db.tables.gate import GateDecision
+from db.tables.studies import Instance, Location, Stray, Study
 
 
 @dataclass(frozen=True)

@@ -7,12 +7,15 @@ from typing import TypeAlias
 
 from sqlalchemy import ColumnElement, Select, case, func, select
 
-from db import commitments
-from db.decisions import current
+from db.delivery import commitment_requests
+from db.engine.session import Session
+from db.intake.gate_decisions import current
+from db.intake.rejected_transfers import rejected
 from db.records import Ledger, Unfinished
-from db.rejections import rejected
-from db.session import Session
-from db.tables import Analysis, Delivery, GateDecision, Instance
+from db.tables.analyses import Analysis
+from db.tables.delivery import Delivery
+from db.tables.gate import GateDecision
+from db.tables.studies import Instance
 
 _DELIVERY_STATES = ("pending", "sending", "sent", "committed", "failed")
 _Rows: TypeAlias = "Select[Instance, str, str, str, datetime | None]"
@@ -58,7 +61,7 @@ def ledger(session: Session, now: datetime, older_than: timedelta = timedelta(0)
         unfinished_total=_unfinished_total(session, base, state, now - older_than) if limit else 0,
         reasons=reasons,
         rules=rules,
-        commitments=commitments.ledger_counts(session),
+        commitments=commitment_requests.ledger_counts(session),
     )
 
 

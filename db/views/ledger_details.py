@@ -9,10 +9,12 @@ from typing import Any
 
 from sqlalchemy import Select, case, func, select
 
-from db.commitments import UnreportedRequests, unreported
-from db.rejections import rejected
-from db.session import Session
-from db.tables import Delivery, Instance, MadeObject, Rejection, Study
+from db.delivery.commitment_requests import UnreportedRequests, unreported
+from db.engine.session import Session
+from db.intake.rejected_transfers import rejected
+from db.tables.audit import Rejection
+from db.tables.delivery import Delivery, MadeObject
+from db.tables.studies import Instance, Study
 
 
 @dataclass(frozen=True)

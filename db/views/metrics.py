@@ -10,13 +10,17 @@ from datetime import datetime, timedelta
 
 from sqlalchemy import case, func, select
 
-from db import commitments
-from db.decisions import current
-from db.grounds import ActiveModels
-from db.ledger import state_column
-from db.models import active_models
-from db.session import Session
-from db.tables import Analysis, Delivery, GateDecision, Instance, MadeObject, Rejection
+from db.delivery import commitment_requests
+from db.engine.session import Session
+from db.intake.gate_decisions import current
+from db.model_registry.activation import active_models
+from db.model_registry.scope import ActiveModels
+from db.tables.analyses import Analysis
+from db.tables.audit import Rejection
+from db.tables.delivery import Delivery, MadeObject
+from db.tables.gate import GateDecision
+from db.tables.studies import Instance
+from db.views.ledger import state_column
 
 ARRIVAL_TO_RESULT = "arrival_to_result"
 RESULT_TO_SENT = "result_to_sent"
@@ -47,7 +51,7 @@ class Measures:
     oldest_undelivered
         By destination: since when the object waits that waits longest; only where one waits.
     commitments
-        Requests for storage commitment by state, all of `db.commitments.STATES`.
+        Requests for storage commitment by state, all of `db.delivery.commitment_requests.STATES`.
     oldest_commitment
         When the request came that waits longest for its report; None where none waits.
     stages
@@ -102,8 +106,8 @@ def measure(session: Session, now: datetime, window: timedelta, newest: int) -> 
         rejected={int(status): int(number) for status, number in rejected},
         deliveries=deliveries,
         oldest_undelivered=waiting,
-        commitments=commitments.counts(session),
-        oldest_commitment=commitments.oldest_open(session),
+        commitments=commitment_requests.counts(session),
+        oldest_commitment=commitment_requests.oldest_open(session),
         stages=_stages(session, now - window, newest),
     )
 

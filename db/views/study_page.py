@@ -10,15 +10,17 @@ from typing import Any
 
 from sqlalchemy import and_, func, or_, select
 
-from db.decisions import history
-from db.grounds import ActiveModels
-from db.models import active_models
+from db.analysis.current_result import readers, shown
+from db.engine.session import Session
+from db.intake.gate_decisions import history
+from db.intake.misfiled_instances import StrayFilm, strays_of
+from db.model_registry.activation import active_models
+from db.model_registry.scope import ActiveModels
 from db.records import Decision, FindingRecord, StudyIdentity, WorklistItem
-from db.session import Session
-from db.shown import readers, shown
-from db.strays import StrayFilm, strays_of
-from db.tables import Analysis, Delivery, Finding, Instance, Location, LogitMaps, MadeObject, Study
-from db.worklist import study_item, worklist
+from db.tables.analyses import Analysis, Finding, LogitMaps
+from db.tables.delivery import Delivery, MadeObject
+from db.tables.studies import Instance, Location, Study
+from db.views.worklist import study_item, worklist
 
 
 @dataclass(frozen=True)
@@ -277,7 +279,7 @@ def _objects(session: Session, study_instance_uid: str) -> tuple[StudyObject, ..
 
 
 def _neighbour(session: Session, study_instance_uid: str, *, earlier: bool) -> str | None:
-    """The study read just before, or just after, in the order of `db.worklist.worklist`."""
+    """The study read just before, or just after, in the order of `db.views.worklist.worklist`."""
     here = session.execute(
         select(Study.reading_key, Study.id).where(Study.study_instance_uid == study_instance_uid)
     ).one()

@@ -7,13 +7,16 @@ from collections.abc import Sequence
 
 from sqlalchemy import select
 
-from db.decisions import current
-from db.models import active_models
+from db.analysis.current_result import maxima, readers, shown
+from db.engine.session import Session
+from db.intake.gate_decisions import current
+from db.intake.misfiled_instances import NOTHING_LEFT, STRAY, StrayFilm, stray_note, strays_of
+from db.model_registry.activation import active_models
 from db.records import WorklistItem
-from db.session import Session
-from db.shown import maxima, readers, shown
-from db.strays import NOTHING_LEFT, STRAY, StrayFilm, stray_note, strays_of
-from db.tables import Analysis, Finding, GateDecision, Instance, MadeObject, Study
+from db.tables.analyses import Analysis, Finding
+from db.tables.delivery import MadeObject
+from db.tables.gate import GateDecision
+from db.tables.studies import Instance, Study
 
 _STUDIES_AT_ONCE = 500  # each is a bound variable, of which SQLite takes 32,766 a statement and PostgreSQL 65,535
 _NO_MODEL = "no model is active: received and waiting ('cxr-triage model activate NAME')"

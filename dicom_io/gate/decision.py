@@ -6,24 +6,20 @@ decides.
 
 from dataclasses import dataclass
 
-from dicom_io.facts import InstanceFacts
-from dicom_io.gate_table import (
+from dicom_io.gate.rules import (
     ACCEPTED,
-    CHEST_BODY_PARTS,
-    CR,
     DESCRIPTION,
-    DX_FOR_PRESENTATION,
-    DX_FOR_PROCESSING,
     READ_ANYWAY,
     RULES,
     RULES_VERSION,
-    SECONDARY_CAPTURE,
     GateRules,
     region_of,
     sop_class_name,
 )
-from dicom_io.site_rules import SiteRule, seen_of, verdicts
-from dicom_io.site_rules import shown as plain
+from dicom_io.gate.site_rules import SiteRule, seen_of, verdicts
+from dicom_io.gate.site_rules import shown as plain
+from dicom_io.header.facts import InstanceFacts
+from dicom_io.terms import CHEST_BODY_PARTS, CR, DX_FOR_PRESENTATION, DX_FOR_PROCESSING, SECONDARY_CAPTURE
 
 __all__ = [
     "ACCEPTED",

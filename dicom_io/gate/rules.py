@@ -11,19 +11,23 @@ from typing import Literal
 
 from pydicom.uid import UID
 
-from dicom_io.facts import InstanceFacts
-from dicom_io.identity import MANUFACTURER, MANUFACTURER_MODEL_NAME
-from dicom_io.site_rules import SiteRule
-from dicom_io.site_rules import shown as plain
-from dicom_io.tag_path import TagPath
+from dicom_io.gate.site_rules import SiteRule
+from dicom_io.gate.site_rules import shown as plain
+from dicom_io.header.attribute_path import TagPath
+from dicom_io.header.facts import InstanceFacts
+from dicom_io.terms import (
+    CHEST_BODY_PARTS,
+    CR,
+    DX_FOR_PRESENTATION,
+    DX_FOR_PROCESSING,
+    MANUFACTURER,
+    MANUFACTURER_MODEL_NAME,
+    SECONDARY_CAPTURE,
+)
 from dicom_io.uids import is_uid
 
 RULES_VERSION = 2
 
-CR = "1.2.840.10008.5.1.4.1.1.1"
-DX_FOR_PRESENTATION = "1.2.840.10008.5.1.4.1.1.1.1"
-DX_FOR_PROCESSING = "1.2.840.10008.5.1.4.1.1.1.1.1"
-SECONDARY_CAPTURE = "1.2.840.10008.5.1.4.1.1.7"
 
 # Chest, thorax and lung (CID 4031): SNOMED CT, and the SRT code of the entire thorax.
 _CHEST_CODES = {
@@ -33,7 +37,6 @@ _CHEST_CODES = {
     ("SCT", "39607008"),
     ("SRT", "T-D3000"),
 }
-CHEST_BODY_PARTS = {"CHEST", "THORAX", "LUNG", "LUNGS"}
 # Words looked for in descriptions when nothing coded says the region: ours, from no standard, and kept few. A chest
 # word wins: "CHEST AND ABDOMEN" is read.
 _CHEST_WORDS = {"CHEST", "THORAX", "LUNG", "LUNGS", "CXR", "TORAX"}

@@ -12,10 +12,10 @@ from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING, Any, Literal
 
-from dicom_io.tag_path import TagPath, parse_tag_path
+from dicom_io.header.attribute_path import TagPath, parse_tag_path
 
 if TYPE_CHECKING:
-    from dicom_io.facts import SiteValue
+    from dicom_io.header.facts import SiteValue
 
 Action = Literal["refuse", "read", "flag"]
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9 _.,:()/+-]{0,63}")

@@ -18,7 +18,7 @@ from pydicom.datadict import dictionary_VR, keyword_for_tag, tag_for_keyword
 from pydicom.dataset import Dataset
 from pydicom.tag import BaseTag, Tag
 
-from dicom_io import reading
+from dicom_io.header import parsing
 
 MOST_VALUES = 100  # of one attribute
 MOST_CHARACTERS = 1024  # of one value
@@ -123,7 +123,7 @@ def values(dataset: Dataset, path: TagPath) -> tuple[str, ...] | None:
         tag = _tag(holder, path.steps[-1])
         if tag is None or tag not in holder:
             continue
-        if reading.items(holder, tag):
+        if parsing.items(holder, tag):
             is_there = True
             continue
         members = [value for value in _members(holder, tag, dataset) if value]
@@ -137,7 +137,7 @@ def _holders(datasets: list[Dataset], steps: tuple[_Step, ...]) -> list[Dataset]
         inner: list[Dataset] = []
         for dataset in datasets:
             tag = _tag(dataset, step)
-            items = [] if tag is None else reading.items(dataset, tag)
+            items = [] if tag is None else parsing.items(dataset, tag)
             inner += items if step.item is None else items[step.item : step.item + 1]
         datasets = inner[:MOST_VALUES]
     return datasets
@@ -148,15 +148,15 @@ def _tag(dataset: Dataset, step: _Step) -> BaseTag | None:
         return Tag(step.tag)
     for block in range(0x10, 0x100):
         owner = Tag((step.group << 16) | block)
-        if owner in dataset and reading.text(dataset, owner) == step.creator:
+        if owner in dataset and parsing.text(dataset, owner) == step.creator:
             return Tag((step.group << 16) | (block << 8) | step.tag)
     return None
 
 
 def _members(dataset: Dataset, tag: BaseTag, root: Dataset) -> list[str]:
     if _value_representation(dataset, tag) in _NUMERIC:
-        return ["" if number is None else f"{number:.15g}" for number in reading.numbers(dataset, tag)]
-    return list(reading.texts(dataset, tag, root))
+        return ["" if number is None else f"{number:.15g}" for number in parsing.numbers(dataset, tag)]
+    return list(parsing.texts(dataset, tag, root))
 
 
 def _value_representation(dataset: Dataset, tag: BaseTag) -> str:

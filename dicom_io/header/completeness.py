@@ -14,8 +14,8 @@ from pydicom.uid import (
     ImplicitVRLittleEndian,
 )
 
-from dicom_io.reading import UnreadableDicom, inflated_length, one_inflated
-from dicom_io.reception import Incoming
+from dicom_io.header.incoming_file import Incoming
+from dicom_io.header.parsing import UnreadableDicom, inflated_length, one_inflated
 
 _LONG_VRS = {b"OB", b"OD", b"OF", b"OL", b"OV", b"OW", b"SQ", b"SV", b"UC", b"UN", b"UR", b"UT", b"UV"}
 _UNDEFINED = 0xFFFFFFFF

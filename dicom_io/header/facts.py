@@ -11,9 +11,9 @@ from functools import partial
 
 from pydicom.dataset import Dataset
 
-from dicom_io import reading
-from dicom_io.reading import Openable, UnreadableDicom
-from dicom_io.tag_path import TagPath, header_tags, values
+from dicom_io.header import parsing
+from dicom_io.header.attribute_path import TagPath, header_tags, values
+from dicom_io.header.parsing import Openable, UnreadableDicom
 
 __all__ = ["CodedValue", "Equipment", "InstanceFacts", "SiteValue", "UnreadableDicom", "read_facts", "with_tags"]
 
@@ -158,10 +158,10 @@ def read_facts(source: Openable | bytes, tags: Sequence[TagPath] = ()) -> Instan
     OSError
         If the file cannot be read.
     """
-    dataset, has_pixels = reading.read_header(source, [*_KEYWORDS, *header_tags(tags)] if tags else _KEYWORDS)
-    one = partial(reading.text, dataset)
+    dataset, has_pixels = parsing.read_header(source, [*_KEYWORDS, *header_tags(tags)] if tags else _KEYWORDS)
+    one = partial(parsing.text, dataset)
     sop_class = one("SOPClassUID")
-    if not sop_class and not (has_pixels and reading.number(dataset, "Rows")):
+    if not sop_class and not (has_pixels and parsing.number(dataset, "Rows")):
         raise UnreadableDicom("not a DICOM composite object: SOPClassUID (0008,0016) is missing")
     view, view_source = _view(dataset)
     age, age_source = _age(dataset)
@@ -170,7 +170,7 @@ def read_facts(source: Openable | bytes, tags: Sequence[TagPath] = ()) -> Instan
         sop_instance_uid=one("SOPInstanceUID"),
         study_instance_uid=one("StudyInstanceUID"),
         series_instance_uid=one("SeriesInstanceUID"),
-        transfer_syntax_uid=reading.transfer_syntax(dataset),
+        transfer_syntax_uid=parsing.transfer_syntax(dataset),
         modality=one("Modality").upper(),
         patient_id=one("PatientID"),
         issuer_of_patient_id=one("IssuerOfPatientID"),
@@ -192,7 +192,7 @@ def read_facts(source: Openable | bytes, tags: Sequence[TagPath] = ()) -> Instan
         body_part=one("BodyPartExamined").upper(),
         anatomic_region=_code(dataset, "AnatomicRegionSequence"),
         region_text=_region_text(dataset),
-        image_type=tuple(member.upper() for member in reading.texts(dataset, "ImageType")),
+        image_type=tuple(member.upper() for member in parsing.texts(dataset, "ImageType")),
         presentation_intent=one("PresentationIntentType").upper(),
         manufacturer=one("Manufacturer"),
         model_name=one("ManufacturerModelName"),
@@ -202,7 +202,7 @@ def read_facts(source: Openable | bytes, tags: Sequence[TagPath] = ()) -> Instan
         content_qualification=one("ContentQualification").upper(),
         species=one("PatientSpeciesDescription"),
         species_code=_code(dataset, "PatientSpeciesCodeSequence"),
-        patient_orientation=tuple(member.upper() for member in reading.texts(dataset, "PatientOrientation")),
+        patient_orientation=tuple(member.upper() for member in parsing.texts(dataset, "PatientOrientation")),
         rows=_whole(dataset, "Rows") or 0,
         columns=_whole(dataset, "Columns") or 0,
         frames=_whole(dataset, "NumberOfFrames") or 1,
@@ -223,34 +223,34 @@ def with_tags(facts: InstanceFacts, source: Openable | bytes, tags: Sequence[Tag
 
 
 def _whole(dataset: Dataset, keyword: str) -> int | None:
-    value = reading.number(dataset, keyword)
+    value = parsing.number(dataset, keyword)
     return None if value is None or abs(value) > 2**31 else int(value)
 
 
 def _code(dataset: Dataset, keyword: str) -> CodedValue | None:
-    for item in reading.items(dataset, keyword):
-        value = reading.text(item, "CodeValue") or reading.text(item, "LongCodeValue")
+    for item in parsing.items(dataset, keyword):
+        value = parsing.text(item, "CodeValue") or parsing.text(item, "LongCodeValue")
         if value:
-            scheme = reading.text(item, "CodingSchemeDesignator").upper()
+            scheme = parsing.text(item, "CodingSchemeDesignator").upper()
             scheme = "SRT" if scheme in _SRT_SYNONYMS else scheme
-            return CodedValue(value, scheme, reading.text(item, "CodeMeaning"))
+            return CodedValue(value, scheme, parsing.text(item, "CodeMeaning"))
     return None
 
 
 def _contributing_equipment(dataset: Dataset) -> tuple[Equipment, ...]:
     return tuple(
         Equipment(
-            reading.text(item, "Manufacturer"),
-            reading.text(item, "ManufacturerModelName"),
-            reading.text(item, "DeviceUID"),
+            parsing.text(item, "Manufacturer"),
+            parsing.text(item, "ManufacturerModelName"),
+            parsing.text(item, "DeviceUID"),
         )
-        for item in reading.items(dataset, "ContributingEquipmentSequence")
+        for item in parsing.items(dataset, "ContributingEquipmentSequence")
     )
 
 
 def _region_text(dataset: Dataset) -> str:
     found = [
-        reading.text(dataset, keyword)
+        parsing.text(dataset, keyword)
         for keyword in (
             "StudyDescription",
             "SeriesDescription",
@@ -263,15 +263,15 @@ def _region_text(dataset: Dataset) -> str:
     for keyword in ("ProcedureCodeSequence", "PerformedProtocolCodeSequence"):
         code = _code(dataset, keyword)
         found.append(code.meaning if code else "")
-    for item in reading.items(dataset, "RequestAttributesSequence"):
-        found.append(reading.text(item, "RequestedProcedureDescription"))
-        found.append(reading.text(item, "ScheduledProcedureStepDescription"))
+    for item in parsing.items(dataset, "RequestAttributesSequence"):
+        found.append(parsing.text(item, "RequestedProcedureDescription"))
+        found.append(parsing.text(item, "ScheduledProcedureStepDescription"))
     return " | ".join(part for part in found if part)
 
 
 def _view(dataset: Dataset) -> tuple[str | None, str]:
     """Find the view: ViewPosition, then ViewCodeSequence, then a series that says only "lateral" of itself."""
-    position = reading.text(dataset, "ViewPosition").upper()
+    position = parsing.text(dataset, "ViewPosition").upper()
     if position:
         return ("LATERAL" if position in _LATERAL_POSITIONS else position), "ViewPosition"
     code = _code(dataset, "ViewCodeSequence")
@@ -279,7 +279,7 @@ def _view(dataset: Dataset) -> tuple[str | None, str]:
         return _VIEW_CODES.get((code.scheme, code.value), f"{code.value} {code.scheme}"), "ViewCodeSequence"
     # Study descriptions are left out: "CHEST PA AND LATERAL" is written over both films of a study.
     for keyword in ("SeriesDescription", "ProtocolName", "AcquisitionDeviceProcessingDescription"):
-        words = set(re.findall(r"[A-Z]+", reading.text(dataset, keyword).upper()))
+        words = set(re.findall(r"[A-Z]+", parsing.text(dataset, keyword).upper()))
         if words & {"LAT", "LATERAL"} and not words & {"PA", "AP", "FRONTAL"}:
             return "LATERAL", keyword
     return None, ""
@@ -287,12 +287,12 @@ def _view(dataset: Dataset) -> tuple[str | None, str]:
 
 def _age(dataset: Dataset) -> tuple[float | None, str]:
     """Age in years from PatientAge, else from birth date to acquisition date; study dates are not trusted for it."""
-    stated = re.fullmatch(r"\s*(\d{1,3})\s*([DWMY])\s*", reading.text(dataset, "PatientAge").upper())
+    stated = re.fullmatch(r"\s*(\d{1,3})\s*([DWMY])\s*", parsing.text(dataset, "PatientAge").upper())
     if stated:
         years = int(stated[1]) * _AGE_UNITS[stated[2]]
         return (years, "PatientAge") if years <= OLDEST_AGE_YEARS else (None, "")
-    born = _date(reading.text(dataset, "PatientBirthDate"))
-    taken = _date(reading.text(dataset, "AcquisitionDate") or reading.text(dataset, "AcquisitionDateTime")[:8])
+    born = _date(parsing.text(dataset, "PatientBirthDate"))
+    taken = _date(parsing.text(dataset, "AcquisitionDate") or parsing.text(dataset, "AcquisitionDateTime")[:8])
     if born is None or taken is None:
         return None, ""
     years = (taken - born).days / _DAYS_A_YEAR

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from dicom_io import reading
-from dicom_io.reading import UnreadableDicom
+from dicom_io.header import parsing
+from dicom_io.header.parsing import UnreadableDicom
 
 Kind = Literal["dicom", "png", "jpeg", "unknown"]
 
@@ -124,11 +124,11 @@ def _files(path: Path) -> Iterator[Path]:
 def _missing(dicomdir: Path) -> Iterator[Path]:
     """List the files that a DICOMDIR names and that are not there, whatever case the disc's names are in."""
     try:
-        records = reading.items(reading.read_header(dicomdir)[0], "DirectoryRecordSequence")
+        records = parsing.items(parsing.read_header(dicomdir)[0], "DirectoryRecordSequence")
     except (UnreadableDicom, OSError):
         return
     for record in records:
-        parts = reading.texts(record, "ReferencedFileID")
+        parts = parsing.texts(record, "ReferencedFileID")
         if not parts or any(part in {"", ".", ".."} or "/" in part for part in parts):
             continue
         folder, found = dicomdir.parent, True

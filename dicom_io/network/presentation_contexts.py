@@ -9,7 +9,7 @@ from pydicom import uid
 from pynetdicom import _config
 from pynetdicom.presentation import PresentationContext, build_context
 
-from dicom_io.gate import CR, DX_FOR_PRESENTATION, DX_FOR_PROCESSING, SECONDARY_CAPTURE
+from dicom_io.gate.decision import CR, DX_FOR_PRESENTATION, DX_FOR_PROCESSING, SECONDARY_CAPTURE
 
 VERIFICATION = "1.2.840.10008.1.1"
 COMMITMENT = "1.2.840.10008.1.20.1"
@@ -62,3 +62,6 @@ def received_contexts() -> list[PresentationContext]:
         build_context(VERIFICATION, list(UNCOMPRESSED)),
         *(build_context(sop_class, list(RECEIVED_TRANSFER_SYNTAXES)) for sop_class in RECEIVED_SOP_CLASSES),
     ]
+
+
+FASTEST_PDU = 1 << 20  # loopback, objects of 7 MB: 105 MB/s at 16 KiB, 217 at 128 KiB, 332 at 1 MiB, 133 unlimited

@@ -6,8 +6,8 @@ import numpy as np
 import pydicom
 from numpy.typing import NDArray
 
-from dicom_io.grayscale import PixelsUnreadable
-from dicom_io.reading import PARSING_ERRORS
+from dicom_io.header.parsing import PARSING_ERRORS
+from dicom_io.pixels.grayscale import PixelsUnreadable
 
 
 def read_picture(path: Path) -> NDArray[np.uint8]:

@@ -18,10 +18,11 @@ from pydicom.sequence import Sequence
 from pydicom.uid import UID, ExplicitVRLittleEndian
 from pydicom.valuerep import DSfloat
 
-from dicom_io import lossy, reading
-from dicom_io.gate import CHEST_BODY_PARTS, SECONDARY_CAPTURE
-from dicom_io.identity import MANUFACTURER, MANUFACTURER_MODEL_NAME
-from dicom_io.identity_copy import copy_identity
+from dicom_io.gate.decision import CHEST_BODY_PARTS, SECONDARY_CAPTURE
+from dicom_io.header import parsing
+from dicom_io.objects import lossy_compression
+from dicom_io.objects.patient_and_study import copy_identity
+from dicom_io.terms import MANUFACTURER, MANUFACTURER_MODEL_NAME
 from dicom_io.uids import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME, derive_uid, is_uid
 
 _LO = 64
@@ -105,9 +106,9 @@ def heatmap_secondary_capture(
         raise ValueError(f"the picture is {rgb.dtype} {rgb.shape}; it must be uint8 [rows, columns, 3]")
     if request.created.tzinfo is None:
         raise ValueError(f"created is {request.created}; it must name its zone")
-    header, _ = reading.read_header(source)
+    header, _ = parsing.read_header(source)
     for keyword in ("StudyInstanceUID", "SOPClassUID", "SOPInstanceUID"):
-        if not is_uid(reading.text(header, keyword)):
+        if not is_uid(parsing.text(header, keyword)):
             raise ValueError(f"the source's {keyword} is missing or not a UID: no object can be made for it")
 
     sop_instance_uid = derive_uid(request.installation_id, request.object_key)
@@ -118,7 +119,7 @@ def heatmap_secondary_capture(
     _add_series_and_equipment(dataset, request)
     _add_image(dataset, header, request)
     _add_source(dataset, header, request)
-    lossy.add_lossy_history(dataset, header, source)
+    lossy_compression.add_lossy_history(dataset, header, source)
     _add_pixels(dataset, rgb)
     return sop_instance_uid, _written(dataset, sop_instance_uid)
 
@@ -142,7 +143,7 @@ def _add_instance(dataset: Dataset, header: Dataset, sop_instance_uid: str, requ
 
 
 def _zone(header: Dataset) -> timezone | None:
-    stated = reading.text(header, "TimezoneOffsetFromUTC")
+    stated = parsing.text(header, "TimezoneOffsetFromUTC")
     if len(stated) != 5 or stated[0] not in "+-" or not stated[1:].isascii() or not stated[1:].isdigit():
         return None
     offset = timedelta(hours=int(stated[1:3]), minutes=int(stated[3:]))
@@ -185,13 +186,13 @@ def _add_image(dataset: Dataset, header: Dataset, request: HeatmapRequest) -> No
 
 def _add_region(dataset: Dataset, header: Dataset) -> None:
     """Say the body part; Laterality (2C) must be there unless that part is known to be unpaired, as a chest is."""
-    body_part = reading.text(header, "BodyPartExamined").upper()
+    body_part = parsing.text(header, "BodyPartExamined").upper()
     if body_part in CHEST_BODY_PARTS:
         dataset.BodyPartExamined = "CHEST"
         return
     if body_part and body_part.isascii():
         dataset.BodyPartExamined = body_part[:16]
-    laterality = reading.text(header, "Laterality").upper()
+    laterality = parsing.text(header, "Laterality").upper()
     dataset.Laterality = laterality if laterality in {"L", "R"} else None
 
 
@@ -204,8 +205,8 @@ def _derivation(request: HeatmapRequest) -> str:
 
 def _add_source(dataset: Dataset, header: Dataset, request: HeatmapRequest) -> None:
     image = Dataset()
-    image.ReferencedSOPClassUID = reading.text(header, "SOPClassUID")
-    image.ReferencedSOPInstanceUID = reading.text(header, "SOPInstanceUID")
+    image.ReferencedSOPClassUID = parsing.text(header, "SOPClassUID")
+    image.ReferencedSOPInstanceUID = parsing.text(header, "SOPInstanceUID")
     image.PurposeOfReferenceCodeSequence = Sequence(
         [_code("121322", "DCM", "Source image for image processing operation")]
     )

@@ -5,7 +5,7 @@ from pathlib import Path
 from pydicom import uid
 from pydicom.dataset import Dataset, FileDataset
 
-from dicom_io import reading
+from dicom_io.header import parsing
 
 # LossyImageCompressionMethod (0028,2114), PS3.3 C.7.6.1.1.5.1
 _METHODS = {
@@ -19,14 +19,14 @@ _METHODS = {
 
 def add_lossy_history(dataset: Dataset, header: FileDataset, source: Path | bytes) -> None:
     """Say in `dataset` whether its source was ever lossily compressed, by which ratios and methods."""
-    syntax = reading.transfer_syntax(header)
-    stated = reading.text(header, "LossyImageCompression")
+    syntax = parsing.transfer_syntax(header)
+    stated = parsing.text(header, "LossyImageCompression")
     if stated != "01" and syntax not in _METHODS:
         dataset.LossyImageCompression = "00"
         return
     dataset.LossyImageCompression = "01"
-    ratios = [f"{ratio:.4g}" for ratio in reading.numbers(header, "LossyImageCompressionRatio") if ratio]
-    methods = [method for method in reading.texts(header, "LossyImageCompressionMethod") if method]
+    ratios = [f"{ratio:.4g}" for ratio in parsing.numbers(header, "LossyImageCompressionRatio") if ratio]
+    methods = [method for method in parsing.texts(header, "LossyImageCompressionMethod") if method]
     if not ratios and syntax in _METHODS:
         ratios = [f"{_ratio(header, source):.4g}"]
     if not methods and syntax in _METHODS:
@@ -38,7 +38,7 @@ def add_lossy_history(dataset: Dataset, header: FileDataset, source: Path | byte
 
 
 def _ratio(header: FileDataset, source: Path | bytes) -> float:
-    sizes = [reading.number(header, keyword) or 0 for keyword in ("Rows", "Columns", "BitsAllocated")]
-    samples = reading.number(header, "SamplesPerPixel") or 1
+    sizes = [parsing.number(header, keyword) or 0 for keyword in ("Rows", "Columns", "BitsAllocated")]
+    samples = parsing.number(header, "SamplesPerPixel") or 1
     length = len(source) if isinstance(source, bytes) else source.stat().st_size
     return max(sizes[0] * sizes[1] * sizes[2] / 8 * samples / max(length, 1), 1.0)

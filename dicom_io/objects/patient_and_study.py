@@ -15,7 +15,7 @@ from pydicom.dataset import Dataset
 from pydicom.sequence import Sequence as DicomSequence
 from pydicom.tag import BaseTag, Tag
 
-from dicom_io import reading
+from dicom_io.header import parsing
 
 # Patient, General Study, Patient Study and Clinical Trial modules (PS3.3 C.7.1.1, C.7.2.1, C.7.2.2, C.7.1.3, C.7.2.3)
 # and the order that the images answer: what every object of a study must agree on.
@@ -62,7 +62,7 @@ _DEEPEST = 8
 def copy_identity(source: Dataset, target: Dataset) -> None:
     """Give `target` the identity of `source`, decoded; `target` must be written with ISO_IR 192."""
     for keyword in _KEYWORDS:
-        if reading.has(source, keyword):
+        if parsing.has(source, keyword):
             element = _copied(source, Tag(keyword), source, 0)
             if element is not None:
                 target.add(element)
@@ -78,14 +78,14 @@ def _copied(holder: Dataset, tag: BaseTag, root: Dataset, depth: int) -> DataEle
         return _copied_text(holder, tag, own, root)
     try:
         vr = str(holder[tag].VR)
-    except reading.VALUE_ERRORS:
+    except parsing.VALUE_ERRORS:
         return None
     if own not in (None, vr):
         return None  # such as numbers where a sequence belongs: whoever reads the object would trip over it
     if vr == "SQ":
         if depth > _DEEPEST:
             return None
-        items = [_copied_item(item, root, depth + 1) for item in reading.items(holder, tag)]
+        items = [_copied_item(item, root, depth + 1) for item in parsing.items(holder, tag)]
         return DataElement(tag, "SQ", DicomSequence(items))
     if vr in _TEXT:
         return _copied_text(holder, tag, vr, root)
@@ -121,7 +121,7 @@ def _copied_item(item: Dataset, root: Dataset, depth: int) -> Dataset:
 
 
 def _members(holder: Dataset, tag: BaseTag, vr: str, character_set: Dataset) -> list[str]:
-    members = list(reading.texts(holder, tag, character_set))
+    members = list(parsing.texts(holder, tag, character_set))
     if vr == "DA":  # 1993.02.24 of ACR-NEMA 300 (PS3.5 6.2)
         members = [re.sub(r"^(\d{4})\.(\d\d)\.(\d\d)$", r"\1\2\3", member) for member in members]
     if vr == "TM":

@@ -14,10 +14,10 @@ from numpy.typing import NDArray
 from pydicom import uid
 from pydicom.encaps import get_frame
 
-from dicom_io.codestream import FrameHeader, codestream, frame_header, wavelet_grid
-from dicom_io.pixel_description import DecoderMissing, PixelDescription, PixelsUnreadable
-from dicom_io.reading import PARSING_ERRORS
-from dicom_io.reduced import REDUCIBLE, Sufficient, decode_halved, halvings
+from dicom_io.header.parsing import PARSING_ERRORS
+from dicom_io.pixels.codestream_headers import FrameHeader, codestream, frame_header, wavelet_grid
+from dicom_io.pixels.image_pixel_module import DecoderMissing, PixelDescription, PixelsUnreadable
+from dicom_io.pixels.reduced_resolution import REDUCIBLE, Sufficient, decode_halved, halvings
 
 Samples = NDArray[np.integer]
 

@@ -12,9 +12,9 @@ from pydicom.dataelem import RawDataElement
 from pydicom.dataset import Dataset, FileDataset
 from pydicom.tag import Tag
 
-from dicom_io import reading
-from dicom_io.lut import DisplaySteps, LookupTable, Rescale, VoiFunction, Window
-from dicom_io.pixel_description import PixelDescription
+from dicom_io.header import parsing
+from dicom_io.pixels.image_pixel_module import PixelDescription
+from dicom_io.pixels.luts import DisplaySteps, LookupTable, Rescale, VoiFunction, Window
 
 DISAGREEMENT = "PhotometricInterpretation and PresentationLUTShape disagree"
 _FUNCTIONS: tuple[VoiFunction, ...] = ("LINEAR", "LINEAR_EXACT", "SIGMOID")
@@ -42,16 +42,16 @@ def display_steps(
 
 
 def _modality(dataset: FileDataset, description: PixelDescription, record: dict[str, str]) -> Rescale | LookupTable:
-    sequence = reading.items(dataset, "ModalityLUTSequence")
+    sequence = parsing.items(dataset, "ModalityLUTSequence")
     if sequence:
         table = _table(sequence[0], description.lowest, description.highest, description.big_endian)
         if table is not None:
             record["modality"] = f"LUT of {len(table.entries)} entries from {table.first}, {table.bits} bits"
             return table
         record["modality_fallback"] = "Modality LUT unusable"
-    slope, intercept = reading.number(dataset, "RescaleSlope"), reading.number(dataset, "RescaleIntercept")
+    slope, intercept = parsing.number(dataset, "RescaleSlope"), parsing.number(dataset, "RescaleIntercept")
     if slope is None or slope == 0:
-        if reading.has(dataset, "RescaleSlope"):
+        if parsing.has(dataset, "RescaleSlope"):
             record["modality_fallback"] = f"RescaleSlope {_shown(slope)} read as 1"
         slope = 1.0
     rescale = Rescale(slope, intercept or 0.0)
@@ -63,19 +63,19 @@ def _voi(
     dataset: FileDataset, description: PixelDescription, values: tuple[float, float], record: dict[str, str]
 ) -> LookupTable | Window | None:
     """Choose the VOI: the first usable LUT, else the first usable window, else none (PS3.3 C.11.2)."""
-    sequence = reading.items(dataset, "VOILUTSequence")
+    sequence = parsing.items(dataset, "VOILUTSequence")
     for number, item in enumerate(sequence, 1):
         table = _table(item, math.floor(values[0]), math.ceil(values[1]), description.big_endian)
         if table is not None:
             record["voi"] = f"LUT {number} of {len(sequence)}: {len(table.entries)} entries from {table.first}, "
             record["voi"] += f"{table.bits} bits"
-            if reading.has(dataset, "WindowCenter"):
+            if parsing.has(dataset, "WindowCenter"):
                 record["voi"] += "; a window is given too"
             return table
     if sequence:
         record["voi_fallback"] = "VOI LUT unusable"
     function = _function(dataset, record)
-    centers, widths = reading.numbers(dataset, "WindowCenter"), reading.numbers(dataset, "WindowWidth")
+    centers, widths = parsing.numbers(dataset, "WindowCenter"), parsing.numbers(dataset, "WindowWidth")
     for number, (center, width) in enumerate(zip(centers, widths, strict=False), 1):
         if center is None or width is None:
             continue
@@ -90,7 +90,7 @@ def _voi(
 
 
 def _function(dataset: FileDataset, record: dict[str, str]) -> VoiFunction:
-    stated = reading.text(dataset, "VOILUTFunction").upper()
+    stated = parsing.text(dataset, "VOILUTFunction").upper()
     for function in _FUNCTIONS:
         if function == stated:
             return function
@@ -103,7 +103,7 @@ def _polarity(
     dataset: FileDataset, description: PixelDescription, record: dict[str, str]
 ) -> tuple[bool, tuple[str, ...]]:
     """Decide once whether to invert: PhotometricInterpretation, which PresentationLUTShape only repeats."""
-    shape = reading.text(dataset, "PresentationLUTShape").upper()
+    shape = parsing.text(dataset, "PresentationLUTShape").upper()
     by_shape = {"INVERSE": True, "IDENTITY": False}.get(shape)
     if description.samples == 3:
         record["polarity"] = "colour"
@@ -118,7 +118,7 @@ def _polarity(
 
 
 def _padding(dataset: FileDataset, description: PixelDescription, record: dict[str, str]) -> tuple[int, int] | None:
-    values = [reading.number(dataset, keyword) for keyword in ("PixelPaddingValue", "PixelPaddingRangeLimit")]
+    values = [parsing.number(dataset, keyword) for keyword in ("PixelPaddingValue", "PixelPaddingRangeLimit")]
     if values[0] is None:
         return None
     ends = sorted(_as_stored(int(value), description) for value in values if value is not None)
@@ -152,7 +152,7 @@ def _table(item: Dataset, lowest: int, highest: int, big_endian: bool) -> Lookup
 def _words(item: Dataset, keyword: str, big_endian: bool, count: int | None = None) -> NDArray[np.uint16]:
     """Read 16-bit words of any VR; with `count`, data half as long are bytes packed into words."""
     tag = Tag(keyword)
-    element = reading.raw_element(item, tag)
+    element = parsing.raw_element(item, tag)
     if element is None:
         return np.zeros(0, np.uint16)
     value = element.value

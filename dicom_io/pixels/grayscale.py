@@ -11,11 +11,18 @@ from numpy.typing import NDArray
 from pydicom.dataset import FileDataset
 from pydicom.uid import UID
 
-from dicom_io import codecs, geometry, orientation, reading
-from dicom_io.display_attributes import display_steps
-from dicom_io.lut import display
-from dicom_io.pixel_description import MOST_PIXELS, DecoderMissing, PixelDescription, PixelsUnreadable, describe
-from dicom_io.reduced import REDUCIBLE, Sufficient, on_whole_grid
+from dicom_io.header import parsing
+from dicom_io.pixels import decoding, orientation, shutter_and_aspect
+from dicom_io.pixels.display_parameters import display_steps
+from dicom_io.pixels.image_pixel_module import (
+    MOST_PIXELS,
+    DecoderMissing,
+    PixelDescription,
+    PixelsUnreadable,
+    describe,
+)
+from dicom_io.pixels.luts import display
+from dicom_io.pixels.reduced_resolution import REDUCIBLE, Sufficient, on_whole_grid
 
 __all__ = ["GRAYSCALE_VERSION", "DecoderMissing", "Grayscale", "PixelsUnreadable", "Sufficient", "read_grayscale"]
 
@@ -80,17 +87,17 @@ def read_grayscale(source: Path | bytes, enough: Sufficient | None = None) -> Gr
     OSError
         If the file cannot be read.
     """
-    dataset = reading.read_whole(source)
+    dataset = parsing.read_whole(source)
     description, assumed = describe(dataset)
     reduced = None
     if enough is not None and _may_be_reduced(dataset):
-        reduced = codecs.decode_reduced(_pixel_bytes(dataset), description, enough)
+        reduced = decoding.decode_reduced(_pixel_bytes(dataset), description, enough)
     noticed: tuple[str, ...] = ()
     if reduced is not None:
         stored, decoder = reduced[0], "Pillow"
     else:
         swapped = description.big_endian and dataset["PixelData"].VR == "OW"
-        stored, decoder, noticed = codecs.decode(_pixel_bytes(dataset), description, swapped_bytes=swapped)
+        stored, decoder, noticed = decoding.decode(_pixel_bytes(dataset), description, swapped_bytes=swapped)
     image, record, flags = _brightness(dataset, description, _one_plane(stored, description))
     flags = (*noticed, *flags)
     record["transfer_syntax"] = UID(description.transfer_syntax_uid).name
@@ -105,7 +112,7 @@ def read_grayscale(source: Path | bytes, enough: Sufficient | None = None) -> Gr
         image, to_stored = on_whole_grid(image, description.rows, description.columns, reduced[1])
         spacing = _spacing_of(dataset, image.shape[0] / description.rows, image.shape[1] / description.columns)
         return _hang(dataset, image, to_stored, spacing, record, flags, (description.rows, description.columns))
-    opening, shutter = geometry.shutter_opening(dataset, description.rows, description.columns)
+    opening, shutter = shutter_and_aspect.shutter_opening(dataset, description.rows, description.columns)
     if opening is not None:
         image = np.where(opening, image, np.float32(0.0))
     if shutter:
@@ -119,27 +126,30 @@ def read_grayscale(source: Path | bytes, enough: Sufficient | None = None) -> Gr
 def _may_be_reduced(dataset: FileDataset) -> bool:
     """Whether brightness and geometry of a halved image are those of the whole one: no values or places apart."""
     apart = ("PixelPaddingValue", "ShutterShape")
-    return not any(reading.has(dataset, each) for each in apart) and geometry.square_pixels(dataset) == (1.0, 1.0)
+    return not any(parsing.has(dataset, each) for each in apart) and shutter_and_aspect.square_pixels(dataset) == (
+        1.0,
+        1.0,
+    )
 
 
 def _pixel_bytes(dataset: FileDataset) -> bytes:
     try:
         value = dataset["PixelData"].value
-    except reading.VALUE_ERRORS as error:
+    except parsing.VALUE_ERRORS as error:
         raise PixelsUnreadable("PixelData is not encoded as any value that there is") from error
     if not isinstance(value, bytes | bytearray) or not value:
         raise PixelsUnreadable("PixelData is empty")
-    syntax = reading.transfer_syntax(dataset)
-    if syntax in codecs.NATIVE and dataset["PixelData"].is_undefined_length:  # its items' headers would be pixels
+    syntax = parsing.transfer_syntax(dataset)
+    if syntax in decoding.NATIVE and dataset["PixelData"].is_undefined_length:  # its items' headers would be pixels
         raise PixelsUnreadable(f"PixelData is in fragments, but the transfer syntax is {UID(syntax).name}")
     return bytes(value)
 
 
-def _one_plane(stored: codecs.Samples, description: PixelDescription) -> codecs.Samples:
+def _one_plane(stored: decoding.Samples, description: PixelDescription) -> decoding.Samples:
     """Take the one plane of an image stored in colour, and refuse one that has colours."""
     if description.samples == 1:
         return stored[:, :, 0]
-    native_ybr = description.photometric.startswith("YBR_FULL") and description.transfer_syntax_uid in codecs.NATIVE
+    native_ybr = description.photometric.startswith("YBR_FULL") and description.transfer_syntax_uid in decoding.NATIVE
     if native_ybr:
         middle = 1 << (description.bits_stored - 1)
         apart = int(np.abs(stored[:, :, 1:].astype(np.int64) - middle).max())
@@ -151,7 +161,7 @@ def _one_plane(stored: codecs.Samples, description: PixelDescription) -> codecs.
 
 
 def _brightness(
-    dataset: FileDataset, description: PixelDescription, stored: codecs.Samples
+    dataset: FileDataset, description: PixelDescription, stored: decoding.Samples
 ) -> tuple[NDArray[np.float32], dict[str, str], tuple[str, ...]]:
     steps, record, flags = display_steps(dataset, description)
     image = display(stored, steps, description.lowest, description.highest)
@@ -164,7 +174,7 @@ def _brightness(
     return image, record, flags
 
 
-def _shows_nothing(image: NDArray[np.float32], stored: codecs.Samples, padding: tuple[int, int] | None) -> bool:
+def _shows_nothing(image: NDArray[np.float32], stored: decoding.Samples, padding: tuple[int, int] | None) -> bool:
     """Whether values that differ came out all alike; padding, which is black whatever the window, says nothing."""
     if padding is not None:
         shown = (stored < padding[0]) | (stored > padding[1])
@@ -175,20 +185,20 @@ def _shows_nothing(image: NDArray[np.float32], stored: codecs.Samples, padding: 
 def _square(
     dataset: FileDataset, image: NDArray[np.float32], record: dict[str, str]
 ) -> tuple[NDArray[np.float32], orientation.Affine, tuple[float, float] | None]:
-    factors = geometry.square_pixels(dataset)
+    factors = shutter_and_aspect.square_pixels(dataset)
     if image.size * factors[0] * factors[1] > MOST_PIXELS:
         record["aspect"] = "not made square: too many pixels"
         factors = (1.0, 1.0)
     if factors == (1.0, 1.0):
         return image, np.array([[1.0, 0.0, 0.0], [0.0, 1.0, 0.0]]), _spacing_of(dataset, 1.0, 1.0)
-    stretched, affine = geometry.resample(image, factors)
+    stretched, affine = shutter_and_aspect.resample(image, factors)
     record["aspect"] = f"rows x {factors[0]:.4f}, columns x {factors[1]:.4f}"
     return stretched, affine, _spacing_of(dataset, *factors)
 
 
 def _spacing_of(dataset: FileDataset, factor_rows: float, factor_columns: float) -> tuple[float, float] | None:
     """PixelSpacing of an image that has so many times the rows and columns."""
-    spacing = geometry.pixel_spacing(dataset)
+    spacing = shutter_and_aspect.pixel_spacing(dataset)
     return None if spacing is None else (spacing[0] / factor_rows, spacing[1] / factor_columns)
 
 
@@ -201,7 +211,7 @@ def _hang(
     flags: tuple[str, ...],
     whole: tuple[int, int],
 ) -> Grayscale:
-    stated = tuple(value.upper() for value in reading.texts(dataset, "PatientOrientation"))
+    stated = tuple(value.upper() for value in parsing.texts(dataset, "PatientOrientation"))
     how = orientation.turn_for(stated)
     if how is None:
         record["orientation"] = "as stored"

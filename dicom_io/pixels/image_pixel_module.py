@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pydicom.dataset import FileDataset
 from pydicom.uid import ExplicitVRBigEndian
 
-from dicom_io import reading
+from dicom_io.header import parsing
 
 # Before decoding: 100 megapixels, four times the largest radiograph (43 x 43 cm at 0.085 mm); a header cannot make us
 # allocate more than this.
@@ -74,8 +74,8 @@ def describe(dataset: FileDataset) -> tuple[PixelDescription, tuple[str, ...]]:
     PixelsUnreadable
         If there are no pixels, or more frames, samples, bits or pixels than are read.
     """
-    if not reading.has(dataset, "PixelData"):
-        floats = [name for name in ("FloatPixelData", "DoubleFloatPixelData") if reading.has(dataset, name)]
+    if not parsing.has(dataset, "PixelData"):
+        floats = [name for name in ("FloatPixelData", "DoubleFloatPixelData") if parsing.has(dataset, name)]
         raise PixelsUnreadable(f"{floats[0]} is not read: only PixelData is" if floats else "PixelData is missing")
     rows, columns = _whole(dataset, "Rows"), _whole(dataset, "Columns")
     if rows <= 0 or columns <= 0:
@@ -100,7 +100,7 @@ def describe(dataset: FileDataset) -> tuple[PixelDescription, tuple[str, ...]]:
     if not stored - 1 <= high < allocated:
         assumed.append(f"HighBit {high} read as {stored - 1}")
         high = stored - 1
-    photometric = reading.text(dataset, "PhotometricInterpretation").upper()
+    photometric = parsing.text(dataset, "PhotometricInterpretation").upper()
     if photometric and photometric not in ({"MONOCHROME1", "MONOCHROME2"} if samples == 1 else _COLOUR):
         raise PixelsUnreadable(f"PhotometricInterpretation is {photometric[:16]} with {samples} samples: not read")
     description = PixelDescription(
@@ -113,11 +113,11 @@ def describe(dataset: FileDataset) -> tuple[PixelDescription, tuple[str, ...]]:
         signed=_whole(dataset, "PixelRepresentation") == 1,
         photometric=photometric,
         planar=_whole(dataset, "PlanarConfiguration") == 1,
-        transfer_syntax_uid=reading.transfer_syntax(dataset),
+        transfer_syntax_uid=parsing.transfer_syntax(dataset),
     )
     return description, tuple(assumed)
 
 
 def _whole(dataset: FileDataset, keyword: str, default: int = 0) -> int:
-    value = reading.number(dataset, keyword)
+    value = parsing.number(dataset, keyword)
     return default if value is None or abs(value) > 2**32 else int(value)

@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 from pydicom import uid
 
-from dicom_io.codestream import WaveletGrid, wavelet_grid
-from dicom_io.pixel_description import PixelDescription
+from dicom_io.pixels.codestream_headers import WaveletGrid, wavelet_grid
+from dicom_io.pixels.image_pixel_module import PixelDescription
 
 Affine = NDArray[np.float64]
 

@@ -6,8 +6,8 @@ import numpy as np
 from numpy.typing import NDArray
 from pydicom.dataset import FileDataset
 
-from dicom_io import reading
-from dicom_io.orientation import Affine
+from dicom_io.header import parsing
+from dicom_io.pixels.orientation import Affine
 
 _SQUARE_ENOUGH = 0.01  # spacings of 1.2 and 1.2012 mm differ by a fifth of a pixel over an image
 _LARGEST_ASPECT = 5.0
@@ -22,7 +22,7 @@ def shutter_opening(dataset: FileDataset, rows: int, columns: int) -> tuple[NDAr
     tuple of ndarray of bool [rows, columns] or None, and str
         True where the image shows (None: everywhere), and what was applied or ignored.
     """
-    shapes = [shape for shape in reading.texts(dataset, "ShutterShape") if shape]
+    shapes = [shape for shape in parsing.texts(dataset, "ShutterShape") if shape]
     if not shapes:
         return None, ""
     opening = np.ones((rows, columns), bool)
@@ -46,7 +46,7 @@ def shutter_opening(dataset: FileDataset, rows: int, columns: int) -> tuple[NDAr
 def square_pixels(dataset: FileDataset) -> tuple[float, float]:
     """Give the factors for rows and columns, at least 1 each, that make the pixels square."""
     for keyword in ("PixelSpacing", "ImagerPixelSpacing", "NominalScannedPixelSpacing", "PixelAspectRatio"):
-        values = reading.numbers(dataset, keyword)
+        values = parsing.numbers(dataset, keyword)
         if len(values) == 2 and values[0] and values[1] and values[0] > 0 and values[1] > 0:
             ratio = values[0] / values[1]  # a pixel's height to its width
             if abs(math.log(ratio)) <= _SQUARE_ENOUGH or not 1 / _LARGEST_ASPECT <= ratio <= _LARGEST_ASPECT:
@@ -57,7 +57,7 @@ def square_pixels(dataset: FileDataset) -> tuple[float, float]:
 
 def pixel_spacing(dataset: FileDataset) -> tuple[float, float] | None:
     """Read PixelSpacing, mm between rows and between columns; None unless both are above 0."""
-    values = reading.numbers(dataset, "PixelSpacing")
+    values = parsing.numbers(dataset, "PixelSpacing")
     if len(values) != 2 or not values[0] or not values[1] or min(values[0], values[1]) <= 0:
         return None
     return values[0], values[1]
@@ -82,7 +82,7 @@ def resample(image: NDArray[np.float32], factors: tuple[float, float]) -> tuple[
 
 def _rectangle(dataset: FileDataset, rows: int, columns: int) -> NDArray[np.bool_] | None:
     edges = [
-        reading.number(dataset, f"Shutter{side}Edge")
+        parsing.number(dataset, f"Shutter{side}Edge")
         for side in ("LeftVertical", "RightVertical", "UpperHorizontal", "LowerHorizontal")
     ]
     if None in edges:
@@ -94,8 +94,8 @@ def _rectangle(dataset: FileDataset, rows: int, columns: int) -> NDArray[np.bool
 
 def _circle(dataset: FileDataset, rows: int, columns: int) -> NDArray[np.bool_] | None:
     center, radius = (
-        reading.numbers(dataset, "CenterOfCircularShutter"),
-        reading.number(dataset, "RadiusOfCircularShutter"),
+        parsing.numbers(dataset, "CenterOfCircularShutter"),
+        parsing.number(dataset, "RadiusOfCircularShutter"),
     )
     if len(center) != 2 or center[0] is None or center[1] is None or radius is None:
         return None
@@ -106,7 +106,7 @@ def _circle(dataset: FileDataset, rows: int, columns: int) -> NDArray[np.bool_] 
 def _polygon(dataset: FileDataset, rows: int, columns: int) -> NDArray[np.bool_] | None:
     import cv2
 
-    values = reading.numbers(dataset, "VerticesOfThePolygonalShutter")
+    values = parsing.numbers(dataset, "VerticesOfThePolygonalShutter")
     known = [value for value in values if value is not None and abs(value) < 1e6]
     if len(known) != len(values) or len(known) < 6 or len(known) % 2:
         return None

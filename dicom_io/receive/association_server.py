@@ -21,13 +21,13 @@ from pynetdicom import evt
 from pynetdicom.association import Association
 from pynetdicom.transport import AssociationSocket, RequestHandler, ThreadedAssociationServer
 
-from dicom_io.arrival import Begin
-from dicom_io.held_bytes import HeldBytes, NoRoom
-from dicom_io.newcomers import Newcomers
-from dicom_io.reactor import ReadAhead, make_prompt
-from dicom_io.reception import ListenerSettings
-from dicom_io.status_codes import Status
-from dicom_io.tls import RenewedContext, handshake_failure, is_tls, secured, shut
+from dicom_io.network.status_codes import Status
+from dicom_io.network.tls import RenewedContext, handshake_failure, is_tls, secured, shut
+from dicom_io.receive.incoming_data_set import Begin
+from dicom_io.receive.memory_budget import HeldBytes, NoRoom
+from dicom_io.receive.messages import ListenerSettings
+from dicom_io.receive.pending_connections import Newcomers
+from dicom_io.receive.pynetdicom_loop import ReadAhead, make_prompt
 
 _log = logging.getLogger(__name__)
 

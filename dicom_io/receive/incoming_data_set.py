@@ -10,11 +10,11 @@ from pynetdicom import evt
 from pynetdicom.association import Association
 from pynetdicom.dimse_messages import DIMSEMessage
 
-from dicom_io.admission import StoreRefused, StoreRequest, examine, examine_file_put_down, file_head
-from dicom_io.facts import InstanceFacts
-from dicom_io.reception import Incoming
-from dicom_io.status_codes import Status
-from dicom_io.structure import Window
+from dicom_io.header.completeness import Window
+from dicom_io.header.facts import InstanceFacts
+from dicom_io.header.incoming_file import Incoming
+from dicom_io.network.status_codes import Status
+from dicom_io.receive.store_request import StoreRefused, StoreRequest, examine, examine_file_put_down, file_head
 from dicom_io.uids import is_uid
 
 _C_STORE_RQ = 0x0001  # PS3.7 E.1-1
@@ -79,7 +79,7 @@ def examined(event: evt.Event) -> tuple[bytes | Incoming, InstanceFacts]:
     Raises
     ------
     StoreRefused
-        As `dicom_io.admission.examine`; `OUT_OF_RESOURCES` where it could not be put down.
+        As `dicom_io.receive.store_request.examine`; `OUT_OF_RESOURCES` where it could not be put down.
     """
     request, data_set = event.request, event.request.DataSet
     file = data_set.incoming if isinstance(data_set, ArrivingDataSet) else None

@@ -18,10 +18,13 @@ from pydicom.dataset import Dataset
 from pynetdicom import AE, evt
 from pynetdicom.association import Association
 
-from dicom_io.admission import StoreRefused, is_allowed
-from dicom_io.arrival import ArrivingDataSet, Begin, examined
-from dicom_io.association_server import AssociationServer
-from dicom_io.commitment import (
+from dicom_io.network.presentation_contexts import received_contexts
+from dicom_io.network.status_codes import ActionStatus, Status
+from dicom_io.network.tls import RenewedContext
+from dicom_io.receive.association_server import AssociationServer
+from dicom_io.receive.incoming_data_set import ArrivingDataSet, Begin, examined
+from dicom_io.receive.messages import ListenerCannotBind, ListenerPortInUse, ListenerSettings, Received, Rejection
+from dicom_io.receive.storage_commitment import (
     ActionRefused,
     CommitmentRequest,
     CommitmentResult,
@@ -29,10 +32,7 @@ from dicom_io.commitment import (
     read_request,
     report_on,
 )
-from dicom_io.network import received_contexts
-from dicom_io.reception import ListenerCannotBind, ListenerPortInUse, ListenerSettings, Received, Rejection
-from dicom_io.status_codes import ActionStatus, Status
-from dicom_io.tls import RenewedContext
+from dicom_io.receive.store_request import StoreRefused, is_allowed
 from dicom_io.uids import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
 
 __all__ = ["Listener", "ListenerCannotBind", "ListenerPortInUse", "ListenerSettings", "Received", "Rejection"]
@@ -88,7 +88,7 @@ class Listener:
 
     Raises
     ------
-    dicom_io.tls.TlsProblem
+    dicom_io.network.tls.TlsProblem
         If TLS is asked for and cannot be spoken.
     """
 

@@ -2,13 +2,12 @@
 
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import BinaryIO, Literal, Protocol
 
-from dicom_io.facts import InstanceFacts
-from dicom_io.status_codes import Status
-from dicom_io.tls import TlsFiles
-
-FASTEST_PDU = 1 << 20  # loopback, objects of 7 MB: 105 MB/s at 16 KiB, 217 at 128 KiB, 332 at 1 MiB, 133 unlimited
+from dicom_io.header.facts import InstanceFacts
+from dicom_io.header.incoming_file import Incoming
+from dicom_io.network.presentation_contexts import FASTEST_PDU
+from dicom_io.network.status_codes import Status
+from dicom_io.network.tls import TlsFiles
 
 
 class ListenerCannotBind(Exception):
@@ -58,28 +57,6 @@ class ListenerSettings:
     idle_timeout: float = 60.0
     pdu_timeout: float = 30.0
     tls: TlsFiles | None = None
-
-
-class Incoming(Protocol):
-    """A file that is put down while it arrives. Who began it discards it in any case; what was kept then stays."""
-
-    @property
-    def problem(self) -> str:
-        """Why it could not be put down, in words; empty where it could. What is written after that is dropped."""
-
-    def __len__(self) -> int: ...
-
-    def write(self, piece: bytes | memoryview) -> None:
-        """Add to the end; never fails. The piece is not used after the call."""
-
-    def read(self, position: int, count: int) -> bytes:
-        """Read from what was written, fewer bytes at its end. OSError."""
-
-    def open(self, mode: Literal["rb"]) -> BinaryIO:
-        """Open what was written, at its beginning. OSError."""
-
-    def discard(self) -> None:
-        """Let go of it."""
 
 
 @dataclass(frozen=True)

@@ -4,12 +4,12 @@ from io import BytesIO
 
 from pydicom.uid import UID, ExplicitVRBigEndian, ExplicitVRLittleEndian, ImplicitVRLittleEndian
 
-from dicom_io import reading
-from dicom_io.admission import StoreRefused, StoreRequest, examine
-from dicom_io.facts import InstanceFacts, UnreadableDicom, read_facts
-from dicom_io.network import RECEIVED_SOP_CLASSES, RECEIVED_TRANSFER_SYNTAXES
-from dicom_io.status_codes import Status
-from dicom_io.structure import check_whole
+from dicom_io.header import parsing
+from dicom_io.header.completeness import check_whole
+from dicom_io.header.facts import InstanceFacts, UnreadableDicom, read_facts
+from dicom_io.network.presentation_contexts import RECEIVED_SOP_CLASSES, RECEIVED_TRANSFER_SYNTAXES
+from dicom_io.network.status_codes import Status
+from dicom_io.receive.store_request import StoreRefused, StoreRequest, examine
 from dicom_io.uids import is_uid
 
 # which class an object is of stands in group 0008, which comes first (0004: a directory); in either byte order
@@ -32,8 +32,8 @@ def examine_file(data: bytes) -> tuple[bytes, InstanceFacts]:
     Raises
     ------
     StoreRefused
-        As `dicom_io.admission.examine`; `SOP_CLASS_NOT_SUPPORTED` and `TRANSFER_SYNTAX_NOT_SUPPORTED` for what the
-        listener would not have negotiated.
+        As `dicom_io.receive.store_request.examine`; `SOP_CLASS_NOT_SUPPORTED` and `TRANSFER_SYNTAX_NOT_SUPPORTED` for
+        what the listener would not have negotiated.
     """
     request = _store_request(data)
     if is_uid(request.sop_class_uid) and request.sop_class_uid not in RECEIVED_SOP_CLASSES:
@@ -63,13 +63,13 @@ def claimed_uids(data: bytes) -> tuple[str, str]:
 
 def _store_request(data: bytes) -> StoreRequest:
     try:
-        meta, start = reading.file_meta(BytesIO(data))
-    except reading.VALUE_ERRORS as error:
+        meta, start = parsing.file_meta(BytesIO(data))
+    except parsing.VALUE_ERRORS as error:
         raise StoreRefused(
             Status.CANNOT_UNDERSTAND, f"not a DICOM file ({type(error).__name__} in its meta)"
         ) from error
     uids = [
-        reading.text(meta, keyword)
+        parsing.text(meta, keyword)
         for keyword in ("MediaStorageSOPClassUID", "MediaStorageSOPInstanceUID", "TransferSyntaxUID")
     ]
     if not all(uids):  # an old file without meta: what it is, its data set says

@@ -7,7 +7,7 @@ idle connections keep every modality out.
 import socket
 import threading
 
-from dicom_io.tls import shut
+from dicom_io.network.tls import shut
 
 
 class Newcomers:

@@ -22,7 +22,7 @@ from pynetdicom.dul import DULServiceProvider
 from pynetdicom.pdu import P_DATA_TF
 from pynetdicom.pdu_items import PresentationDataValueItem
 
-from dicom_io.arrival import ArrivingDataSet, Begin
+from dicom_io.receive.incoming_data_set import ArrivingDataSet, Begin
 
 _log = logging.getLogger(__name__)
 

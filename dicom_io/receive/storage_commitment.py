@@ -16,10 +16,10 @@ from pynetdicom import build_role, evt
 from pynetdicom.association import Association
 from pynetdicom.presentation import build_context
 
-from dicom_io.network import COMMITMENT, RECEIVED_SOP_CLASSES, UNCOMPRESSED
-from dicom_io.reading import PARSING_ERRORS, text
-from dicom_io.sender import Peer, PeerUnreachable, associate, end
-from dicom_io.status_codes import ActionStatus, FailureReason
+from dicom_io.header.parsing import PARSING_ERRORS, text
+from dicom_io.network.association import Peer, PeerUnreachable, associate, end
+from dicom_io.network.presentation_contexts import COMMITMENT, RECEIVED_SOP_CLASSES, UNCOMPRESSED
+from dicom_io.network.status_codes import ActionStatus, FailureReason
 from dicom_io.uids import is_uid
 
 WELL_KNOWN_INSTANCE = "1.2.840.10008.1.20.1.1"  # PS3.4 J.3.5

@@ -7,11 +7,11 @@ from pydicom.filebase import DicomBytesIO
 from pydicom.filewriter import write_file_meta_info
 from pydicom.uid import UID
 
-from dicom_io.addresses import is_within
-from dicom_io.facts import InstanceFacts, UnreadableDicom, read_facts
-from dicom_io.reception import Incoming
-from dicom_io.status_codes import Status
-from dicom_io.structure import Window, check_whole
+from dicom_io.header.completeness import Window, check_whole
+from dicom_io.header.facts import InstanceFacts, UnreadableDicom, read_facts
+from dicom_io.header.incoming_file import Incoming
+from dicom_io.network.addresses import is_within
+from dicom_io.network.status_codes import Status
 from dicom_io.uids import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME, is_uid
 
 

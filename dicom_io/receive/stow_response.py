@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pydicom.dataset import Dataset
 from pydicom.sequence import Sequence as Items
 
-from dicom_io.status_codes import Status
+from dicom_io.network.status_codes import Status
 
 DICOM_JSON = "application/dicom+json"
 

@@ -20,12 +20,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from model.calibration import Calibration, ChosenBy, choose_calibration
-from model.description import FORMAT, READABLE_FORMATS, SEAL, check_seal, check_texts
-from model.distribution import TrainingDistribution
-from model.findings import Code, Label, unfit_as_name
-from model.head import Head
-from model.preprocessing import Preprocessing
+from model.bundle.calibration import Calibration, ChosenBy, choose_calibration
+from model.bundle.labels import Code, Label, unfit_as_name
+from model.bundle.manifest import FORMAT, READABLE_FORMATS, SEAL, check_seal, check_texts
+from model.bundle.training_distribution import TrainingDistribution
+from model.explain.head import Head
+from model.preprocessing.tensor import Preprocessing
 
 DESCRIPTION_FILE = "model.toml"
 WEIGHTS_FILE = "weights.keras"
@@ -189,7 +189,7 @@ class Bundle:
 
 def builtin_bundles_folder() -> Path:
     """Return the folder of the bundles that ship in the package."""
-    return Path(__file__).resolve().parent / "bundles"
+    return Path(__file__).resolve().parents[1] / "bundles"
 
 
 def find_bundles(folders: Iterable[Path]) -> list[Bundle | BundleInvalid]:

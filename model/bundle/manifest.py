@@ -7,7 +7,7 @@ import unicodedata
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from model.toml_text import toml_text
+from model.bundle.toml_writer import toml_text
 
 FORMAT = 2
 READABLE_FORMATS = (1, FORMAT)

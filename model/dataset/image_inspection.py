@@ -15,8 +15,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from model.preprocessing import Preprocessing, resample
-from model.samples import FileProblem, Sample
+from model.dataset.samples import FileProblem, Sample
+from model.preprocessing.tensor import Preprocessing, resample
 
 PROBLEMS_FILE = "problems.csv"
 ALIKE = 0.999

@@ -8,7 +8,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from model.samples import DatasetInvalid, Source, Uncertain
+from model.dataset.samples import DatasetInvalid, Source, Uncertain
 
 PATH_COLUMNS = ("path", "file", "filename", "image")
 """Names, in any case, of a plain table's column with the image file."""

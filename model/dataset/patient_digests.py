@@ -14,7 +14,7 @@ import os
 import secrets
 from pathlib import Path
 
-from model.samples import DatasetInvalid, Sample
+from model.dataset.samples import DatasetInvalid, Sample
 
 KEY_FILE = "patients.key"
 """Beside the split file. Whoever has both can try numbers, so it belongs to who may know the patients anyway."""

@@ -6,8 +6,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from model.findings import KNOWN_CODES
-from model.samples import (
+from model.bundle.labels import KNOWN_CODES
+from model.dataset.label_tables import TableRow, find_image, find_tables, read_table
+from model.dataset.samples import (
     DEFAULT_PATIENT_PATTERN,
     DatasetInvalid,
     FileFacts,
@@ -18,7 +19,6 @@ from model.samples import (
     Uncertain,
     no_facts,
 )
-from model.tables import TableRow, find_image, find_tables, read_table
 
 __all__ = [
     "DEFAULT_PATIENT_PATTERN",

@@ -7,8 +7,8 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from model.patients import COLUMN, KEY_FILE, PatientKey
-from model.samples import DatasetInvalid, Sample
+from model.dataset.patient_digests import COLUMN, KEY_FILE, PatientKey
+from model.dataset.samples import DatasetInvalid, Sample
 
 PARTS = ("training", "validation", "test")
 FRACTIONS = {"training": 0.70, "validation": 0.15, "test": 0.15}
@@ -49,7 +49,7 @@ def write_split(parts: Mapping[str, Sequence[Sample]], path: Path) -> None:
 
     CSV: part, domain, first 16 digits of the file's SHA-256, number of the group (images of one patient, and images
     that show the same), and a digest of the patient under the key beside the file, which is made where there is none.
-    No patient is named, nor can be found by trying numbers without that key: see `model.patients`.
+    No patient is named, nor can be found by trying numbers without that key: see `model.dataset.patient_digests`.
     """
     key = PatientKey.of(path.parent)
     members = [(part, sample) for part, samples in parts.items() for sample in samples]

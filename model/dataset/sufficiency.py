@@ -2,8 +2,8 @@
 
 from collections.abc import Mapping, Sequence
 
-from model.samples import DatasetInvalid, Sample
-from model.split import PARTS
+from model.dataset.samples import DatasetInvalid, Sample
+from model.dataset.split import PARTS
 
 ADVICE = "give more patients, another seed or split file"
 

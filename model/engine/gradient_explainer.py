@@ -5,10 +5,10 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
-from model.cutting import after_feature_map, with_feature_map
-from model.engine import EngineOutput
-from model.gradcam import LogitMaps, weighted_maps
-from model.network import KerasModel, Tensor
+from model.engine.protocol import EngineOutput
+from model.explain.gradcam import LogitMaps, weighted_maps
+from model.network.graph_cutting import after_feature_map, with_feature_map
+from model.network.keras_types import KerasModel, Tensor
 
 Gradient = Callable[[list[Tensor], Tensor, Tensor], Tensor]
 """(images, feature maps, selector [labels]) -> the selected logit's derivative by the feature maps."""

@@ -3,12 +3,12 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from model.bundle import Bundle
-from model.engine import EngineOutput, EngineUnsuitable, Precision, check_shape
-from model.explanation import GradientExplainer
-from model.gradcam import LogitMaps
-from model.keras_backend import start_backend
-from model.keras_file import load_keras_file
+from model.bundle.bundle import Bundle
+from model.engine.gradient_explainer import GradientExplainer
+from model.engine.protocol import EngineOutput, EngineUnsuitable, Precision, check_shape
+from model.explain.gradcam import LogitMaps
+from model.network.keras_backend import BackendUnavailable, start_backend
+from model.network.keras_files import load_keras_file
 
 
 class KerasEngine:
@@ -34,7 +34,7 @@ class KerasEngine:
             raise EngineUnsuitable("the keras engine computes in f32, not bf16; use precision f32 or auto")
         try:
             self._name = f"keras {start_backend(threads)}"
-        except EngineUnsuitable as error:
+        except BackendUnavailable as error:
             raise EngineUnsuitable(f'{error}; or set [reading] engine = "openvino"') from error
         try:
             network = load_keras_file(bundle.weights_path)

@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from model.calibration_fitting import SLOPES, fit_platt
-from model.figures import expected_calibration_error
-from model.measuring import Measured
+from model.evaluate.calibration_fit import SLOPES, fit_platt
+from model.evaluate.metrics import expected_calibration_error
+from model.evaluate.predictions import Measured
 
 FOLDS, REPEATS = 5, 6
 PULLS = (1.0, 10.0)

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from model.calibration import AgeRanges, Calibration, calibrated
-from model.measuring import Measured
+from model.bundle.calibration import AgeRanges, Calibration, calibrated
+from model.evaluate.predictions import Measured
 
 RESAMPLES = 200
 """Resamples of patients that a threshold is the median of: with a dozen positives, one resample's best is chance."""

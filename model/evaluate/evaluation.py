@@ -10,20 +10,20 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from model.bundle import Bundle
-from model.classes import class_figures
-from model.dataset import DatasetInvalid, FileProblem, Sample, Source, read_sources
-from model.engine import Engine
-from model.evaluation import RESAMPLES, figures_of_labels
-from model.figures import BINS
-from model.localisation import Pointing, point, read_boxes, summarise
-from model.measuring import Judged, Measured, judge
-from model.overlay import draw_overlay, legend_for
-from model.preprocessing import prepare
-from model.raster import UnreadableImage
-from model.reader import Reader, Reading
-from model.samples import ReadFacts, no_facts
-from model.split import check_unseen, read_split
+from model.bundle.bundle import Bundle
+from model.dataset.samples import ReadFacts, no_facts
+from model.dataset.sources import DatasetInvalid, FileProblem, Sample, Source, read_sources
+from model.dataset.split import check_unseen, read_split
+from model.engine.protocol import Engine
+from model.evaluate.class_metrics import class_figures
+from model.evaluate.metrics import BINS
+from model.evaluate.metrics_with_intervals import RESAMPLES, figures_of_labels
+from model.evaluate.pointing_game import Pointing, point, read_boxes, summarise
+from model.evaluate.predictions import Judged, Measured, judge
+from model.inference.reader import Reader, Reading
+from model.preprocessing.image_files import UnreadableImage
+from model.preprocessing.tensor import prepare
+from model.rendering.overlay import draw_overlay, legend_for
 
 ReadImage = Callable[[Path], NDArray[np.float32]]
 AGE_BANDS = ((0, 5), (6, 17), (18, 39), (40, 64), (65, 110))

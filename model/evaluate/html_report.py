@@ -6,8 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from model.assessment import Assessment
-from model.plots import precision_recall_plot, reliability_plot, roc_plot
+from model.evaluate.evaluation import Assessment
+from model.evaluate.svg_plots import precision_recall_plot, reliability_plot, roc_plot
 
 STYLE = """
 :root{--ink:#1c2430;--quiet:#5d6b7a;--rule:#d9dfe6;--blue:#1f6fb2;--warn:#9a4b00;--card:#f6f8fa}

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from model.figures import (
+from model.evaluate.metrics import (
     auroc,
     average_precision,
     brier,
@@ -17,7 +17,7 @@ from model.figures import (
     sensitivity_specificity,
     wilson_interval,
 )
-from model.measuring import Judged, Measured
+from model.evaluate.predictions import Judged, Measured
 
 RESAMPLES = 1000
 INTERVAL = (2.5, 97.5)

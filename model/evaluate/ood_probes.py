@@ -7,10 +7,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from model.dataset import Sample, limited
-from model.distribution import TrainingDistribution
-from model.engine import Engine
-from model.preprocessing import Preprocessing, prepare
+from model.bundle.training_distribution import TrainingDistribution
+from model.dataset.sources import Sample, limited
+from model.engine.protocol import Engine
+from model.preprocessing.tensor import Preprocessing, prepare
 
 Image = NDArray[np.float32]
 

@@ -13,10 +13,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from model.figures import wilson_interval
-from model.preprocessing import prepare
-from model.reader import Reader
-from model.samples import Sample
+from model.dataset.samples import Sample
+from model.evaluate.metrics import wilson_interval
+from model.inference.reader import Reader
+from model.preprocessing.tensor import prepare
 
 SAME_LABEL = {"Infiltrate": "Infiltration"}
 SHARE_OF_PEAK = 0.5

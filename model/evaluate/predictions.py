@@ -8,13 +8,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from model.bundle import Bundle
-from model.calibration import Calibration, ChosenBy, choose_calibration
-from model.dataset import Sample
-from model.distribution import TrainingDistribution
-from model.engine import Engine
-from model.preprocessing import prepare
-from model.raster import read_raster
+from model.bundle.bundle import Bundle
+from model.bundle.calibration import Calibration, ChosenBy, choose_calibration
+from model.bundle.training_distribution import TrainingDistribution
+from model.dataset.sources import Sample
+from model.engine.protocol import Engine
+from model.preprocessing.image_files import read_raster
+from model.preprocessing.tensor import prepare
 
 
 @dataclass(frozen=True, eq=False)

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from model.figures import reliability
+from model.evaluate.metrics import reliability
 
 SIDE, LEFT, TOP, RIGHT, BOTTOM = 200, 38, 24, 10, 34
 

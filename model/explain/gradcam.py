@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from model.head import Head
+from model.explain.head import Head
 
 _HEADER = struct.Struct("<4sHHH")
 _MAGIC = b"CXM1"

@@ -11,22 +11,24 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from model.answers import Answer, answer_of, label_network
-from model.bundle import Bundle, describe_head
-from model.bundle_writer import BundleDescription, write_description, write_network_files
-from model.calibration import sigmoid
-from model.cutting import find_feature_layer, first_operations
-from model.distribution import TrainingDistribution
-from model.engine import KERAS_ADVICE, EngineUnsuitable, open_engine
-from model.export import extract_head, golden_tensors
-from model.head import Head, HeadUnsupported
-from model.import_card import write_import_card
-from model.inlining import inlined
-from model.keras_file import ImportRefused
-from model.network import KerasModel
-from model.preprocessing import Geometry, Interpolation, Preprocessing
-from model.reference import fit_reference
-from model.value_range import normalisation
+from model.bundle.bundle import Bundle, describe_head
+from model.bundle.calibration import sigmoid
+from model.bundle.training_distribution import TrainingDistribution
+from model.engine.opening import open_engine
+from model.engine.protocol import KERAS_ADVICE, EngineUnsuitable
+from model.explain.head import Head, HeadUnsupported
+from model.importing.ood_reference import fit_reference
+from model.network.graph_cutting import find_feature_layer, first_operations
+from model.network.graph_flattening import inlined
+from model.network.head_extraction import extract_head
+from model.network.keras_files import ImportRefused
+from model.network.keras_types import KerasModel
+from model.network.label_logits import Answer, answer_of, label_network
+from model.network.openvino_export import golden_tensors
+from model.preprocessing.pixel_range import normalisation
+from model.preprocessing.tensor import Geometry, Interpolation, Preprocessing
+from model.publish.bundle_writer import BundleDescription, write_description, write_network_files
+from model.publish.imported_model_card import write_import_card
 
 NO_FINDING = ("normal", "no finding", "no_finding", "nofinding", "healthy", "negative", "background")
 """Names of classes, in lower case, that say that there is nothing to find: they are left out of the labels."""
@@ -47,7 +49,7 @@ class ImportPlan:
     labels
         One for each number that the network answers, in its order; an empty one leaves its number out.
     value_range
-        See `model.value_range.normalisation`; None: what the network's first layers say, else 0..1.
+        See `model.preprocessing.pixel_range.normalisation`; None: what the network's first layers say, else 0..1.
     size, channels
         None: what the network's input says.
     layer
@@ -61,7 +63,7 @@ class ImportPlan:
     ages, views
         What the network was trained for; empty: any.
     unsafe
-        See `model.keras_file.load_keras_file`.
+        See `model.network.keras_files.load_keras_file`.
     command
         With which this was asked for, for the card.
     """
@@ -257,7 +259,7 @@ def _compare(bundle: Bundle, network: KerasModel, answer: Answer, kept: Sequence
 
 def probabilities(answers: NDArray[np.float64], network: KerasModel, answer: Answer) -> NDArray[np.float64]:
     """Return the probabilities [n, outputs] that a network's own answers mean."""
-    from model.cutting import final_activation
+    from model.network.graph_cutting import final_activation
 
     ending = final_activation(network)
     if ending in ("sigmoid", "softmax"):

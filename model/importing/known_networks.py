@@ -8,7 +8,7 @@ from functools import cache
 from pathlib import Path
 from typing import cast
 
-from model.preprocessing import Geometry, Interpolation
+from model.preprocessing.tensor import Geometry, Interpolation
 
 
 @dataclass(frozen=True)
@@ -22,7 +22,7 @@ class Recipe:
     thresholds
         Of the labels: the probability (a sigmoid's) that its makers' operating point is at.
     value_range
-        See `model.value_range.normalisation`.
+        See `model.preprocessing.pixel_range.normalisation`.
     file
         Name under which its makers publish the weights; may be empty.
     """
@@ -40,7 +40,7 @@ class Recipe:
 @cache
 def recipes() -> dict[str, Recipe]:
     """Return the known ones by name."""
-    tables = tomllib.loads(Path(__file__).with_name("recipes.toml").read_text(encoding="utf-8"))
+    tables = tomllib.loads(Path(__file__).with_name("known_networks.toml").read_text(encoding="utf-8"))
     families = tables.pop("families")
     return {name: _recipe(name, table, families[table["family"]]) for name, table in tables.items()}
 

@@ -5,9 +5,9 @@ from collections.abc import Iterable
 import numpy as np
 from numpy.typing import NDArray
 
-from model.distribution import TrainingDistribution, fit_distribution
-from model.engine import Engine
-from model.preprocessing import Preprocessing, prepare
+from model.bundle.training_distribution import TrainingDistribution, fit_distribution
+from model.engine.protocol import Engine
+from model.preprocessing.tensor import Preprocessing, prepare
 
 FEWEST = 40
 """Reference images below which a percentile of their distances means nothing."""

@@ -11,8 +11,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from model.keras_file import ImportRefused
-from model.network import KerasModel
+from model.network.keras_files import ImportRefused
+from model.network.keras_types import KerasModel
 
 Tensors = Mapping[str, NDArray[np.float32]]
 

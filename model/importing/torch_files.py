@@ -18,8 +18,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from model.keras_file import ImportRefused
-from model.recipes import recognise
+from model.importing.known_networks import recognise
+from model.network.keras_files import ImportRefused
 
 TORCH_MISSING = "PyTorch is needed to read its weights: pip install 'cxr-triage[torch]'"
 

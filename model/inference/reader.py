@@ -1,6 +1,5 @@
 """Reading prepared images with a bundle: what a worker's child process holds."""
 
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -9,9 +8,10 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from model.bundle import Bundle, load_bundle
-from model.calibration import AgeRanges, Calibration, ChosenBy, calibrated
-from model.engine import (
+from model.bundle.bundle import Bundle, load_bundle
+from model.bundle.calibration import Calibration, ChosenBy, calibrated
+from model.engine.opening import open_engine
+from model.engine.protocol import (
     KERAS_ADVICE,
     Engine,
     EngineName,
@@ -19,21 +19,13 @@ from model.engine import (
     EngineUnsuitable,
     Explainer,
     Precision,
-    open_engine,
 )
-from model.gradcam import LogitMaps, closed_form_maps
-from model.head import Head
-from model.preprocessing import PreparedImage
+from model.explain.gradcam import LogitMaps, closed_form_maps
+from model.explain.head import Head
+from model.inference.domain_flags import OUTSIDE, domain_flags, untrained_labels
+from model.preprocessing.tensor import PreparedImage
 
 __all__ = ["OUTSIDE", "Reader", "Reading", "calibrated", "domain_flags", "untrained_labels"]
-
-OUTSIDE = "outside training domain"
-"""The flag that keeps a result from raising a priority."""
-
-UNCHECKED = "likeness unchecked"
-"""The flag of models that came without reference images: nobody knows whether an image is like them."""
-
-SCORE_LIMIT = 1.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -143,74 +135,3 @@ def _explanation(bundle: Bundle, engine: Engine) -> Callable[[NDArray[np.float32
 
 def _closed_form(head: Head, _batch: NDArray[np.float32], output: EngineOutput) -> list[LogitMaps]:
     return [closed_form_maps(head, activations) for activations in output.activations]
-
-
-def untrained_labels(
-    bundle: Bundle, age_years: float | None, calibration: Calibration | None = None
-) -> tuple[str, ...]:
-    """Return the labels that the bundle was not trained on at this age.
-
-    Where the age is unknown, those that it was not trained on at any age of the patients whose calibration the image
-    got, because it looks like theirs; none where that is for everyone.
-    """
-    if age_years is not None and math.isfinite(age_years):
-        ages: AgeRanges = ((math.floor(age_years), math.floor(age_years)),)
-    elif calibration is not None and calibration.ages:
-        ages = calibration.ages
-    else:
-        return ()
-    return tuple(
-        label
-        for label, ranges in bundle.label_ages.items()
-        if not any(low <= oldest and youngest <= high for low, high in ranges for youngest, oldest in ages)
-    )
-
-
-def domain_flags(
-    bundle: Bundle,
-    age_years: float | None,
-    view: str | None,
-    ood_score: float | None,
-    calibration: Calibration | None = None,
-) -> tuple[str, ...]:
-    """Say in plain words where an image leaves what the bundle was made for.
-
-    Parameters
-    ----------
-    bundle
-        Its ages, views and labels.
-    age_years
-        None where unknown: said, but not outside.
-    view
-        Position such as ``PA``; None or empty where unknown: said, but not outside.
-    ood_score
-        Of a `Reading`, or None before it was read.
-    calibration
-        Of a `Reading`: whose the image is like where the age is unknown.
-
-    Returns
-    -------
-    Flags, "outside training domain" first where anything is outside.
-    """
-    outside, unknown = [], []
-    if bundle.ages:
-        if age_years is None or not math.isfinite(age_years):
-            unknown.append("age unknown")
-        elif not any(low <= math.floor(age_years) <= high for low, high in bundle.ages):
-            ranges = " and ".join(f"{low:g}-{high:g}" for low, high in bundle.ages)
-            outside.append(f"age {math.floor(age_years):g} outside {ranges}")
-    if bundle.views:
-        if not view:
-            unknown.append("view unknown")
-        elif view.upper() not in bundle.views:
-            outside.append(f"view {view.upper()} is none of {', '.join(bundle.views)}")
-    if ood_score is not None and not ood_score <= SCORE_LIMIT:
-        outside.append(f"unlike the training images (score {ood_score:.1f})")
-    if not bundle.distribution.known:
-        unknown.append(UNCHECKED)
-    untrained = untrained_labels(bundle, age_years, calibration)
-    if untrained and age_years is not None and math.isfinite(age_years):
-        unknown.append(f"not trained at this age, not counted: {', '.join(untrained)}")
-    elif untrained and calibration is not None:
-        unknown.append(f"like {calibration.group}, not trained there, not counted: {', '.join(untrained)}")
-    return (*((OUTSIDE, *outside) if outside else ()), *unknown)

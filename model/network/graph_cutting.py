@@ -5,7 +5,7 @@ from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from model.network import KerasModel, Tensor
+from model.network.keras_types import KerasModel, Tensor
 
 _PROBABILITIES = ("sigmoid", "softmax")
 

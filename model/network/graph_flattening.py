@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from typing import Any
 
-from model.network import KerasModel, Tensor
+from model.network.keras_types import KerasModel, Tensor
 
 _AUGMENTING = ("Random", "RandAugment", "AugMix", "CutMix", "MixUp", "GaussianNoise", "AutoContrast")
 _IDLE = ("Identity", "ActivityRegularization")

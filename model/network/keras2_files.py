@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from model.network import KerasModel
+from model.network.keras_types import KerasModel
 
 _Config = dict[str, Any]
 

@@ -7,8 +7,6 @@ import sys
 from functools import partial
 from importlib.abc import MetaPathFinder
 
-from model.engine import EngineUnsuitable
-
 SUITED = ("tensorflow", "jax", "torch")
 """The backends whose gradients this program asks for; of those installed the first is taken."""
 
@@ -18,6 +16,10 @@ _INSTALLS = {
     "jax": "pip install jax",
     "torch": "pip install 'cxr-triage[torch]'",
 }
+
+
+class BackendUnavailable(RuntimeError):
+    """Keras' backend is not installed, or is not one that computes gradients; the message says which would do."""
 
 
 def chosen_backend(purpose: str = "the keras engine") -> str:
@@ -32,25 +34,25 @@ def chosen_backend(purpose: str = "the keras engine") -> str:
 
     Raises
     ------
-    EngineUnsuitable
+    BackendUnavailable
         The backend is not installed, or is none of `SUITED`.
     """
     allowed = f"{', '.join(SUITED[:-1])} or {SUITED[-1]}"
     if "keras" in sys.modules:
         running = str(sys.modules["keras"].backend.backend())
         if running not in SUITED:
-            raise EngineUnsuitable(f"Keras already runs on {running}; {purpose} runs on {allowed}")
+            raise BackendUnavailable(f"Keras already runs on {running}; {purpose} runs on {allowed}")
         return running
     asked = os.environ.get("KERAS_BACKEND")
     if asked is None:
         asked = next((name for name in SUITED if _is_installed(name)), None)
         if asked is None:
             names = [_NAMES[name] for name in SUITED]
-            raise EngineUnsuitable(f"{purpose} needs {', '.join(names[:-1])} or {names[-1]}: {_INSTALLS[SUITED[0]]}")
+            raise BackendUnavailable(f"{purpose} needs {', '.join(names[:-1])} or {names[-1]}: {_INSTALLS[SUITED[0]]}")
     if asked not in SUITED:
-        raise EngineUnsuitable(f"KERAS_BACKEND is {asked!r}; {purpose} runs on {allowed}")
+        raise BackendUnavailable(f"KERAS_BACKEND is {asked!r}; {purpose} runs on {allowed}")
     if not _is_installed(asked):
-        raise EngineUnsuitable(f"{purpose} needs {_NAMES[asked]}, which KERAS_BACKEND names: {_INSTALLS[asked]}")
+        raise BackendUnavailable(f"{purpose} needs {_NAMES[asked]}, which KERAS_BACKEND names: {_INSTALLS[asked]}")
     return asked
 
 
@@ -72,7 +74,7 @@ def start_backend(threads: int | None = None, purpose: str = "the keras engine")
     import keras
 
     if keras.backend.backend() != backend:
-        raise EngineUnsuitable(f"Keras runs on {keras.backend.backend()} though KERAS_BACKEND is {backend}")
+        raise BackendUnavailable(f"Keras runs on {keras.backend.backend()} though KERAS_BACKEND is {backend}")
     library = importlib.import_module(backend)
     # a graphics card would round to TF32 silently
     if backend == "tensorflow":

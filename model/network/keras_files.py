@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from model.keras2 import check_order_of_weights, in_words_of_keras3, is_keras2
-from model.network import KerasModel
+from model.network.keras2_files import check_order_of_weights, in_words_of_keras3, is_keras2
+from model.network.keras_types import KerasModel
 
 SUFFIXES = (".keras", ".h5", ".hdf5")
 
@@ -42,7 +42,7 @@ def load_keras_file(path: Path, unsafe: bool = False) -> KerasModel:
     Parameters
     ----------
     path
-        A ``.keras`` or ``.h5`` file of a whole network, of Keras 3 or 2 (`model.keras2`).
+        A ``.keras`` or ``.h5`` file of a whole network, of Keras 3 or 2 (`model.network.keras2_files`).
     unsafe
         Run the code that the file carries in Lambda layers. Only for files that one has made oneself.
 

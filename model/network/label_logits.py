@@ -6,8 +6,8 @@ from typing import Literal, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from model.cutting import final_activation, logit_network
-from model.network import KerasModel
+from model.network.graph_cutting import final_activation, logit_network
+from model.network.keras_types import KerasModel
 
 Answer = Literal["sigmoid", "softmax"]
 """Whether labels are independent of one another, or exclude one another."""

@@ -9,7 +9,7 @@ from typing import Any, Literal, cast, get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from model.antialias import resize_gaussian
+from model.preprocessing.gaussian_resize import resize_gaussian
 
 Geometry = Literal["squash", "crop", "pad"]
 Interpolation = Literal["area", "gaussian"]
@@ -28,7 +28,7 @@ class Preprocessing:
         whole image on a black square. It matters: a film that one of them reads as normal another may not.
     interpolation
         ``area``: the mean over the covered pixels where the image shrinks, bilinear where it grows. ``gaussian``: as
-        scikit-image and so torchxrayvision do, see `model.antialias`.
+        scikit-image and so torchxrayvision do, see `model.preprocessing.gaussian_resize`.
     channels
         1, or 3 for a gray image repeated.
     mean, std

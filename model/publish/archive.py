@@ -13,10 +13,11 @@ from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 from typing import IO, cast
 
-from model.bundle import DESCRIPTION_FILE, Bundle, BundleInvalid, load_bundle
-from model.engine import EngineUnsuitable, open_engine
-from model.keras_file import ImportRefused
-from model.patients import KEY_FILE
+from model.bundle.bundle import DESCRIPTION_FILE, Bundle, BundleInvalid, load_bundle
+from model.dataset.patient_digests import KEY_FILE
+from model.engine.opening import open_engine
+from model.engine.protocol import EngineUnsuitable
+from model.network.keras_files import ImportRefused
 
 SUFFIXES = (".zip", ".tar", ".tar.gz", ".tgz")
 MOST_FILES = 64

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from model.bundle import (
+from model.bundle.bundle import (
     CARD_FILE,
     DESCRIPTION_FILE,
     DISTRIBUTION_FILE,
@@ -26,13 +26,13 @@ from model.bundle import (
     load_bundle,
     model_digest,
 )
-from model.calibration import Calibration
-from model.description import sealed_text
-from model.distribution import TrainingDistribution
-from model.findings import label_of
-from model.head import Head, HeadUnsupported
-from model.network import KerasModel
-from model.preprocessing import Preprocessing
+from model.bundle.calibration import Calibration
+from model.bundle.labels import label_of
+from model.bundle.manifest import sealed_text
+from model.bundle.training_distribution import TrainingDistribution
+from model.explain.head import Head, HeadUnsupported
+from model.network.keras_types import KerasModel
+from model.preprocessing.tensor import Preprocessing
 
 
 @dataclass(frozen=True)
@@ -69,8 +69,9 @@ def write_network_files(
     """
     import keras
 
-    from model.cutting import with_feature_map
-    from model.export import compile_network, export_network, golden_tensors, save_network
+    from model.network.graph_cutting import with_feature_map
+    from model.network.keras_saving import save_network
+    from model.network.openvino_export import compile_network, export_network, golden_tensors
 
     _check_answers(network, description.labels)
     folder.mkdir(parents=True, exist_ok=True)
@@ -105,7 +106,7 @@ def write_network_files(
 
 def closed_form_head(network: KerasModel, layer_name: str) -> Head | None:
     """Return what follows a feature map as a head in NumPy, or None where it has no closed form."""
-    from model.export import extract_head
+    from model.network.head_extraction import extract_head
 
     try:
         return extract_head(network, layer_name)
@@ -274,7 +275,7 @@ FILE_NAMES: Sequence[str] = (
 
 
 def _check_answers(network: KerasModel, labels: Sequence[str]) -> None:
-    from model.cutting import final_activation
+    from model.network.graph_cutting import final_activation
 
     shape = tuple(network.outputs[0].shape)
     if shape != (None, len(labels)):

@@ -4,10 +4,10 @@ import shutil
 import uuid
 from pathlib import Path
 
-from model.archive import SUFFIXES, is_archive, pack_bundle
-from model.bundle import Bundle, BundleInvalid
-from model.keras_file import ImportRefused, load_keras_file
-from model.patients import KEY_FILE
+from model.bundle.bundle import Bundle, BundleInvalid
+from model.dataset.patient_digests import KEY_FILE
+from model.network.keras_files import ImportRefused, load_keras_file
+from model.publish.archive import SUFFIXES, is_archive, pack_bundle
 
 
 def export_bundle(bundle: Bundle, target: Path) -> None:

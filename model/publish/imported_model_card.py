@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from model.bundle import Bundle
+from model.bundle.bundle import Bundle
 
 
 def write_import_card(bundle: Bundle) -> Path:

@@ -4,9 +4,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from model.bundle import CARD_FILE, Bundle
-from model.card_sections import calibration_forms_section, pointing_section
-from model.patients import KEY_FILE
+from model.bundle.bundle import CARD_FILE, Bundle
+from model.dataset.patient_digests import KEY_FILE
+from model.publish.model_card_sections import calibration_forms_section, pointing_section
 
 
 def write_card(bundle: Bundle, curves: str | None = None) -> Path:

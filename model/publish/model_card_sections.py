@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
-from model.calibration_trial import FOLDS, REPEATS, TAKEN
+from model.evaluate.calibration_comparison import FOLDS, REPEATS, TAKEN
 
 
 def calibration_forms_section(found: Mapping[str, Any]) -> str:

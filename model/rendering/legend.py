@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from model.palette import DENSITY_FLOOR, DENSITY_FULL, blend, opacity
+from model.rendering.colour_scale import DENSITY_FLOOR, DENSITY_FULL, blend, opacity
 
 if TYPE_CHECKING:
     from PIL.ImageFont import FreeTypeFont

@@ -5,10 +5,18 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from model.bundle import Bundle
-from model.legend import Legend, draw_legend
-from model.palette import DENSITY_FLOOR, DENSITY_FULL, MAXIMUM_OPACITY, blend, colours, opacity, strength
-from model.reader import Reading
+from model.bundle.bundle import Bundle
+from model.inference.reader import Reading
+from model.rendering.colour_scale import (
+    DENSITY_FLOOR,
+    DENSITY_FULL,
+    MAXIMUM_OPACITY,
+    blend,
+    colours,
+    opacity,
+    strength,
+)
+from model.rendering.legend import Legend, draw_legend
 
 __all__ = [
     "DENSITY_FLOOR",

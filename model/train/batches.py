@@ -7,11 +7,11 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from model.augmentation import Augmentation
-from model.inspection import Inspection
-from model.network import pack_targets
-from model.preprocessing import Preprocessing, normalise
-from model.samples import Sample
+from model.dataset.image_inspection import Inspection
+from model.dataset.samples import Sample
+from model.preprocessing.tensor import Preprocessing, normalise
+from model.train.augmentation import Augmentation
+from model.train.losses import pack_targets
 
 MAXIMUM_WEIGHT = 10.0
 """A cell with hardly any positives must not decide a whole batch."""

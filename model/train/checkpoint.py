@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from model.curves import EpochRecord
-from model.network import KerasModel
+from model.network.keras_types import KerasModel
+from model.train.history import EpochRecord
 
 CHECKPOINT_FILE = "checkpoint.npz"
 

@@ -6,10 +6,11 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from model.batches import ImageCache, shrink
-from model.figures import auroc
-from model.network import KerasModel, Tensor, pack_targets
-from model.preprocessing import Preprocessing, normalise
+from model.evaluate.metrics import auroc
+from model.network.keras_types import KerasModel, Tensor
+from model.preprocessing.tensor import Preprocessing, normalise
+from model.train.batches import ImageCache, shrink
+from model.train.losses import pack_targets
 
 
 class Monitor:

@@ -11,26 +11,20 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from model.augmentation import Augmentation
-from model.batches import EpochSampler, ImageCache, cell_weights, class_weights, flat_weights, training_batches
-from model.checkpoint import RunState, read_state, restore_variables, save_checkpoint
-from model.curves import EpochRecord, write_history
-from model.keras_backend import seed_backend, seed_step, start_backend
-from model.limits import check_above_zero, check_allowed, check_at_least
-from model.monitoring import Monitor
-from model.network import (
-    ARCHITECTURES,
-    Architecture,
-    KerasModel,
-    Tensor,
-    build_network,
-    masked_loss,
-    masked_softmax_loss,
-)
-from model.preprocessing import Preprocessing
-from model.samples import DatasetInvalid
-from model.schedule import SCHEDULES, Schedule, Stage, rate_factor, stage_at, stalled, within
-from model.starting import check_block, load_start, set_learning
+from model.dataset.samples import DatasetInvalid
+from model.network.keras_backend import seed_backend, seed_step, start_backend
+from model.network.keras_types import KerasModel, Tensor
+from model.preprocessing.tensor import Preprocessing
+from model.train.architecture import ARCHITECTURES, Architecture, build_network
+from model.train.augmentation import Augmentation
+from model.train.batches import EpochSampler, ImageCache, cell_weights, class_weights, flat_weights, training_batches
+from model.train.checkpoint import RunState, read_state, restore_variables, save_checkpoint
+from model.train.epoch_metrics import Monitor
+from model.train.history import EpochRecord, write_history
+from model.train.initial_weights import check_block, load_start, set_learning
+from model.train.losses import masked_loss, masked_softmax_loss
+from model.train.plan_checks import check_above_zero, check_allowed, check_at_least
+from model.train.schedule import SCHEDULES, Schedule, Stage, rate_factor, stage_at, stalled, within
 
 WEIGHTS_FILE = "best.weights.h5"
 LAST_WEIGHTS_FILE = "last.weights.h5"

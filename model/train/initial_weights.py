@@ -7,11 +7,12 @@ from pathlib import Path
 
 import numpy as np
 
-from model.bundle import DESCRIPTION_FILE, WEIGHTS_FILE, Bundle, BundleInvalid, load_bundle
-from model.keras_file import ImportRefused, load_keras_file
-from model.network import EXPLANATION_LAYER, Architecture, KerasModel
-from model.preprocessing import Preprocessing
-from model.samples import DatasetInvalid
+from model.bundle.bundle import DESCRIPTION_FILE, WEIGHTS_FILE, Bundle, BundleInvalid, load_bundle
+from model.dataset.samples import DatasetInvalid
+from model.network.keras_files import ImportRefused, load_keras_file
+from model.network.keras_types import KerasModel
+from model.preprocessing.tensor import Preprocessing
+from model.train.architecture import EXPLANATION_LAYER, Architecture
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 """What Keras' DenseNet weights were trained with (keras.applications.densenet, mode "torch")."""

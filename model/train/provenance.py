@@ -4,9 +4,9 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from model.curves import EpochRecord
-from model.fitting import FittingPlan
-from model.samples import Sample
+from model.dataset.samples import Sample
+from model.train.fitting import FittingPlan
+from model.train.history import EpochRecord
 
 _NAMES = {"densenet121": "DenseNet121", "densenet169": "DenseNet169", "densenet201": "DenseNet201", "tiny": "tiny"}
 

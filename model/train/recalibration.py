@@ -1,4 +1,4 @@
-"""Calibrating a bundle anew, its network untouched: ``python -m model.recalibration BUNDLE OUT DOMAIN=FOLDER...``.
+"""Calibrate a bundle again, its network unchanged: ``python -m model.train.recalibration BUNDLE OUT DOMAIN=FOLDER...``.
 
 The bundle's own split file says which images are its validation part, and which its test part; it is written anew, as
 a training writes it. A domain written ``children:1-5=FOLDER`` stands for these ages, in completed years, and gets a
@@ -15,20 +15,20 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from model.bundle import DESCRIPTION_FILE, METRICS_FILE, Bundle, load_bundle
-from model.bundle_writer import changed_copy, rewrite_description
-from model.calibration import AgeRanges
-from model.calibration_fitting import fit_calibration
-from model.calibration_trial import compare_forms
-from model.card import write_card
-from model.dataset import Sample, Source, read_sources
-from model.engine import open_engine
-from model.evaluation import RESAMPLES, figures_of_merit
-from model.localisation import Box, point_all, read_boxes
-from model.measuring import judge, measure
-from model.raster import read_raster
-from model.reader import Reader
-from model.split import read_split, write_split
+from model.bundle.bundle import DESCRIPTION_FILE, METRICS_FILE, Bundle, load_bundle
+from model.bundle.calibration import AgeRanges
+from model.dataset.sources import Sample, Source, read_sources
+from model.dataset.split import read_split, write_split
+from model.engine.opening import open_engine
+from model.evaluate.calibration_comparison import compare_forms
+from model.evaluate.calibration_fit import fit_calibration
+from model.evaluate.metrics_with_intervals import RESAMPLES, figures_of_merit
+from model.evaluate.pointing_game import Box, point_all, read_boxes
+from model.evaluate.predictions import judge, measure
+from model.inference.reader import Reader
+from model.preprocessing.image_files import read_raster
+from model.publish.bundle_writer import changed_copy, rewrite_description
+from model.publish.model_card import write_card
 
 
 def recalibrate(
@@ -96,7 +96,9 @@ def parse_domain(text: str) -> tuple[Source, AgeRanges]:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Calibrate a bundle anew from the command line."""
-    parser = argparse.ArgumentParser(prog="python -m model.recalibration", description=(__doc__ or "").split("\n")[0])
+    parser = argparse.ArgumentParser(
+        prog="python -m model.train.recalibration", description=(__doc__ or "").split("\n")[0]
+    )
     parser.add_argument("bundle", type=Path)
     parser.add_argument("out", type=Path)
     parser.add_argument("data", nargs="+", metavar="DOMAIN[:AGES]=FOLDER")

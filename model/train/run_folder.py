@@ -6,8 +6,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from model.bundle import DESCRIPTION_FILE, UNFINISHED_FILE, Bundle, load_bundle
-from model.samples import DatasetInvalid, Sample
+from model.bundle.bundle import DESCRIPTION_FILE, UNFINISHED_FILE, Bundle, load_bundle
+from model.dataset.samples import DatasetInvalid, Sample
 
 PLAN_FILE = "plan.json"
 

@@ -9,35 +9,36 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from model.augmentation import Augmentation
-from model.batches import cached
-from model.bundle import METRICS_FILE, UNFINISHED_FILE, Bundle
-from model.bundle_writer import BundleDescription, write_description, write_network_files
-from model.calibration import AgeRanges
-from model.calibration_fitting import FittedCalibration, fit_calibration
-from model.card import write_card
-from model.classes import exclusive_classes, with_logits
-from model.curves import EpochRecord, draw_curves, write_history
-from model.dataset import excluding, limited, of_views, read_sources
-from model.distribution import TrainingDistribution, fit_distribution
-from model.engine import Engine, open_engine
-from model.evaluation import RESAMPLES, figures_of_merit
-from model.fitting import HISTORY_FILE, WEIGHTS_FILE, FittingPlan, Precision, TrainingProgress, fit
-from model.inspection import PROBLEMS_FILE, Inspection, inspect_images, reopened, write_problems
-from model.keras_backend import chosen_backend, running_backend
-from model.limits import check_above_zero, check_at_least
-from model.measuring import Measured, judge, measure
-from model.network import EXPLANATION_LAYER, Architecture, build_network
-from model.preprocessing import Preprocessing
-from model.provenance import data_entries, fitting_entries
-from model.raster import read_raster
-from model.run_folder import begin_run, moved_out, told_of_parts, told_of_samples
-from model.samples import DatasetInvalid, FileProblem, ReadFacts, Sample, Source, no_facts
-from model.schedule import Schedule, Stage
-from model.split import check_leaks, check_unseen, read_split, split_by_patient, write_split
-from model.starting import starting_bundle, starting_digest, starting_preprocessing
-from model.strangers import stranger_scores, summary
-from model.sufficiency import check_parts, choose_labels, counted, positives
+from model.bundle.bundle import METRICS_FILE, UNFINISHED_FILE, Bundle
+from model.bundle.calibration import AgeRanges
+from model.bundle.training_distribution import TrainingDistribution, fit_distribution
+from model.dataset.image_inspection import PROBLEMS_FILE, Inspection, inspect_images, reopened, write_problems
+from model.dataset.samples import DatasetInvalid, FileProblem, ReadFacts, Sample, Source, no_facts
+from model.dataset.sources import excluding, limited, of_views, read_sources
+from model.dataset.split import check_leaks, check_unseen, read_split, split_by_patient, write_split
+from model.dataset.sufficiency import check_parts, choose_labels, counted, positives
+from model.engine.opening import open_engine
+from model.engine.protocol import Engine
+from model.evaluate.calibration_fit import FittedCalibration, fit_calibration
+from model.evaluate.metrics_with_intervals import RESAMPLES, figures_of_merit
+from model.evaluate.ood_probes import stranger_scores, summary
+from model.evaluate.predictions import Measured, judge, measure
+from model.network.keras_backend import chosen_backend, running_backend
+from model.preprocessing.image_files import read_raster
+from model.preprocessing.tensor import Preprocessing
+from model.publish.bundle_writer import BundleDescription, write_description, write_network_files
+from model.publish.model_card import write_card
+from model.train.architecture import EXPLANATION_LAYER, Architecture, build_network
+from model.train.augmentation import Augmentation
+from model.train.batches import cached
+from model.train.exclusive_classes import exclusive_classes, with_logits
+from model.train.fitting import HISTORY_FILE, WEIGHTS_FILE, FittingPlan, Precision, TrainingProgress, fit
+from model.train.history import EpochRecord, draw_curves, write_history
+from model.train.initial_weights import starting_bundle, starting_digest, starting_preprocessing
+from model.train.plan_checks import check_above_zero, check_at_least
+from model.train.provenance import data_entries, fitting_entries
+from model.train.run_folder import begin_run, moved_out, told_of_parts, told_of_samples
+from model.train.schedule import Schedule, Stage
 
 SPLIT_FILE = "split.csv"
 RUN_FOLDER, BUNDLE_FOLDER = "training", "bundle"
@@ -170,8 +171,8 @@ def train(
         with or judged by; or another plan's run lies in the folder.
     TrainingDiverged
         The loss is no number any more.
-    EngineUnsuitable
-        The backend of Keras is missing, or is none that can train (`model.keras_backend.chosen_backend`).
+    BackendUnavailable
+        The backend of Keras is missing, or is none that can train (`model.network.keras_backend.chosen_backend`).
     """
     plan = replace(plan, preprocessing=starting_preprocessing(plan.start, plan.preprocessing))
     problems: list[FileProblem] = []
@@ -298,7 +299,7 @@ def make_bundle(
 
 def _draft(folder: Path, description: BundleDescription, network: Any) -> Bundle:  # noqa: ANN401 - Keras has no types
     """Write a first description, with nothing measured yet, so that what is measured is the engine that will serve."""
-    from model.export import extract_head
+    from model.network.head_extraction import extract_head
 
     features = int(network.get_layer(description.explanation_layer).output.shape[-1])
     nothing = TrainingDistribution(

@@ -7,7 +7,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from dicom_io.grayscale import Sufficient, read_grayscale
+from dicom_io.pixels.grayscale import Sufficient, read_grayscale
 from tests.peers.radiographs import sample
 
 _RUNS = 5

@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 
-from db import models
+from db.engine.schema import prepare
+from db.engine.session import Database, sqlite_url
+from db.model_registry import activation
 from db.records import ActiveModel, Decision, NewInstance, StudyIdentity, Triage
-from db.schema import prepare
-from db.session import Database, sqlite_url
 
 NOON = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
 MODEL = ActiveModel(digest="a" * 64, name="first", folder="/models/first", preprocessing_id="squash")
@@ -32,7 +32,7 @@ def database(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Databas
 @pytest.fixture
 def with_model(database: Database) -> Database:
     with database.write() as session:
-        models.activate(session, MODEL, NOON)
+        activation.activate(session, MODEL, NOON)
     return database
 
 

@@ -16,10 +16,8 @@ from pydicom import dcmread
 from pydicom.datadict import dictionary_keyword
 from pydicom.uid import UID
 
-from dicom_io import identity_copy
-from dicom_io.commitment import MOST_REFERENCES
-from dicom_io.listener import ListenerSettings
-from dicom_io.network import (
+from dicom_io.network.association import Peer
+from dicom_io.network.presentation_contexts import (
     COMMITMENT,
     RECEIVED_SOP_CLASSES,
     RECEIVED_TRANSFER_SYNTAXES,
@@ -27,16 +25,18 @@ from dicom_io.network import (
     VERIFICATION,
     received_contexts,
 )
-from dicom_io.secondary_capture import HeatmapRequest, heatmap_secondary_capture
-from dicom_io.sender import Peer
-from dicom_io.status_codes import ActionStatus, FailureReason, store_result
-from dicom_io.tls import listening_context
+from dicom_io.network.status_codes import ActionStatus, FailureReason, store_result
+from dicom_io.network.tls import listening_context
+from dicom_io.objects import patient_and_study
+from dicom_io.objects.heatmap_secondary_capture import HeatmapRequest, heatmap_secondary_capture
+from dicom_io.receive.listener import ListenerSettings
+from dicom_io.receive.storage_commitment import MOST_REFERENCES
 from dicom_io.uids import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
 from tests.dicom_io.images import image_file
 from tests.peers.certificates import Authority
-from worker.peers import listener_settings
-from worker.settings import Dicom, load_settings
-from worker.timing import COMMITMENT_PATIENCE, COMMITMENT_QUIET, DELIVERY_BACKOFF, DELIVERY_BATCH, PEER_AWAY
+from worker.config.dicom_peers import listener_settings
+from worker.config.settings import Dicom, load_settings
+from worker.runtime.timeouts import COMMITMENT_PATIENCE, COMMITMENT_QUIET, DELIVERY_BACKOFF, DELIVERY_BATCH, PEER_AWAY
 
 TEXT = (Path(__file__).parents[2] / "docs" / "conformance.md").read_text(encoding="utf-8")
 PICTURE = np.zeros((8, 8, 3), np.uint8)
@@ -128,10 +128,15 @@ def test_tls_is_the_one_that_is_spoken(tmp_path: Path) -> None:
 
 def test_statuses_returned_are_those_the_listener_can_return() -> None:
     sources = "".join(
-        (Path(identity_copy.__file__).parent / name).read_text(encoding="utf-8")
-        for name in ("listener.py", "admission.py", "reception.py")
-    ) + (Path(__file__).parents[2] / "worker" / "intake.py").read_text(encoding="utf-8")
-    from dicom_io.status_codes import Status
+        (Path(__file__).parents[2] / name).read_text(encoding="utf-8")
+        for name in (
+            "dicom_io/receive/listener.py",
+            "dicom_io/receive/store_request.py",
+            "dicom_io/receive/messages.py",
+            "worker/intake/intake.py",
+        )
+    )
+    from dicom_io.network.status_codes import Status
 
     used = {Status[name] for name in re.findall(r"\bStatus\.([A-Z_]+)\b", sources)}
     # a rejected association is recorded under this name; COERCED is understood, and never returned
@@ -192,7 +197,7 @@ def test_heatmap_has_exactly_the_attributes_of_its_table(rich: bool) -> None:
     made = dcmread(BytesIO(heatmap_secondary_capture(source, PICTURE, request)[1]))
     rows = {(row[2], row[1]): row[3] for row in table("module | attribute | tag | usage | value") if row[2]}
     said = {dictionary_keyword(int(tag[1:5] + tag[6:10], 16)): usage for (tag, _), usage in rows.items()}
-    present = {element.keyword for element in made} - set(identity_copy._KEYWORDS)
+    present = {element.keyword for element in made} - set(patient_and_study._KEYWORDS)
     assert present <= set(said), "an attribute that the statement does not name"
     assert {keyword for keyword, usage in said.items() if usage == "ALWAYS"} <= present
     if rich:

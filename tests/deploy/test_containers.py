@@ -20,8 +20,8 @@ from tests.peers.postgres import Postgres
 from tests.peers.processes import Process
 from tests.peers.programs import free_port
 from tests.peers.valkey import Valkey
-from worker.running import PROCESSES
-from worker.settings import Settings
+from worker.config.settings import Settings
+from worker.doctor.process_list import PROCESSES
 
 SERVICES = compose()["services"]
 OURS = {name: service for name, service in SERVICES.items() if service["image"].startswith("cxr-triage:")}

@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 
 from tests.deploy.texts import DEPLOY, compose, judge, manifests
-from worker.broker import BATCH, LIVE
-from worker.running import PROCESSES
-from worker.settings import load_settings
-from worker.timing import ANALYSIS_TIME_LIMIT
+from worker.config.settings import load_settings
+from worker.doctor.process_list import PROCESSES
+from worker.queue.broker import BATCH, LIVE
+from worker.runtime.timeouts import ANALYSIS_TIME_LIMIT
 
 FOLDER = DEPLOY / "kubernetes"
 DOCUMENTS = [(name, document) for name, document in manifests() if name != "kustomization.yaml"]

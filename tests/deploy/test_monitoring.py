@@ -14,16 +14,16 @@ import yaml
 from fastapi.testclient import TestClient
 from prometheus_client.parser import text_string_to_metric_families
 
-from db import models
-from db.intake import record_instance
+from db.intake.instances import record_instance
+from db.model_registry import activation
 from db.records import NewInstance
 from tests.db.conftest import MODEL
 from tests.db.conftest import new_instance as new_instance
 from tests.deploy.texts import DEPLOY, compose, judge
-from worker.settings import load_settings
-from worker.site import Site
-from worker.timing import now
-from worker.web import make_web
+from worker.config.settings import load_settings
+from worker.installation import Site
+from worker.runtime.clock import now
+from worker.web.app import make_web
 
 PROMTOOL = "apt-get install prometheus"
 FOLDER = DEPLOY / "prometheus"
@@ -48,9 +48,9 @@ def exported(
     monkeypatch.setenv("CXR_TRIAGE_DESTINATIONS", '[{"name": "pacs", "ae_title": "P", "host": "h", "port": 1}]')
     site = Site(load_settings(home=tmp_path))
     with site.database.write() as session:
-        models.activate(session, MODEL, now())
+        activation.activate(session, MODEL, now())
         record_instance(session, new_instance(1, accepted=False, received_at=now() - timedelta(seconds=5)))
-    monkeypatch.setattr("worker.metrics.queue_lengths", lambda _settings: {"live": 0, "batch": 0})
+    monkeypatch.setattr("worker.monitoring.prometheus.queue_lengths", lambda _settings: {"live": 0, "batch": 0})
     text = TestClient(make_web(site)).get("/metrics").text
     samples = [sample for family in text_string_to_metric_families(text) for sample in family.samples]
     (tmp_path / "metrics.txt").write_text(text, encoding="utf-8")

@@ -11,15 +11,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from dicom_io.facts import read_facts
-from dicom_io.listener import Listener, ListenerSettings, Received
-from dicom_io.sender import Outgoing, Peer, send
-from dicom_io.status_codes import Status
+from dicom_io.header.facts import read_facts
+from dicom_io.network.association import Peer
+from dicom_io.network.status_codes import Status
+from dicom_io.receive.listener import Listener, ListenerSettings, Received
+from dicom_io.send.storage_scu import Outgoing, send
 from tests.dicom_io.images import image_file
 from tests.peers.processes import Process, wait_until
 from tests.peers.programs import free_port, require_peer
 from tests.peers.radiographs import sample
-from worker.settings import Dicom
+from worker.config.settings import Dicom
 
 DEPLOY = Path(__file__).parents[2] / "deploy"
 

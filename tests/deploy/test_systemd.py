@@ -14,10 +14,10 @@ import pytest
 from tests.deploy.texts import DEPLOY, judge
 from tests.peers.processes import Process
 from tests.peers.programs import require_peer
-from worker.broker import queue_lengths, socket_path
-from worker.reference import pages
-from worker.running import PROCESSES
-from worker.settings import load_settings
+from worker.config.settings import load_settings
+from worker.doctor.process_list import PROCESSES
+from worker.queue.broker import queue_lengths, socket_path
+from worker.tools.reference_docs import pages
 
 UNITS = DEPLOY / "systemd"
 SANDBOX = UNITS / "cxr-triage-.service.d" / "sandbox.conf"
@@ -84,7 +84,7 @@ def test_running_images_may_finish_before_the_worker_is_killed() -> None:
 
 def test_dead_process_of_the_machine_can_still_be_told() -> None:
     sandbox = dict(settings_of(SANDBOX))
-    assert sandbox.get("ProcSubset", "all") == "all"  # worker.leases reads /proc/sys/kernel/random/boot_id
+    assert sandbox.get("ProcSubset", "all") == "all"  # worker.runtime.lease_owner reads /proc/sys/kernel/random/boot_id
     assert "PrivatePIDs" not in sandbox
 
 

@@ -13,12 +13,13 @@ from pydicom.dataset import Dataset
 from pydicom.sequence import Sequence
 from pydicom.tag import Tag
 
-from dicom_io.admission import StoreRefused, StoreRequest, examine
-from dicom_io.facts import UnreadableDicom, read_facts
-from dicom_io.grayscale import PixelsUnreadable, read_grayscale
-from dicom_io.identity_copy import copy_identity
-from dicom_io.reading import number, read_header, read_whole
-from dicom_io.sender import Peer, echo
+from dicom_io.header.facts import UnreadableDicom, read_facts
+from dicom_io.header.parsing import number, read_header, read_whole
+from dicom_io.network.association import Peer
+from dicom_io.objects.patient_and_study import copy_identity
+from dicom_io.pixels.grayscale import PixelsUnreadable, read_grayscale
+from dicom_io.receive.store_request import StoreRefused, StoreRequest, examine
+from dicom_io.send.storage_scu import echo
 from tests.dicom_io.images import CR, INSTANCE, data_set_of, dicom_file, image_file, item, sequence, write
 from tests.dicom_io.wire import Witness, associated, listening
 

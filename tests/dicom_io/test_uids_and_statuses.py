@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dicom_io.status_codes import Status, store_result
+from dicom_io.network.status_codes import Status, store_result
 from dicom_io.uids import IMPLEMENTATION_CLASS_UID, derive_uid, is_uid
 
 SITE, OTHER_SITE = uuid.UUID(int=1), uuid.UUID(int=2)
@@ -87,7 +87,8 @@ def test_importing_the_package_imports_nothing_heavy() -> None:
 
 def test_reading_headers_imports_neither_the_network_nor_a_decoder() -> None:
     script = (
-        "import sys, dicom_io.facts, dicom_io.gate, dicom_io.grayscale, dicom_io.secondary_capture, dicom_io.sources;"
+        "import sys, dicom_io.header.facts, dicom_io.header.input_files, dicom_io.gate.decision;"
+        "import dicom_io.pixels.grayscale, dicom_io.objects.heatmap_secondary_capture;"
         "print([m for m in sys.modules if m.split('.')[0] in {'pynetdicom', 'imagecodecs', 'cv2', 'worker', 'db'}])"
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)

@@ -14,8 +14,8 @@ from pynetdicom import AE
 from pynetdicom.association import Association
 from pynetdicom.dimse_primitives import C_STORE
 
-from dicom_io.listener import Listener, ListenerSettings, Received, Rejection
-from dicom_io.status_codes import Status
+from dicom_io.network.status_codes import Status
+from dicom_io.receive.listener import Listener, ListenerSettings, Received, Rejection
 from tests.dicom_io.images import CR
 
 PATIENCE = 60.0

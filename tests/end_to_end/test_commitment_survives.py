@@ -10,13 +10,13 @@ import pytest
 from pydicom import dcmread
 from pynetdicom import evt
 
-from dicom_io.status_codes import ActionStatus
+from dicom_io.network.status_codes import ActionStatus
 from tests.peers import dcmtk
 from tests.peers.processes import wait_until
 from tests.peers.programs import free_port
 from tests.peers.radiographs import chest
 from tests.peers.site import Site
-from tests.worker.test_commitment import Requester
+from tests.worker.intake.test_commitment_scp import Requester
 
 pytestmark = [pytest.mark.end_to_end, pytest.mark.peer]
 

@@ -22,8 +22,8 @@ pytestmark = [pytest.mark.end_to_end, pytest.mark.peer]
 LIMIT = 4
 # the worker's own way in, with decoders that crash and hang, and less patience
 _WORKER = f"""
-import worker.timing
-worker.timing.ANALYSIS_TIME_LIMIT = {LIMIT}
+import worker.runtime.timeouts
+worker.runtime.timeouts.ANALYSIS_TIME_LIMIT = {LIMIT}
 from tests.peers import poison
 poison.install()
 from worker.__main__ import main
@@ -31,8 +31,8 @@ main()
 """
 # the web process's own way in; the decoders are poisoned in the process that it starts for them
 _WEB = f"""
-import worker.timing
-worker.timing.PICTURE_TIME_LIMIT = {LIMIT}
+import worker.runtime.timeouts
+worker.runtime.timeouts.PICTURE_TIME_LIMIT = {LIMIT}
 from tests.peers import poison
 from worker import drawing
 drawing.begin = poison.begin_drawing

@@ -16,8 +16,8 @@ import cv2
 import numpy as np
 import pytest
 
-from dicom_io.facts import read_facts
-from dicom_io.grayscale import read_grayscale
+from dicom_io.header.facts import read_facts
+from dicom_io.pixels.grayscale import read_grayscale
 from tests.model.networks import classifier
 from tests.peers.orthanc import Orthanc
 from tests.peers.processes import port_answers, wait_until
@@ -146,7 +146,7 @@ def test_python_lines_of_the_page_work(tmp_path: Path) -> None:
 
 
 def test_configuration_of_the_page_is_accepted(tmp_path: Path) -> None:
-    from worker.settings import load_settings
+    from worker.config.settings import load_settings
 
     blocks = re.findall(r"```toml\n(.*?)```", README.read_text(encoding="utf-8"), flags=re.DOTALL)
     assert blocks

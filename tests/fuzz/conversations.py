@@ -17,7 +17,8 @@ from pathlib import Path
 import psutil
 from pydicom.uid import generate_uid
 
-from dicom_io.sender import Outgoing, Peer, PeerUnreachable, echo, send
+from dicom_io.network.association import Peer, PeerUnreachable
+from dicom_io.send.storage_scu import Outgoing, echo, send
 from tests.dicom_io.images import dicom_file
 from tests.fuzz.pdus import Conversation, conversation
 from tests.peers.processes import wait_until

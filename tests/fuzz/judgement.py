@@ -21,14 +21,14 @@ from typing import Any, BinaryIO, ClassVar
 import numpy as np
 from pydicom.dataset import Dataset
 
-from dicom_io.admission import StoreRefused, StoreRequest, examine
-from dicom_io.facts import UnreadableDicom, read_facts
-from dicom_io.gate import GateDecision, decide
-from dicom_io.grayscale import PixelsUnreadable, read_grayscale
-from dicom_io.identity_copy import copy_identity
-from dicom_io.reading import read_header
+from dicom_io.gate.decision import GateDecision, decide
+from dicom_io.header.facts import UnreadableDicom, read_facts
+from dicom_io.header.parsing import read_header
+from dicom_io.objects.patient_and_study import copy_identity
+from dicom_io.pixels.grayscale import PixelsUnreadable, read_grayscale
+from dicom_io.receive.store_request import StoreRefused, StoreRequest, examine
 from tests.dicom_io.images import CR
-from worker.store import FolderStore
+from worker.storage.store import FolderStore
 
 LENGTH = struct.Struct("<IH")
 MOST_ADDRESS_SPACE = 8 << 30  # a decompression bomb fails here, and not on the machine

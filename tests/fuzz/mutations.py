@@ -16,7 +16,7 @@ from pydicom.filewriter import dcmwrite
 from pydicom.sequence import Sequence
 from pydicom.tag import Tag
 
-from dicom_io.reading import PARSING_ERRORS
+from dicom_io.header.parsing import PARSING_ERRORS
 
 _NUMBERS = (0, 1, 2, 7, 8, 255, 256, 32767, 32768, 65534, 65535)
 _LENGTHS = (0, 1, 2, 3, 6, 8, 0x7FFFFFFF, 0xFFFFFFFE, 0xFFFFFFFF, 0x80000000)

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from model.bundle import Bundle, builtin_bundles_folder, load_bundle
-from model.reader import Reader
+from model.bundle.bundle import Bundle, builtin_bundles_folder, load_bundle
+from model.inference.reader import Reader
 from tests.model.small_bundle import write_small_bundle
 
 

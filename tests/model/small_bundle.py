@@ -5,14 +5,14 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from model.bundle import GOLDEN_FILE, HEAD_FILE, NETWORK_FILE, WEIGHTS_FILE, Bundle, describe_head
-from model.bundle_writer import BundleDescription, write_arrays, write_description
-from model.distribution import TrainingDistribution
-from model.engine import open_engine
-from model.export import golden_tensors
-from model.head import Head, HeadLayer
-from model.preprocessing import Preprocessing
-from model.reference import fit_reference
+from model.bundle.bundle import GOLDEN_FILE, HEAD_FILE, NETWORK_FILE, WEIGHTS_FILE, Bundle, describe_head
+from model.bundle.training_distribution import TrainingDistribution
+from model.engine.opening import open_engine
+from model.explain.head import Head, HeadLayer
+from model.importing.ood_reference import fit_reference
+from model.network.openvino_export import golden_tensors
+from model.preprocessing.tensor import Preprocessing
+from model.publish.bundle_writer import BundleDescription, write_arrays, write_description
 
 SPEC = Preprocessing(size=32, geometry="squash", interpolation="area", channels=3, mean=(0.5,) * 3, std=(0.25,) * 3)
 FEATURES = 8

@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 
 import model
-from model.bundle import builtin_bundles_folder
+from model.bundle.bundle import builtin_bundles_folder
 
 
 def test_preprocess_xray_gives_the_tensor_that_the_reader_is_given(write_png):
-    from model.preprocessing import Preprocessing, prepare
-    from model.raster import read_raster
+    from model.preprocessing.image_files import read_raster
+    from model.preprocessing.tensor import Preprocessing, prepare
 
     pixels = np.random.default_rng(0).integers(0, 255, (90, 120), np.uint8)
     path = write_png(pixels)
@@ -34,7 +34,7 @@ def test_load_model_says_what_it_cannot_load(tmp_path):
 
 def test_keras_on_openvino_computes_in_float32_whatever_the_processor_prefers():
     code = (
-        "from model.keras_backend import start_converting\n"
+        "from model.network.keras_backend import start_converting\n"
         "start_converting()\n"
         "from tests.model.networks import classifier, images\n"
         "network = classifier()\n"
@@ -66,7 +66,7 @@ def test_the_shipped_weights_load_in_keras_and_are_explained_as_the_engine_expla
     output = reader.engine.run(tensor)
     assert np.asarray(logits)[0] == pytest.approx(output.logits[0], abs=2e-3 * (1 + float(np.abs(logits).max())))
     heatmap = model.generate_gradcam(network, tensor, label=0)
-    from model.gradcam import closed_form_maps
+    from model.explain.gradcam import closed_form_maps
 
     expected = np.maximum(closed_form_maps(reader.bundle.head, output.activations[0]).contribution(0), 0)
     assert heatmap.shape == (7, 7)

@@ -12,7 +12,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from cryptography.x509.oid import NameOID
 
-from dicom_io.tls import TlsFiles
+from dicom_io.network.tls import TlsFiles
 
 
 class Authority:

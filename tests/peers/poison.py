@@ -11,14 +11,14 @@ CRASHES, HANGS, RAISES = 771, 773, 775  # Rows
 
 def install() -> None:
     """Poison the decoding of this process: by Rows, a real segmentation fault, a deadlock, an error nobody foresaw."""
-    from dicom_io import codecs
+    from dicom_io.pixels import decoding
 
-    codecs.decode = _poisoned(codecs.decode)
+    decoding.decode = _poisoned(decoding.decode)
 
 
 def begin_drawing() -> Callable[[Any], Any]:
     """Begin as the pages' drawing process does, poisoned; at the top of a module, so that it can be pickled."""
-    from worker.drawing import begin
+    from worker.web.image_process import begin
 
     install()
     return begin()

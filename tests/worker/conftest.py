@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from model.bundle import builtin_bundles_folder
-from model.reader import Reader
-from worker.broker import start_embedded
-from worker.settings import load_settings
-from worker.site import Site
+from model.bundle.bundle import builtin_bundles_folder
+from model.inference.reader import Reader
+from worker.config.settings import load_settings
+from worker.installation import Site
+from worker.queue.embedded_server import start_embedded
 
 
 @pytest.fixture

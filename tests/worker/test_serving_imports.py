@@ -15,9 +15,9 @@ sys.exit(f"loaded: {{found}}" if found else 0)
 
 READING = """
 import numpy as np
-from model.bundle import builtin_bundles_folder
-from model.preprocessing import prepare
-from model.reader import Reader
+from model.bundle.bundle import builtin_bundles_folder
+from model.preprocessing.tensor import prepare
+from model.inference.reader import Reader
 reader = Reader.open(builtin_bundles_folder() / "demonstration", "f32")
 film = np.zeros((64, 64), np.float32)
 reader.read([prepare(film, reader.bundle.preprocessing)])
@@ -27,10 +27,10 @@ reader.read([prepare(film, reader.bundle.preprocessing)])
 @pytest.mark.parametrize(
     ("imports", "more"),
     [
-        ("import worker.celery_worker, worker.analyst, worker.pipeline" + READING, ""),
-        ("import dicom_io.listener, worker.intake, worker.cli_run", ', "openvino"'),
-        ("import worker.web", ', "openvino"'),
-        ("import worker.delivery, worker.sweep", ', "openvino"'),
+        ("import worker.analysis.celery_worker, worker.analysis.runner, worker.analysis.pipeline" + READING, ""),
+        ("import dicom_io.receive.listener, worker.intake.intake, worker.cli.run", ', "openvino"'),
+        ("import worker.web.app", ', "openvino"'),
+        ("import worker.delivery.sender, worker.scheduling.recovery", ', "openvino"'),
     ],
     ids=["worker child", "listener", "web", "delivery and scheduler"],
 )

@@ -8,17 +8,17 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from db import decisions
-from db.decisions import DecidedInstance
-from db.intake import is_own_object
+from db.engine.session import Session
+from db.intake import gate_decisions
+from db.intake.gate_decisions import DecidedInstance
+from db.intake.instances import is_own_object
 from db.records import Decision
-from db.session import Session
-from dicom_io.facts import InstanceFacts, UnreadableDicom, read_facts
-from dicom_io.gate import NEVER_READ, GateDecision, GateRules, decide, never_read, read_anyway
-from worker.intake import gate_rules, rules_version
-from worker.site import Site
-from worker.store import StoreUnavailable
-from worker.timing import now
+from dicom_io.gate.decision import NEVER_READ, GateDecision, GateRules, decide, never_read, read_anyway
+from dicom_io.header.facts import InstanceFacts, UnreadableDicom, read_facts
+from worker.admission.rules import gate_rules, rules_version
+from worker.installation import Site
+from worker.runtime.clock import now
+from worker.storage.store import StoreUnavailable
 
 _AT_ONCE = 100
 _LONGEST_NAME, _LONGEST_REASON = 100, 500
@@ -60,7 +60,7 @@ def have_read(site: Site, sop_instance_uid: str, *, by: str, reason: str) -> Rea
     ------
     CannotBeReadAnyway
         If it is unknown, not refused, one of our own objects, or has nothing to be read; or without a name or reason.
-    db.decisions.DecidedElsewhere
+    db.intake.gate_decisions.DecidedElsewhere
         If somebody decided about it in the same moment.
     """
     by, reason = (" ".join("".join(c if c.isprintable() else " " for c in text).split()) for text in (by, reason))
@@ -68,7 +68,7 @@ def have_read(site: Site, sop_instance_uid: str, *, by: str, reason: str) -> Rea
         if not 1 <= len(text) <= longest:
             raise CannotBeReadAnyway(f"a {name} is needed, of 1 to {longest} characters; this one has {len(text)}")
     with site.database.read() as session:
-        before = decisions.decided(session, sop_instance_uid)
+        before = gate_decisions.decided(session, sop_instance_uid)
     if before is None:
         raise CannotBeReadAnyway(f"no image with SOP Instance UID {sop_instance_uid!r} was received here")
     if before.decision.accepted:
@@ -91,7 +91,7 @@ def have_read(site: Site, sop_instance_uid: str, *, by: str, reason: str) -> Rea
             flags=made.flags,
             decided_by=by,
         )
-        analysis_id = decisions.decide_again(session, before, decision, now())
+        analysis_id = gate_decisions.decide_again(session, before, decision, now())
     return ReadAnyway(sop_instance_uid, refused.rule, analysis_id)
 
 
@@ -115,7 +115,7 @@ def apply_rules(site: Site, *, dry_run: bool = False) -> Iterator[DecidedAgain]:
     after = 0
     while True:
         with site.database.read() as session:
-            part = decisions.refused_by_other_rules(session, version, after, _AT_ONCE)
+            part = gate_decisions.refused_by_other_rules(session, version, after, _AT_ONCE)
         if not part:
             return
         for before in part:
@@ -135,8 +135,8 @@ def _apply(site: Site, before: DecidedInstance, rules: GateRules, version: str, 
     try:
         with site.database.write() as session:
             decision = _decide(session, facts, rules, version)
-            analysis_id = decisions.decide_again(session, before, decision, now())
-    except decisions.DecidedElsewhere as error:
+            analysis_id = gate_decisions.decide_again(session, before, decision, now())
+    except gate_decisions.DecidedElsewhere as error:
         return DecidedAgain(uid, rule, None, str(error))
     return DecidedAgain(uid, rule, decision, analysis_id=analysis_id)
 

@@ -19,7 +19,7 @@ from celery.worker.request import Request as CeleryRequest
 from kombu.message import Message
 from kombu.transport.virtual.base import QoS
 
-from worker.isolated import how_it_died
+from worker.runtime.isolated_process import how_it_died
 
 _HOW = re.compile(r"signal \d+ \(\w+\)|exitcode -?\d+")  # of billiard's message
 

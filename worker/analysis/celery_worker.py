@@ -13,21 +13,21 @@ import structlog
 from celery.platforms import SecurityWarning
 from celery.signals import worker_process_init
 
-from db import analyses
-from db.models import active_models
-from db.session import Database, DatabaseUnavailable
-from model.bundle import BundleInvalid
-from model.engine import EngineUnsuitable
-from worker.analyst import Analyst
-from worker.broker import BATCH, LIVE
-from worker.celery_app import ANALYSE, make_app
-from worker.celery_request import Request
-from worker.codec_check import check_codecs
-from worker.leases import lease_owner
-from worker.orphans import die_with_parent
-from worker.registry import UnknownModel
-from worker.settings import Settings
-from worker.store import FolderStore, StoreUnavailable
+from db.analysis import lifecycle
+from db.engine.session import Database, DatabaseUnavailable
+from db.model_registry.activation import active_models
+from model.bundle.bundle import BundleInvalid
+from model.engine.protocol import EngineUnsuitable
+from worker.analysis.celery_request import Request
+from worker.analysis.codec_check import check_codecs
+from worker.analysis.runner import Analyst
+from worker.config.settings import Settings
+from worker.model_registry.bundles import UnknownModel
+from worker.queue.broker import BATCH, LIVE
+from worker.queue.celery_app import ANALYSE, make_app
+from worker.runtime.lease_owner import lease_owner
+from worker.runtime.parent_death import die_with_parent
+from worker.storage.store import FolderStore, StoreUnavailable
 
 _log = structlog.get_logger(__name__)
 
@@ -92,7 +92,7 @@ def run_worker(settings: Settings) -> None:
         die_with_parent(signal.SIGKILL)  # an orphan would hold its model and its lease; the sweep frees both
         child.start()
 
-    @app.task(name=ANALYSE, Request="worker.celery_request:Request")
+    @app.task(name=ANALYSE, Request="worker.analysis.celery_request:Request")
     def analyse(analysis_ids: Sequence[int]) -> None:
         child.analyse(analysis_ids)
 
@@ -120,7 +120,7 @@ def _note_loss(settings: Settings, analysis_ids: Sequence[int], how: str) -> Non
         # opened and closed here, in the parent: a child forked later must not inherit a connection
         database = Database(settings.database_url)
         with database.write() as session:
-            analyses.note_loss(session, analysis_ids, how)
+            lifecycle.note_loss(session, analysis_ids, how)
         database.dispose()
     except DatabaseUnavailable as error:
         _log.error("how it was lost is not kept", error=str(error))

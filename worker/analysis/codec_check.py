@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from dicom_io.codecs import decode
-from dicom_io.pixel_description import PixelDescription, PixelsUnreadable
-from worker.codec_samples import COLUMNS, ROWS, SAMPLES, CodecSample
+from dicom_io.pixels.decoding import decode
+from dicom_io.pixels.image_pixel_module import PixelDescription, PixelsUnreadable
+from worker.analysis.codec_samples import COLUMNS, ROWS, SAMPLES, CodecSample
 
 
 @dataclass(frozen=True)

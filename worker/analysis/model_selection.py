@@ -6,9 +6,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TypeAlias
 
-from db.grounds import ActiveModels
-from model.reader import Reader
-from worker.settings import Reading
+from db.model_registry.scope import ActiveModels
+from model.inference.reader import Reader
+from worker.config.settings import Reading
 
 Choose: TypeAlias = Callable[[float | None, str | None], Reader]
 
@@ -31,7 +31,7 @@ class Readers:
     Raises
     ------
     BundleInvalid, EngineUnsuitable
-        As `model.reader.Reader.open` does.
+        As `model.inference.reader.Reader.open` does.
     """
 
     def __init__(self, reading: Reading, active: ActiveModels, first: Path) -> None:

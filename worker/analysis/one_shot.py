@@ -16,17 +16,19 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from dicom_io.facts import UnreadableDicom, read_facts
-from dicom_io.gate import GateRules, decide
-from dicom_io.grayscale import PixelsUnreadable
-from dicom_io.sources import InputFile, find_inputs
-from model.bundle import Bundle
-from model.raster import UnreadableImage
-from worker.facts import finding_facts
-from worker.isolated import CallEnded, Handler, IsolatedCalls, unforeseen
-from worker.model_choice import Choose, ReadByNobody
-from worker.pipeline import ImageReading, draw, explained_labels, make_heatmaps, read_dicom, read_picture
-from worker.timing import ANALYSIS_TIME_LIMIT, CHILD_START_LIMIT, now
+from dicom_io.gate.decision import GateRules, decide
+from dicom_io.header.facts import UnreadableDicom, read_facts
+from dicom_io.header.input_files import InputFile, find_inputs
+from dicom_io.pixels.grayscale import PixelsUnreadable
+from model.bundle.bundle import Bundle
+from model.preprocessing.image_files import UnreadableImage
+from worker.analysis.heatmaps import draw, explained_labels, make_heatmaps
+from worker.analysis.model_selection import Choose, ReadByNobody
+from worker.analysis.pipeline import ImageReading, read_dicom, read_picture
+from worker.runtime.clock import now
+from worker.runtime.isolated_process import CallEnded, Handler, IsolatedCalls, unforeseen
+from worker.runtime.timeouts import ANALYSIS_TIME_LIMIT, CHILD_START_LIMIT
+from worker.worklist.listing import finding_facts
 
 
 @dataclass(frozen=True)
@@ -58,7 +60,7 @@ def analyse_files(
     begun : callable
         Told (number done, number of inputs) before each input.
     reduced_resolution
-        As for `worker.pipeline.read_dicom`.
+        As for `worker.analysis.pipeline.read_dicom`.
     """
     inputs = list(find_inputs(paths))
     analyse = reading_inputs(lambda: choose, rules, out, reduced_resolution=reduced_resolution)
@@ -85,7 +87,7 @@ def analyse_isolated(
     Raises
     ------
     BundleInvalid, EngineUnsuitable
-        As `model.reader.Reader.open` does, before the first input.
+        As `model.inference.reader.Reader.open` does, before the first input.
     """
     inputs = list(find_inputs(paths))
     with IsolatedCalls(begin, start_seconds=CHILD_START_LIMIT[engine], call_seconds=ANALYSIS_TIME_LIMIT) as analysed:

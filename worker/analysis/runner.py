@@ -10,24 +10,27 @@ from uuid import UUID
 
 import structlog
 
-from db import analyses
-from db.models import active_models, keep_current, known_model
+from db.analysis import lifecycle
+from db.engine.schema import installation_uid
+from db.engine.session import Database, DatabaseUnavailable
+from db.model_registry.activation import active_models, keep_current, known_model
 from db.records import ActiveModel, AnalysisResult, ClaimedAnalysis, ObjectRecord
-from db.schema import installation_uid
-from db.session import Database, DatabaseUnavailable
-from dicom_io.grayscale import DecoderMissing, PixelsUnreadable
-from model.bundle import BundleInvalid
-from model.engine import EngineUnsuitable
-from model.overlay import RENDERING_VERSION
-from model.reader import Reader
+from dicom_io.pixels.grayscale import DecoderMissing, PixelsUnreadable
+from model.bundle.bundle import BundleInvalid
+from model.engine.protocol import EngineUnsuitable
+from model.inference.reader import Reader
+from model.rendering.overlay import RENDERING_VERSION
 from worker import APPLICATION
-from worker.leases import is_dead, lease_owner
-from worker.pipeline import Heatmap, ImageReading, made_by_newer, make_heatmaps, preprocessing_id, read_dicom
-from worker.registry import UnknownModel
-from worker.settings import Settings
-from worker.store import Store, StoreUnavailable
-from worker.timing import ANALYSIS_LEASE, MAX_ATTEMPTS, now
-from worker.triage import rank_study
+from worker.analysis.heatmaps import Heatmap, make_heatmaps
+from worker.analysis.pipeline import ImageReading, read_dicom
+from worker.config.settings import Settings
+from worker.model_registry.bundles import UnknownModel
+from worker.model_registry.preprocessing import made_by_newer, preprocessing_id
+from worker.runtime.clock import now
+from worker.runtime.lease_owner import is_dead, lease_owner
+from worker.runtime.timeouts import ANALYSIS_LEASE, MAX_ATTEMPTS
+from worker.storage.store import Store, StoreUnavailable
+from worker.worklist.priority import rank_study
 
 _log = structlog.get_logger(__name__)
 _SPARE_READERS = 1  # beside the active models', that of rows created just before one was activated
@@ -60,20 +63,20 @@ class Analyst:
             DecoderMissing,
         ) as error:  # the machine's fault, not the image's
             with self.database.write() as session:
-                analyses.give_back(session, claimed.id, self._owner, reason=str(error), counted=False)
+                lifecycle.give_back(session, claimed.id, self._owner, reason=str(error), counted=False)
             state = "given back"
             _log.error("analysis given back", analysis=claimed.id, error=str(error))
         except PixelsUnreadable as error:
             state = self._end(claimed, "failed", str(error))
         except DatabaseUnavailable as error:
             with suppress(DatabaseUnavailable), self.database.write() as session:
-                analyses.give_back(session, claimed.id, self._owner, reason=str(error), counted=False)
+                lifecycle.give_back(session, claimed.id, self._owner, reason=str(error), counted=False)
             raise
         except Exception as error:  # noqa: BLE001 - the outermost edge of one image's work
             # kept with the image, the attempt counted; the log shows where it was raised, not the error's text, which
             # may hold a patient's data
             with self.database.write() as session:
-                analyses.give_back(
+                lifecycle.give_back(
                     session, claimed.id, self._owner, reason=f"unexpected {type(error).__name__}", counted=True
                 )
             _log.error(
@@ -102,9 +105,9 @@ class Analyst:
 
         Raises
         ------
-        worker.registry.UnknownModel
+        worker.model_registry.bundles.UnknownModel
             If the registry has no such model.
-        model.bundle.BundleInvalid
+        model.bundle.bundle.BundleInvalid
             If the bundle is gone, was changed, or does not give its golden output.
         """
         with self.database.read() as session:
@@ -142,7 +145,7 @@ class Analyst:
     def _claim(self, analysis_id: int) -> ClaimedAnalysis | None:
         for first in (True, False):
             with self.database.write() as session:
-                claimed = analyses.claim(
+                claimed = lifecycle.claim(
                     session,
                     analysis_id,
                     owner=self._owner,
@@ -151,7 +154,7 @@ class Analyst:
                     max_attempts=MAX_ATTEMPTS,
                 )
                 # redelivered because its child died: that child's lease is free at once, without the sweep
-                if claimed is not None or not first or not analyses.release_dead(session, is_dead, now()):
+                if claimed is not None or not first or not lifecycle.release_dead(session, is_dead, now()):
                     return claimed
         return None
 
@@ -163,7 +166,7 @@ class Analyst:
             # it reads it, now, as what it makes; given back, it would go to and fro between the two
             _log.info("queued by another version", analysis=claimed.id, queued=claimed.preprocessing_id, read=makes)
             with self.database.write() as session:
-                renamed = analyses.read_as(session, claimed, self._owner, makes, now())
+                renamed = lifecycle.read_as(session, claimed, self._owner, makes, now())
             if renamed is None:
                 return "not read"
             claimed = renamed
@@ -187,7 +190,7 @@ class Analyst:
         )
         result = self._result(reader, read, heatmaps)
         with self.database.write() as session:
-            kept = analyses.complete(session, claimed, self._owner, result, now())
+            kept = lifecycle.complete(session, claimed, self._owner, result, now())
             if kept:
                 for heatmap, made in zip(heatmaps, result.objects, strict=True):
                     self._keep(heatmap.data, made.uri)
@@ -207,7 +210,7 @@ class Analyst:
     def _discard_if_forgotten(self, claimed: ClaimedAnalysis, result: AnalysisResult) -> None:
         """Delete what was just written for a study that was removed meanwhile; else another worker needs it."""
         with self.database.read() as session:
-            if analyses.is_known(session, claimed.id):
+            if lifecycle.is_known(session, claimed.id):
                 return
         for made in result.objects:
             self._store.discard(made.uri)
@@ -252,5 +255,5 @@ class Analyst:
 
     def _end(self, claimed: ClaimedAnalysis, state: str, reason: str) -> str:
         with self.database.write() as session:
-            kept = analyses.end(session, claimed.id, self._owner, state=state, reason=reason, now=now())
+            kept = lifecycle.end(session, claimed.id, self._owner, state=state, reason=reason, now=now())
         return state if kept else "lease lost"

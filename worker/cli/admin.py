@@ -7,9 +7,9 @@ from typing import Annotated, Any
 
 import typer
 
-from worker.cli_options import Config, Home, Json, print_json
-from worker.site import open_site
-from worker.terminal import visible
+from worker.cli.options import Config, Home, Json, print_json
+from worker.installation import open_site
+from worker.runtime.terminal_text import visible
 
 _Name = Annotated[str, typer.Argument(help="A configured destination, or 'self' for our own listener.")]
 
@@ -26,8 +26,8 @@ def add_commands(app: typer.Typer) -> None:
 
 def echo(name: _Name = "self", home: Home = None, config: Config = None, json: Json = False) -> None:
     """Ask a DICOM peer whether it is there (C-ECHO)."""
-    from dicom_io.sender import echo as c_echo
-    from worker.peers import named_peer
+    from dicom_io.send.storage_scu import echo as c_echo
+    from worker.config.dicom_peers import named_peer
 
     peer = named_peer(open_site(home, config).settings, name)
     c_echo(peer)
@@ -45,10 +45,10 @@ def send(
     json: Json = False,
 ) -> None:
     """Send DICOM files (C-STORE): to our own listener by default."""
-    from dicom_io.sender import Outgoing
-    from dicom_io.sender import send as c_store
-    from dicom_io.sources import find_inputs
-    from worker.peers import named_peer
+    from dicom_io.header.input_files import find_inputs
+    from dicom_io.send.storage_scu import Outgoing
+    from dicom_io.send.storage_scu import send as c_store
+    from worker.config.dicom_peers import named_peer
 
     peer = named_peer(open_site(home, config).settings, to)
     items: list[Outgoing] = []
@@ -82,10 +82,10 @@ def redeliver(
     json: Json = False,
 ) -> None:
     """Offer once more what a destination refused for good, after the cause was mended."""
-    from db.deliveries import retry_failed
-    from worker.peers import OURSELVES, named_peer
-    from worker.settings import ConfigurationError
-    from worker.timing import now
+    from db.delivery.outbox import retry_failed
+    from worker.config.dicom_peers import OURSELVES, named_peer
+    from worker.config.settings import ConfigurationError
+    from worker.runtime.clock import now
 
     site = open_site(home, config).existing()
     if name == OURSELVES:
@@ -127,7 +127,7 @@ def forget(
     json: Json = False,
 ) -> None:
     """Remove a study, or all of a patient's, with files, rows and objects: here, not in the PACS. Audited."""
-    from worker.forgetting import forget as remove
+    from worker.retention.erasure import forget as remove
 
     if (study is None) == (patient is None) or not (study or patient or "").strip():
         # an empty ID, such as a script's unset variable, would mean every study of nobody known
@@ -151,9 +151,9 @@ def forget(
 
 def db_upgrade(home: Home = None, config: Config = None) -> None:
     """Bring the database's schema to this program's version."""
-    from db.schema import upgrade
-    from db.session import Database
-    from worker.timing import now
+    from db.engine.schema import upgrade
+    from db.engine.session import Database
+    from worker.runtime.clock import now
 
     settings = open_site(home, config).settings
     if not settings.database.url:

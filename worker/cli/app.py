@@ -1,4 +1,4 @@
-"""The command line. Each command is in one of `cli_*`; nothing heavy is imported before a command runs."""
+"""The command line: a module a group of commands; nothing heavy is imported before a command runs."""
 
 from __future__ import annotations
 
@@ -6,17 +6,8 @@ from typing import Annotated
 
 import typer
 
-from worker import (
-    __version__,
-    cli_doctor,
-    cli_engineer,
-    cli_evaluate,
-    cli_gate,
-    cli_model,
-    cli_read,
-    cli_run,
-    cli_train,
-)
+from worker import __version__
+from worker.cli import admin, analyse, doctor, evaluate, gate, model, run, status, train
 
 app = typer.Typer(
     name="cxr-triage",
@@ -25,14 +16,15 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-cli_run.add_commands(app)
-cli_read.add_commands(app)
-cli_gate.add_commands(app)
-cli_engineer.add_commands(app)
-cli_doctor.add_commands(app)
-cli_model.add_commands(app)
-cli_train.add_commands(app)
-cli_evaluate.add_commands(app)
+run.add_commands(app)
+analyse.add_commands(app)
+status.add_commands(app)
+gate.add_commands(app)
+admin.add_commands(app)
+doctor.add_commands(app)
+model.add_commands(app)
+train.add_commands(app)
+evaluate.add_commands(app)
 
 
 def _print_version(wanted: bool) -> None:

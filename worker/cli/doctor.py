@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from worker.cli_options import Config, Home, Json, print_json
+from worker.cli.options import Config, Home, Json, print_json
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from worker.diagnosis import Finding
+    from worker.doctor.check_result import Finding
 
 
 # what only warns where a machine may be at rest, and is a failure where it should be at work
@@ -42,7 +42,7 @@ def doctor(
     """Look at every part and say how to mend what is amiss. Exit code 1 when anything failed; warnings do not."""
     from rich.console import Console
 
-    from worker.doctor import CHECKS, examine
+    from worker.doctor.examination import CHECKS, examine
 
     unknown = sorted(set(skip or ()) - set(CHECKS))
     if unknown:

@@ -8,8 +8,8 @@ from typing import Annotated, Any, cast
 
 import typer
 
-from worker.cli_options import Config, Home, Json, Uncertain, print_json
-from worker.site import open_site
+from worker.cli.options import Config, Home, Json, Uncertain, print_json
+from worker.installation import open_site
 
 
 def add_commands(app: typer.Typer) -> None:
@@ -44,11 +44,11 @@ def evaluate(
     from rich.console import Console
     from rich.progress import MofNCompleteColumn, Progress, TimeRemainingColumn
 
-    from model.assessment import assess, choose_samples
-    from model.dataset import Source
-    from model.engine import open_engine
-    from worker.cli_train import read_facts, reading_as_the_worker
-    from worker.registry import find_bundle
+    from model.dataset.sources import Source
+    from model.engine.opening import open_engine
+    from model.evaluate.evaluation import assess, choose_samples
+    from worker.model_registry.bundles import find_bundle
+    from worker.model_registry.training_images import read_facts, reading_as_the_worker
 
     if part not in ("training", "validation", "test"):
         raise typer.BadParameter(f"{part!r}; allowed are training, validation, test", param_hint="--part")
@@ -76,8 +76,8 @@ def evaluate(
 def _write(out: Path, found: Any) -> None:  # noqa: ANN401 - an Assessment; model is imported late
     import json
 
-    from model.report import report_html
-    from worker.timing import now
+    from model.evaluate.html_report import report_html
+    from worker.runtime.clock import now
 
     out.mkdir(parents=True, exist_ok=True)
     (out / "report.json").write_text(json.dumps(found.facts, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")

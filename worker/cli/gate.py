@@ -7,9 +7,9 @@ from typing import Annotated, Any
 
 import typer
 
-from worker.cli_options import Config, Home, Json, print_json
-from worker.site import Site, open_site
-from worker.terminal import visible
+from worker.cli.options import Config, Home, Json, print_json
+from worker.installation import Site, open_site
+from worker.runtime.terminal_text import visible
 
 
 def add_commands(app: typer.Typer) -> None:
@@ -31,10 +31,10 @@ def explain(
     """Which rule of the admission gate decides about a file, the facts it sees, and which model would read it."""
     if not file.is_file():  # a pipe would be waited for, a device might never end
         raise typer.BadParameter(f"{str(file)!r} is no regular file", param_hint="FILE")
-    from dicom_io.facts import read_facts
-    from dicom_io.gate import decide
-    from worker.cli_model import active_table
-    from worker.intake import gate_rules, rules_version
+    from dicom_io.gate.decision import decide
+    from dicom_io.header.facts import read_facts
+    from worker.admission.rules import gate_rules, rules_version
+    from worker.model_registry.active_models import active_table
 
     site = open_site(home, config)
     in_force = gate_rules(site.settings)
@@ -81,7 +81,7 @@ def read_anyway(
 
     Never our own objects, nor what has no pixels or several frames.
     """
-    from worker.decide_again import have_read
+    from worker.admission.review import have_read
 
     site = open_site(home, config).existing()
     made = have_read(site, sop_instance_uid, by=by, reason=reason)
@@ -100,9 +100,9 @@ def read_anyway(
 
 def rules(home: Home = None, config: Config = None, json: Json = False) -> None:
     """The table of rules in force, the site's own included, and how many images each has refused."""
-    from db.ledger import refused_by_rule
-    from dicom_io.gate import RULES
-    from worker.intake import gate_rules, rules_version
+    from db.views.ledger import refused_by_rule
+    from dicom_io.gate.decision import RULES
+    from worker.admission.rules import gate_rules, rules_version
 
     site = open_site(home, config)
     in_force = gate_rules(site.settings)
@@ -147,7 +147,7 @@ def apply(
     from rich.console import Console
     from rich.progress import Progress
 
-    from worker.decide_again import apply_rules
+    from worker.admission.review import apply_rules
 
     site = open_site(home, config).existing()
     admitted: list[str] = []
@@ -178,8 +178,8 @@ def _recorded(site: Site, sop_instance_uid: str) -> tuple[bool, str]:
     """Whether an image is known here as our own object, and by whose word it is read although refused."""
     if not site.settings.has_database:
         return False, ""
-    from db.decisions import decided
-    from db.intake import is_own_object
+    from db.intake.gate_decisions import decided
+    from db.intake.instances import is_own_object
 
     with site.database.read() as session:
         is_own = is_own_object(session, sop_instance_uid)

@@ -8,13 +8,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from worker import cli_compile, cli_import
-from worker.cli_options import Config, Home, Json, print_json
-from worker.site import Site, open_site
+from worker.cli import model_import, model_verify
+from worker.cli.options import Config, Home, Json, print_json
+from worker.installation import open_site
+from worker.model_registry.active_models import active_table
+from worker.model_registry.bundle_facts import model_facts
 
 if TYPE_CHECKING:
-    from db.grounds import ActiveModels, Ground
-    from model.bundle import Bundle
+    from db.model_registry.scope import ActiveModels, Ground
 
 _Name = Annotated[str, typer.Argument(help="A model's name, the start of its digest, or a bundle's folder.")]
 
@@ -27,17 +28,17 @@ def add_commands(app: typer.Typer) -> None:
     group.command("seal")(seal)
     group.command("activate")(activate)
     group.command("deactivate")(deactivate)
-    cli_compile.add_commands(group)
-    cli_import.add_commands(group)
+    model_verify.add_commands(group)
+    model_import.add_commands(group)
     app.add_typer(group, name="model", rich_help_panel="Data scientist")
 
 
 def list_models(home: Home = None, config: Config = None, json: Json = False) -> None:
     """The models there are, and which of the active ones reads whom."""
-    from model.bundle import BundleInvalid
-    from worker.facts import model_table
-    from worker.registry import list_bundles
-    from worker.terminal import visible
+    from model.bundle.bundle import BundleInvalid
+    from worker.model_registry.active_models import model_table
+    from worker.model_registry.bundles import list_bundles
+    from worker.runtime.terminal_text import visible
 
     site = open_site(home, config)
     active = active_table(site)
@@ -69,7 +70,7 @@ def list_models(home: Home = None, config: Config = None, json: Json = False) ->
 
 def show(name: _Name, home: Home = None, config: Config = None, json: Json = False) -> None:
     """A model's card: what it was trained on, what it is good at, and what it is not."""
-    from worker.registry import find_bundle
+    from worker.model_registry.bundles import find_bundle
 
     bundle = find_bundle(open_site(home, config).settings, name)
     card = ""  # not under a digest, and perhaps left out
@@ -81,7 +82,7 @@ def show(name: _Name, home: Home = None, config: Config = None, json: Json = Fal
         from rich.console import Console
         from rich.markdown import Markdown
 
-        from worker.terminal import visible
+        from worker.runtime.terminal_text import visible
 
         Console().print(Markdown("\n".join(visible(line.replace("\t", "    ")) for line in card.splitlines())))
     else:
@@ -98,8 +99,8 @@ def seal(
 
     Its digest is made anew. What the network is (weights, labels, head, preprocessing) cannot be changed so.
     """
-    from model.bundle import DESCRIPTION_FILE
-    from model.bundle_writer import seal as renew
+    from model.bundle.bundle import DESCRIPTION_FILE
+    from model.publish.bundle_writer import seal as renew
 
     open_site(home, config)
     if not (folder / DESCRIPTION_FILE).is_file():
@@ -139,8 +140,8 @@ def activate(
     It is checked whole first; a broken one leaves the active ones as they are. What is of unknown age or view is the
     default's.
     """
-    from worker.facts import model_table
-    from worker.registry import activate as make_active
+    from worker.model_registry.active_models import model_table
+    from worker.model_registry.bundles import activate as make_active
 
     ground = parse_ground(ages, views)
     site = open_site(home, config)
@@ -159,7 +160,7 @@ def deactivate(
     config: Config = None,
 ) -> None:
     """Let a model read nothing more; with none active, studies are received and wait."""
-    from worker.registry import deactivate as make_inactive
+    from worker.model_registry.bundles import deactivate as make_inactive
 
     site = open_site(home, config).existing()
     gone = make_inactive(site.database, name)
@@ -171,7 +172,7 @@ def deactivate(
 
 def parse_ground(ages: str | None, views: str | None) -> Ground | None:
     """Return the ages and views of the command line; None where neither is given. `typer.BadParameter`."""
-    from db.grounds import OLDEST, VIEWS, Ground, joined
+    from db.model_registry.scope import OLDEST, VIEWS, Ground, joined
 
     if ages is None and views is None:
         return None
@@ -192,32 +193,8 @@ def parse_ground(ages: str | None, views: str | None) -> Ground | None:
     return Ground(joined(ranges), named)
 
 
-def model_facts(bundle: Bundle) -> dict[str, Any]:
-    from worker.pipeline import preprocessing_id
-
-    return {
-        "name": bundle.name,
-        "digest": bundle.digest,
-        "preprocessing": preprocessing_id(bundle),
-        "labels": [label.name for label in bundle.labels],
-        "thresholds": {name: float(value) for name, value in bundle.thresholds.items()},
-        "folder": str(bundle.folder),
-    }
-
-
-def active_table(site: Site) -> ActiveModels:
-    """Return which active model reads whom; nothing is created for it."""
-    from db.grounds import ActiveModels
-    from db.models import active_models
-
-    if not site.settings.has_database:
-        return ActiveModels()
-    with site.database.read() as session:
-        return active_models(session)
-
-
 def _print_table(active: ActiveModels) -> None:
-    from worker.terminal import visible
+    from worker.runtime.terminal_text import visible
 
     if not active:
         print("no model is active: studies are received and wait")

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from worker.cli_options import Config, Home, Json, print_json
-from worker.site import open_site
+from worker.cli.options import Config, Home, Json, print_json
+from worker.installation import open_site
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from worker.model_import import Arrival
+    from worker.model_registry.installer import Arrival
 
 
 def add_commands(group: typer.Typer) -> None:
@@ -96,7 +96,7 @@ def import_model(
     json: Json = False,
 ) -> None:
     """Make a model of a network from elsewhere, or bring in an exported one; the active one stays until `activate`."""
-    from worker.model_import import add_model, is_bundle
+    from worker.model_registry.installer import add_model, is_bundle
 
     if not file.exists():
         raise typer.BadParameter(f"{file} does not exist", param_hint="FILE")
@@ -110,15 +110,15 @@ def import_model(
         "--name": name,
     }  # fmt: skip
     if is_bundle(file):
-        from model.archive import import_bundle
+        from model.publish.archive import import_bundle
 
         given = [option for option, value in said.items() if value is not None]
         if given:
             raise typer.BadParameter(f"a bundle says of itself what {', '.join(given)} would", param_hint="FILE")
         arrival = add_model(settings, file, out, lambda folder: import_bundle(file, folder))
     else:
-        from model.keras_backend import start_converting
-        from worker.import_plan import make_bundle
+        from model.network.keras_backend import start_converting
+        from worker.model_registry.import_options import make_bundle
 
         start_converting()
         with _status(f"importing {file.name}"):
@@ -148,9 +148,9 @@ def export(
     json: Json = False,
 ) -> None:
     """Write a model into a file: as a bundle for another machine, or as a network for other programs."""
-    from model.keras_backend import start_converting
-    from model.passing_on import export_bundle
-    from worker.registry import find_bundle
+    from model.network.keras_backend import start_converting
+    from model.publish.export_formats import export_bundle
+    from worker.model_registry.bundles import find_bundle
 
     bundle = find_bundle(open_site(home, config).settings, name)
     if to.exists() and not (force and to.is_file()):
@@ -181,8 +181,8 @@ def _reference_images(folder: Path | None) -> Iterator[NDArray[np.float32]] | No
 
 
 def _readable(paths: Sequence[Path]) -> Iterator[NDArray[np.float32]]:
-    from model.raster import UnreadableImage
-    from worker.cli_train import read_image
+    from model.preprocessing.image_files import UnreadableImage
+    from worker.model_registry.training_images import read_image
 
     for path in paths:
         try:

@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
-from worker.cli_options import Config, Home, Json, Uncertain, print_json
-from worker.site import open_site
+from worker.cli.options import Config, Home, Json, Uncertain, print_json
+from worker.installation import open_site
 
 if TYPE_CHECKING:
-    from model.bundle import Bundle
-    from model.engine import Engine
+    from model.bundle.bundle import Bundle
+    from model.engine.protocol import Engine
 
 _Name = Annotated[str, typer.Argument(help="A model's name, the start of its digest, or a bundle's folder.")]
 
@@ -27,9 +27,10 @@ def add_commands(group: typer.Typer) -> None:
 
 def verify(name: _Name, home: Home = None, config: Config = None, json: Json = False) -> None:
     """Recompute a bundle's digests, its golden output, and how far the engines of this machine agree."""
-    from model.engine import check_against_golden, open_engine
-    from worker.cli_model import model_facts
-    from worker.registry import find_bundle
+    from model.engine.golden_check import check_against_golden
+    from model.engine.opening import open_engine
+    from worker.model_registry.bundle_facts import model_facts
+    from worker.model_registry.bundles import find_bundle
 
     site = open_site(home, config)
     bundle = find_bundle(site.settings, name)
@@ -71,12 +72,12 @@ def quantize(
     from rich.console import Console
     from rich.progress import MofNCompleteColumn, Progress, TimeRemainingColumn
 
-    from model.dataset import Source, limited, read_sources
-    from model.quantization import CALIBRATION_IMAGES
-    from model.quantization import quantize as make_int8
-    from worker.cli_train import read_facts, reading_as_the_worker
-    from worker.registry import find_bundle
-    from worker.settings import ConfigurationError
+    from model.dataset.sources import Source, limited, read_sources
+    from model.quantize.int8 import CALIBRATION_IMAGES
+    from model.quantize.int8 import quantize as make_int8
+    from worker.config.settings import ConfigurationError
+    from worker.model_registry.bundles import find_bundle
+    from worker.model_registry.training_images import read_facts, reading_as_the_worker
 
     if find_spec("nncf") is None:
         raise ConfigurationError("quantizing needs NNCF: pip install 'cxr-triage[train]'")
@@ -112,8 +113,10 @@ def quantize(
 
 def _engines(bundle: Bundle, reference: Engine) -> list[dict[str, Any]]:
     """Run the golden input through every engine and precision there is, and compare with the golden output."""
-    from model.engine import EngineName, EngineUnsuitable, Precision, check_against_golden, open_engine
-    from model.keras_backend import is_any_installed
+    from model.engine.golden_check import check_against_golden
+    from model.engine.opening import open_engine
+    from model.engine.protocol import EngineName, EngineUnsuitable, Precision
+    from model.network.keras_backend import is_any_installed
 
     wanted: list[tuple[EngineName, Precision]] = (
         [] if bundle.is_quantized else [("openvino", "f32"), ("openvino", "bf16")]
@@ -144,7 +147,7 @@ def _engines(bundle: Bundle, reference: Engine) -> list[dict[str, Any]]:
 
 def _compare_quantized(bundle: Bundle, whole: Engine, reference: Engine, entry: dict[str, Any]) -> dict[str, Any]:
     """Hold int8 against the weights that it was made of; the golden output is its own."""
-    from model.quantization import HIGH_MOVE
+    from model.quantize.acceptance import HIGH_MOVE
 
     given = [bundle.everyone.probabilities(each.run(bundle.golden.tensors).logits) for each in (whole, reference)]
     move = float(abs(given[0] - given[1]).max())

@@ -27,3 +27,9 @@ def print_json(facts: Mapping[str, Any]) -> None:
     text = json.dumps(facts, indent=2, ensure_ascii=False)
     # bytes of a file name that are no UTF-8 are lone surrogates in Python, and as \udc.. in JSON
     sys.stdout.write(text.encode("utf-8", "backslashreplace").decode("utf-8") + "\n")
+
+
+def console() -> Any:  # noqa: ANN401 - rich is imported late
+    from rich.console import Console
+
+    return Console()

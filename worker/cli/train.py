@@ -2,23 +2,19 @@
 
 from __future__ import annotations
 
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from worker.cli_options import Json, Uncertain, print_json
+from worker.cli.options import Json, Uncertain, print_json
+from worker.model_registry.training_images import read_facts, reading_as_the_worker
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
 
     import numpy as np
     from numpy.typing import NDArray
-
-    from dicom_io.grayscale import Sufficient
-    from model.preprocessing import Preprocessing
-    from model.samples import FileFacts
 
     Image = NDArray[np.float32]
 
@@ -115,13 +111,13 @@ def train(
     _check_installed()
     if (out / "model.toml").exists() and not (out / "training").exists():
         raise typer.BadParameter(f"{out} already holds a bundle; choose another folder", param_hint="--out")
-    from model.findings import unfit_as_name
-    from model.fitting import TrainingProgress
-    from model.inspection import PROBLEMS_FILE, summary
-    from model.samples import FileProblem, Source
-    from model.starting import starting_preprocessing
-    from model.training import TrainingPlan
-    from model.training import train as fit
+    from model.bundle.labels import unfit_as_name
+    from model.dataset.image_inspection import PROBLEMS_FILE, summary
+    from model.dataset.samples import FileProblem, Source
+    from model.train.fitting import TrainingProgress
+    from model.train.initial_weights import starting_preprocessing
+    from model.train.training import TrainingPlan
+    from model.train.training import train as fit
 
     if unfit := unfit_as_name(name or out.absolute().name, of_file=True):  # said now, not after hours
         raise typer.BadParameter(f"the name {unfit}", param_hint="--name")
@@ -188,69 +184,12 @@ def _check_installed() -> None:
     """Say what training lacks before images are read, and not when the curves are drawn."""
     from importlib.util import find_spec
 
-    from model.engine import EngineUnsuitable
-    from model.keras_backend import chosen_backend
-    from worker.settings import ConfigurationError
+    from model.network.keras_backend import BackendUnavailable, chosen_backend
+    from worker.config.settings import ConfigurationError
 
     try:
         chosen_backend("training")
-    except EngineUnsuitable as error:
+    except BackendUnavailable as error:
         raise ConfigurationError(str(error)) from error
     if lacking := [name for name in ("matplotlib", "scipy") if find_spec(name) is None]:
         raise ConfigurationError(f"training needs {' and '.join(lacking)}: pip install 'cxr-triage[train]'")
-
-
-def read_facts(path: Path) -> FileFacts:
-    """Return what a training image says of its patient: a DICOM file its header, a picture nothing.
-
-    Raises
-    ------
-    model.raster.UnreadableImage
-        The header cannot be read.
-    """
-    from dicom_io.facts import UnreadableDicom
-    from dicom_io.facts import read_facts as read_header
-    from dicom_io.sources import kind_of
-    from model.raster import UnreadableImage
-    from model.samples import FileFacts
-
-    if kind_of(path) != "dicom":
-        return FileFacts()
-    try:
-        facts = read_header(path)
-    except UnreadableDicom as error:
-        raise UnreadableImage(f"{path}: {error}") from error
-    patient = "^".join(filter(None, (facts.patient_id, facts.issuer_of_patient_id)))
-    sex = facts.patient_sex if facts.patient_sex in ("F", "M", "O") else None
-    return FileFacts(patient, facts.age_years, facts.view, sex)
-
-
-def reading_as_the_worker(spec: Preprocessing, *, reduced_resolution: bool = True) -> Callable[[Path], Image]:
-    """Return what reads an image for this preprocessing to the pixels that the worker's tensors are made of."""
-    from worker.pipeline import enough_of
-
-    return partial(read_image, enough=enough_of(spec) if reduced_resolution else None)
-
-
-def read_image(path: Path, enough: Sufficient | None = None) -> Image:
-    """Read one training image, DICOM or picture, through the functions the worker uses; float32 [rows, columns].
-
-    Raises
-    ------
-    model.raster.UnreadableImage
-        With a reason; the training lists such files and goes on.
-    """
-    from dicom_io.facts import UnreadableDicom
-    from dicom_io.grayscale import PixelsUnreadable, read_grayscale
-    from dicom_io.sources import kind_of
-    from model.raster import UnreadableImage, read_raster
-
-    kind = kind_of(path)
-    if kind == "unknown":
-        raise UnreadableImage(f"{path} is neither DICOM, PNG nor JPEG ({path.stat().st_size} bytes)")
-    if kind != "dicom":
-        return read_raster(path)
-    try:
-        return read_grayscale(path, enough).image
-    except (PixelsUnreadable, UnreadableDicom) as error:
-        raise UnreadableImage(f"{path}: {error}") from error

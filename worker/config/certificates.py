@@ -8,10 +8,10 @@ from datetime import datetime
 from functools import partial
 from pathlib import Path
 
-from dicom_io.tls import CertificateFacts, TlsProblem, calling_context, certificate_facts, listening_context
-from worker.peers import listener_tls, peer_tls
-from worker.settings import ConfigurationError, Settings
-from worker.timing import now
+from dicom_io.network.tls import CertificateFacts, TlsProblem, calling_context, certificate_facts, listening_context
+from worker.config.dicom_peers import listener_tls, peer_tls
+from worker.config.settings import ConfigurationError, Settings
+from worker.runtime.clock import now
 
 
 @dataclass(frozen=True)

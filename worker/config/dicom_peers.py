@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from dicom_io.reception import ListenerSettings
-from dicom_io.sender import Peer
-from dicom_io.tls import TlsFiles
-from worker.settings import ConfigurationError, Destination, KnownPeer, Settings
-from worker.settings_tls import ListenerTls, PeerTls
+from dicom_io.network.association import Peer
+from dicom_io.network.tls import TlsFiles
+from dicom_io.receive.messages import ListenerSettings
+from worker.config.settings import ConfigurationError, Destination, KnownPeer, Settings
+from worker.config.tls import ListenerTls, PeerTls
 
 OURSELVES = "self"
 

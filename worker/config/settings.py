@@ -15,12 +15,13 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args
 from pydantic import AfterValidator, BaseModel, Field, ValidationError, model_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, SettingsError
 
-from dicom_io.addresses import network
-from worker.settings_tls import ListenerTls, PeerTls, Section
-from worker.settings_urls import url_fault
+from dicom_io.network.addresses import network
+from worker.config.section import Section
+from worker.config.tls import ListenerTls, PeerTls
+from worker.config.urls import url_fault
 
 if TYPE_CHECKING:
-    from dicom_io.site_rules import SiteRule
+    from dicom_io.gate.site_rules import SiteRule
 
 __all__ = ["ConfigurationError", "Destination", "Settings", "load_settings"]
 
@@ -183,7 +184,7 @@ class GateRule(Section):
 
     def rule(self) -> SiteRule:
         """Return the rule itself; ValueError with what is wrong."""
-        from dicom_io.site_rules import site_rule  # pydicom's dictionary is read only where a site has rules
+        from dicom_io.gate.site_rules import site_rule  # pydicom's dictionary is read only where a site has rules
 
         return site_rule(**dict(self))
 
@@ -199,7 +200,7 @@ class Gate(Section):
     @model_validator(mode="after")
     def _rules_agree(self) -> Gate:
         if self.rules:
-            from dicom_io.gate_table import check_site_rules
+            from dicom_io.gate.rules import check_site_rules
 
             check_site_rules([each.rule() for each in self.rules])
         return self
@@ -261,7 +262,7 @@ class Settings(BaseSettings):
 
     @property
     def database_url(self) -> str:
-        from db.session import sqlite_url  # SQLAlchemy takes a while, which `--help` need not wait for
+        from db.engine.session import sqlite_url  # SQLAlchemy takes a while, which `--help` need not wait for
 
         return self.database.url or sqlite_url(self._sqlite)
 

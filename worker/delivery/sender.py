@@ -9,15 +9,17 @@ from datetime import timedelta
 
 import structlog
 
-from db import deliveries
+from db.delivery import outbox
+from db.engine.session import Database, DatabaseUnavailable
 from db.records import ClaimedDelivery
-from db.session import Database, DatabaseUnavailable
-from dicom_io.sender import Outgoing, PeerUnreachable, SendOutcome, send
-from worker.leases import lease_owner
-from worker.peers import destination_peer
-from worker.settings import Destination, Settings
-from worker.store import Store, StoreUnavailable
-from worker.timing import COURIER_WATCH, DELIVERY_BATCH, DELIVERY_LEASE, DELIVERY_POLL, PEER_AWAY, backoff, now
+from dicom_io.network.association import PeerUnreachable
+from dicom_io.send.storage_scu import Outgoing, SendOutcome, send
+from worker.config.dicom_peers import destination_peer
+from worker.config.settings import Destination, Settings
+from worker.runtime.clock import now
+from worker.runtime.lease_owner import lease_owner
+from worker.runtime.timeouts import COURIER_WATCH, DELIVERY_BATCH, DELIVERY_LEASE, DELIVERY_POLL, PEER_AWAY, backoff
+from worker.storage.store import Store, StoreUnavailable
 
 _log = structlog.get_logger(__name__)
 
@@ -60,7 +62,7 @@ class Courier:
         Between two objects the leases of those still to come are renewed, and given back once ``stopping()``.
         """
         with self._database.write() as session:
-            batch = deliveries.claim_batch(
+            batch = outbox.claim_batch(
                 session,
                 self._destination.name,
                 owner=self._owner,
@@ -112,24 +114,24 @@ class Courier:
         with self._database.write() as session:
             if outcome.result == "retry":
                 when = now() + backoff(item.attempts)
-                deliveries.mark_retry(session, item.id, self._owner, next_attempt_at=when, reason=outcome.reason)
+                outbox.mark_retry(session, item.id, self._owner, next_attempt_at=when, reason=outcome.reason)
             elif outcome.result == "stored":
-                deliveries.mark_sent(session, item.id, self._owner, now(), outcome.reason)
+                outbox.mark_sent(session, item.id, self._owner, now(), outcome.reason)
             else:
-                deliveries.mark_failed(session, item.id, self._owner, outcome.reason)
-            deliveries.renew(session, [other.id for other in others], self._owner, now() + DELIVERY_LEASE)
+                outbox.mark_failed(session, item.id, self._owner, outcome.reason)
+            outbox.renew(session, [other.id for other in others], self._owner, now() + DELIVERY_LEASE)
         _log.info("delivered", destination=self._destination.name, result=outcome.result, status=outcome.status)
 
     def _retry(self, items: Collection[ClaimedDelivery], reason: str, wait: timedelta | None = None) -> None:
         with self._database.write() as session:
             for item in items:
                 when = now() + (backoff(item.attempts) if wait is None else wait)
-                deliveries.mark_retry(session, item.id, self._owner, next_attempt_at=when, reason=reason)
+                outbox.mark_retry(session, item.id, self._owner, next_attempt_at=when, reason=reason)
 
     def _give_back(self, items: Collection[ClaimedDelivery]) -> None:
         with self._database.write() as session:
             for item in items:
-                deliveries.give_back(session, item.id, self._owner)
+                outbox.give_back(session, item.id, self._owner)
 
 
 def deliver_forever(settings: Settings, database: Database, store: Store, stop: threading.Event) -> None:

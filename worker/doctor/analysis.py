@@ -11,20 +11,20 @@ from datetime import timedelta
 from importlib.metadata import version
 from pathlib import Path
 
-from db.grounds import ActiveModels
-from db.measures import Measures, measure
-from db.models import active_models
-from db.session import Database, DatabaseUnavailable
-from model.bundle import BundleInvalid
-from model.engine import EngineUnsuitable
-from model.reader import Reader
-from worker.codec_check import check_codecs
-from worker.codec_samples import SAMPLES
-from worker.diagnosis import Examined, Finding
-from worker.registry import list_bundles
-from worker.running import PROCESSES
-from worker.settings import Settings
-from worker.timing import now
+from db.engine.session import Database, DatabaseUnavailable
+from db.model_registry.activation import active_models
+from db.model_registry.scope import ActiveModels
+from db.views.metrics import Measures, measure
+from model.bundle.bundle import BundleInvalid
+from model.engine.protocol import EngineUnsuitable
+from model.inference.reader import Reader
+from worker.analysis.codec_check import check_codecs
+from worker.analysis.codec_samples import SAMPLES
+from worker.config.settings import Settings
+from worker.doctor.check_result import Examined, Finding
+from worker.doctor.process_list import PROCESSES
+from worker.model_registry.bundles import list_bundles
+from worker.runtime.clock import now
 
 _RUNS = 10
 _UNREAD_WARNING = timedelta(minutes=10)
@@ -177,7 +177,7 @@ def _measured(settings: Settings) -> Measures | None:
 
 def _database(settings: Settings) -> Database | None:
     """The database if it has this program's schema: nothing is created here. `DatabaseUnavailable`."""
-    from db.schema import HEAD_REVISION, revision
+    from db.engine.schema import HEAD_REVISION, revision
 
     if not settings.has_database:
         return None

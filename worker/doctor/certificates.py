@@ -8,10 +8,11 @@ from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from urllib.parse import parse_qs, urlsplit
 
-from dicom_io.tls import TlsProblem, certificate_facts
-from worker.certificates import NamedCertificate, out_of_date, shown_certificates
-from worker.diagnosis import Examined, Finding
-from worker.timing import BROKER_TIMEOUT, now
+from dicom_io.network.tls import TlsProblem, certificate_facts
+from worker.config.certificates import NamedCertificate, out_of_date, shown_certificates
+from worker.doctor.check_result import Examined, Finding
+from worker.runtime.clock import now
+from worker.runtime.timeouts import BROKER_TIMEOUT
 
 _OURSELVES = ("127.0.0.1", "::1", "localhost")
 _EXPIRES_SOON = timedelta(days=30)

@@ -6,8 +6,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Literal
 
-from worker.running import Running
-from worker.settings import Settings
+from worker.config.settings import Settings
+from worker.doctor.process_list import Running
 
 Level = Literal["ok", "warning", "failed"]
 

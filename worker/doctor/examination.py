@@ -7,27 +7,27 @@ import re
 from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 
-from worker import doctor_certificates, doctor_network, doctor_reading, doctor_storage
-from worker.diagnosis import Check, Examined, Finding
-from worker.running import running_processes
-from worker.settings import ConfigurationError, Settings, load_settings
+from worker.config.settings import ConfigurationError, Settings, load_settings
+from worker.doctor import analysis, certificates, network, storage
+from worker.doctor.check_result import Check, Examined, Finding
+from worker.doctor.process_list import running_processes
 
 # name -> check, in the order in which a person would look
 CHECKS: dict[str, Check] = {
-    "home": doctor_storage.home,
-    "database": doctor_storage.database,
-    "store": doctor_storage.store,
-    "space": doctor_storage.space,
-    "imports": doctor_storage.imports,
-    "broker": doctor_network.broker,
-    "codecs": doctor_reading.codecs,
-    "engine": doctor_reading.engine,
-    "processes": doctor_reading.processes,
-    "listener": doctor_network.listener,
-    "destinations": doctor_network.destinations,
-    "work": doctor_reading.work,
-    "clock": doctor_network.clock,
-    "certificates": doctor_certificates.certificates,
+    "home": storage.home,
+    "database": storage.database,
+    "store": storage.store,
+    "space": storage.space,
+    "imports": storage.imports,
+    "broker": network.broker,
+    "codecs": analysis.codecs,
+    "engine": analysis.engine,
+    "processes": analysis.processes,
+    "listener": network.listener,
+    "destinations": network.destinations,
+    "work": analysis.work,
+    "clock": network.clock,
+    "certificates": certificates.certificates,
 }
 
 

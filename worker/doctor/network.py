@@ -13,13 +13,15 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import UTC, datetime
 
-from db.condition import condition
-from db.session import Database, DatabaseUnavailable
-from dicom_io.sender import Peer, PeerUnreachable, echo
-from worker.broker import BrokerUnavailable, queue_lengths, server_program
-from worker.diagnosis import Examined, Finding
-from worker.peers import destination_peer, own_peer
-from worker.timing import now
+from db.engine.health import condition
+from db.engine.session import Database, DatabaseUnavailable
+from dicom_io.network.association import Peer, PeerUnreachable
+from dicom_io.send.storage_scu import echo
+from worker.config.dicom_peers import destination_peer, own_peer
+from worker.doctor.check_result import Examined, Finding
+from worker.queue.broker import BrokerUnavailable, queue_lengths
+from worker.queue.embedded_server import server_program
+from worker.runtime.clock import now
 
 _ECHO_SECONDS = 5.0
 _CLOCK_WARNING = 2.0  # seconds; waiting times and retries are judged by these clocks

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import psutil
 
-from worker.settings import Storage
+from worker.config.settings import Storage
 
 PROCESSES = ("listen", "work", "deliver", "schedule", "web")
 _NAMES = frozenset(("up", *PROCESSES))

@@ -11,13 +11,13 @@ from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
 
-from db.condition import condition, file_system
-from db.session import Database, DatabaseUnavailable
-from worker.diagnosis import Examined, Finding
-from worker.import_scan import FAILED
-from worker.imports import import_folder
-from worker.limits import floor_bytes
-from worker.settings import ConfigurationError
+from db.engine.health import condition, file_system
+from db.engine.session import Database, DatabaseUnavailable
+from worker.config.settings import ConfigurationError
+from worker.doctor.check_result import Examined, Finding
+from worker.intake.back_pressure import floor_bytes
+from worker.intake.folder.scan import FAILED
+from worker.intake.folder.watcher import import_folder
 
 _SLOW_SYNC = 50.0  # milliseconds; an acknowledged image waits for five syncs: the file, its folders, the database
 _SYNCS = 5

@@ -11,11 +11,11 @@ import threading
 import time
 from collections.abc import Callable
 
-from db.backlog import backlog, backlog_reaches
-from db.session import Database, Session
-from worker.settings import Settings
-from worker.store import StoreUnavailable
-from worker.timing import BACKLOG_REST, BACKLOG_SEEN
+from db.engine.session import Database, Session
+from db.intake.backlog import backlog, backlog_reaches
+from worker.config.settings import Settings
+from worker.runtime.timeouts import BACKLOG_REST, BACKLOG_SEEN
+from worker.storage.store import StoreUnavailable
 
 _GIGABYTE = 1_000_000_000
 
@@ -51,7 +51,7 @@ class Limits:
 
         Raises
         ------
-        worker.store.StoreUnavailable, db.session.DatabaseUnavailable
+        worker.storage.store.StoreUnavailable, db.engine.session.DatabaseUnavailable
             If free space or backlog cannot be known.
         """
         try:

@@ -13,10 +13,12 @@ from concurrent.futures import ThreadPoolExecutor
 
 import structlog
 
-from db import commitments
-from db.commitments import ClaimedCommitment, Kept
-from db.session import Database, DatabaseUnavailable
-from dicom_io.commitment import (
+from db.delivery import commitment_requests
+from db.delivery.commitment_requests import ClaimedCommitment, Kept
+from db.engine.session import Database, DatabaseUnavailable
+from dicom_io.network.association import Peer, PeerUnreachable
+from dicom_io.network.status_codes import ActionStatus, FailureReason
+from dicom_io.receive.storage_commitment import (
     CommitmentRequest,
     CommitmentResult,
     OnAssociation,
@@ -24,13 +26,11 @@ from dicom_io.commitment import (
     absent_reason,
     deliver_report,
 )
-from dicom_io.sender import Peer, PeerUnreachable
-from dicom_io.status_codes import ActionStatus, FailureReason
-from worker.leases import is_dead, lease_owner
-from worker.peers import requester_peer
-from worker.settings import Settings
-from worker.store import FolderStore, StoreUnavailable
-from worker.timing import (
+from worker.config.dicom_peers import requester_peer
+from worker.config.settings import Settings
+from worker.runtime.clock import now
+from worker.runtime.lease_owner import is_dead, lease_owner
+from worker.runtime.timeouts import (
     COMMITMENT_LEASE,
     COMMITMENT_OTHERS,
     COMMITMENT_PATIENCE,
@@ -38,8 +38,8 @@ from worker.timing import (
     COMMITMENT_QUIET,
     COMMITMENT_RENEW,
     backoff,
-    now,
 )
+from worker.storage.store import FolderStore, StoreUnavailable
 
 _log = structlog.get_logger(__name__)
 _AT_ONCE = 4  # reports under way; one silent requester must not keep the others waiting
@@ -55,7 +55,7 @@ class Committer:
     settings, database, store
         Of the site.
     report
-        Reports on the association with this id, once quiet so long: `dicom_io.listener.Listener.report`.
+        Reports on the association with this id, once quiet so long: `dicom_io.receive.listener.Listener.report`.
     """
 
     def __init__(self, settings: Settings, database: Database, store: FolderStore, report: Report) -> None:
@@ -73,7 +73,7 @@ class Committer:
         when = now()
         try:
             with self._database.write() as session:
-                number = commitments.record(
+                number = commitment_requests.record(
                     session,
                     transaction_uid=request.transaction_uid,
                     calling_ae=request.calling_ae,
@@ -113,16 +113,20 @@ class Committer:
             ripe = [number for number, (_, when) in self._own.items() if when <= time.monotonic()]
             own = {number: self._own.pop(number)[0] for number in ripe}
         with self._database.read() as session:
-            if not own and not commitments.is_any_open(session, now()):
+            if not own and not commitment_requests.is_any_open(session, now()):
                 return []
         with self._database.write() as session:
-            commitments.release_dead(session, is_dead, now())
+            commitment_requests.release_dead(session, is_dead, now())
             taken: list[tuple[ClaimedCommitment, str | None]] = []
             for number, association in own.items():
-                claimed = commitments.claim(session, number, owner=self._owner, now=now(), lease=COMMITMENT_LEASE)
+                claimed = commitment_requests.claim(
+                    session, number, owner=self._owner, now=now(), lease=COMMITMENT_LEASE
+                )
                 if claimed is not None:
                     taken.append((claimed, association))
-            due = commitments.claim_due(session, owner=self._owner, now=now(), lease=COMMITMENT_LEASE, limit=_AT_ONCE)
+            due = commitment_requests.claim_due(
+                session, owner=self._owner, now=now(), lease=COMMITMENT_LEASE, limit=_AT_ONCE
+            )
         return taken + [(claimed, None) for claimed in due]
 
     def _carry_on(self, claimed: ClaimedCommitment, association: str | None) -> None:
@@ -163,7 +167,7 @@ class Committer:
     def _judge(self, claimed: ClaimedCommitment) -> CommitmentResult:
         """Committed is what has a row, and its bytes on disk with the hash of the row. `StoreUnavailable`."""
         with self._database.read() as session:
-            found = commitments.kept(session, (instance for _, instance in claimed.instances))
+            found = commitment_requests.kept(session, (instance for _, instance in claimed.instances))
         if not self._store.is_there():
             raise StoreUnavailable(f"store {self._store.root} is not there")
         committed: list[Reference] = []
@@ -172,7 +176,7 @@ class Committer:
         for sop_class, instance in claimed.instances:
             if time.monotonic() - renewed > COMMITMENT_RENEW:
                 with self._database.write() as session:
-                    commitments.renew(session, claimed.id, self._owner, now() + COMMITMENT_LEASE)
+                    commitment_requests.renew(session, claimed.id, self._owner, now() + COMMITMENT_LEASE)
                 renewed = time.monotonic()
             reference = Reference(sop_class, instance)
             reason = self._missing(reference, found.get(instance))
@@ -198,22 +202,22 @@ class Committer:
 
     def _later(self, claimed: ClaimedCommitment, association: str) -> None:
         with self._database.write() as session:
-            commitments.give_back(session, claimed.id, self._owner, now() + COMMITMENT_OTHERS)
+            commitment_requests.give_back(session, claimed.id, self._owner, now() + COMMITMENT_OTHERS)
         with self._lock:
             self._own[claimed.id] = (association, time.monotonic() + COMMITMENT_QUIET)
 
     def _reported(self, claimed: ClaimedCommitment, result: CommitmentResult, way: str) -> None:
         committed, refused = len(result.committed), len(result.failed)
         with self._database.write() as session:
-            commitments.mark_reported(session, claimed.id, self._owner, now(), committed, refused)
+            commitment_requests.mark_reported(session, claimed.id, self._owner, now(), committed, refused)
         _log.info("commitment reported", request=claimed.id, way=way, committed=committed, refused=refused)
 
     def _not_reported(self, claimed: ClaimedCommitment, reason: str) -> None:
         over = now() - claimed.requested_at > COMMITMENT_PATIENCE
         with self._database.write() as session:
             if over:
-                commitments.mark_failed(session, claimed.id, self._owner, now(), f"given up: {reason}")
+                commitment_requests.mark_failed(session, claimed.id, self._owner, now(), f"given up: {reason}")
             else:
                 when = now() + backoff(claimed.attempts)
-                commitments.mark_retry(session, claimed.id, self._owner, next_attempt_at=when, reason=reason)
+                commitment_requests.mark_retry(session, claimed.id, self._owner, next_attempt_at=when, reason=reason)
         _log.warning("commitment not reported", request=claimed.id, given_up=over, reason=reason)

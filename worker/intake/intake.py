@@ -5,45 +5,29 @@ The order is the guarantee: file (fsync, rename, fsync folder) -> rows in one tr
 
 from __future__ import annotations
 
-import hashlib
 import uuid
 from collections.abc import Callable
 
 import structlog
 
-from db.grouping import GroupedWrites
-from db.intake import RecordedElsewhere, is_own_object, record_instance
+from db.engine.group_commit import GroupedWrites
+from db.engine.session import Database, DatabaseUnavailable, Session
+from db.intake.instances import RecordedElsewhere, is_own_object, record_instance
+from db.intake.rejected_transfers import record_rejection
 from db.records import Decision, NewInstance, Recorded, StudyIdentity
-from db.rejections import record_rejection
-from db.session import Database, DatabaseUnavailable, Session
-from dicom_io.facts import InstanceFacts, with_tags
-from dicom_io.gate import GateRules, decide
-from dicom_io.listener import Received, Rejection
-from dicom_io.status_codes import Status
-from worker.arriving import Arriving
-from worker.limits import Limits
-from worker.settings import Settings
-from worker.store import Store, Stored, StoreUnavailable
-from worker.timing import now
-from worker.triage import place
+from dicom_io.gate.decision import decide
+from dicom_io.header.facts import InstanceFacts, with_tags
+from dicom_io.network.status_codes import Status
+from dicom_io.receive.listener import Received, Rejection
+from worker.admission.rules import gate_rules, rules_version
+from worker.config.settings import Settings
+from worker.intake.back_pressure import Limits
+from worker.runtime.clock import now
+from worker.storage.incoming_file import Arriving
+from worker.storage.store import Store, Stored, StoreUnavailable
+from worker.worklist.priority import place
 
 _log = structlog.get_logger(__name__)
-
-
-def gate_rules(settings: Settings) -> GateRules:
-    """Return the admission rules as this site has set them."""
-    gate = settings.gate
-    return GateRules(
-        minimum_short_side=gate.minimum_short_side,
-        unknown_region=gate.unknown_region,
-        accept_secondary_capture=gate.accept_secondary_capture,
-        site=tuple(rule.rule() for rule in gate.rules),
-    )
-
-
-def rules_version(rules: GateRules) -> str:
-    """Return a name for exactly these rules: the program's version of them, and a digest of what the site has set."""
-    return f"{rules.version}-{hashlib.sha256(repr(rules).encode()).hexdigest()[:8]}"
 
 
 class Intake:

@@ -8,15 +8,22 @@ import shutil
 import uuid
 from pathlib import Path
 
-from db import models
-from db.grounds import Ground
-from db.queueing import retarget
+from db.analysis.planning import retarget
+from db.engine.session import Database
+from db.model_registry import activation
+from db.model_registry.scope import Ground
 from db.records import ActiveModel
-from db.session import Database
-from model.bundle import DESCRIPTION_FILE, Bundle, BundleInvalid, builtin_bundles_folder, find_bundles, load_bundle
-from worker.pipeline import preprocessing_id
-from worker.settings import Settings
-from worker.timing import now
+from model.bundle.bundle import (
+    DESCRIPTION_FILE,
+    Bundle,
+    BundleInvalid,
+    builtin_bundles_folder,
+    find_bundles,
+    load_bundle,
+)
+from worker.config.settings import Settings
+from worker.model_registry.preprocessing import preprocessing_id
+from worker.runtime.clock import now
 
 
 class UnknownModel(Exception):
@@ -40,7 +47,7 @@ def find_bundle(settings: Settings, name: str) -> Bundle:
     ------
     UnknownModel
         If there is none.
-    model.bundle.BundleInvalid
+    model.bundle.bundle.BundleInvalid
         If the named folder holds a broken one.
     """
     if os.path.isfile(Path(name) / "model.toml"):  # noqa: PTH113 - pathlib raises on a name that is too long
@@ -73,21 +80,21 @@ def activate(
     Parameters
     ----------
     ground, default, replace
-        What it reads: see `db.models.activate`; everything that no other model reads when not given.
+        What it reads: see `db.model_registry.activation.activate`; everything that no other model reads when not given.
 
     Raises
     ------
-    db.models.GroundTaken
+    db.model_registry.activation.GroundTaken
         If another active model reads some of it.
     """
-    from model.reader import Reader
+    from model.inference.reader import Reader
 
     bundle = find_bundle(settings, name)
     Reader.open(bundle.folder, settings.reading.precision, threads=1, engine=settings.reading.engine)
     if bundle.folder.resolve().parent not in [folder.resolve() for folder in bundle_folders(settings)]:
         bundle = _copy_home(settings, bundle)
     with database.write() as session:
-        models.activate(session, as_record(bundle), now(), ground, default=default, replace=replace)
+        activation.activate(session, as_record(bundle), now(), ground, default=default, replace=replace)
         retarget(session, now())
     return bundle
 
@@ -107,13 +114,13 @@ def deactivate(database: Database, named: str | None = None) -> str | None:
     """
     with database.write() as session:
         if named is None:
-            models.deactivate(session)
+            activation.deactivate(session)
             return None
-        active = models.active_models(session)
+        active = activation.active_models(session)
         found = [each for each in active.models if named == each.name or each.digest.startswith(named)]
         if len(found) != 1 or not named:
             raise UnknownModel(f"no active model is named {named!r}; active: {active.name or 'none'}")
-        models.deactivate(session, found[0].digest)
+        activation.deactivate(session, found[0].digest)
         retarget(session, now())
         return found[0].name
 

@@ -7,12 +7,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast, get_args
 
-from model.importing import DEFAULT_SIZE, Imported, ImportPlan, import_network
-from model.keras_file import ImportRefused, load_keras_file
-from model.preprocessing import Geometry, Interpolation
-from model.recipes import Recipe, find_recipe, recognise
-from worker.model_import import TORCH_SUFFIXES
-from worker.settings import ConfigurationError
+from model.importing.keras_import import DEFAULT_SIZE, Imported, ImportPlan, import_network
+from model.importing.known_networks import Recipe, find_recipe, recognise
+from model.network.keras_files import ImportRefused, load_keras_file
+from model.preprocessing.tensor import Geometry, Interpolation
+from worker.config.settings import ConfigurationError
+from worker.model_registry.installer import TORCH_SUFFIXES
 
 if TYPE_CHECKING:
     import numpy as np
@@ -29,14 +29,14 @@ def make_bundle(
 
     Raises
     ------
-    model.keras_file.ImportRefused
+    model.network.keras_files.ImportRefused
         The file is no network that can be read.
     ConfigurationError
         An option's value is none of those allowed, or a needed one is missing.
     """
     if file.name.lower().endswith(TORCH_SUFFIXES):
-        from model.torch_densenet import densenet_from_torch
-        from model.torch_file import load_torch_file
+        from model.importing.torch_densenet import densenet_from_torch
+        from model.importing.torch_files import load_torch_file
 
         weights = load_torch_file(file)
         recipe = _recipe(said) or recognise(file.name, weights.operating_points)

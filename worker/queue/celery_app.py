@@ -5,9 +5,9 @@ from __future__ import annotations
 from celery import Celery
 from kombu import Queue
 
-from worker.broker import BATCH, LIVE, broker_url
-from worker.settings import Settings
-from worker.timing import ANALYSIS_TIME_LIMIT, BROKER_TIMEOUT, CHILD_START_LIMIT
+from worker.config.settings import Settings
+from worker.queue.broker import BATCH, LIVE, broker_url
+from worker.runtime.timeouts import ANALYSIS_TIME_LIMIT, BROKER_TIMEOUT, CHILD_START_LIMIT
 
 ANALYSE = "cxr_triage.analyse"
 

@@ -10,8 +10,8 @@ import structlog
 from celery import Celery
 from kombu.exceptions import KombuError
 
-from worker.broker import LIVE
-from worker.celery_app import ANALYSE
+from worker.queue.broker import LIVE
+from worker.queue.celery_app import ANALYSE
 
 _log = structlog.get_logger(__name__)
 _STOP = -1

@@ -14,10 +14,10 @@ from pathlib import Path
 
 import structlog
 
-from db import erasure
-from db.session import Database
-from worker.store import FolderStore, StoreUnavailable
-from worker.timing import UNREFERENCED_AGE, UNREFERENCED_KEPT
+from db.engine.session import Database
+from db.retention import erasure
+from worker.runtime.timeouts import UNREFERENCED_AGE, UNREFERENCED_KEPT
+from worker.storage.store import FolderStore, StoreUnavailable
 
 _log = structlog.get_logger(__name__)
 
@@ -32,7 +32,7 @@ def set_aside(database: Database, store: FolderStore, moment: datetime) -> int:
 
     Raises
     ------
-    db.session.DatabaseUnavailable, worker.store.StoreUnavailable
+    db.engine.session.DatabaseUnavailable, worker.storage.store.StoreUnavailable
     """
     try:
         _delete_old(store.root / ASIDE, (moment - UNREFERENCED_KEPT).timestamp())

@@ -15,7 +15,7 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
-from worker.orphans import die_with_parent
+from worker.runtime.parent_death import die_with_parent
 
 _JOIN = 10.0  # seconds; a killed process is gone at once
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 
 MAX_ATTEMPTS = 3  # a poison image stops after three workers
 # seconds; a reading takes about one, the largest compressed image that is decoded about twenty. A child that hangs
@@ -55,11 +55,6 @@ UNREFERENCED_KEPT = timedelta(days=30)  # long enough to notice that the databas
 UNFINISHED_MODEL_KEPT = 86_400.0  # seconds; an import takes minutes
 MOST_REFUSALS = 100_000  # rows; the oldest beyond them go
 COURIER_WATCH = 1.0  # seconds between looks at whether the couriers live
-
-
-def now() -> datetime:
-    """Return the time, in UTC with a zone."""
-    return datetime.now(UTC)
 
 
 def backoff(attempts: int) -> timedelta:

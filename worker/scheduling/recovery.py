@@ -8,16 +8,18 @@ import time
 import structlog
 from celery import Celery
 
-from db import analyses, deliveries
-from db.queueing import create_missing
-from db.session import Database, DatabaseUnavailable
-from worker.broker import BrokerUnavailable, queue_lengths
-from worker.doorbell import ring
-from worker.forgetting import retain
-from worker.leases import is_dead
-from worker.settings import Settings
-from worker.store import FolderStore, StoreUnavailable
-from worker.timing import RETENTION_EVERY, RING_AGAIN_BUSY, RING_AGAIN_IDLE, SWEEP_BATCH, SWEEP_EVERY, now
+from db.analysis import lifecycle
+from db.analysis.planning import create_missing
+from db.delivery import outbox
+from db.engine.session import Database, DatabaseUnavailable
+from worker.config.settings import Settings
+from worker.queue.broker import BrokerUnavailable, queue_lengths
+from worker.queue.dispatch import ring
+from worker.retention.policy import retain
+from worker.runtime.clock import now
+from worker.runtime.lease_owner import is_dead
+from worker.runtime.timeouts import RETENTION_EVERY, RING_AGAIN_BUSY, RING_AGAIN_IDLE, SWEEP_BATCH, SWEEP_EVERY
+from worker.storage.store import FolderStore, StoreUnavailable
 
 _log = structlog.get_logger(__name__)
 
@@ -25,8 +27,8 @@ _log = structlog.get_logger(__name__)
 def sweep_once(settings: Settings, database: Database, app: Celery) -> int:
     """Free what dead processes held, create what is missing, ring for what is pending. Returns how many rings."""
     with database.write() as session:
-        freed = analyses.release_dead(session, is_dead, now())
-        freed_deliveries = deliveries.release_dead(session, is_dead, now())
+        freed = lifecycle.release_dead(session, is_dead, now())
+        freed_deliveries = outbox.release_dead(session, is_dead, now())
         created = create_missing(session, now(), SWEEP_BATCH)
     if freed or freed_deliveries or created:
         _log.info("swept", analyses_freed=freed, deliveries_freed=freed_deliveries, analyses_created=created)
@@ -36,7 +38,7 @@ def sweep_once(settings: Settings, database: Database, app: Celery) -> int:
         _log.warning("no doorbell", error=str(error))
         return 0
     with database.write() as session:
-        ids = analyses.ring_again(session, now(), RING_AGAIN_BUSY if waiting else RING_AGAIN_IDLE, SWEEP_BATCH)
+        ids = lifecycle.ring_again(session, now(), RING_AGAIN_BUSY if waiting else RING_AGAIN_IDLE, SWEEP_BATCH)
     if ids:
         ring(app, ids)
         _log.info("rang again", count=len(ids))

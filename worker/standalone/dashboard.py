@@ -14,9 +14,9 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from worker.facts import status_facts
-from worker.site import Site
-from worker.supervisor import Kept, Supervisor
+from worker.installation import Site
+from worker.monitoring.health import status_facts
+from worker.standalone.supervisor import Kept, Supervisor
 
 _TEND_EVERY = 0.5  # seconds
 _LOOK_EVERY = 2.0  # seconds

@@ -15,14 +15,14 @@ from rich.console import Console
 from rich.table import Table
 
 from db.records import WorklistItem
-from db.worklist import object_uris, study_item
-from dicom_io.facts import read_facts
-from dicom_io.picture import read_picture
-from dicom_io.sender import Outgoing, send
-from worker.peers import own_peer
-from worker.ports import StartFailed
-from worker.site import Site
-from worker.terminal import marked
+from db.views.worklist import object_uris, study_item
+from dicom_io.header.facts import read_facts
+from dicom_io.objects.heatmap_pixels import read_picture
+from dicom_io.send.storage_scu import Outgoing, send
+from worker.config.dicom_peers import own_peer
+from worker.installation import Site
+from worker.runtime.ports import StartFailed
+from worker.runtime.terminal_text import marked
 
 _FILMS = (("RG1_UNCR.dcm", "an adult's chest"), ("RG3_UNCR.dcm", "an extremity, to be refused"))
 _PATIENCE = 120.0  # seconds; a reading takes about one

@@ -8,8 +8,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from worker.broker import BrokerUnavailable
-from worker.timing import RESTART_BACKOFF, RESTART_FORGIVEN, STOP_PATIENCE
+from worker.queue.broker import BrokerUnavailable
+from worker.runtime.timeouts import RESTART_BACKOFF, RESTART_FORGIVEN, STOP_PATIENCE
 
 Say = Callable[[str], None]
 _LOG_TAIL = 65_536  # bytes; a log may have grown for months

@@ -13,21 +13,21 @@ from pathlib import Path
 
 from rich.console import Console
 
-from db import models
-from model.bundle import BundleInvalid
-from worker.broker import start_embedded
-from worker.certificates import require_destination_certificates, require_listener_certificate
-from worker.codec_check import check_codecs
-from worker.live_picture import watch
-from worker.orphans import die_with_parent
-from worker.peers import own_peer
-from worker.ports import StartFailed, require_port
-from worker.registry import activate, list_bundles
-from worker.settings import Settings
-from worker.site import Site
-from worker.stopping import stop_event
-from worker.supervisor import Program, Supervisor, last_line
-from worker.terminal import marked
+from db.model_registry import activation
+from model.bundle.bundle import BundleInvalid
+from worker.analysis.codec_check import check_codecs
+from worker.config.certificates import require_destination_certificates, require_listener_certificate
+from worker.config.dicom_peers import own_peer
+from worker.config.settings import Settings
+from worker.installation import Site
+from worker.model_registry.bundles import activate, list_bundles
+from worker.queue.embedded_server import start_embedded
+from worker.runtime.parent_death import die_with_parent
+from worker.runtime.ports import StartFailed, require_port
+from worker.runtime.signals import stop_event
+from worker.runtime.terminal_text import marked
+from worker.standalone.dashboard import watch
+from worker.standalone.supervisor import Program, Supervisor, last_line
 
 # in the order they are stopped: nothing new comes in, running images finish, what is made is sent
 _PROCESSES = ("listen", "schedule", "work", "deliver", "web")
@@ -69,7 +69,7 @@ def run_up(site: Site, home: Path | None, config: Path | None, *, demonstrate: b
             _wait_until_ready(settings, supervisor, stop)
             _say_ready(settings, console, active)
             if demonstrate and not stop.is_set():
-                from worker.demonstration import show
+                from worker.standalone.demonstration import show
 
                 show(site, console, stop)
             watch(site, supervisor, stop, console)
@@ -133,8 +133,8 @@ def _only_one(settings: Settings) -> Iterator[None]:
 def _active_names(site: Site, console: Console) -> str | None:
     """Return the active models' names; a fresh installation gets the bundle that ships with the program."""
     with site.database.read() as session:
-        active = models.active_models(session)
-        fresh = not models.any_model_known(session)
+        active = activation.active_models(session)
+        fresh = not activation.any_model_known(session)
     if not active and fresh:
         for bundle in list_bundles(site.settings):
             if isinstance(bundle, BundleInvalid):
@@ -148,7 +148,8 @@ def _active_names(site: Site, console: Console) -> str | None:
 
 
 def _wait_until_ready(settings: Settings, supervisor: Supervisor, stop: threading.Event) -> None:
-    from dicom_io.sender import PeerUnreachable, echo
+    from dicom_io.network.association import PeerUnreachable
+    from dicom_io.send.storage_scu import echo
 
     me = own_peer(settings)
     deadline = time.monotonic() + _READY_SECONDS

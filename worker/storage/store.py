@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from worker.arriving import Arriving
+from worker.storage.incoming_file import Arriving
 
 _SCHEME = "store:"
 

@@ -1,4 +1,4 @@
-"""Does a bundle notice what it was not made for: ``python -m worker.strangers BUNDLE 'NAME=FILE,FILE' ...``.
+"""Does a bundle notice what it was not made for: ``python -m worker.tools.ood_report BUNDLE 'NAME=FILE,FILE' ...``.
 
 Measures how unlike the training images files are, and writes it into the bundle's metrics and card; the network, and
 the digest that is its identity, stay. Files are DICOM, PNG or JPEG; colour is averaged to gray, since what is asked is
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from model.bundle import Bundle
+    from model.bundle.bundle import Bundle
 
 
 def measure_strangers(bundle: Bundle, files: dict[str, list[Path]], threads: int = 1) -> Bundle:
@@ -25,14 +25,14 @@ def measure_strangers(bundle: Bundle, files: dict[str, list[Path]], threads: int
 
     Raises
     ------
-    model.raster.UnreadableImage
+    model.preprocessing.image_files.UnreadableImage
         A file cannot be read.
     """
-    from model.bundle import METRICS_FILE, load_bundle
-    from model.bundle_writer import changed_copy, rewrite_description
-    from model.card import write_card
-    from model.engine import open_engine
-    from model.strangers import image_scores, summary
+    from model.bundle.bundle import METRICS_FILE, load_bundle
+    from model.engine.opening import open_engine
+    from model.evaluate.ood_probes import image_scores, summary
+    from model.publish.bundle_writer import changed_copy, rewrite_description
+    from model.publish.model_card import write_card
 
     engine = open_engine(bundle, threads=threads)
     found = {
@@ -51,8 +51,8 @@ def measure_strangers(bundle: Bundle, files: dict[str, list[Path]], threads: int
 def _read(path: Path) -> NDArray[np.float32]:
     import cv2
 
-    from model.raster import UnreadableImage
-    from worker.cli_train import read_image
+    from model.preprocessing.image_files import UnreadableImage
+    from worker.model_registry.training_images import read_image
 
     try:
         return read_image(path)
@@ -67,9 +67,11 @@ def _read(path: Path) -> NDArray[np.float32]:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Measure from the command line."""
-    from model.bundle import load_bundle
+    from model.bundle.bundle import load_bundle
 
-    parser = argparse.ArgumentParser(prog="python -m worker.strangers", description=(__doc__ or "").split("\n")[0])
+    parser = argparse.ArgumentParser(
+        prog="python -m worker.tools.ood_report", description=(__doc__ or "").split("\n")[0]
+    )
     parser.add_argument("bundle", type=Path)
     parser.add_argument("files", nargs="+", metavar="NAME=FILE,FILE...")
     given = parser.parse_args(arguments)

@@ -1,4 +1,4 @@
-"""Writes the reference pages of ``docs/`` from the program itself: ``python -m worker.reference``.
+"""Writes the reference pages of ``docs/`` from the program itself: ``python -m worker.tools.reference_docs``.
 
 Keys, defaults and what is allowed come from the settings classes; what a key means is its field's description, or else
 its comment in ``deploy/cxr-triage.toml``. Commands come from the command line's own definitions. A test holds the
@@ -20,11 +20,11 @@ from annotated_types import Ge, Gt, Le, Lt, MaxLen, MinLen
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
-from worker.settings import ENVIRONMENT_PREFIX, Settings, section_of
+from worker.config.settings import ENVIRONMENT_PREFIX, Settings, section_of
 
-REPOSITORY = Path(__file__).resolve().parent.parent
+REPOSITORY = Path(__file__).resolve().parents[2]
 SAMPLE = REPOSITORY / "deploy" / "cxr-triage.toml"
-_MADE = "<!-- made by `python -m worker.reference`; do not edit -->\n"
+_MADE = "<!-- made by `python -m worker.tools.reference_docs`; do not edit -->\n"
 
 
 _CONFIGURATION = """\
@@ -213,7 +213,7 @@ def _toml(value: object) -> str:
 
 def cli_page() -> str:
     """Return the page of all commands."""
-    from worker.cli import app
+    from worker.cli.app import app
 
     root = typer.main.get_command(app)
     lines = [

@@ -8,11 +8,11 @@ from fastapi import APIRouter, Request, Response
 from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import RedirectResponse
 
-from db.decisions import DecidedElsewhere
-from db.models import active_models
-from worker.decide_again import CannotBeReadAnyway, have_read
-from worker.site import Site
-from worker.web_render import Renderer
+from db.intake.gate_decisions import DecidedElsewhere
+from db.model_registry.activation import active_models
+from worker.admission.review import CannotBeReadAnyway, have_read
+from worker.installation import Site
+from worker.web.rendering import Renderer
 
 _LONGEST_FORM = 16_384
 

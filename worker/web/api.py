@@ -6,8 +6,10 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Response
 
-from worker.facts import health_facts, ledger_facts, worklist_facts
-from worker.site import Site
+from worker.installation import Site
+from worker.monitoring.health import health_facts
+from worker.monitoring.ledger import ledger_facts
+from worker.worklist.listing import worklist_facts
 
 
 def api_routes(site: Site) -> APIRouter:

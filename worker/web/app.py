@@ -7,21 +7,21 @@ from fastapi import FastAPI, Request, Response
 from fastapi.responses import JSONResponse
 from fastapi.staticfiles import StaticFiles
 
-from db.session import DatabaseUnavailable
+from db.engine.session import DatabaseUnavailable
 from worker import __version__
-from worker.metrics import add_metrics
-from worker.ports import require_port
-from worker.site import Site
-from worker.web_actions import action_routes
-from worker.web_api import api_routes
-from worker.web_docs import docs_routes
-from worker.web_headers import SafeHeaders, is_loopback
-from worker.web_images import handle_missing_pictures, image_routes, picture_threads
-from worker.web_models import ModelShelf
-from worker.web_pages import page_routes
-from worker.web_pictures import Pictures
-from worker.web_render import FOLDER, Renderer
-from worker.web_stow import stow_routes
+from worker.installation import Site
+from worker.runtime.ports import require_port
+from worker.web.actions import action_routes
+from worker.web.api import api_routes
+from worker.web.dicomweb.stow import stow_routes
+from worker.web.docs import docs_routes
+from worker.web.image_cache import Pictures
+from worker.web.images import handle_missing_pictures, image_routes, picture_threads
+from worker.web.metrics import add_metrics
+from worker.web.model_cards import ModelShelf
+from worker.web.pages import page_routes
+from worker.web.rendering import FOLDER, Renderer
+from worker.web.security_headers import SafeHeaders, is_loopback
 
 _log = structlog.get_logger(__name__)
 

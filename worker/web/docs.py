@@ -8,11 +8,11 @@ from typing import Any, Literal
 
 from fastapi import APIRouter, FastAPI, Request, Response
 
-from db.grounds import ActiveModels
-from db.models import active_models
-from db.session import DatabaseUnavailable
-from worker.site import Site
-from worker.web_render import Renderer
+from db.engine.session import DatabaseUnavailable
+from db.model_registry.activation import active_models
+from db.model_registry.scope import ActiveModels
+from worker.installation import Site
+from worker.web.rendering import Renderer
 
 
 @dataclass(frozen=True)

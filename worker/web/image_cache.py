@@ -22,12 +22,12 @@ import numpy as np
 import structlog
 from numpy.typing import NDArray
 
-from model.gradcam import LogitMaps
-from model.overlay import draw_layer, draw_scale
-from worker import drawing
-from worker.drawing import Drawn, PictureFailed, Wanted
-from worker.isolated import CallEnded, IsolatedCalls, NotBegun
-from worker.timing import CHILD_START_LIMIT, PICTURE_AGAIN, PICTURE_IDLE, PICTURE_TIME_LIMIT
+from model.explain.gradcam import LogitMaps
+from model.rendering.overlay import draw_layer, draw_scale
+from worker.runtime.isolated_process import CallEnded, IsolatedCalls, NotBegun
+from worker.runtime.timeouts import CHILD_START_LIMIT, PICTURE_AGAIN, PICTURE_IDLE, PICTURE_TIME_LIMIT
+from worker.web import image_process
+from worker.web.image_process import Drawn, PictureFailed, Wanted
 
 _log = structlog.get_logger(__name__)
 
@@ -44,7 +44,7 @@ class NoPicture(Exception):
 
 
 class Calls(Protocol):
-    """Answers a `Wanted` with `Drawn`, as `worker.isolated.IsolatedCalls` does."""
+    """Answers a `Wanted` with `Drawn`, as `worker.runtime.isolated_process.IsolatedCalls` does."""
 
     def __call__(self, request: Any) -> Any: ...  # noqa: ANN401
     def kill(self) -> None: ...
@@ -54,7 +54,7 @@ class Calls(Protocol):
 def isolated_calls() -> IsolatedCalls:
     """Return the process that draws; it starts with the first picture and ends when nobody looks."""
     return IsolatedCalls(
-        drawing.begin,
+        image_process.begin,
         start_seconds=CHILD_START_LIMIT["openvino"],
         call_seconds=PICTURE_TIME_LIMIT,
         idle_seconds=PICTURE_IDLE,
@@ -98,11 +98,12 @@ class Pictures:
 
         Raises
         ------
-        dicom_io.grayscale.PixelsUnreadable, dicom_io.facts.UnreadableDicom, worker.store.StoreUnavailable
+        dicom_io.pixels.grayscale.PixelsUnreadable, dicom_io.header.facts.UnreadableDicom
+        worker.storage.store.StoreUnavailable
             As reading it does.
-        worker.drawing.PictureFailed
+        worker.web.image_process.PictureFailed
             If its decoder crashed, hung or met something unforeseen.
-        worker.isolated.NotBegun
+        worker.runtime.isolated_process.NotBegun
             If this machine cannot even begin to draw.
         """
         return (await self._drawn(sha256, size, source)).jpegs[size]
@@ -203,7 +204,7 @@ class Pictures:
 
 
 def tensor_size(preprocessing_id: str) -> int:
-    """Return the tensor's side, which `model.preprocessing.Preprocessing.identifier` names. `NoPicture`."""
+    """Return the tensor's side, which `model.preprocessing.tensor.Preprocessing.identifier` names. `NoPicture`."""
     found = _TENSOR_SIZE.search(preprocessing_id)
     if found is None:
         raise NoPicture(f"preprocessing {preprocessing_id!r} does not name the size of its tensor")

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import cv2
 
-from dicom_io.facts import UnreadableDicom
-from dicom_io.grayscale import PixelsUnreadable, read_grayscale
-from model.overlay import draw_thumbnail
-from worker.isolated import Handler, unforeseen
+from dicom_io.header.facts import UnreadableDicom
+from dicom_io.pixels.grayscale import PixelsUnreadable, read_grayscale
+from model.rendering.overlay import draw_thumbnail
+from worker.runtime.isolated_process import Handler, unforeseen
 
 
 class PictureFailed(Exception):

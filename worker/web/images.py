@@ -14,16 +14,16 @@ from fastapi import APIRouter, FastAPI, Path, Request, Response
 from fastapi.responses import PlainTextResponse
 from numpy.typing import NDArray
 
-from db.study import StoredMaps, source_uri, stored_maps
-from dicom_io.facts import UnreadableDicom
-from dicom_io.grayscale import GRAYSCALE_VERSION, PixelsUnreadable
-from model.gradcam import LogitMaps
-from model.overlay import RENDERING_VERSION
-from worker.drawing import PictureFailed
-from worker.isolated import NotBegun
-from worker.site import Site
-from worker.store import StoreUnavailable
-from worker.web_pictures import NoPicture, Pictures, Size, scale_picture, tensor_size
+from db.views.study_page import StoredMaps, source_uri, stored_maps
+from dicom_io.header.facts import UnreadableDicom
+from dicom_io.pixels.grayscale import GRAYSCALE_VERSION, PixelsUnreadable
+from model.explain.gradcam import LogitMaps
+from model.rendering.overlay import RENDERING_VERSION
+from worker.installation import Site
+from worker.runtime.isolated_process import NotBegun
+from worker.storage.store import StoreUnavailable
+from worker.web.image_cache import NoPicture, Pictures, Size, scale_picture, tensor_size
+from worker.web.image_process import PictureFailed
 
 Digest = Annotated[str, Path(pattern="^[0-9a-f]{64}$", description="SHA-256 of the received file")]
 RowId = Annotated[int, Path(ge=1, lt=1 << 63)]

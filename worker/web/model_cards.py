@@ -9,9 +9,9 @@ from pathlib import Path
 from threading import Lock
 from typing import Any
 
-from model.bundle import Bundle, BundleInvalid, load_bundle
-from worker.registry import list_bundles
-from worker.settings import Settings
+from model.bundle.bundle import Bundle, BundleInvalid, load_bundle
+from worker.config.settings import Settings
+from worker.model_registry.bundles import list_bundles
 
 _LISTING_SECONDS = 60.0  # a listing checks every digest of every bundle
 

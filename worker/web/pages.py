@@ -10,19 +10,19 @@ from typing import Annotated, Any, Literal
 from fastapi import APIRouter, Query, Request, Response
 from fastapi.responses import RedirectResponse
 
-from db.grounds import ActiveModels
-from db.ledger import ledger
-from db.ledger_details import RefusedTransfer, ledger_details, studies_of
-from db.models import active_models, known_model
-from db.study import StudyPage, study_page, worklist_page
-from worker import web_views as views
-from worker.decide_again import can_be_had_read
-from worker.facts import status_facts
-from worker.site import Site
-from worker.timing import now
-from worker.web_headers import is_loopback
-from worker.web_models import ModelCard, ModelShelf
-from worker.web_render import Renderer
+from db.model_registry.activation import active_models, known_model
+from db.model_registry.scope import ActiveModels
+from db.views.ledger import ledger
+from db.views.ledger_details import RefusedTransfer, ledger_details, studies_of
+from db.views.study_page import StudyPage, study_page, worklist_page
+from worker.admission.review import can_be_had_read
+from worker.installation import Site
+from worker.monitoring.health import status_facts
+from worker.runtime.clock import now
+from worker.web import view_models as views
+from worker.web.model_cards import ModelCard, ModelShelf
+from worker.web.rendering import Renderer
+from worker.web.security_headers import is_loopback
 
 STUDIES_A_PAGE = 50
 _NO_SUCH_STUDY = "There is no study with this UID here. It may have been removed, or it never arrived."

@@ -9,11 +9,12 @@ from fastapi import Request, Response
 from fastapi.responses import HTMLResponse
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from model.palette import DENSITY_FLOOR, DENSITY_FULL
-from worker import __version__, web_text
-from worker.web_views import BAR, fingerprint
+from model.rendering.colour_scale import DENSITY_FLOOR, DENSITY_FULL
+from worker import __version__
+from worker.web import formatting
+from worker.web.view_models import BAR, fingerprint
 
-FOLDER = Path(__file__).resolve().parent / "pages"
+FOLDER = Path(__file__).resolve().parent
 _STATIC = tuple(sorted((FOLDER / "static").iterdir()))
 
 
@@ -29,10 +30,10 @@ class Renderer:
             lstrip_blocks=True,
         )
         for name in ("person_name", "dicom_date", "dicom_time", "sex", "age", "moment", "byte_size", "state"):
-            self._templates.filters[name] = getattr(web_text, name)
+            self._templates.filters[name] = getattr(formatting, name)
         self._templates.globals.update(
             version=__version__,
-            comparison=web_text.comparison,
+            comparison=formatting.comparison,
             bar_width=BAR,
             overlay_floor=f"{DENSITY_FLOOR:g}",
             overlay_full=f"{DENSITY_FULL:g}",

@@ -7,10 +7,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from db.records import FindingRecord
-from db.study import StudyImage, WorklistRow
-from model.gradcam import LogitMaps
-from model.overlay import DENSITY_FLOOR, peak_density
-from worker.triage import is_counted, score
+from db.views.study_page import StudyImage, WorklistRow
+from model.explain.gradcam import LogitMaps
+from model.rendering.overlay import DENSITY_FLOOR, peak_density
+from worker.worklist.priority import is_counted, score
 
 BAR = 100.0  # width of a finding's bar, in its own units
 

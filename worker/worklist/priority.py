@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Protocol
 
-from db import analyses
+from db.analysis import lifecycle
+from db.analysis.current_result import study_findings
+from db.engine.session import Session
 from db.records import Triage
-from db.session import Session
-from db.shown import study_findings
 
 ROUTINE = 0.5  # the score of a study about which nothing may be said: neither before nor after its turn
 _POSITIVE = 0.5
@@ -69,8 +69,8 @@ def rank_study(session: Session, study_id: int, horizon_hours: float) -> Triage:
     findings, _any_done, inside = study_findings(session, study_id)
     triage = place(
         score(findings) if inside and any(map(is_counted, findings)) else None,
-        analyses.arrival(session, study_id),
+        lifecycle.arrival(session, study_id),
         horizon_hours,
     )
-    analyses.rank(session, study_id, triage)
+    lifecycle.rank(session, study_id, triage)
     return triage

@@ -9,14 +9,18 @@ from datetime import datetime, timedelta
 import pytest
 from sqlalchemy import func, select
 
-from db import analyses, deliveries, ledger, models
-from db.intake import record_instance
-from db.queueing import retarget
+from db.analysis import lifecycle
+from db.analysis.current_result import study_findings
+from db.analysis.planning import retarget
+from db.delivery import outbox
+from db.engine.session import Database
+from db.intake.instances import record_instance
+from db.model_registry import activation
 from db.records import AnalysisResult, ClaimedAnalysis, FindingRecord, NewInstance, ObjectRecord
-from db.session import Database
-from db.shown import study_findings
-from db.tables import Analysis, Finding, MadeObject
-from db.worklist import study_item, worklist
+from db.tables.analyses import Analysis, Finding
+from db.tables.delivery import MadeObject
+from db.views import ledger
+from db.views.worklist import study_item, worklist
 from tests.db.conftest import MODEL, NOON
 
 LEASE = timedelta(minutes=2)
@@ -49,7 +53,7 @@ def analysis_id(with_model: Database, new_instance: Make) -> int:
 
 def claim(database: Database, analysis_id: int, owner: str = "me", now: datetime = NOON) -> ClaimedAnalysis | None:
     with database.write() as session:
-        return analyses.claim(session, analysis_id, owner=owner, now=now, lease=LEASE, max_attempts=3)
+        return lifecycle.claim(session, analysis_id, owner=owner, now=now, lease=LEASE, max_attempts=3)
 
 
 def test_only_one_claims(with_model: Database, analysis_id: int) -> None:
@@ -66,12 +70,12 @@ def test_expired_lease_is_taken_over_and_the_first_holder_can_write_nothing(
     assert second is not None
     assert second.attempts == 2
     with with_model.write() as session:
-        assert not analyses.complete(session, first, "one", result(), NOON)
+        assert not lifecycle.complete(session, first, "one", result(), NOON)
     with with_model.read() as session:
         assert session.scalar(select(func.count()).select_from(Finding)) == 0
     with with_model.write() as session:
-        assert analyses.complete(session, second, "two", result(), NOON)
-        assert not analyses.complete(session, second, "two", result(uid="2.25.2"), NOON)
+        assert lifecycle.complete(session, second, "two", result(), NOON)
+        assert not lifecycle.complete(session, second, "two", result(uid="2.25.2"), NOON)
     with with_model.read() as session:
         assert session.scalar(select(func.count()).select_from(MadeObject)) == 1
 
@@ -96,11 +100,11 @@ def test_how_its_worker_died_is_kept_however_late_that_is_seen(
 ) -> None:
     def see() -> None:
         with with_model.write() as session:
-            assert analyses.note_loss(session, [analysis_id], "signal 11") == 1
+            assert lifecycle.note_loss(session, [analysis_id], "signal 11") == 1
 
     def free() -> None:
         with with_model.write() as session:
-            assert analyses.release_dead(session, lambda _owner: True, NOON) == 1
+            assert lifecycle.release_dead(session, lambda _owner: True, NOON) == 1
 
     for _ in range(3):
         assert claim(with_model, analysis_id, "doomed") is not None
@@ -116,7 +120,7 @@ def test_how_its_worker_died_is_kept_however_late_that_is_seen(
         row = session.get_one(Analysis, analysis_id)
     assert (row.state, row.reason) == ("failed", "stopped after 3 attempts: signal 11")
     with with_model.write() as session:
-        assert analyses.note_loss(session, [analysis_id], "another word") == 0
+        assert lifecycle.note_loss(session, [analysis_id], "another word") == 0
 
 
 def test_fault_of_the_machine_does_not_count_against_the_image(with_model: Database, analysis_id: int) -> None:
@@ -125,22 +129,22 @@ def test_fault_of_the_machine_does_not_count_against_the_image(with_model: Datab
         assert claimed is not None
         assert claimed.attempts == 1
         with with_model.write() as session:
-            assert analyses.give_back(session, analysis_id, "me", reason="disk full", counted=False)
+            assert lifecycle.give_back(session, analysis_id, "me", reason="disk full", counted=False)
 
 
 def test_dead_owner_is_freed_at_once_and_a_living_one_is_not(with_model: Database, analysis_id: int) -> None:
     claim(with_model, analysis_id, "alive")
     with with_model.write() as session:
-        assert analyses.release_dead(session, lambda owner: owner == "dead", NOON) == 0
-        assert analyses.release_dead(session, lambda owner: owner == "alive", NOON) == 1
+        assert lifecycle.release_dead(session, lambda owner: owner == "dead", NOON) == 0
+        assert lifecycle.release_dead(session, lambda owner: owner == "alive", NOON) == 1
     assert claim(with_model, analysis_id, "next") is not None
 
 
 def test_ring_is_repeated_only_after_a_while(with_model: Database, analysis_id: int) -> None:
     with with_model.write() as session:
-        assert analyses.ring_again(session, NOON + timedelta(seconds=1), timedelta(seconds=5), 10) == []
-        assert analyses.ring_again(session, NOON + timedelta(seconds=6), timedelta(seconds=5), 10) == [analysis_id]
-        assert analyses.ring_again(session, NOON + timedelta(seconds=7), timedelta(seconds=5), 10) == []
+        assert lifecycle.ring_again(session, NOON + timedelta(seconds=1), timedelta(seconds=5), 10) == []
+        assert lifecycle.ring_again(session, NOON + timedelta(seconds=6), timedelta(seconds=5), 10) == [analysis_id]
+        assert lifecycle.ring_again(session, NOON + timedelta(seconds=7), timedelta(seconds=5), 10) == []
 
 
 def test_failed_and_not_applicable_carry_their_reason_to_ledger_and_worklist(
@@ -148,7 +152,7 @@ def test_failed_and_not_applicable_carry_their_reason_to_ledger_and_worklist(
 ) -> None:
     assert claim(with_model, analysis_id) is not None
     with with_model.write() as session:
-        assert analyses.end(session, analysis_id, "me", state="failed", reason="no pixel data", now=NOON)
+        assert lifecycle.end(session, analysis_id, "me", state="failed", reason="no pixel data", now=NOON)
     with with_model.read() as session:
         book = ledger.ledger(session, NOON)
         item = worklist(session)[0]
@@ -165,7 +169,7 @@ def test_study_shows_the_maximum_of_its_images(with_model: Database, new_instanc
         claimed = claim(with_model, analysis_id)
         assert claimed is not None
         with with_model.write() as session:
-            analyses.complete(session, claimed, "me", result(probability, uid=f"2.25.{position}"), NOON)
+            lifecycle.complete(session, claimed, "me", result(probability, uid=f"2.25.{position}"), NOON)
             found, any_done, inside = study_findings(session, claimed.study_id)
     assert (any_done, inside) == (True, True)
     assert [finding.probability for finding in found] == [0.8]
@@ -179,7 +183,7 @@ def test_image_outside_the_domain_gives_no_finding_to_rank_by(with_model: Databa
     claimed = claim(with_model, analysis_id)
     assert claimed is not None
     with with_model.write() as session:
-        analyses.complete(session, claimed, "me", result(0.99, outside=True), NOON)
+        lifecycle.complete(session, claimed, "me", result(0.99, outside=True), NOON)
         assert study_findings(session, claimed.study_id) == ((), True, False)
     with with_model.read() as session:
         item = worklist(session)[0]
@@ -192,18 +196,18 @@ def delivery(with_model: Database, analysis_id: int) -> Database:
     claimed = claim(with_model, analysis_id)
     assert claimed is not None
     with with_model.write() as session:
-        analyses.complete(session, claimed, "me", result(), NOON)
+        lifecycle.complete(session, claimed, "me", result(), NOON)
     return with_model
 
 
 def test_outbox_row_is_claimed_once_and_sent_once(delivery: Database) -> None:
     options = {"owner": "d", "now": NOON, "lease": LEASE, "limit": 10}
     with delivery.write() as session:
-        (item,) = deliveries.claim_batch(session, "pacs", **options)  # type: ignore[arg-type]
+        (item,) = outbox.claim_batch(session, "pacs", **options)  # type: ignore[arg-type]
     with delivery.write() as session:
-        assert deliveries.claim_batch(session, "pacs", **options) == []  # type: ignore[arg-type]
-        assert deliveries.claim_batch(session, "elsewhere", **options) == []  # type: ignore[arg-type]
-        deliveries.mark_sent(session, item.id, "d", NOON)
+        assert outbox.claim_batch(session, "pacs", **options) == []  # type: ignore[arg-type]
+        assert outbox.claim_batch(session, "elsewhere", **options) == []  # type: ignore[arg-type]
+        outbox.mark_sent(session, item.id, "d", NOON)
     with delivery.read() as session:
         assert ledger.ledger(session, NOON).deliveries == {"pending": 0, "sent": 1, "committed": 0, "failed": 0}
 
@@ -211,21 +215,21 @@ def test_outbox_row_is_claimed_once_and_sent_once(delivery: Database) -> None:
 def test_retried_delivery_waits_for_its_time_and_counts_attempts(delivery: Database) -> None:
     later = NOON + timedelta(seconds=5)
     with delivery.write() as session:
-        (item,) = deliveries.claim_batch(session, "pacs", owner="d", now=NOON, lease=LEASE, limit=10)
-        deliveries.mark_retry(session, item.id, "d", next_attempt_at=later, reason="A700")
+        (item,) = outbox.claim_batch(session, "pacs", owner="d", now=NOON, lease=LEASE, limit=10)
+        outbox.mark_retry(session, item.id, "d", next_attempt_at=later, reason="A700")
     with delivery.write() as session:
-        assert deliveries.claim_batch(session, "pacs", owner="d", now=NOON, lease=LEASE, limit=10) == []
-        (again,) = deliveries.claim_batch(session, "pacs", owner="d", now=later, lease=LEASE, limit=10)
+        assert outbox.claim_batch(session, "pacs", owner="d", now=NOON, lease=LEASE, limit=10) == []
+        (again,) = outbox.claim_batch(session, "pacs", owner="d", now=later, lease=LEASE, limit=10)
     assert again.attempts == 2
 
 
 def test_refused_delivery_stays_failed_until_a_person_retries_it(delivery: Database) -> None:
     with delivery.write() as session:
-        (item,) = deliveries.claim_batch(session, "pacs", owner="d", now=NOON, lease=LEASE, limit=10)
-        deliveries.mark_failed(session, item.id, "d", "status A900")
-        assert deliveries.claim_batch(session, "pacs", owner="d", now=NOON + LEASE * 9, lease=LEASE, limit=10) == []
-        assert deliveries.retry_failed(session, "pacs", NOON) == 1
-        assert len(deliveries.claim_batch(session, "pacs", owner="d", now=NOON, lease=LEASE, limit=10)) == 1
+        (item,) = outbox.claim_batch(session, "pacs", owner="d", now=NOON, lease=LEASE, limit=10)
+        outbox.mark_failed(session, item.id, "d", "status A900")
+        assert outbox.claim_batch(session, "pacs", owner="d", now=NOON + LEASE * 9, lease=LEASE, limit=10) == []
+        assert outbox.retry_failed(session, "pacs", NOON) == 1
+        assert len(outbox.claim_batch(session, "pacs", owner="d", now=NOON, lease=LEASE, limit=10)) == 1
 
 
 def test_what_waits_for_another_model_is_read_by_the_one_that_is_activated(
@@ -235,14 +239,14 @@ def test_what_waits_for_another_model_is_read_by_the_one_that_is_activated(
     with with_model.write() as session:
         done = record_instance(session, new_instance(2)).analysis_id
         assert done is not None
-        claimed = analyses.claim(session, done, owner="me", now=NOON, lease=LEASE, max_attempts=3)
+        claimed = lifecycle.claim(session, done, owner="me", now=NOON, lease=LEASE, max_attempts=3)
         assert claimed is not None
-        analyses.complete(session, claimed, "me", result(), NOON)
+        lifecycle.complete(session, claimed, "me", result(), NOON)
     with with_model.write() as session:
-        models.activate(session, other, NOON)
+        activation.activate(session, other, NOON)
         assert retarget(session, NOON) == 1
         assert retarget(session, NOON) == 0
-        assert analyses.ring_again(session, NOON, timedelta(seconds=10), 10) == [analysis_id]
+        assert lifecycle.ring_again(session, NOON, timedelta(seconds=10), 10) == [analysis_id]
     again = claim(with_model, analysis_id)
     assert again is not None
     assert again.model_digest == other.digest
@@ -256,11 +260,11 @@ def test_what_another_version_queued_is_what_its_reader_makes_and_is_read_once(
     claimed = claim(with_model, analysis_id)
     assert claimed is not None
     with with_model.write() as session:
-        assert analyses.read_as(session, claimed, "somebody else", "pad", NOON) is None
-        renamed = analyses.read_as(session, claimed, "me", "pad", NOON)
+        assert lifecycle.read_as(session, claimed, "somebody else", "pad", NOON) is None
+        renamed = lifecycle.read_as(session, claimed, "me", "pad", NOON)
     assert renamed == replace(claimed, preprocessing_id="pad")
     with with_model.write() as session:
-        assert analyses.complete(session, renamed, "me", result(), NOON)
+        assert lifecycle.complete(session, renamed, "me", result(), NOON)
         assert session.scalars(select(MadeObject.preprocessing_id)).one() == "pad"
         former = session.get_one(Analysis, analysis_id)
         twin = Analysis(instance_id=former.instance_id, state="pending", reason="", created_at=NOON)
@@ -272,7 +276,7 @@ def test_what_another_version_queued_is_what_its_reader_makes_and_is_read_once(
     claimed = claim(with_model, twin_id)
     assert claimed is not None
     with with_model.write() as session:
-        assert analyses.read_as(session, claimed, "me", "pad", NOON) is None
+        assert lifecycle.read_as(session, claimed, "me", "pad", NOON) is None
     with with_model.read() as session:
         twin = session.get_one(Analysis, twin_id)
     assert (twin.state, twin.reason) == ("not_applicable", "not read for squash: for pad it is done already")
@@ -280,7 +284,7 @@ def test_what_another_version_queued_is_what_its_reader_makes_and_is_read_once(
 
 def test_only_who_saw_the_last_word_changes_what_is_queued_from_now_on(with_model: Database) -> None:
     with with_model.write() as session:
-        models.keep_current(session, replace(MODEL, preprocessing_id="seen long ago"), "pad")
-        assert models.known_model(session, MODEL.digest) == MODEL
-        models.keep_current(session, MODEL, "pad")
-        assert models.known_model(session, MODEL.digest) == replace(MODEL, preprocessing_id="pad")
+        activation.keep_current(session, replace(MODEL, preprocessing_id="seen long ago"), "pad")
+        assert activation.known_model(session, MODEL.digest) == MODEL
+        activation.keep_current(session, MODEL, "pad")
+        assert activation.known_model(session, MODEL.digest) == replace(MODEL, preprocessing_id="pad")

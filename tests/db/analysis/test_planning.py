@@ -13,20 +13,23 @@ from typing import Any
 import pytest
 from sqlalchemy import event, text
 
-from db import analyses, deliveries, erasure, models
-from db.queueing import create_missing
-from db.schema import prepare
-from db.session import Database, Session, sqlite_url
+from db.analysis import lifecycle
+from db.analysis.planning import create_missing
+from db.delivery import outbox
+from db.engine.schema import prepare
+from db.engine.session import Database, Session, sqlite_url
+from db.model_registry import activation
+from db.retention import erasure
 from tests.db.conftest import MODEL, NOON
 
 LEASE = timedelta(minutes=2)
 HOT: dict[str, Callable[[Session], object]] = {
-    "free analyses": lambda session: analyses.release_dead(session, lambda _owner: False, NOON),
-    "free deliveries": lambda session: deliveries.release_dead(session, lambda _owner: False, NOON),
+    "free analyses": lambda session: lifecycle.release_dead(session, lambda _owner: False, NOON),
+    "free deliveries": lambda session: outbox.release_dead(session, lambda _owner: False, NOON),
     "create missing": lambda session: create_missing(session, NOON, 10),
-    "ring again": lambda session: analyses.ring_again(session, NOON, LEASE, 10),
-    "claim": lambda session: analyses.claim(session, 1, owner="me", now=NOON, lease=LEASE, max_attempts=3),
-    "outbox": lambda session: deliveries.claim_batch(session, "pacs", owner="me", now=NOON, lease=LEASE, limit=10),
+    "ring again": lambda session: lifecycle.ring_again(session, NOON, LEASE, 10),
+    "claim": lambda session: lifecycle.claim(session, 1, owner="me", now=NOON, lease=LEASE, max_attempts=3),
+    "outbox": lambda session: outbox.claim_batch(session, "pacs", owner="me", now=NOON, lease=LEASE, limit=10),
     "retention by age": lambda session: erasure.removable(session, before=NOON, limit=10),
     "retention by space": lambda session: erasure.removable(session, before=None, limit=10),
     "removal still allowed": lambda session: erasure.is_removable(session, 1),
@@ -41,7 +44,7 @@ def empty(tmp_path: Path) -> Iterator[Database]:
     database = Database(sqlite_url(tmp_path / "plans.sqlite"))
     prepare(database, NOON)
     with database.write() as session:
-        models.activate(session, MODEL, NOON)
+        activation.activate(session, MODEL, NOON)
     yield database
     database.dispose()
 

@@ -9,8 +9,8 @@ from concurrent.futures import Future, ThreadPoolExecutor
 import pytest
 from sqlalchemy import event, text
 
-from db.grouping import GroupedWrites
-from db.session import Database, DatabaseUnavailable, Session
+from db.engine.group_commit import GroupedWrites
+from db.engine.session import Database, DatabaseUnavailable, Session
 from tests.peers.processes import wait_until
 
 

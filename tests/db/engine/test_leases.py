@@ -7,11 +7,13 @@ from datetime import timedelta
 
 from sqlalchemy import update
 
-from db import analyses, deliveries
-from db.intake import record_instance
+from db.analysis import lifecycle
+from db.delivery import outbox
+from db.engine.session import Database
+from db.intake.instances import record_instance
 from db.records import NewInstance
-from db.session import Database
-from db.tables import Analysis, Delivery, MadeObject
+from db.tables.analyses import Analysis
+from db.tables.delivery import Delivery, MadeObject
 from tests.db.conftest import NOON
 
 AHEAD = NOON + timedelta(days=2)
@@ -25,12 +27,12 @@ def test_analysis_rung_or_leased_in_the_future_is_rung_and_freed_now(
         identity = record_instance(session, new_instance(received_at=AHEAD)).analysis_id
     assert identity is not None
     with with_model.write() as session:
-        assert analyses.ring_again(session, NOON, LEASE, 10) == [identity]
-        assert analyses.ring_again(session, NOON, LEASE, 10) == [], "once, not for ever"
-        analyses.claim(session, identity, owner="elsewhere", now=AHEAD, lease=LEASE, max_attempts=3)
+        assert lifecycle.ring_again(session, NOON, LEASE, 10) == [identity]
+        assert lifecycle.ring_again(session, NOON, LEASE, 10) == [], "once, not for ever"
+        lifecycle.claim(session, identity, owner="elsewhere", now=AHEAD, lease=LEASE, max_attempts=3)
     with with_model.write() as session:
-        assert analyses.release_dead(session, lambda _owner: False, NOON) == 1
-        assert analyses.claim(session, identity, owner="me", now=NOON, lease=LEASE, max_attempts=3)
+        assert lifecycle.release_dead(session, lambda _owner: False, NOON) == 1
+        assert lifecycle.claim(session, identity, owner="me", now=NOON, lease=LEASE, max_attempts=3)
 
 
 def test_delivery_due_or_leased_in_the_future_is_offered_now(
@@ -57,14 +59,14 @@ def test_delivery_due_or_leased_in_the_future_is_offered_now(
         )
     options = {"owner": "d", "lease": LEASE, "limit": 9}
     with with_model.write() as session:
-        assert len(deliveries.claim_batch(session, "pacs", now=NOON, **options)) == 1  # type: ignore[arg-type]
+        assert len(outbox.claim_batch(session, "pacs", now=NOON, **options)) == 1  # type: ignore[arg-type]
         session.execute(update(Delivery).values(lease_until=AHEAD, lease_owner="elsewhere"))
-        assert deliveries.release_dead(session, lambda _owner: False, NOON) == 1
-        assert len(deliveries.claim_batch(session, "pacs", now=NOON, **options)) == 1  # type: ignore[arg-type]
+        assert outbox.release_dead(session, lambda _owner: False, NOON) == 1
+        assert len(outbox.claim_batch(session, "pacs", now=NOON, **options)) == 1  # type: ignore[arg-type]
 
 
 def test_what_is_due_soon_is_not_offered_early(with_model: Database, new_instance: Callable[..., NewInstance]) -> None:
     with with_model.write() as session:
         record_instance(session, new_instance(received_at=NOON + timedelta(seconds=5)))
         session.execute(update(Analysis).values(rung_at=NOON + timedelta(seconds=5)))
-        assert analyses.ring_again(session, NOON, LEASE, 10) == []
+        assert lifecycle.ring_again(session, NOON, LEASE, 10) == []

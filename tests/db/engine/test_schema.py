@@ -13,9 +13,11 @@ from alembic.script import ScriptDirectory
 from sqlalchemy import select, text
 
 import db.migrations
-from db.schema import HEAD_REVISION, SchemaMismatch, installation_uid, prepare, revision, upgrade
-from db.session import Database, DatabaseUnavailable, sqlite_url
-from db.tables import Base, GateDecision, Stray
+from db.engine.schema import HEAD_REVISION, SchemaMismatch, installation_uid, prepare, revision, upgrade
+from db.engine.session import Database, DatabaseUnavailable, sqlite_url
+from db.tables.base import Base
+from db.tables.gate import GateDecision
+from db.tables.studies import Stray
 from tests.db.conftest import NOON
 
 
@@ -45,7 +47,7 @@ def test_upgrade_from_0002_marks_what_came_while_no_model_was_active(
 ) -> None:
     database = Database(sqlite_url(tmp_path / "old.sqlite"))
     with monkeypatch.context() as patch:
-        patch.setattr("db.schema.HEAD_REVISION", "0002")
+        patch.setattr("db.engine.schema.HEAD_REVISION", "0002")
         upgrade(database, NOON)
     instance = (
         "INSERT INTO instance (id, sop_class_uid, series_instance_uid, transfer_syntax_uid, origin, calling_ae,"
@@ -79,7 +81,7 @@ def test_upgrade_from_0006_finds_the_films_that_came_under_another_studys_uid(
 ) -> None:
     database = Database(sqlite_url(tmp_path / "old.sqlite"))
     with monkeypatch.context() as patch:
-        patch.setattr("db.schema.HEAD_REVISION", "0006")
+        patch.setattr("db.engine.schema.HEAD_REVISION", "0006")
         upgrade(database, NOON)
     with database.write() as session:
         driver = session.connection().connection.dbapi_connection

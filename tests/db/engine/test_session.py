@@ -9,9 +9,9 @@ import pytest
 from sqlalchemy import delete, insert, text
 from sqlalchemy.exc import DataError
 
-from db.schema import prepare
-from db.session import Database, DatabaseUnavailable, sqlite_url
-from db.tables import Study
+from db.engine.schema import prepare
+from db.engine.session import Database, DatabaseUnavailable, sqlite_url
+from db.tables.studies import Study
 from tests.db.conftest import NOON
 from tests.peers.postgres import Postgres
 

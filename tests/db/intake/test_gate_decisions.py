@@ -9,17 +9,19 @@ from datetime import timedelta
 import pytest
 from sqlalchemy import select
 
-from db import analyses, decisions
-from db.decisions import DecidedElsewhere
-from db.intake import record_instance
-from db.ledger import ledger
-from db.measures import measure
-from db.queueing import create_missing
+from db.analysis import lifecycle
+from db.analysis.planning import create_missing
+from db.engine.session import Database
+from db.intake import gate_decisions
+from db.intake.gate_decisions import DecidedElsewhere
+from db.intake.instances import record_instance
 from db.records import Decision, NewInstance
-from db.session import Database
-from db.study import study_page
-from db.tables import Analysis, GateDecision
-from db.worklist import worklist
+from db.tables.analyses import Analysis
+from db.tables.gate import GateDecision
+from db.views.ledger import ledger
+from db.views.metrics import measure
+from db.views.study_page import study_page
+from db.views.worklist import worklist
 from tests.db.conftest import NOON
 
 Make = Callable[..., NewInstance]
@@ -39,17 +41,19 @@ def refused(with_model: Database, new_instance: Make) -> Database:
 
 def overrule(database: Database, decision: Decision = BY_HAND) -> int | None:
     with database.read() as session:
-        before = decisions.decided(session, "1.2.3.1")
+        before = gate_decisions.decided(session, "1.2.3.1")
     assert before is not None
     with database.write() as session:
-        return decisions.decide_again(session, before, decision, LATER)
+        return gate_decisions.decide_again(session, before, decision, LATER)
 
 
 def test_ones_word_makes_one_reading_with_its_flag_and_keeps_the_rules_decision(refused: Database) -> None:
     analysis_id = overrule(refused)
     assert analysis_id is not None
     with refused.write() as session:
-        claimed = analyses.claim(session, analysis_id, owner="me", now=NOON, lease=timedelta(minutes=1), max_attempts=3)
+        claimed = lifecycle.claim(
+            session, analysis_id, owner="me", now=NOON, lease=timedelta(minutes=1), max_attempts=3
+        )
     assert claimed is not None
     assert claimed.flags == ("read although refused: region",)
     with refused.read() as session:
@@ -85,11 +89,11 @@ def test_newest_decision_counts_everywhere_and_each_image_once(refused: Database
 
 def test_second_word_about_the_same_decision_is_told(refused: Database) -> None:
     with refused.read() as session:
-        before = decisions.decided(session, "1.2.3.1")
+        before = gate_decisions.decided(session, "1.2.3.1")
     assert before is not None
     overrule(refused)
     with pytest.raises(DecidedElsewhere, match="another decision was made meanwhile"), refused.write() as session:
-        decisions.decide_again(session, before, replace(BY_HAND, rules_version="2"), LATER)
+        gate_decisions.decide_again(session, before, replace(BY_HAND, rules_version="2"), LATER)
 
 
 def test_rules_that_a_site_goes_back_to_count_again_and_never_overrule_a_person(refused: Database) -> None:
@@ -97,23 +101,25 @@ def test_rules_that_a_site_goes_back_to_count_again_and_never_overrule_a_person(
     assert overrule(refused, other) is None
     assert overrule(refused, replace(other, rules_version="1", rule="region")) is None
     with refused.read() as session:
-        assert [each.sop_instance_uid for each in decisions.refused_by_other_rules(session, "2", 0, 9)] == ["1.2.3.1"]
-        assert decisions.refused_by_other_rules(session, "1", 0, 9) == []
+        assert [each.sop_instance_uid for each in gate_decisions.refused_by_other_rules(session, "2", 0, 9)] == [
+            "1.2.3.1"
+        ]
+        assert gate_decisions.refused_by_other_rules(session, "1", 0, 9) == []
     overrule(refused)
     with refused.read() as session:
-        assert decisions.refused_by_other_rules(session, "2", 0, 9) == []
+        assert gate_decisions.refused_by_other_rules(session, "2", 0, 9) == []
         assert len(session.scalars(select(GateDecision).where(GateDecision.instance_id == 1)).all()) == 3
 
 
 def test_what_is_let_in_while_no_model_is_active_waits_for_one(database: Database, new_instance: Make) -> None:
-    from db import models
+    from db.model_registry import activation
     from tests.db.conftest import MODEL
 
     with database.write() as session:
         record_instance(session, new_instance(accepted=False))
     assert overrule(database) is None
     with database.write() as session:
-        models.activate(session, MODEL, NOON)
+        activation.activate(session, MODEL, NOON)
         assert create_missing(session, NOON, 10) == 1
         assert create_missing(session, NOON, 10) == 0
         assert session.scalars(select(Analysis.state)).all() == ["pending"]

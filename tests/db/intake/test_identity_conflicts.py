@@ -10,8 +10,8 @@ from datetime import timedelta
 import pytest
 from sqlalchemy import func, select
 
-from db import erasure
-from db.contradictions import (
+from db.engine.session import Database
+from db.intake.identity_conflicts import (
     AGAIN_OTHER_PATIENT,
     AGAIN_OTHER_SERIES,
     AGAIN_OTHER_STUDY,
@@ -19,13 +19,13 @@ from db.contradictions import (
     OTHER_PATIENT,
     OTHER_STUDY_DATA,
 )
-from db.intake import RecordedElsewhere, record_instance
+from db.intake.instances import RecordedElsewhere, record_instance
+from db.intake.misfiled_instances import NOTHING_LEFT, STRAY
 from db.records import NewInstance, StudyIdentity
-from db.session import Database
-from db.strays import NOTHING_LEFT, STRAY
-from db.study import study_page
-from db.tables import Instance, Location, Study
-from db.worklist import worklist
+from db.retention import erasure
+from db.tables.studies import Instance, Location, Study
+from db.views.study_page import study_page
+from db.views.worklist import worklist
 from tests.db.conftest import NOON
 
 Make = Callable[..., NewInstance]

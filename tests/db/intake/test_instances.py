@@ -10,14 +10,16 @@ from datetime import timedelta
 import pytest
 from sqlalchemy import func, select
 
-from db import analyses, ledger
-from db.contradictions import DIFFERENT_CONTENT, OTHER_PATIENT
-from db.intake import RecordedElsewhere, record_instance
-from db.queueing import create_missing
+from db.analysis import lifecycle
+from db.analysis.planning import create_missing
+from db.engine.session import Database
+from db.intake.identity_conflicts import DIFFERENT_CONTENT, OTHER_PATIENT
+from db.intake.instances import RecordedElsewhere, record_instance
+from db.intake.rejected_transfers import record_rejection
 from db.records import NewInstance, Recorded
-from db.rejections import record_rejection
-from db.session import Database
-from db.tables import Analysis, Instance, Location
+from db.tables.analyses import Analysis
+from db.tables.studies import Instance, Location
+from db.views import ledger
 from tests.db.conftest import NOON
 
 Make = Callable[..., NewInstance]
@@ -59,7 +61,7 @@ def test_other_bytes_under_the_same_uid_are_kept_beside_and_flagged_never_read(
     assert other == Recorded("different", first.instance_id, None)
     assert first.analysis_id is not None
     with with_model.write() as session:
-        claimed = analyses.claim(
+        claimed = lifecycle.claim(
             session, first.analysis_id, owner="me", now=NOON, lease=timedelta(minutes=1), max_attempts=3
         )
     assert claimed is not None
@@ -105,7 +107,7 @@ def test_everything_is_rolled_back_when_the_block_fails(with_model: Database, ne
 
 
 def test_instance_received_without_a_model_waits_and_gets_work_later(database: Database, new_instance: Make) -> None:
-    from db import models
+    from db.model_registry import activation
     from tests.db.conftest import MODEL
 
     with database.write() as session:
@@ -116,10 +118,10 @@ def test_instance_received_without_a_model_waits_and_gets_work_later(database: D
     assert book.pending == 1
     assert [entry.reason for entry in book.unfinished] == ["no model was active when it came"]
     with database.write() as session:
-        models.activate(session, MODEL, NOON)
+        activation.activate(session, MODEL, NOON)
         assert create_missing(session, NOON, 10) == 1
         assert create_missing(session, NOON, 10) == 0
-        assert len(analyses.ring_again(session, NOON, timedelta(seconds=10), 10)) == 1
+        assert len(lifecycle.ring_again(session, NOON, timedelta(seconds=10), 10)) == 1
 
 
 def test_refused_transfer_is_counted(database: Database) -> None:

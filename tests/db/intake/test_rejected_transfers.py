@@ -8,10 +8,10 @@ from typing import Any
 
 from sqlalchemy import select
 
-from db.ledger_details import ledger_details
-from db.rejections import prune_rejections, record_rejection, rejected
-from db.session import Database
-from db.tables import Rejection
+from db.engine.session import Database
+from db.intake.rejected_transfers import prune_rejections, record_rejection, rejected
+from db.tables.audit import Rejection
+from db.views.ledger_details import ledger_details
 from tests.db.conftest import NOON
 
 _ONE: dict[str, Any] = {"calling_ae": "CT7", "address": "10.0.0.1", "status": 0xA700, "reason": "the disk is full"}

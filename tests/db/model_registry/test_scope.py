@@ -10,17 +10,20 @@ import pytest
 from sqlalchemy import func, select
 from sqlalchemy.exc import IntegrityError
 
-from db import analyses, ledger, models
-from db.grounds import OLDEST, ActiveModels, Ground, joined
-from db.intake import record_instance
-from db.models import GroundTaken
-from db.queueing import create_missing, retarget
+from db.analysis import lifecycle
+from db.analysis.planning import create_missing, retarget
+from db.engine.session import Database
+from db.intake.instances import record_instance
+from db.model_registry import activation
+from db.model_registry.activation import GroundTaken
+from db.model_registry.scope import OLDEST, ActiveModels, Ground, joined
 from db.records import ActiveModel, NewInstance
-from db.session import Database
-from db.tables import Analysis, GroundCell, Model
-from db.worklist import worklist
+from db.tables.analyses import Analysis
+from db.tables.model_registry import GroundCell, Model
+from db.views import ledger
+from db.views.worklist import worklist
+from tests.db.analysis.test_lifecycle import LEASE, result
 from tests.db.conftest import MODEL, NOON
-from tests.db.test_analyses import LEASE, result
 
 Make = Callable[..., NewInstance]
 CHILD = replace(MODEL, digest="c" * 64, name="children")
@@ -30,9 +33,9 @@ CHILDREN = Ground(((0, 17),))
 
 def activate(database: Database, model: ActiveModel, ground: Ground | None = None, **options: bool) -> ActiveModels:
     with database.write() as session:
-        models.activate(session, model, NOON, ground, **options)
+        activation.activate(session, model, NOON, ground, **options)
         retarget(session, NOON)
-        return models.active_models(session)
+        return activation.active_models(session)
 
 
 def reader(active: ActiveModels, age: float | None, view: str | None = "PA") -> str | None:
@@ -74,7 +77,7 @@ def test_same_ground_is_taken_over_and_other_overlap_refused_unless_it_replaces(
     ):
         activate(database, CHILD, Ground(((10, 30),), ("PA",)))
     with database.read() as session:
-        assert reader(models.active_models(session), 12) == "adults", "a refused activation changes nothing"
+        assert reader(activation.active_models(session), 12) == "adults", "a refused activation changes nothing"
     active = activate(database, CHILD, Ground(((10, 30),), ("PA",)), replace=True)
     assert [reader(active, 12), reader(active, 12, "AP"), reader(active, 5)] == ["children", "first", "first"]
     assert ADULT.digest not in {model.digest for model in active.models}
@@ -121,7 +124,7 @@ def test_what_waits_goes_to_the_model_that_reads_it_now(with_model: Database, ne
     with with_model.read() as session:
         assert list(session.scalars(select(Analysis.model_name).order_by(Analysis.id))) == ["children", "first"]
     with with_model.write() as session:
-        models.deactivate(session, MODEL.digest)
+        activation.deactivate(session, MODEL.digest)
         retarget(session, NOON)
     with with_model.read() as session:
         states = list(session.scalars(select(Analysis.state).order_by(Analysis.id)))
@@ -132,8 +135,8 @@ def test_what_came_without_any_model_is_shared_out_by_age(database: Database, ne
     with database.write() as session:
         for number, age in ((1, 4.0), (2, 44.0), (3, None)):
             record_instance(session, new_instance(number, age_years=age))
-        models.activate(session, MODEL, NOON)
-        models.activate(session, CHILD, NOON, CHILDREN)
+        activation.activate(session, MODEL, NOON)
+        activation.activate(session, CHILD, NOON, CHILDREN)
         assert create_missing(session, NOON, 10) == 3
         names = session.scalars(select(Analysis.model_name).order_by(Analysis.instance_id))
         assert list(names) == ["children", "first", "first"]
@@ -145,9 +148,9 @@ def test_study_read_by_two_models_shows_the_maximum_over_its_images(with_model: 
         with with_model.write() as session:
             analysis_id = record_instance(session, new_instance(number, view=view)).analysis_id
             assert analysis_id is not None
-            claimed = analyses.claim(session, analysis_id, owner="me", now=NOON, lease=LEASE, max_attempts=3)
+            claimed = lifecycle.claim(session, analysis_id, owner="me", now=NOON, lease=LEASE, max_attempts=3)
             assert claimed is not None
-            assert analyses.complete(session, claimed, "me", result(probability, uid=f"2.25.{number}"), NOON)
+            assert lifecycle.complete(session, claimed, "me", result(probability, uid=f"2.25.{number}"), NOON)
     with with_model.read() as session:
         (item,) = worklist(session)
     assert [finding.probability for finding in item.findings] == [0.7]

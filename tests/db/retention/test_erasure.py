@@ -8,14 +8,17 @@ from datetime import timedelta
 import pytest
 from sqlalchemy import func, select
 
-from db import deliveries, erasure
-from db.analyses import claim, complete
-from db.intake import record_instance
+from db.analysis.lifecycle import claim, complete
+from db.delivery import outbox
+from db.engine.session import Database
+from db.intake.instances import record_instance
 from db.records import NewInstance
-from db.session import Database
-from db.tables import Base, Erasure, Installation, Model
+from db.retention import erasure
+from db.tables.audit import Erasure
+from db.tables.base import Base, Installation
+from db.tables.model_registry import Model
+from tests.db.analysis.test_lifecycle import LEASE, result
 from tests.db.conftest import NOON
-from tests.db.test_analyses import LEASE, result
 
 Make = Callable[..., NewInstance]
 
@@ -33,8 +36,8 @@ def read_study(with_model: Database, new_instance: Make) -> Database:
 
 def deliver(database: Database) -> None:
     with database.write() as session:
-        for item in deliveries.claim_batch(session, "pacs", owner="d", now=NOON, lease=LEASE, limit=9):
-            deliveries.mark_sent(session, item.id, "d", NOON)
+        for item in outbox.claim_batch(session, "pacs", owner="d", now=NOON, lease=LEASE, limit=9):
+            outbox.mark_sent(session, item.id, "d", NOON)
 
 
 def test_erasing_a_study_leaves_no_row_but_the_audit_and_names_every_file(read_study: Database) -> None:
@@ -80,8 +83,8 @@ def test_undelivered_study_is_never_removable(read_study: Database) -> None:
 
 def test_delivery_that_failed_keeps_its_study(read_study: Database) -> None:
     with read_study.write() as session:
-        (item,) = deliveries.claim_batch(session, "pacs", owner="d", now=NOON, lease=LEASE, limit=9)
-        deliveries.mark_failed(session, item.id, "d", "A900")
+        (item,) = outbox.claim_batch(session, "pacs", owner="d", now=NOON, lease=LEASE, limit=9)
+        outbox.mark_failed(session, item.id, "d", "A900")
         assert erasure.removable(session, before=None, limit=9) == []
 
 

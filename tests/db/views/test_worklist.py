@@ -7,10 +7,10 @@ from pathlib import Path
 
 from sqlalchemy import event, insert
 
-from db.schema import prepare
-from db.session import Database, sqlite_url
-from db.tables import Study
-from db.worklist import worklist
+from db.engine.schema import prepare
+from db.engine.session import Database, sqlite_url
+from db.tables.studies import Study
+from db.views.worklist import worklist
 from tests.db.conftest import NOON
 
 

@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from dicom_io.facts import read_facts
-from dicom_io.gate import GateRules, decide
+from dicom_io.gate.decision import GateRules, decide
+from dicom_io.header.facts import read_facts
 from tests.dicom_io.images import code, dicom_file, image_file, item, sequence
 from tests.peers.radiographs import sample
 

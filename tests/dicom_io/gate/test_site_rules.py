@@ -8,12 +8,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from dicom_io.facts import read_facts, with_tags
-from dicom_io.gate import RULES, GateDecision, GateRules, decide, never_read, read_anyway
-from dicom_io.gate_table import RELAXABLE, check_site_rules
-from dicom_io.site_rules import site_rule
+from dicom_io.gate.decision import RULES, GateDecision, GateRules, decide, never_read, read_anyway
+from dicom_io.gate.rules import RELAXABLE, check_site_rules
+from dicom_io.gate.site_rules import site_rule
+from dicom_io.header.facts import read_facts, with_tags
+from tests.dicom_io.gate.test_decision import CHEST
 from tests.dicom_io.images import code, dicom_file, image_file, item, sequence
-from tests.dicom_io.test_gate import CHEST
 
 PIXELS = np.zeros((600, 600), np.uint16)
 

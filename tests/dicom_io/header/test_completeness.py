@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydicom import uid
 
-from dicom_io.reading import UnreadableDicom
-from dicom_io.structure import Window, check_whole
+from dicom_io.header.completeness import Window, check_whole
+from dicom_io.header.parsing import UnreadableDicom
 from tests.dicom_io.images import code, data_set_of, image_file
 
 PIXELS = np.zeros((20, 30), np.uint16)

@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from pydicom.uid import DeflatedExplicitVRLittleEndian, ExplicitVRBigEndian, ImplicitVRLittleEndian
 
-from dicom_io.facts import CodedValue, UnreadableDicom, read_facts
+from dicom_io.header.facts import CodedValue, UnreadableDicom, read_facts
 from tests.dicom_io.images import (
     INSTANCE,
     SERIES,

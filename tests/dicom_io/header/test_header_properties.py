@@ -11,11 +11,11 @@ from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.filewriter import dcmwrite
 from pydicom.uid import ExplicitVRLittleEndian
 
-from dicom_io.admission import StoreRefused, StoreRequest, examine
-from dicom_io.facts import InstanceFacts, UnreadableDicom, read_facts
-from dicom_io.gate import GateRules, decide
-from dicom_io.identity_copy import copy_identity
-from dicom_io.reading import read_header, text
+from dicom_io.gate.decision import GateRules, decide
+from dicom_io.header.facts import InstanceFacts, UnreadableDicom, read_facts
+from dicom_io.header.parsing import read_header, text
+from dicom_io.objects.patient_and_study import copy_identity
+from dicom_io.receive.store_request import StoreRefused, StoreRequest, examine
 from tests.dicom_io.images import CR, INSTANCE, data_set_of, raw_file
 
 TERMS = [b"", b"ISO_IR 6", b"ISO_IR 100", b"ISO_IR 192", b"GB18030", b"GBK", b"ISO_IR 13", b"ISO_IR 166", b"utf8"]

@@ -9,7 +9,7 @@ import pytest
 from pydicom.fileset import FileSet
 from pydicom.uid import ImplicitVRLittleEndian
 
-from dicom_io.sources import InputFile, find_inputs, kind_of
+from dicom_io.header.input_files import InputFile, find_inputs, kind_of
 from tests.dicom_io.images import data_set_of, dicom_file, write
 from tests.peers.radiographs import sample
 

@@ -10,9 +10,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from dicom_io.sender import Outgoing, Peer, PeerUnreachable, echo, send
-from dicom_io.status_codes import Status
-from dicom_io.tls import TlsFiles, TlsProblem, calling_context, certificate_facts, listening_context
+from dicom_io.network.association import Peer, PeerUnreachable
+from dicom_io.network.status_codes import Status
+from dicom_io.network.tls import TlsFiles, TlsProblem, calling_context, certificate_facts, listening_context
+from dicom_io.send.storage_scu import Outgoing, echo, send
 from tests.dicom_io.images import data_set_of, image_file, write
 from tests.dicom_io.wire import Witness, listening
 from tests.peers.certificates import Authority, dcmtk_options

@@ -12,11 +12,11 @@ import numpy as np
 import pytest
 from pydicom import dcmread, uid
 
-from dicom_io.facts import read_facts
-from dicom_io.gate import decide
-from dicom_io.grayscale import PixelsUnreadable
-from dicom_io.picture import read_picture
-from dicom_io.secondary_capture import HeatmapRequest, heatmap_secondary_capture
+from dicom_io.gate.decision import decide
+from dicom_io.header.facts import read_facts
+from dicom_io.objects.heatmap_pixels import read_picture
+from dicom_io.objects.heatmap_secondary_capture import HeatmapRequest, heatmap_secondary_capture
+from dicom_io.pixels.grayscale import PixelsUnreadable
 from dicom_io.uids import derive_uid
 from tests.dicom_io.images import STUDY, code, data_set_of, dicom_file, image_file, item, sequence, write
 from tests.peers.dcmtk import dcmdump

@@ -13,9 +13,9 @@ import numpy as np
 import pytest
 from pydicom import uid
 
-from dicom_io.grayscale import Grayscale, read_grayscale
+from dicom_io.pixels.grayscale import Grayscale, read_grayscale
 from tests.dicom_io.images import image_file
-from tests.dicom_io.test_grayscale import lut
+from tests.dicom_io.pixels.test_grayscale import lut
 from tests.peers.programs import require_peer
 from tests.peers.radiographs import sample
 

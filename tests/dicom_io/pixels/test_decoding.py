@@ -11,10 +11,10 @@ import pytest
 from pydicom import dcmread, uid
 from pydicom.encaps import encapsulate
 
-from dicom_io.codecs import decode
-from dicom_io.codestream import FrameHeader, frame_header
-from dicom_io.grayscale import PixelsUnreadable, read_grayscale
-from dicom_io.pixel_description import PixelDescription
+from dicom_io.pixels.codestream_headers import FrameHeader, frame_header
+from dicom_io.pixels.decoding import decode
+from dicom_io.pixels.grayscale import PixelsUnreadable, read_grayscale
+from dicom_io.pixels.image_pixel_module import PixelDescription
 from tests.dicom_io.images import image_file
 from tests.peers.programs import absent
 from tests.peers.radiographs import sample

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from pydicom import dcmread, uid
 
-from dicom_io.grayscale import read_grayscale
+from dicom_io.pixels.grayscale import read_grayscale
 from tests.dicom_io.images import image_file
 from tests.peers.programs import require_peer
 

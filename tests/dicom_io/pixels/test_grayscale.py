@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from pydicom.uid import DeflatedExplicitVRLittleEndian, ExplicitVRBigEndian, ImplicitVRLittleEndian
 
-from dicom_io.grayscale import PixelsUnreadable, read_grayscale
-from dicom_io.reading import UnreadableDicom
+from dicom_io.header.parsing import UnreadableDicom
+from dicom_io.pixels.grayscale import PixelsUnreadable, read_grayscale
 from tests.dicom_io.images import dicom_file, image_file, item, sequence
 from tests.peers.radiographs import sample
 

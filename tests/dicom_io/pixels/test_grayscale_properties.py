@@ -6,8 +6,8 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dicom_io.facts import UnreadableDicom
-from dicom_io.grayscale import PixelsUnreadable, read_grayscale
+from dicom_io.header.facts import UnreadableDicom
+from dicom_io.pixels.grayscale import PixelsUnreadable, read_grayscale
 from tests.dicom_io.images import image_file, item, sequence
 
 PIXELS = np.arange(12, dtype=np.uint16).reshape(3, 4) * 5000

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dicom_io.lut import DisplaySteps, LookupTable, Rescale, Window, display
+from dicom_io.pixels.luts import DisplaySteps, LookupTable, Rescale, Window, display
 
 
 def sigmoid(x: float) -> float:

@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 from pydicom import dcmread, uid
 
-from dicom_io.grayscale import PixelsUnreadable, read_grayscale
+from dicom_io.pixels.grayscale import PixelsUnreadable, read_grayscale
 from tests.dicom_io.images import image_file
-from tests.dicom_io.test_codecs import rle
+from tests.dicom_io.pixels.test_decoding import rle
 from tests.peers.radiographs import sample
 
 

@@ -16,9 +16,9 @@ import pytest
 from pydicom import Dataset, dcmread
 from pydicom.pixels import apply_modality_lut, apply_presentation_lut, apply_voi_lut
 
-from dicom_io.grayscale import read_grayscale
+from dicom_io.pixels.grayscale import read_grayscale
 from tests.dicom_io.images import image_file
-from tests.dicom_io.test_grayscale import DEEP, ROW, colour_file, lut
+from tests.dicom_io.pixels.test_grayscale import DEEP, ROW, colour_file, lut
 
 FULL = [0, 64 / 255, 128 / 255, 1]
 SHORT_ROW = np.array([[0, 1, 2, 3]], np.uint16)

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from pydicom import uid
 
-from dicom_io.codestream import WaveletGrid, wavelet_grid
-from dicom_io.grayscale import Grayscale, PixelsUnreadable, Sufficient, read_grayscale
+from dicom_io.pixels.codestream_headers import WaveletGrid, wavelet_grid
+from dicom_io.pixels.grayscale import Grayscale, PixelsUnreadable, Sufficient, read_grayscale
 from tests.dicom_io.images import image_file
 from tests.peers.radiographs import sample
 

@@ -17,13 +17,13 @@ import pydicom
 import pytest
 from pydicom import dcmread, uid
 
-from dicom_io import reading, structure
-from dicom_io.admission import StoreRefused
-from dicom_io.facts import UnreadableDicom, read_facts
-from dicom_io.grayscale import PixelsUnreadable, read_grayscale
-from dicom_io.part10 import examine_file
-from dicom_io.pixel_description import DecoderMissing
-from dicom_io.structure import check_whole
+from dicom_io.header import completeness, parsing
+from dicom_io.header.completeness import check_whole
+from dicom_io.header.facts import UnreadableDicom, read_facts
+from dicom_io.pixels.grayscale import PixelsUnreadable, read_grayscale
+from dicom_io.pixels.image_pixel_module import DecoderMissing
+from dicom_io.receive.part10_files import examine_file
+from dicom_io.receive.store_request import StoreRefused
 from tests.dicom_io.images import data_set_of, image_file
 
 SMALL = np.arange(64, dtype=np.uint16).reshape(8, 8)
@@ -134,8 +134,8 @@ class _Watched:
 @pytest.mark.parametrize("second", ["check", "read"])
 def test_one_data_set_at_a_time_is_inflated(monkeypatch: pytest.MonkeyPatch, second: str) -> None:
     watched, inflated, go_on = _Watched(), Event(), Event()
-    monkeypatch.setattr(reading, "_INFLATING", watched)
-    inflate, dcmread_ = structure._inflate, pydicom.dcmread
+    monkeypatch.setattr(parsing, "_INFLATING", watched)
+    inflate, dcmread_ = completeness._inflate, pydicom.dcmread
     order: list[str] = []
 
     def held(data: bytes) -> bytes:
@@ -150,7 +150,7 @@ def test_one_data_set_at_a_time_is_inflated(monkeypatch: pytest.MonkeyPatch, sec
         order.append("read")
         return dcmread_(*arguments, **options)
 
-    monkeypatch.setattr(structure, "_inflate", held)
+    monkeypatch.setattr(completeness, "_inflate", held)
     monkeypatch.setattr(pydicom, "dcmread", read)
     file = image_file(SMALL, uid.DeflatedExplicitVRLittleEndian)
     with ThreadPoolExecutor(2) as pool:

@@ -12,10 +12,11 @@ import pytest
 from pydicom import dcmread, uid
 from pydicom.encaps import get_frame
 
-from dicom_io.admission import is_allowed
-from dicom_io.listener import Listener, ListenerCannotBind, ListenerPortInUse, ListenerSettings, Received
-from dicom_io.sender import Outgoing, Peer, PeerUnreachable, echo, send
-from dicom_io.status_codes import Status
+from dicom_io.network.association import Peer, PeerUnreachable
+from dicom_io.network.status_codes import Status
+from dicom_io.receive.listener import Listener, ListenerCannotBind, ListenerPortInUse, ListenerSettings, Received
+from dicom_io.receive.store_request import is_allowed
+from dicom_io.send.storage_scu import Outgoing, echo, send
 from tests.dicom_io.images import INSTANCE, STUDY, data_set_of, image_file, write
 from tests.dicom_io.wire import Served, Witness, associated, listening, store
 from tests.peers.dcmtk import echoscu, storescu

@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 from pydicom import uid
 
-from dicom_io.sender import Peer, echo
-from dicom_io.status_codes import Status
+from dicom_io.network.association import Peer
+from dicom_io.network.status_codes import Status
+from dicom_io.send.storage_scu import echo
 from tests.dicom_io.images import CR, INSTANCE, data_set_of, dicom_file, image_file
 from tests.dicom_io.wire import Served, Witness, associated, listening, store
 

@@ -14,11 +14,12 @@ import numpy as np
 import pytest
 from pynetdicom.association import Association
 
-from dicom_io.held_bytes import HeldBytes, NoRoom
-from dicom_io.listener import Listener
-from dicom_io.sender import Outgoing, Peer, echo, send
-from dicom_io.status_codes import Status
-from dicom_io.tls import TlsFiles
+from dicom_io.network.association import Peer
+from dicom_io.network.status_codes import Status
+from dicom_io.network.tls import TlsFiles
+from dicom_io.receive.listener import Listener
+from dicom_io.receive.memory_budget import HeldBytes, NoRoom
+from dicom_io.send.storage_scu import Outgoing, echo, send
 from tests.dicom_io.images import INSTANCE, data_set_of, image_file, write
 from tests.dicom_io.wire import Witness, associated, listening, store
 from tests.peers.certificates import Authority
@@ -113,7 +114,7 @@ def test_others_are_served_while_one_sends_a_byte_at_a_time(files: TlsFiles | No
 def _slow_sender(listener: Listener, files: TlsFiles | None) -> threading.Thread:
     from pynetdicom import AE
 
-    from dicom_io.tls import calling_context
+    from dicom_io.network.tls import calling_context
     from tests.dicom_io.wire import _contexts
 
     entity = AE(ae_title="SLOW")

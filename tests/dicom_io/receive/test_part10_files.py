@@ -11,9 +11,9 @@ import pytest
 from pydicom import dcmread
 from pydicom.uid import MPEG2MPML, CTImageStorage, DeflatedExplicitVRLittleEndian, ImplicitVRLittleEndian
 
-from dicom_io.admission import StoreRefused, StoreRequest, examine
-from dicom_io.part10 import claimed_uids, examine_file
-from dicom_io.status_codes import Status
+from dicom_io.network.status_codes import Status
+from dicom_io.receive.part10_files import claimed_uids, examine_file
+from dicom_io.receive.store_request import StoreRefused, StoreRequest, examine
 from tests.peers.radiographs import chest
 
 ROWS_LEFT = 1024 * 960 * 2  # more than the pixels need: what follows them reads as padding

@@ -12,9 +12,10 @@ import numpy as np
 import psutil
 import pytest
 
-from dicom_io.reactor import ReadAhead
-from dicom_io.sender import Peer, echo
-from dicom_io.status_codes import Status
+from dicom_io.network.association import Peer
+from dicom_io.network.status_codes import Status
+from dicom_io.receive.pynetdicom_loop import ReadAhead
+from dicom_io.send.storage_scu import echo
 from tests.dicom_io.images import INSTANCE, data_set_of, image_file
 from tests.dicom_io.wire import Witness, associated, listening, store
 from tests.peers.processes import wait_until

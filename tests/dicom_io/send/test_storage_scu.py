@@ -13,8 +13,9 @@ from pydicom import dcmread, uid
 from pynetdicom import AE, evt
 from pynetdicom.presentation import build_context
 
-from dicom_io.sender import Outgoing, Peer, PeerUnreachable, SendOutcome, echo, send
-from dicom_io.status_codes import Status
+from dicom_io.network.association import Peer, PeerUnreachable
+from dicom_io.network.status_codes import Status
+from dicom_io.send.storage_scu import Outgoing, SendOutcome, echo, send
 from tests.dicom_io.images import CR, data_set_of, image_file, write
 from tests.dicom_io.wire import Served, Witness, listening
 from tests.peers.dcmtk import Storescp

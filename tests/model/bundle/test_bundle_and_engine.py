@@ -8,13 +8,15 @@ import zipfile
 import numpy as np
 import pytest
 
-from model.archive import import_bundle
-from model.bundle import Bundle, BundleInvalid, builtin_bundles_folder, find_bundles, load_bundle, model_digest
-from model.bundle_writer import file_digest, seal, write_arrays, write_table
-from model.engine import EngineUnsuitable, check_against_golden, open_engine
-from model.keras_file import ImportRefused
-from model.patients import KEY_FILE
-from model.toml_text import toml_text
+from model.bundle.bundle import Bundle, BundleInvalid, builtin_bundles_folder, find_bundles, load_bundle, model_digest
+from model.bundle.toml_writer import toml_text
+from model.dataset.patient_digests import KEY_FILE
+from model.engine.golden_check import check_against_golden
+from model.engine.opening import open_engine
+from model.engine.protocol import EngineUnsuitable
+from model.network.keras_files import ImportRefused
+from model.publish.archive import import_bundle
+from model.publish.bundle_writer import file_digest, seal, write_arrays, write_table
 from tests.model.small_bundle import write_small_bundle
 
 
@@ -233,7 +235,7 @@ def test_auto_takes_bf16_where_the_processor_has_it_and_it_meets_the_golden_outp
 def test_auto_falls_back_to_f32_where_bf16_misses_the_golden_output_and_says_so(tmp_path, monkeypatch):
     """Large weights that cancel each other leave of eight bits of a number nothing but their rounding."""
     said = []  # as other tests may have set logging up otherwise
-    monkeypatch.setattr("model.engine._log.warning", lambda text, *values: said.append(text % values))
+    monkeypatch.setattr("model.engine.opening._log.warning", lambda text, *values: said.append(text % values))
     bundle = write_small_bundle(tmp_path / "cancelling", cancelling=3e4)
     engine = open_engine(bundle)
     assert engine.precision == "f32"

@@ -6,17 +6,22 @@ import tomllib
 import numpy as np
 import pytest
 
-from model.bundle import BundleInvalid, load_bundle
-from model.bundle_writer import rewrite_description
-from model.calibration import Calibration, calibrated, choose_calibration
-from model.calibration_fitting import best_threshold, fit_calibration, fit_platt
-from model.description import SEAL
-from model.figures import auroc, calibration_errors_by_chance, expected_calibration_error, sensitivity_specificity
-from model.measuring import Measured, judge
-from model.preprocessing import prepare
-from model.reader import Reader
-from model.recalibration import parse_domain
-from model.toml_text import toml_text
+from model.bundle.bundle import BundleInvalid, load_bundle
+from model.bundle.calibration import Calibration, calibrated, choose_calibration
+from model.bundle.manifest import SEAL
+from model.bundle.toml_writer import toml_text
+from model.evaluate.calibration_fit import best_threshold, fit_calibration, fit_platt
+from model.evaluate.metrics import (
+    auroc,
+    calibration_errors_by_chance,
+    expected_calibration_error,
+    sensitivity_specificity,
+)
+from model.evaluate.predictions import Measured, judge
+from model.inference.reader import Reader
+from model.preprocessing.tensor import prepare
+from model.publish.bundle_writer import rewrite_description
+from model.train.recalibration import parse_domain
 
 LABELS = ("X", "Y")
 
@@ -248,7 +253,7 @@ def test_a_domain_on_the_command_line_may_say_its_ages(tmp_path):
 
 @pytest.mark.train
 def test_forms_are_compared_on_patients_they_were_not_fitted_on():
-    from model.calibration_trial import TAKEN, compare_forms
+    from model.evaluate.calibration_comparison import TAKEN, compare_forms
 
     random = np.random.default_rng(12)
     logits = random.normal(0, 2, (240, 2)).astype(np.float32)

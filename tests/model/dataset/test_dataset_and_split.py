@@ -5,8 +5,8 @@ import math
 import numpy as np
 import pytest
 
-from model.dataset import DatasetInvalid, Sample, Source, known_labels, limited, read_sources
-from model.split import PARTS, read_split, split_by_patient, write_split
+from model.dataset.sources import DatasetInvalid, Sample, Source, known_labels, limited, read_sources
+from model.dataset.split import PARTS, read_split, split_by_patient, write_split
 
 
 @pytest.fixture

@@ -6,11 +6,11 @@ import cv2
 import numpy as np
 import pytest
 
-from model.dataset import DatasetInvalid, Source, read_sources
-from model.inspection import find_twins, inspect_images, reopened, summary, write_problems
-from model.preprocessing import Preprocessing, resample
-from model.raster import read_raster
-from model.split import PARTS, check_leaks, check_unseen, read_split, split_by_patient, write_split
+from model.dataset.image_inspection import find_twins, inspect_images, reopened, summary, write_problems
+from model.dataset.sources import DatasetInvalid, Source, read_sources
+from model.dataset.split import PARTS, check_leaks, check_unseen, read_split, split_by_patient, write_split
+from model.preprocessing.image_files import read_raster
+from model.preprocessing.tensor import Preprocessing, resample
 
 SPEC = Preprocessing()
 

@@ -5,8 +5,8 @@ import math
 import numpy as np
 import pytest
 
-from model.dataset import DatasetInvalid, FileFacts, Source, read_sources
-from model.split import split_by_patient
+from model.dataset.sources import DatasetInvalid, FileFacts, Source, read_sources
+from model.dataset.split import split_by_patient
 
 CHEXPERT = """Path,Sex,Age,Frontal/Lateral,AP/PA,No Finding,Edema,Cardiomegaly
 CheXpert-v1.0-small/train/patient00001/study1/view1_frontal.jpg,Female,68,Frontal,AP,1.0,,-1.0

@@ -5,12 +5,12 @@ from pathlib import Path
 
 import pytest
 
-from model.curves import EpochRecord
-from model.fitting import FittingPlan
-from model.provenance import fitting_entries
-from model.samples import DatasetInvalid, Sample, Source
-from model.sufficiency import check_parts, choose_labels
-from model.training import TrainingPlan
+from model.dataset.samples import DatasetInvalid, Sample, Source
+from model.dataset.sufficiency import check_parts, choose_labels
+from model.train.fitting import FittingPlan
+from model.train.history import EpochRecord
+from model.train.provenance import fitting_entries
+from model.train.training import TrainingPlan
 
 NAN = float("nan")
 
@@ -91,8 +91,8 @@ def test_a_wrong_option_is_refused_when_the_plan_is_made(tmp_path, option, messa
 def test_the_blocks_that_a_plan_may_name_are_those_of_the_network(architecture):
     import re
 
-    from model.network import build_network
-    from model.starting import check_block
+    from model.train.architecture import build_network
+    from model.train.initial_weights import check_block
 
     names = [layer.name for layer in build_network(1, None, 1, architecture=architecture).layers]
     blocks = {m[0] for name in names if (m := re.match(r"conv\d+(_block\d+)?(?=_)", name))}

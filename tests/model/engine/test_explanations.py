@@ -9,9 +9,9 @@ films.
 import numpy as np
 import pytest
 
-from model.gradcam import closed_form_maps
-from model.preprocessing import prepare
-from model.raster import read_raster
+from model.explain.gradcam import closed_form_maps
+from model.preprocessing.image_files import read_raster
+from model.preprocessing.tensor import prepare
 
 pytestmark = [pytest.mark.shared_data, pytest.mark.train, pytest.mark.usefixtures("needs_tensorflow")]
 
@@ -75,8 +75,8 @@ def randomised(shared_data, demonstration):
     """Likeness of the true maps and those with blocks randomised: {manner: {block: (rank correlation, SSIM)}}."""
     import keras
 
-    from model.cutting import with_feature_map
-    from model.export import extract_head
+    from model.network.graph_cutting import with_feature_map
+    from model.network.head_extraction import extract_head
 
     paths = sorted((shared_data / "nih").glob("*.png"))[:FILMS]
     films = np.stack([prepare(read_raster(path), demonstration.preprocessing).tensor for path in paths])

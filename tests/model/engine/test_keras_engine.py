@@ -10,12 +10,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from model.bundle import BundleInvalid, describe_head, load_bundle
-from model.bundle_writer import BundleDescription, write_description, write_network_files, write_table
-from model.distribution import TrainingDistribution
-from model.engine import EngineUnsuitable, check_against_golden, open_engine
-from model.preprocessing import Preprocessing, prepare
-from model.reader import Reader
+from model.bundle.bundle import BundleInvalid, describe_head, load_bundle
+from model.bundle.training_distribution import TrainingDistribution
+from model.engine.golden_check import check_against_golden
+from model.engine.opening import open_engine
+from model.engine.protocol import EngineUnsuitable
+from model.inference.reader import Reader
+from model.preprocessing.tensor import Preprocessing, prepare
+from model.publish.bundle_writer import BundleDescription, write_description, write_network_files, write_table
 
 TOLERANCE = 1e-4
 """Between the engines in f32: of the logits over (1 + the largest), of the feature map over its largest value."""
@@ -85,7 +87,7 @@ def weights_of(folder, layer_name):
 
 def film():
     """The adult's chest of pydicom-data, as it is displayed."""
-    from dicom_io.grayscale import read_grayscale
+    from dicom_io.pixels.grayscale import read_grayscale
 
     spec = importlib.util.find_spec("data_store")
     if spec is None:
@@ -131,7 +133,7 @@ def test_the_keras_engine_names_its_backend_and_keeps_the_golden_output(keras_re
 
 @marked
 def test_gradients_equal_the_closed_form_where_there_is_one(keras_reader, demonstration):
-    from model.keras_engine import KerasEngine
+    from model.engine.keras_engine import KerasEngine
 
     engine = keras_reader.engine
     assert isinstance(engine, KerasEngine)
@@ -212,12 +214,12 @@ def test_a_network_that_openvino_cannot_convert_is_written_for_the_keras_engine(
 ):
     import keras
 
-    from model import export
+    from model.network import openvino_export
 
     def refuse(*_arguments: object, **_options: object):
         raise ValueError("no such operation")
 
-    monkeypatch.setattr(export, "export_network", refuse)
+    monkeypatch.setattr(openvino_export, "export_network", refuse)
     network = keras.models.load_model(attention_folder / "weights.keras", compile=False)
     bundle = write_small(network, tmp_path / "out", "relu", 6)
     assert not bundle.has_compiled_network
@@ -231,8 +233,8 @@ def test_a_layer_that_the_logits_see_past_is_explained_with_the_image_held_fixed
     import keras
     import tensorflow as tf
 
-    from model.cutting import after_feature_map, with_feature_map
-    from model.explanation import GradientExplainer
+    from model.engine.gradient_explainer import GradientExplainer
+    from model.network.graph_cutting import after_feature_map, with_feature_map
 
     layers = keras.layers
     image = keras.Input((16, 16, 1))
@@ -262,7 +264,7 @@ def test_a_layer_that_the_logits_see_past_is_explained_with_the_image_held_fixed
 def test_the_logit_is_what_stands_before_a_sigmoid_or_softmax(ending):
     import keras
 
-    from model.cutting import logit_network
+    from model.network.graph_cutting import logit_network
 
     layers = keras.layers
     image = keras.Input((8, 8, 1))
@@ -305,8 +307,8 @@ OTHER_BACKEND = """
 import sys
 import numpy as np
 from pathlib import Path
-from model.preprocessing import PreparedImage
-from model.reader import Reader
+from model.preprocessing.tensor import PreparedImage
+from model.inference.reader import Reader
 reader = Reader.open(Path(sys.argv[1]), engine="keras")
 print(reader.engine.name)
 tensor = reader.bundle.golden.tensors[0]
@@ -321,7 +323,7 @@ np.savez(sys.argv[2], logits=reading.logits, maps=maps)
 def test_other_backends_answer_and_explain_as_tensorflow_does(attention_folder, tmp_path, backend):
     if importlib.util.find_spec(backend) is None:
         pytest.skip(f"{backend} is not installed")
-    from model.preprocessing import PreparedImage
+    from model.preprocessing.tensor import PreparedImage
 
     arguments = [sys.executable, "-c", OTHER_BACKEND, str(attention_folder), str(tmp_path / "answers.npz")]
     done = subprocess.run(
@@ -347,8 +349,8 @@ class Missing:
 
 MISSING = sys.argv[2].split()
 sys.meta_path.insert(0, Missing())
-from model.engine import EngineUnsuitable
-from model.reader import Reader
+from model.engine.opening import EngineUnsuitable
+from model.inference.reader import Reader
 try:
     Reader.open(sys.argv[1], engine="keras", precision=sys.argv[3])
 except EngineUnsuitable as error:

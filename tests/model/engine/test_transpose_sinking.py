@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from model.layout import fold_weights, sink_transpositions
+from model.engine.transpose_sinking import fold_weights, sink_transpositions
 
 openvino = pytest.importorskip("openvino")
 from openvino import opset13 as ops  # noqa: E402

@@ -10,13 +10,13 @@ import cv2
 import numpy as np
 import pytest
 
-from model.assessment import assess, choose_samples
-from model.dataset import DatasetInvalid, Source, read_sources
-from model.localisation import Box, point, point_all, read_boxes, summarise
-from model.preprocessing import prepare
-from model.raster import read_raster
-from model.report import report_html
-from model.split import write_split
+from model.dataset.sources import DatasetInvalid, Source, read_sources
+from model.dataset.split import write_split
+from model.evaluate.evaluation import assess, choose_samples
+from model.evaluate.html_report import report_html
+from model.evaluate.pointing_game import Box, point, point_all, read_boxes, summarise
+from model.preprocessing.image_files import read_raster
+from model.preprocessing.tensor import prepare
 
 IDENTITY = np.array([[1.0, 0, 0], [0, 1.0, 0]])
 

@@ -3,10 +3,9 @@
 import numpy as np
 import pytest
 
-from model.calibration import Calibration
-from model.distribution import TrainingDistribution, fit_distribution
-from model.evaluation import figures_of_merit
-from model.figures import (
+from model.bundle.calibration import Calibration
+from model.bundle.training_distribution import TrainingDistribution, fit_distribution
+from model.evaluate.metrics import (
     BINS,
     auroc,
     average_precision,
@@ -19,7 +18,8 @@ from model.figures import (
     sensitivity_specificity,
     wilson_interval,
 )
-from model.measuring import Judged, Measured
+from model.evaluate.metrics_with_intervals import figures_of_merit
+from model.evaluate.predictions import Judged, Measured
 
 
 def measured(logits, targets, domains=None, patients=None):

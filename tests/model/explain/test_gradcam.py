@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from model.gradcam import LogitMaps, closed_form_maps
-from model.head import ACTIVATIONS, Head, HeadLayer, HeadUnsupported
+from model.explain.gradcam import LogitMaps, closed_form_maps
+from model.explain.head import ACTIVATIONS, Head, HeadLayer, HeadUnsupported
 
 RANDOM = np.random.default_rng(3)
 
@@ -97,7 +97,8 @@ def test_closed_form_equals_the_gradient_tape(pooling):
     import keras
     import tensorflow as tf
 
-    from model.export import extract_head, with_feature_map
+    from model.network.head_extraction import extract_head
+    from model.network.openvino_export import with_feature_map
 
     layers = keras.layers
     pool = layers.GlobalAveragePooling2D() if pooling == "average" else layers.Flatten()

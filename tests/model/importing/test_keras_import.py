@@ -6,11 +6,11 @@ import zipfile
 import numpy as np
 import pytest
 
-from model.bundle import load_bundle
-from model.engine import open_engine
-from model.gradcam import closed_form_maps
-from model.importing import ImportPlan, import_network
-from model.keras_file import ImportRefused, load_keras_file
+from model.bundle.bundle import load_bundle
+from model.engine.opening import open_engine
+from model.explain.gradcam import closed_form_maps
+from model.importing.keras_import import ImportPlan, import_network
+from model.network.keras_files import ImportRefused, load_keras_file
 from tests.model import networks
 
 pytestmark = [pytest.mark.train, pytest.mark.usefixtures("needs_tensorflow"), pytest.mark.timeout(300)]
@@ -100,7 +100,7 @@ def test_a_head_without_a_closed_form_is_for_the_keras_engine_and_says_so(tmp_pa
     result = imported(networks.attentive(), "A,B", tmp_path)
     assert result.bundle.head is None
     assert any('set [reading] engine = "keras"' in note for note in result.notes)
-    from model.reader import EngineUnsuitable, Reader
+    from model.inference.reader import EngineUnsuitable, Reader
 
     with pytest.raises(EngineUnsuitable, match='engine = "keras"'):
         Reader.open(result.bundle.folder, "f32")
@@ -109,8 +109,9 @@ def test_a_head_without_a_closed_form_is_for_the_keras_engine_and_says_so(tmp_pa
 
 
 def test_reference_images_make_unlikeness_known_and_without_them_every_result_says_that_it_is_not(tmp_path):
-    from model.preprocessing import prepare
-    from model.reader import Reader, domain_flags
+    from model.inference.domain_flags import domain_flags
+    from model.inference.reader import Reader
+    from model.preprocessing.tensor import prepare
 
     random = np.random.default_rng(0)
     films = [np.clip(random.normal(0.5, 0.05, (40, 40)), 0, 1).astype(np.float32) for _ in range(60)]
@@ -215,7 +216,7 @@ def test_a_network_with_code_that_was_asked_for_is_served_compiled_without_that_
     tensors = networks.images(network, 3)
     found_here = bundle.everyone.probabilities(open_engine(bundle, "f32").run(tensors).logits)
     assert found_here == pytest.approx(np.asarray(network.predict_on_batch(tensors)), abs=1e-5)
-    from model.engine import EngineUnsuitable
+    from model.engine.protocol import EngineUnsuitable
 
     with pytest.raises(EngineUnsuitable):
         open_engine(bundle, "f32", engine="keras")

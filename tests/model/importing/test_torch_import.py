@@ -7,10 +7,10 @@ import sys
 import numpy as np
 import pytest
 
-from model.keras_file import ImportRefused
-from model.preprocessing import Preprocessing, prepare
-from model.recipes import find_recipe, recipes, recognise
-from model.torch_file import load_torch_file
+from model.importing.known_networks import find_recipe, recipes, recognise
+from model.importing.torch_files import load_torch_file
+from model.network.keras_files import ImportRefused
+from model.preprocessing.tensor import Preprocessing, prepare
 from tests.model import torch_peers
 
 pytestmark = [pytest.mark.train, pytest.mark.usefixtures("needs_tensorflow"), pytest.mark.timeout(600)]
@@ -25,7 +25,7 @@ def xrv():
 
 
 def imported(path, folder, **said):
-    from worker.import_plan import make_bundle
+    from worker.model_registry.import_options import make_bundle
 
     options = ("--labels", "--like", "--range", "--geometry", "--size", "--interpolation", "--channels", "--layer")
     options += ("--thresholds", "--answer", "--no-finding", "--ages", "--views", "--reference", "--name")
@@ -34,7 +34,7 @@ def imported(path, folder, **said):
 
 
 def probabilities(bundle, tensors):
-    from model.engine import open_engine
+    from model.engine.opening import open_engine
 
     return bundle.everyone.probabilities(open_engine(bundle, "f32", threads=2).run(tensors).logits)
 
@@ -158,7 +158,7 @@ def test_files_that_are_no_weights_are_refused_and_no_code_of_theirs_is_run(xrv,
 
 
 def test_weights_that_are_missing_left_over_or_misshapen_are_named(xrv, tmp_path):
-    from model.torch_densenet import densenet_from_torch
+    from model.importing.torch_densenet import densenet_from_torch
 
     tensors = {
         name: value.numpy()
@@ -185,7 +185,7 @@ def test_without_pytorch_the_message_says_how_to_get_it(tmp_path):
     code = (
         "import importlib.util as u, pathlib, sys\n"
         "find = u.find_spec\nu.find_spec = lambda name, *rest: None if name == 'torch' else find(name, *rest)\n"
-        "from model.torch_file import load_torch_file\n"
+        "from model.importing.torch_files import load_torch_file\n"
         "load_torch_file(pathlib.Path(sys.argv[1]))"
     )
     done = subprocess.run(

@@ -7,9 +7,9 @@ import sys
 import numpy as np
 import pytest
 
-from model.bundle import builtin_bundles_folder, load_bundle
-from model.preprocessing import prepare
-from model.reader import OUTSIDE, domain_flags, untrained_labels
+from model.bundle.bundle import builtin_bundles_folder, load_bundle
+from model.inference.domain_flags import OUTSIDE, domain_flags, untrained_labels
+from model.preprocessing.tensor import prepare
 
 KNOWN = {"age_years": 40.0, "view": "PA", "ood_score": 0.5}
 
@@ -81,14 +81,14 @@ def test_noise_is_unlike_the_training_images(reader):
 
 SERVING = """
 import sys
-import model, model.reader, model.overlay, model.bundle, model.raster
+import model, model.inference.reader, model.rendering.overlay, model.bundle.bundle, model.preprocessing.image_files
 heavy = {"tensorflow", "keras", "torch", "openvino", "cv2", "matplotlib", "sklearn", "pandas", "PIL"}
 assert not heavy & set(sys.modules), sorted(heavy & set(sys.modules))
 import numpy as np
-from model.bundle import builtin_bundles_folder
-from model.preprocessing import prepare
-from model.reader import Reader, domain_flags
-from model.overlay import draw_overlay, legend_for
+from model.bundle.bundle import builtin_bundles_folder
+from model.preprocessing.tensor import prepare
+from model.inference.reader import Reader, domain_flags
+from model.rendering.overlay import draw_overlay, legend_for
 reader = Reader.open(builtin_bundles_folder() / "demonstration")
 prepared = prepare(np.zeros((64, 64), np.float32), reader.bundle.preprocessing)
 (reading,) = reader.read([prepared])

@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 
 import model
-from model.importing import ImportPlan, import_network
-from model.keras_file import ImportRefused, load_keras_file
+from model.importing.keras_import import ImportPlan, import_network
+from model.network.keras_files import ImportRefused, load_keras_file
 from tests.peers.programs import absent
 
 pytestmark = [pytest.mark.train, pytest.mark.usefixtures("needs_tensorflow"), pytest.mark.timeout(300)]

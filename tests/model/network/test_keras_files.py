@@ -8,7 +8,13 @@ import zipfile
 import h5py
 import pytest
 
-from model.keras_file import MOST_CONFIGURATION, MOST_NESTED, ImportRefused, load_keras_file, read_configuration
+from model.network.keras_files import (
+    MOST_CONFIGURATION,
+    MOST_NESTED,
+    ImportRefused,
+    load_keras_file,
+    read_configuration,
+)
 from tests.model import networks
 
 

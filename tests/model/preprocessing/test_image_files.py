@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 import pytest
 
-from model.raster import UnreadableImage, read_raster
+from model.preprocessing.image_files import UnreadableImage, read_raster
 
 RAMP = np.arange(256, dtype=np.uint8).reshape(16, 16)
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from model.preprocessing import Preprocessing, prepare, resample
+from model.preprocessing.tensor import Preprocessing, prepare, resample
 
 GRAY = Preprocessing(size=16, channels=1, mean=(0.0,), std=(1.0,))
 

@@ -7,11 +7,11 @@ import zipfile
 
 import pytest
 
-from model.archive import import_bundle
-from model.bundle_writer import write_table
-from model.keras_file import ImportRefused
-from model.passing_on import export_bundle
-from model.patients import KEY_FILE
+from model.dataset.patient_digests import KEY_FILE
+from model.network.keras_files import ImportRefused
+from model.publish.archive import import_bundle
+from model.publish.bundle_writer import write_table
+from model.publish.export_formats import export_bundle
 from tests.model.small_bundle import write_small_bundle
 
 

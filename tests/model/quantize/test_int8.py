@@ -5,10 +5,12 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from model.dataset import DatasetInvalid, Source, read_sources
-from model.engine import check_against_golden, open_engine
-from model.quantization import QuantizationRefused, Quantized, _accept, quantize
-from model.reader import Reader
+from model.dataset.sources import DatasetInvalid, Source, read_sources
+from model.engine.golden_check import check_against_golden
+from model.engine.opening import open_engine
+from model.inference.reader import Reader
+from model.quantize.acceptance import QuantizationRefused, Quantized, _accept
+from model.quantize.int8 import quantize
 from tests.model.small_bundle import write_films, write_small_bundle
 
 pytestmark = [
@@ -113,7 +115,7 @@ def test_a_drop_is_judged_as_it_is_and_not_as_it_is_printed():
 
 
 def test_labels_shown_too_seldom_are_no_ground_to_judge_by(small, samples, tmp_path, monkeypatch):
-    monkeypatch.setattr("model.quantization._write_network", lambda *anything: None)  # it stays what it was
+    monkeypatch.setattr("model.quantize.int8._write_network", lambda *anything: None)  # it stays what it was
     rare = [sample for sample in samples if not sample.labels["Pneumonia"]] + samples[-8:]
     with pytest.raises(QuantizationRefused, match="no label of the model is present in at least 10 of the 20 images"):
         quantize(small, [*rare, *rare[:2]], tmp_path / "int8")

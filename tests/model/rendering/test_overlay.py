@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 from PIL import ImageFont
 
-from model.legend import QUIET, WARNING, Legend, draw_legend, wrapped
-from model.overlay import draw_overlay, draw_thumbnail, legend_for, peak_density, probability_text
-from model.palette import DENSITY_FLOOR, DENSITY_FULL, opacity
-from model.preprocessing import Preprocessing, prepare
+from model.preprocessing.tensor import Preprocessing, prepare
+from model.rendering.colour_scale import DENSITY_FLOOR, DENSITY_FULL, opacity
+from model.rendering.legend import QUIET, WARNING, Legend, draw_legend, wrapped
+from model.rendering.overlay import draw_overlay, draw_thumbnail, legend_for, peak_density, probability_text
 
 LEGEND = Legend("Pneumonia", ("probability 0.12 (threshold 0.40)", "model demonstration 1"))
 CELLS = 49

@@ -7,17 +7,18 @@ import cv2
 import numpy as np
 import pytest
 
-from model.assessment import assess, choose_samples
-from model.bundle import load_bundle
-from model.classes import NONE_OF_THEM, class_figures, exclusive_classes, with_logits
-from model.dataset import DatasetInvalid, Source
-from model.engine import open_engine
-from model.gradcam import closed_form_maps
-from model.preprocessing import Preprocessing
-from model.raster import read_raster
-from model.report import report_html
-from model.samples import Sample
-from model.training import TrainingPlan, train
+from model.bundle.bundle import load_bundle
+from model.dataset.samples import Sample
+from model.dataset.sources import DatasetInvalid, Source
+from model.engine.opening import open_engine
+from model.evaluate.class_metrics import NONE_OF_THEM, class_figures
+from model.evaluate.evaluation import assess, choose_samples
+from model.evaluate.html_report import report_html
+from model.explain.gradcam import closed_form_maps
+from model.preprocessing.image_files import read_raster
+from model.preprocessing.tensor import Preprocessing
+from model.train.exclusive_classes import exclusive_classes, with_logits
+from model.train.training import TrainingPlan, train
 
 SMALL = Preprocessing(size=64, channels=1, mean=(0.5,), std=(0.25,))
 
@@ -121,8 +122,8 @@ def test_a_labels_logit_is_that_of_its_softmax_and_its_maps_are_closed_form(bund
 def test_another_training_begins_with_the_scores_of_classes_of_the_same_name(bundle):
     import keras
 
-    from model.network import build_network
-    from model.starting import load_start
+    from model.train.architecture import build_network
+    from model.train.initial_weights import load_start
 
     theirs = keras.models.load_model(bundle.weights_path, compile=False).get_layer("logits").get_weights()[0]
     network = build_network(2, None, 1, architecture="tiny")

@@ -8,14 +8,15 @@ import cv2
 import numpy as np
 import pytest
 
-from model.batches import ImageCache, class_weights
-from model.curves import EpochRecord
-from model.fitting import FittingPlan, TrainingDiverged, fit
-from model.network import build_network, masked_loss, masked_softmax_loss, pack_targets
-from model.preprocessing import Preprocessing
-from model.samples import Sample, Source
-from model.schedule import Stage
-from model.training import TrainingPlan, make_bundle
+from model.dataset.samples import Sample, Source
+from model.preprocessing.tensor import Preprocessing
+from model.train.architecture import build_network
+from model.train.batches import ImageCache, class_weights
+from model.train.fitting import FittingPlan, TrainingDiverged, fit
+from model.train.history import EpochRecord
+from model.train.losses import masked_loss, masked_softmax_loss, pack_targets
+from model.train.schedule import Stage
+from model.train.training import TrainingPlan, make_bundle
 
 pytestmark = [pytest.mark.train, pytest.mark.usefixtures("needs_tensorflow"), pytest.mark.timeout(300)]
 SMALL = Preprocessing(size=32, channels=1, mean=(0.5,), std=(0.25,))

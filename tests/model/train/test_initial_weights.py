@@ -6,9 +6,9 @@ import h5py
 import numpy as np
 import pytest
 
-from model.network import build_network
-from model.preprocessing import Preprocessing, normalise
-from model.starting import load_start, starting_preprocessing
+from model.preprocessing.tensor import Preprocessing, normalise
+from model.train.architecture import build_network
+from model.train.initial_weights import load_start, starting_preprocessing
 
 pytestmark = [pytest.mark.train, pytest.mark.usefixtures("needs_tensorflow"), pytest.mark.timeout(300)]
 

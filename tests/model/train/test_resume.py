@@ -13,17 +13,17 @@ import cv2
 import numpy as np
 import pytest
 
-from model import training
-from model.batches import ImageCache
-from model.checkpoint import read_state
-from model.curves import EpochRecord, draw_curves
-from model.fitting import FittingPlan, fit
-from model.network import build_network
-from model.preprocessing import Preprocessing
-from model.samples import DatasetInvalid, Source
-from model.schedule import Stage, rate_factor, stage_at, stalled, within
-from model.starting import load_start, set_learning
-from model.training import TrainingPlan, train
+from model.dataset.samples import DatasetInvalid, Source
+from model.preprocessing.tensor import Preprocessing
+from model.train import training
+from model.train.architecture import build_network
+from model.train.batches import ImageCache
+from model.train.checkpoint import read_state
+from model.train.fitting import FittingPlan, fit
+from model.train.history import EpochRecord, draw_curves
+from model.train.initial_weights import load_start, set_learning
+from model.train.schedule import Stage, rate_factor, stage_at, stalled, within
+from model.train.training import TrainingPlan, train
 
 pytestmark = [pytest.mark.train, pytest.mark.usefixtures("needs_tensorflow"), pytest.mark.timeout(600)]
 SMALL = Preprocessing(size=64, channels=1, mean=(0.5,), std=(0.25,))
@@ -32,9 +32,9 @@ STEPS_AN_EPOCH = 3
 KILLED = """
 import os, signal, sys
 from pathlib import Path
-from model.training import train
+from model.train.training import train
 sys.path.insert(0, str(Path(sys.argv[1]).parent))
-from tests.model.test_resume import plan_of
+from tests.model.train.test_resume import plan_of
 at = int(sys.argv[3])
 def on_progress(step):
     if step.phase == "training" and step.done == at:
@@ -118,7 +118,7 @@ def test_a_killed_run_goes_on_to_the_same_weights_and_history(whole_run, data, t
     compared, with their average and the optimizer's own.
     """
     command = [sys.executable, "-c", KILLED, str(data), str(tmp_path), str(at)]
-    done = subprocess.run(command, cwd=Path(__file__).parents[2], capture_output=True, text=True, check=False)
+    done = subprocess.run(command, cwd=Path(__file__).parents[3], capture_output=True, text=True, check=False)
     assert done.returncode == -signal.SIGKILL, done.stderr[-2000:]
     state = read_state(tmp_path / "training")
     assert state is not None
@@ -182,8 +182,8 @@ def test_a_run_on_another_backend_is_not_gone_on_from(begun):
 
 
 def test_a_run_of_other_parts_is_not_gone_on_from_lest_test_images_were_learnt(begun, data, tmp_path):
-    from model.dataset import read_sources
-    from model.split import split_by_patient, write_split
+    from model.dataset.sources import read_sources
+    from model.dataset.split import split_by_patient, write_split
 
     write_split(split_by_patient(read_sources(begun.sources), 99), tmp_path / "s2.csv")
     refused(replace(begun, split_file=tmp_path / "s2.csv"), r"parts \(the split\)")
@@ -216,7 +216,7 @@ def test_images_are_read_once_for_all_processes_of_a_run(begun):
 
 
 def test_a_run_that_ends_while_measuring_leaves_no_bundle(begun):
-    from model.bundle import BundleInvalid, load_bundle
+    from model.bundle.bundle import BundleInvalid, load_bundle
 
     with pytest.raises(Stopped):
         train(begun, on_progress=stop_while("measuring"))
@@ -353,7 +353,7 @@ def test_other_losses_and_schedules_learn_the_squares_too(data, tmp_path, option
 
 
 def test_a_softmax_over_two_classes_is_the_sigmoid_of_the_difference_of_their_scores():
-    from model.network import one_against_normal
+    from model.train.architecture import one_against_normal
 
     two = build_network(2, 64, 1, architecture="tiny")
     image = np.random.default_rng(0).random((3, 64, 64, 1), np.float32)

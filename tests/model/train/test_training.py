@@ -7,15 +7,15 @@ import cv2
 import numpy as np
 import pytest
 
-from model.augmentation import Augmentation
-from model.batches import EpochSampler, ImageCache, cell_weights, domain_shares, training_batches
-from model.bundle import load_bundle
-from model.dataset import DatasetInvalid, Source
-from model.fitting import FittingPlan
-from model.network import pack_targets
-from model.preprocessing import Preprocessing
-from model.schedule import Stage
-from model.training import TrainingPlan, train
+from model.bundle.bundle import load_bundle
+from model.dataset.sources import DatasetInvalid, Source
+from model.preprocessing.tensor import Preprocessing
+from model.train.augmentation import Augmentation
+from model.train.batches import EpochSampler, ImageCache, cell_weights, domain_shares, training_batches
+from model.train.fitting import FittingPlan
+from model.train.losses import pack_targets
+from model.train.schedule import Stage
+from model.train.training import TrainingPlan, train
 
 NAN = math.nan
 SMALL = Preprocessing(size=64, channels=1, mean=(0.5,), std=(0.25,))
@@ -56,7 +56,7 @@ def test_packed_targets_have_no_nan_and_no_weight_where_unknown():
 def test_an_unknown_label_has_no_gradient_and_the_others_have_the_one_worked_by_hand():
     import tensorflow as tf
 
-    from model.network import masked_loss
+    from model.train.losses import masked_loss
 
     logits = tf.Variable([[0.0, 3.0, -2.0]])
     packed = tf.constant(pack_targets(np.array([[1, NAN, 0]], np.float32), np.array([[2, 9, 0.5]], np.float32)))
@@ -151,9 +151,9 @@ def test_a_label_that_is_not_in_the_data_is_refused_before_anything_is_computed(
 @pytest.mark.usefixtures("needs_tensorflow")
 @pytest.mark.timeout(600)
 def test_training_writes_a_complete_bundle_that_reads_images(squares, tmp_path):
-    from model.preprocessing import prepare
-    from model.raster import read_raster
-    from model.reader import Reader
+    from model.inference.reader import Reader
+    from model.preprocessing.image_files import read_raster
+    from model.preprocessing.tensor import prepare
 
     progress = []
     plan = TrainingPlan(

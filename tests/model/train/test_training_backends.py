@@ -11,14 +11,14 @@ import cv2
 import numpy as np
 import pytest
 
-from model.batches import ImageCache, training_batches
-from model.bundle import load_bundle
-from model.fitting import FittingPlan, fit
-from model.preprocessing import Preprocessing
-from model.schedule import Stage
+from model.bundle.bundle import load_bundle
+from model.preprocessing.tensor import Preprocessing
+from model.train.batches import ImageCache, training_batches
+from model.train.fitting import FittingPlan, fit
+from model.train.schedule import Stage
 
 pytestmark = [pytest.mark.train, pytest.mark.usefixtures("needs_tensorflow"), pytest.mark.timeout(600)]
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 SPEC = Preprocessing(size=32, channels=1, mean=(0.5,), std=(0.25,))
 PLAN = FittingPlan(
     ("Bright", "Second"),
@@ -39,7 +39,7 @@ ON_PYTORCH = """
 import sys
 from pathlib import Path
 sys.path.insert(0, sys.argv[1])
-from tests.model.test_training_backends import all_of_it
+from tests.model.train.test_training_backends import all_of_it
 all_of_it(Path(sys.argv[2]), Path(sys.argv[3]))
 """
 
@@ -99,7 +99,7 @@ def all_of_it(folder, data):
     """What is done in a process on PyTorch; what came of it lies in `folder`."""
     from typer.testing import CliRunner
 
-    from worker.cli import app
+    from worker.cli.app import app
 
     tensors, packed = batch()
     np.savez(folder / "batch.npz", tensors=tensors, packed=packed)
@@ -178,7 +178,7 @@ def test_the_images_that_are_learnt_are_the_same(on_pytorch):
 
 @pytest.mark.parametrize("loss", LOSSES)
 def test_losses_and_figures_are_the_same_with_frozen_layers_and_without(on_tensorflow, on_pytorch, loss):
-    from model.checkpoint import read_state
+    from model.train.checkpoint import read_state
 
     theirs = read_state(on_pytorch / loss).history
     ours = on_tensorflow[1][loss]
@@ -191,7 +191,7 @@ def test_losses_and_figures_are_the_same_with_frozen_layers_and_without(on_tenso
 
 
 def test_a_stopped_run_ends_with_the_weights_of_a_whole_one_in_mixed_precision(on_pytorch):
-    from model.checkpoint import read_state
+    from model.train.checkpoint import read_state
 
     assert read_state(on_pytorch / "stopped").steps == 4
     files = (on_pytorch / run / "checkpoint.npz" for run in ("whole", "resumed"))
@@ -205,9 +205,9 @@ def test_a_stopped_run_ends_with_the_weights_of_a_whole_one_in_mixed_precision(o
 
 
 def test_the_command_makes_a_bundle_that_says_what_trained_it_and_reads_images(on_pytorch, data):
-    from model.preprocessing import prepare
-    from model.raster import read_raster
-    from model.reader import Reader
+    from model.inference.reader import Reader
+    from model.preprocessing.image_files import read_raster
+    from model.preprocessing.tensor import prepare
 
     bundle = load_bundle(on_pytorch / "bundle")
     said = bundle.description["provenance"]["fitting"]["trained by"]

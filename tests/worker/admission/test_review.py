@@ -13,24 +13,26 @@ from fastapi.testclient import TestClient
 from sqlalchemy import select
 from typer.testing import CliRunner
 
-from db.tables import GateDecision, MadeObject
-from dicom_io.facts import read_facts
-from dicom_io.listener import Received
-from dicom_io.status_codes import Status
-from worker import registry
-from worker.analyst import Analyst
-from worker.cli import app
-from worker.decide_again import CannotBeReadAnyway, apply_rules, have_read
-from worker.facts import ledger_facts, worklist_facts
-from worker.intake import Intake
-from worker.settings import Gate, GateRule
-from worker.site import Site
-from worker.web import make_web
+from db.tables.delivery import MadeObject
+from db.tables.gate import GateDecision
+from dicom_io.header.facts import read_facts
+from dicom_io.network.status_codes import Status
+from dicom_io.receive.listener import Received
+from worker.admission.review import CannotBeReadAnyway, apply_rules, have_read
+from worker.analysis.runner import Analyst
+from worker.cli.app import app
+from worker.config.settings import Gate, GateRule
+from worker.installation import Site
+from worker.intake.intake import Intake
+from worker.model_registry import bundles
+from worker.monitoring.ledger import ledger_facts
+from worker.web.app import make_web
+from worker.worklist.listing import worklist_facts
 
 
 @pytest.fixture
 def sited(site: Site, bundle_folder: Path) -> Site:
-    registry.activate(site.settings, site.database, str(bundle_folder))
+    bundles.activate(site.settings, site.database, str(bundle_folder))
     return site
 
 

@@ -10,21 +10,21 @@ from pathlib import Path
 import pytest
 
 from tests.peers.processes import Process, wait_until
-from worker.broker import start_embedded
-from worker.celery_app import ANALYSE, make_app
-from worker.celery_request import why_stopped
-from worker.site import Site
+from worker.analysis.celery_request import why_stopped
+from worker.installation import Site
+from worker.queue.celery_app import ANALYSE, make_app
+from worker.queue.embedded_server import start_embedded
 
 # a worker of one child, with our request class, whose task says when it runs and waits to be let go
 _WORKER = """
 import sys, time
 from pathlib import Path
-from worker.celery_app import ANALYSE, make_app
-from worker.settings import load_settings
+from worker.queue.celery_app import ANALYSE, make_app
+from worker.config.settings import load_settings
 folder = Path(sys.argv[2])
 app = make_app(load_settings(home=Path(sys.argv[1])))
 
-@app.task(name=ANALYSE, Request="worker.celery_request:Request")
+@app.task(name=ANALYSE, Request="worker.analysis.celery_request:Request")
 def analyse(ids):
     (folder / f"began-{ids[0]}").touch()
     while not (folder / f"go-{ids[0]}").exists():

@@ -6,21 +6,21 @@ from collections.abc import Callable
 
 import pytest
 
-from db import models
-from db.intake import record_instance
+from db.intake.instances import record_instance
+from db.model_registry import activation
 from db.records import NewInstance
-from db.tables import Analysis
+from db.tables.analyses import Analysis
 from tests.db.conftest import MODEL, NOON
 from tests.db.conftest import new_instance as new_instance
-from worker.celery_worker import Child
-from worker.site import Site
+from worker.analysis.celery_worker import Child
+from worker.installation import Site
 
 
 def test_child_that_started_without_its_store_opens_it_when_it_is_back(
     site: Site, new_instance: Callable[..., NewInstance], capsys: pytest.CaptureFixture[str]
 ) -> None:
     with site.database.write() as session:
-        models.activate(session, MODEL, NOON)
+        activation.activate(session, MODEL, NOON)
         recorded = record_instance(session, new_instance())
     assert recorded.analysis_id is not None
     store = site.settings.home / "store"

@@ -6,12 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from model.engine import EngineUnsuitable
-from worker.celery_app import make_app
-from worker.celery_worker import Child
-from worker.registry import activate
-from worker.settings import ConfigurationError, load_settings
-from worker.site import Site
+from model.engine.protocol import EngineUnsuitable
+from worker.analysis.celery_worker import Child
+from worker.config.settings import ConfigurationError, load_settings
+from worker.installation import Site
+from worker.model_registry.bundles import activate
+from worker.queue.celery_app import make_app
 
 
 @pytest.fixture

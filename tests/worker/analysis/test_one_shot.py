@@ -15,17 +15,17 @@ from PIL import Image
 from pydicom import dcmread
 from typer.testing import CliRunner
 
-from db.grounds import ActiveModels
-from dicom_io.gate import GateRules
-from model.bundle import BundleInvalid
-from model.reader import Reader
+from db.model_registry.scope import ActiveModels
+from dicom_io.gate.decision import GateRules
+from model.bundle.bundle import BundleInvalid
+from model.inference.reader import Reader
 from tests.peers import poison
-from worker import one_shot
-from worker.cli import app
-from worker.isolated import Handler
-from worker.model_choice import Readers
-from worker.one_shot import analyse_files, analyse_isolated, reading_inputs
-from worker.settings import Reading
+from worker.analysis import one_shot
+from worker.analysis.model_selection import Readers
+from worker.analysis.one_shot import analyse_files, analyse_isolated, reading_inputs
+from worker.cli.app import app
+from worker.config.settings import Reading
+from worker.runtime.isolated_process import Handler
 
 RULES = GateRules(small_images="flag")
 
@@ -57,7 +57,7 @@ def test_lossless_coding_of_the_same_film_gives_the_same_numbers(reader: Reader,
 def test_picture_of_a_film_reads_like_the_film_and_says_what_it_does_not_know(
     reader: Reader, films: Path, tmp_path: Path
 ) -> None:
-    from dicom_io.grayscale import read_grayscale
+    from dicom_io.pixels.grayscale import read_grayscale
 
     gray = read_grayscale(films / "RG1_UNCR.dcm").image
     picture = tmp_path / "film.png"

@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from model.reader import Reader
-from worker.pipeline import read_picture
+from model.inference.reader import Reader
+from worker.analysis.pipeline import read_picture
 
 
 def test_finding_is_positive_only_if_its_stored_probability_reaches_its_stored_threshold(

@@ -12,15 +12,16 @@ from PIL import Image
 from pydicom import uid
 from sqlalchemy import select
 
-from db.tables import Analysis, LogitMaps
-from model.reader import Reader
+from db.tables.analyses import Analysis, LogitMaps
+from model.inference.reader import Reader
 from tests.dicom_io.images import image_file
 from tests.peers.radiographs import sample
-from tests.worker.test_analyst import receive
-from worker import registry
-from worker.analyst import Analyst
-from worker.pipeline import ImageReading, draw, read_dicom
-from worker.site import Site
+from tests.worker.analysis.test_runner import receive
+from worker.analysis.heatmaps import draw
+from worker.analysis.pipeline import ImageReading, read_dicom
+from worker.analysis.runner import Analyst
+from worker.installation import Site
+from worker.model_registry import bundles
 
 MOVES = 0.01
 
@@ -87,7 +88,7 @@ def test_the_setting_turns_it_off_and_the_result_says_which(
 ) -> None:
     reading = site.settings.reading.model_copy(update={"reduced_resolution": reduced})
     site = Site(site.settings.model_copy(update={"reading": reading}))
-    registry.activate(site.settings, site.database, str(bundle_folder))
+    bundles.activate(site.settings, site.database, str(bundle_folder))
     (analysis_id,) = receive(site, sample("RG1_J2KR").read_bytes())
     assert Analyst(site.settings, site.database, site.store).analyse(analysis_id) == "done"
     with site.database.read() as session:

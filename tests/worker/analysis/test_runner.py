@@ -13,32 +13,35 @@ from pydicom import dcmread
 from sqlalchemy import func, select
 from typer.testing import CliRunner
 
-from db import analyses, ledger
-from db.models import active_models
-from db.session import DatabaseUnavailable
-from db.tables import Analysis, Delivery, Finding, LogitMaps, MadeObject
-from db.worklist import worklist
-from dicom_io.facts import read_facts
-from dicom_io.listener import Received
-from dicom_io.status_codes import Status
-from model.bundle import load_bundle
-from model.bundle_writer import seal
-from model.gradcam import LogitMaps as Maps
-from worker import pipeline, registry
-from worker.analyst import Analyst
-from worker.cli import app
-from worker.intake import Intake
-from worker.settings import Destination
-from worker.site import Site
-from worker.store import Stored
-from worker.timing import now
+from db.analysis import lifecycle
+from db.engine.session import DatabaseUnavailable
+from db.model_registry.activation import active_models
+from db.tables.analyses import Analysis, Finding, LogitMaps
+from db.tables.delivery import Delivery, MadeObject
+from db.views import ledger
+from db.views.worklist import worklist
+from dicom_io.header.facts import read_facts
+from dicom_io.network.status_codes import Status
+from dicom_io.receive.listener import Received
+from model.bundle.bundle import load_bundle
+from model.explain.gradcam import LogitMaps as Maps
+from model.publish.bundle_writer import seal
+from worker.analysis import pipeline
+from worker.analysis.runner import Analyst
+from worker.cli.app import app
+from worker.config.settings import Destination
+from worker.installation import Site
+from worker.intake.intake import Intake
+from worker.model_registry import bundles
+from worker.runtime.clock import now
+from worker.storage.store import Stored
 
 
 @pytest.fixture
 def sited(site: Site, bundle_folder: Path) -> Site:
     destination = Destination(name="pacs", ae_title="PACS", host="127.0.0.1", port=1)
     site = Site(site.settings.model_copy(update={"destinations": (destination,)}))
-    registry.activate(site.settings, site.database, str(bundle_folder))
+    bundles.activate(site.settings, site.database, str(bundle_folder))
     return site
 
 
@@ -74,7 +77,7 @@ def test_a_bundle_calibrated_anew_is_read_with_at_once_and_is_the_one_that_is_ac
     text = text.replace('name = "demonstration"', 'name = "stricter"', 1)
     (stricter / "model.toml").write_text(re.sub(r"threshold = 0\.\d+", "threshold = 0.987", text), encoding="utf-8")
     assert seal(stricter).digest == digest
-    registry.activate(sited.settings, sited.database, str(stricter))
+    bundles.activate(sited.settings, sited.database, str(stricter))
     assert set(analyst.reader(digest).bundle.thresholds.values()) == {0.987}
     assert set(before.bundle.thresholds.values()) != {0.987}
     listed = CliRunner().invoke(app, ["model", "list", "--json", "--home", str(sited.settings.home)])
@@ -117,16 +120,16 @@ def test_same_film_analysed_anew_gives_the_same_object_bytes(
     stored: list[str] = []
     real_put = sited.store.put
     monkeypatch.setattr(sited.store, "put", lambda data: stored.append(real_put(data).sha256) or real_put(data))
-    real_complete = analyses.complete
+    real_complete = lifecycle.complete
 
     def power_cut(*_arguments: object) -> bool:
         raise DatabaseUnavailable("the database went away just before the commit")
 
-    monkeypatch.setattr(analyses, "complete", power_cut)
+    monkeypatch.setattr(lifecycle, "complete", power_cut)
     with pytest.raises(DatabaseUnavailable):
         analyst.analyse(analysis_id)
     assert count(sited, Finding) == count(sited, MadeObject) == 0
-    monkeypatch.setattr(analyses, "complete", real_complete)
+    monkeypatch.setattr(lifecycle, "complete", real_complete)
     assert analyst.analyse(analysis_id) == "done"
     half = len(stored) // 2
     assert half > 0
@@ -177,7 +180,7 @@ def test_truncated_pixels_fail_at_once_with_their_reason(sited: Site, films: Pat
 def test_unforeseen_error_is_counted_kept_and_logged_without_its_text(
     sited: Site, films: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from worker import analyst as module
+    from worker.analysis import runner as module
 
     def broken(*_arguments: object, **_options: object) -> None:
         raise ValueError("Doe^Jane 1970-01-01")

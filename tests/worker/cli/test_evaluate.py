@@ -9,12 +9,12 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner, Result
 
-from model.bundle_writer import seal
-from model.dataset import Source, read_sources
-from model.split import write_split
+from model.dataset.sources import Source, read_sources
+from model.dataset.split import write_split
+from model.publish.bundle_writer import seal
 from tests.peers.radiographs import chest
-from worker.cli import app
-from worker.cli_train import read_facts
+from worker.cli.app import app
+from worker.model_registry.training_images import read_facts
 
 PATIENTS = 11
 

@@ -14,12 +14,12 @@ import pydicom
 import pytest
 from typer.testing import CliRunner
 
-from model.bundle import Bundle, BundleInvalid
-from model.description import SEAL
-from model.toml_text import toml_text
+from model.bundle.bundle import Bundle, BundleInvalid
+from model.bundle.manifest import SEAL
+from model.bundle.toml_writer import toml_text
 from tests.model.small_bundle import noisy, write_films, write_small_bundle
 from tests.peers.radiographs import sample
-from worker.cli import app
+from worker.cli.app import app
 
 
 @pytest.fixture(scope="module")

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-import model.training
-from worker.cli import app
+import model.train.training
+from worker.cli.app import app
 
 pytestmark = pytest.mark.skipif(find_spec("tensorflow") is None, reason="TensorFlow is not installed")
 
@@ -38,7 +38,7 @@ def test_a_wrong_option_ends_in_one_line_that_says_what_is_allowed(
 
 def test_training_reads_images_as_the_worker_does(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The reader that `train` is given takes of JPEG 2000 what the worker's tensor is made of."""
-    from worker.pipeline import enough_of
+    from worker.model_registry.preprocessing import enough_of
 
     class Reached(Exception):
         pass
@@ -48,6 +48,6 @@ def test_training_reads_images_as_the_worker_does(tmp_path: Path, monkeypatch: p
         assert read_image.keywords == {"enough": enough_of(plan.preprocessing)}
         raise Reached
 
-    monkeypatch.setattr(model.training, "train", reached)
+    monkeypatch.setattr(model.train.training, "train", reached)
     command = ["train", str(tmp_path), "--out", str(tmp_path / "out"), "--minimum-positives", "7"]
     assert isinstance(CliRunner().invoke(app, command).exception, Reached)

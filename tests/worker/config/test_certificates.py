@@ -9,15 +9,16 @@ from pathlib import Path
 
 import pytest
 
-from dicom_io.sender import PeerUnreachable, echo
-from dicom_io.tls import TlsFiles
+from dicom_io.network.association import PeerUnreachable
+from dicom_io.network.tls import TlsFiles
+from dicom_io.send.storage_scu import echo
 from tests.dicom_io.wire import Witness
 from tests.peers.certificates import Authority
-from worker.certificates import require_destination_certificates, require_listener_certificate
-from worker.diagnosis import Examined
-from worker.doctor import CHECKS
-from worker.peers import destination_peer, listener_settings, own_peer
-from worker.settings import ConfigurationError, Settings, load_settings
+from worker.config.certificates import require_destination_certificates, require_listener_certificate
+from worker.config.dicom_peers import destination_peer, listener_settings, own_peer
+from worker.config.settings import ConfigurationError, Settings, load_settings
+from worker.doctor.check_result import Examined
+from worker.doctor.examination import CHECKS
 
 
 @pytest.fixture
@@ -44,7 +45,7 @@ def test_listener_as_configured_answers_our_own_echo_and_nobody_without_a_certif
 ) -> None:
     from dataclasses import replace
 
-    from dicom_io.listener import Listener
+    from dicom_io.receive.listener import Listener
 
     settings = settings_of(tmp_path, authority.issue("listener"))
     with Listener(listener_settings(settings), Witness().on_instance) as listener:

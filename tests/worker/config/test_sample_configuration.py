@@ -5,9 +5,9 @@ from __future__ import annotations
 import tomllib
 from pathlib import Path
 
-from worker.settings import Settings, load_settings
+from worker.config.settings import Settings, load_settings
 
-SAMPLE = Path(__file__).parents[2] / "deploy" / "cxr-triage.toml"
+SAMPLE = Path(__file__).parents[3] / "deploy" / "cxr-triage.toml"
 
 
 def test_sample_is_accepted_and_changes_nothing(tmp_path: Path) -> None:

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from worker.settings import ConfigurationError, load_settings
-from worker.site import Site
+from worker.config.settings import ConfigurationError, load_settings
+from worker.installation import Site
 
 
 @pytest.fixture(autouse=True)
@@ -163,7 +163,7 @@ def test_named_file_that_is_not_there_is_said(tmp_path: Path) -> None:
 def test_token_is_not_printed_with_the_configuration(tmp_path: Path) -> None:
     from typer.testing import CliRunner
 
-    from worker.cli import app
+    from worker.cli.app import app
 
     (tmp_path / "cxr-triage.toml").write_text('[stow]\ntoken = "s3cret"\n', encoding="utf-8")
     for more in ([], ["--json"]):

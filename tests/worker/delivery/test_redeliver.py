@@ -9,28 +9,30 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from db import analyses, deliveries, models
-from db.intake import record_instance
+from db.analysis import lifecycle
+from db.delivery import outbox
+from db.intake.instances import record_instance
+from db.model_registry import activation
 from db.records import NewInstance
+from tests.db.analysis.test_lifecycle import LEASE, result
 from tests.db.conftest import MODEL, NOON
 from tests.db.conftest import new_instance as new_instance
-from tests.db.test_analyses import LEASE, result
-from worker.cli import app
-from worker.site import Site
+from worker.cli.app import app
+from worker.installation import Site
 
 
 @pytest.fixture
 def refused(site: Site, new_instance: Callable[..., NewInstance]) -> Site:
     """A site with one object that its destination refused."""
     with site.database.write() as session:
-        models.activate(session, MODEL, NOON)
+        activation.activate(session, MODEL, NOON)
         recorded = record_instance(session, new_instance())
         assert recorded.analysis_id is not None
-        claimed = analyses.claim(session, recorded.analysis_id, owner="me", now=NOON, lease=LEASE, max_attempts=3)
+        claimed = lifecycle.claim(session, recorded.analysis_id, owner="me", now=NOON, lease=LEASE, max_attempts=3)
         assert claimed is not None
-        analyses.complete(session, claimed, "me", result(), NOON)
-        (item,) = deliveries.claim_batch(session, "pacs", owner="d", now=NOON, lease=LEASE, limit=9)
-        deliveries.mark_failed(session, item.id, "d", "status A900")
+        lifecycle.complete(session, claimed, "me", result(), NOON)
+        (item,) = outbox.claim_batch(session, "pacs", owner="d", now=NOON, lease=LEASE, limit=9)
+        outbox.mark_failed(session, item.id, "d", "status A900")
     return site
 
 
@@ -50,8 +52,7 @@ def test_refused_objects_are_due_again_once(refused: Site, tmp_path: Path) -> No
         assert (code, json.loads(output)) == (0, {"destination": "pacs", "offered_again": expected})
     with refused.database.write() as session:
         assert (
-            len(deliveries.claim_batch(session, "pacs", owner="d", now=NOON.replace(year=2999), lease=LEASE, limit=9))
-            == 1
+            len(outbox.claim_batch(session, "pacs", owner="d", now=NOON.replace(year=2999), lease=LEASE, limit=9)) == 1
         )
 
 

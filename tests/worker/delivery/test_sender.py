@@ -11,19 +11,23 @@ from pathlib import Path
 import pytest
 from sqlalchemy import select, update
 
-from db import analyses, deliveries, models
-from db.intake import record_instance
+from db.analysis import lifecycle
+from db.delivery import outbox
+from db.intake.instances import record_instance
+from db.model_registry import activation
 from db.records import NewInstance, ObjectRecord
-from db.tables import Delivery, MadeObject
-from dicom_io.sender import Outgoing, Peer, PeerUnreachable, SendOutcome
+from db.tables.delivery import Delivery, MadeObject
+from dicom_io.network.association import Peer, PeerUnreachable
+from dicom_io.send.storage_scu import Outgoing, SendOutcome
+from tests.db.analysis.test_lifecycle import LEASE, result
 from tests.db.conftest import MODEL, NOON
 from tests.db.conftest import new_instance as new_instance
-from tests.db.test_analyses import LEASE, result
-from worker import delivery
-from worker.delivery import Courier, CourierDied, deliver_forever
-from worker.settings import Destination
-from worker.site import Site
-from worker.timing import DELIVERY_LEASE, DELIVERY_POLL, PEER_AWAY, now
+from worker.config.settings import Destination
+from worker.delivery import sender
+from worker.delivery.sender import Courier, CourierDied, deliver_forever
+from worker.installation import Site
+from worker.runtime.clock import now
+from worker.runtime.timeouts import DELIVERY_LEASE, DELIVERY_POLL, PEER_AWAY
 
 
 @pytest.fixture
@@ -34,12 +38,12 @@ def owed(site: Site, new_instance: Callable[..., NewInstance]) -> Site:
         "heatmap", "Pneumonia", "", 1, "2.25.1", stored.uri, stored.sha256, stored.size, destinations=("pacs",)
     )
     with site.database.write() as session:
-        models.activate(session, MODEL, NOON)
+        activation.activate(session, MODEL, NOON)
         recorded = record_instance(session, new_instance())
         assert recorded.analysis_id is not None
-        claimed = analyses.claim(session, recorded.analysis_id, owner="me", now=NOON, lease=LEASE, max_attempts=3)
+        claimed = lifecycle.claim(session, recorded.analysis_id, owner="me", now=NOON, lease=LEASE, max_attempts=3)
         assert claimed is not None
-        analyses.complete(session, claimed, "me", replace(result(), objects=(made,)), NOON)
+        lifecycle.complete(session, claimed, "me", replace(result(), objects=(made,)), NOON)
     return site
 
 
@@ -59,7 +63,7 @@ def test_unforeseen_error_is_told_without_its_text_and_the_object_is_tried_again
     def broken(*_arguments: object) -> None:
         raise ValueError("Doe^Jane")
 
-    monkeypatch.setattr(delivery, "send", broken)
+    monkeypatch.setattr(sender, "send", broken)
     assert courier(owed).carry_batch() == 0
     row = the_delivery(owed)
     assert (row.state, row.reason, row.lease_owner) == ("pending", "unexpected ValueError", None)
@@ -71,7 +75,7 @@ def test_unforeseen_error_is_told_without_its_text_and_the_object_is_tried_again
 
 def test_damaged_object_is_not_sent_and_says_so(owed: Site, monkeypatch: pytest.MonkeyPatch) -> None:
     offered: list[Path] = []
-    monkeypatch.setattr(delivery, "send", lambda _peer, items: offered.extend(item.path for item in items) or iter(()))
+    monkeypatch.setattr(sender, "send", lambda _peer, items: offered.extend(item.path for item in items) or iter(()))
     (file,) = owed.store.root.glob("*/*/*.dcm")
     file.write_bytes(b"heatmaP")
     courier(owed).carry_batch()
@@ -106,16 +110,16 @@ def test_lease_of_what_is_still_to_come_is_renewed_after_each_object(
     owed_five: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     slow = [now()]
-    monkeypatch.setattr(delivery, "now", lambda: slow[0])
+    monkeypatch.setattr(sender, "now", lambda: slow[0])
 
     def send(_peer: Peer, items: Sequence[Outgoing]) -> Iterator[SendOutcome]:
         for item in items:
             slow[0] += DELIVERY_LEASE * 0.6  # less than a lease an object, more than a lease for two
             with owed_five.database.write() as session:
-                assert deliveries.release_dead(session, lambda _owner: False, slow[0]) == 0
+                assert outbox.release_dead(session, lambda _owner: False, slow[0]) == 0
             yield SendOutcome(item.key, "stored", 0, "")
 
-    monkeypatch.setattr(delivery, "send", send)
+    monkeypatch.setattr(sender, "send", send)
     assert courier(owed_five).carry_batch() == 5
     assert states(owed_five) == [("sent", 1)] * 5
 
@@ -130,7 +134,7 @@ def test_stop_between_two_objects_gives_the_rest_back_without_counting_an_attemp
             stop.set()
             yield SendOutcome(item.key, "stored", 0, "")
 
-    monkeypatch.setattr(delivery, "send", send)
+    monkeypatch.setattr(sender, "send", send)
     courier(owed_five).run(stop)
     assert states(owed_five) == [("sent", 1)] + [("pending", 0)] * 4
 
@@ -141,7 +145,7 @@ def test_destination_that_is_away_is_asked_less_and_less_and_its_objects_wait_no
     def away(*_arguments: object) -> None:
         raise PeerUnreachable("nobody answers")
 
-    monkeypatch.setattr(delivery, "send", away)
+    monkeypatch.setattr(sender, "send", away)
     carrier = courier(owed)
     pauses = []
     for _ in range(6):
@@ -153,7 +157,7 @@ def test_destination_that_is_away_is_asked_less_and_less_and_its_objects_wait_no
         with owed.database.write() as session:
             session.execute(update(Delivery).values(next_attempt_at=NOON))
     assert pauses == [*PEER_AWAY, PEER_AWAY[-1], PEER_AWAY[-1]]
-    monkeypatch.setattr(delivery, "send", lambda _peer, items: (SendOutcome(i.key, "stored", 0, "") for i in items))
+    monkeypatch.setattr(sender, "send", lambda _peer, items: (SendOutcome(i.key, "stored", 0, "") for i in items))
     assert carrier.carry_batch() == 1
     assert carrier.pause == DELIVERY_POLL
 
@@ -164,7 +168,7 @@ def test_object_that_breaks_the_sender_holds_up_no_other(owed_five: Site, monkey
             raise KeyError("poison")
         return (SendOutcome(item.key, "stored", 0, "") for item in items)
 
-    monkeypatch.setattr(delivery, "send", send)
+    monkeypatch.setattr(sender, "send", send)
     carrier = courier(owed_five)
     for _ in range(3):
         carrier.carry_batch()

@@ -12,10 +12,10 @@ from pathlib import Path
 import pytest
 
 from tests.peers.programs import require_peer
-from worker.diagnosis import Examined
-from worker.doctor import CHECKS
-from worker.settings import load_settings
-from worker.site import Site
+from worker.config.settings import load_settings
+from worker.doctor.check_result import Examined
+from worker.doctor.examination import CHECKS
+from worker.installation import Site
 
 
 @pytest.fixture

@@ -15,28 +15,28 @@ import pytest
 from sqlalchemy import text
 from typer.testing import CliRunner
 
-from db import models
-from db.commitments import record
-from db.condition import condition, file_system
-from db.intake import record_instance
+from db.delivery.commitment_requests import record
+from db.engine.health import condition, file_system
+from db.engine.session import Database, sqlite_url
+from db.intake.instances import record_instance
+from db.model_registry import activation
 from db.records import NewInstance
-from db.session import Database, sqlite_url
-from dicom_io.listener import Listener, ListenerSettings
-from dicom_io.network import RECEIVED_TRANSFER_SYNTAXES
-from dicom_io.status_codes import Status
+from dicom_io.network.presentation_contexts import RECEIVED_TRANSFER_SYNTAXES
+from dicom_io.network.status_codes import Status
+from dicom_io.receive.listener import Listener, ListenerSettings
 from tests.db.conftest import MODEL
 from tests.db.conftest import new_instance as new_instance
 from tests.peers.postgres import Postgres
-from worker import codec_samples
-from worker.cli import app
-from worker.codec_samples import SAMPLES
-from worker.diagnosis import Examined, Finding
-from worker.doctor import CHECKS, examine
-from worker.registry import activate
-from worker.running import Running, process_name, running_processes
-from worker.settings import load_settings
-from worker.site import Site
-from worker.timing import now
+from worker.analysis import codec_samples
+from worker.analysis.codec_samples import SAMPLES
+from worker.cli.app import app
+from worker.config.settings import load_settings
+from worker.doctor.check_result import Examined, Finding
+from worker.doctor.examination import CHECKS, examine
+from worker.doctor.process_list import Running, process_name, running_processes
+from worker.installation import Site
+from worker.model_registry.bundles import activate
+from worker.runtime.clock import now
 
 UP = (Running("up", 1, 0, 1),)
 
@@ -218,7 +218,7 @@ def test_little_space_is_said_before_it_ends(
     made: Site, free: float, level: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     usage = type("Usage", (), {"free": int(free), "total": int(1e12)})
-    monkeypatch.setattr("worker.doctor_storage.shutil.disk_usage", lambda _folder: usage)
+    monkeypatch.setattr("worker.doctor.storage.shutil.disk_usage", lambda _folder: usage)
     assert look(made, "space").level == level
 
 
@@ -270,7 +270,7 @@ def test_decoder_that_fails_is_named(
     made: Site, change: dict[str, object], said: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     values = {**vars(SAMPLES[3]), **change}
-    monkeypatch.setattr("worker.codec_check.SAMPLES", (codec_samples.CodecSample(**values),))
+    monkeypatch.setattr("worker.analysis.codec_check.SAMPLES", (codec_samples.CodecSample(**values),))
     finding = look(made, "codecs")
     assert finding.level == "failed"
     assert f"JPEG Lossless: {said}" in finding.seen or f"JPEG Lossless: the compressed frame has {said}" in finding.seen
@@ -278,7 +278,7 @@ def test_decoder_that_fails_is_named(
 
 def test_active_model_that_is_gone_fails(made: Site) -> None:
     with made.database.write() as session:
-        models.activate(session, MODEL, now())
+        activation.activate(session, MODEL, now())
     finding = look(made, "engine")
     assert finding.level == "failed"
     assert "/models/first" in finding.seen
@@ -291,7 +291,7 @@ def test_image_that_waits_too_long_is_said(
     made: Site, minutes: int, level: str, new_instance: Callable[..., NewInstance]
 ) -> None:
     with made.database.write() as session:
-        models.activate(session, MODEL, now())
+        activation.activate(session, MODEL, now())
         record_instance(session, new_instance(received_at=now() - timedelta(minutes=minutes)))
     findings = {each.check: each for each in CHECKS["work"](Examined(made.settings, ()))}
     assert findings["reading"].level == level
@@ -319,16 +319,16 @@ def test_sender_that_is_not_told_what_is_committed_is_said(made: Site, minutes: 
 
 
 def test_clock_that_differs_from_the_file_systems_is_said(made: Site, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("worker.doctor_network._synchronised", lambda: True)
+    monkeypatch.setattr("worker.doctor.network._synchronised", lambda: True)
     assert look(made, "clock").level == "ok"
     real = time.time
     for offset, level in ((10, "warning"), (-100, "failed")):
-        monkeypatch.setattr("worker.doctor_network.time.time", lambda offset=offset: real() + offset)
+        monkeypatch.setattr("worker.doctor.network.time.time", lambda offset=offset: real() + offset)
         assert look(made, "clock").level == level
 
 
 def test_clock_that_nothing_keeps_is_said(made: Site, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("worker.doctor_network._synchronised", lambda: False)
+    monkeypatch.setattr("worker.doctor.network._synchronised", lambda: False)
     assert (look(made, "clock").level, "NTP" in look(made, "clock").mend) == ("warning", True)
 
 

@@ -11,22 +11,24 @@ import pytest
 from fastapi.testclient import TestClient
 from sqlalchemy import event, select, update
 
-from db import models
-from db.ledger_details import ledger_details
-from db.session import Database
-from db.tables import Analysis, Instance, Rejection
-from dicom_io.status_codes import Status
+from db.engine.session import Database
+from db.model_registry import activation
+from db.tables.analyses import Analysis
+from db.tables.audit import Rejection
+from db.tables.studies import Instance
+from db.views.ledger_details import ledger_details
+from dicom_io.network.status_codes import Status
 from tests.db.conftest import MODEL, NOON
-from tests.worker.test_intake import received
-from worker.diagnosis import Examined
-from worker.doctor_storage import space
-from worker.facts import health_facts
-from worker.intake import Intake
-from worker.limits import Limits
-from worker.metrics import SiteCollector
-from worker.settings import IntakeSettings, Settings, Storage
-from worker.site import Site
-from worker.web import make_web
+from tests.worker.intake.test_intake import received
+from worker.config.settings import IntakeSettings, Settings, Storage
+from worker.doctor.check_result import Examined
+from worker.doctor.storage import space
+from worker.installation import Site
+from worker.intake.back_pressure import Limits
+from worker.intake.intake import Intake
+from worker.monitoring.health import health_facts
+from worker.monitoring.prometheus import SiteCollector
+from worker.web.app import make_web
 
 
 def limited(site: Site, *, backlog: int = 0, free: float = 0.0) -> Settings:
@@ -54,7 +56,7 @@ def statements(database: Database) -> Iterator[list[str]]:
 @pytest.fixture
 def with_model(site: Site) -> Site:
     with site.database.write() as session:
-        models.activate(session, MODEL, NOON)
+        activation.activate(session, MODEL, NOON)
     return site
 
 

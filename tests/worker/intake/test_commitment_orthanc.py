@@ -11,15 +11,16 @@ from pathlib import Path
 
 import pytest
 
-from dicom_io.sender import Outgoing, Peer, send
+from dicom_io.network.association import Peer
+from dicom_io.send.storage_scu import Outgoing, send
 from tests.peers.orthanc import Orthanc
 from tests.peers.postgres import Postgres
 from tests.peers.processes import wait_until
 from tests.peers.programs import free_port
 from tests.peers.radiographs import sample
-from tests.worker.test_commitment import CR, committing_site, states
-from worker.settings import DatabaseSettings, Dicom, KnownPeer, Settings
-from worker.site import Site
+from tests.worker.intake.test_commitment_scp import CR, committing_site, states
+from worker.config.settings import DatabaseSettings, Dicom, KnownPeer, Settings
+from worker.installation import Site
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])

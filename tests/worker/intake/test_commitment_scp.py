@@ -17,21 +17,21 @@ from pydicom import Dataset
 from pynetdicom import AE, evt
 from pynetdicom.association import Association
 
-from db import commitments
-from dicom_io.listener import Listener
-from dicom_io.network import COMMITMENT
-from dicom_io.status_codes import ActionStatus, FailureReason
+from db.delivery import commitment_requests
+from dicom_io.network.presentation_contexts import COMMITMENT
+from dicom_io.network.status_codes import ActionStatus, FailureReason
+from dicom_io.receive.listener import Listener
 from tests.dicom_io.images import CR, INSTANCE, data_set_of, image_file
 from tests.dicom_io.wire import associated, store
 from tests.peers.processes import wait_until
 from tests.peers.programs import free_port
-from worker import commitment as committing
-from worker.commitment import Committer
-from worker.intake import Intake
-from worker.peers import listener_settings
-from worker.settings import Dicom, KnownPeer, Settings
-from worker.site import Site
-from worker.web import make_web
+from worker.config.dicom_peers import listener_settings
+from worker.config.settings import Dicom, KnownPeer, Settings
+from worker.installation import Site
+from worker.intake import commitment_scp as committing
+from worker.intake.commitment_scp import Committer
+from worker.intake.intake import Intake
+from worker.web.app import make_web
 
 FILM = data_set_of(image_file(np.zeros((64, 64), np.uint16)))
 WELL_KNOWN = "1.2.840.10008.1.20.1.1"
@@ -119,7 +119,7 @@ def stored(listener: Listener) -> None:
 
 def states(site: Site) -> dict[str, int]:
     with site.database.read() as session:
-        return {state: number for state, number in commitments.counts(session).items() if number}
+        return {state: number for state, number in commitment_requests.counts(session).items() if number}
 
 
 def test_report_comes_on_the_same_association_while_that_is_open(site: Site, known: Settings) -> None:

@@ -10,17 +10,17 @@ from pathlib import Path
 import pydicom
 import pytest
 
-from db.tables import Analysis
-from dicom_io.admission import StoreRefused
-from dicom_io.facts import UnreadableDicom, read_facts
-from dicom_io.gate import decide
-from dicom_io.grayscale import PixelsUnreadable, read_grayscale
-from dicom_io.part10 import examine_file
-from tests.worker.test_analyst import receive
-from worker import registry
-from worker.analyst import Analyst
-from worker.intake import gate_rules
-from worker.site import Site
+from db.tables.analyses import Analysis
+from dicom_io.gate.decision import decide
+from dicom_io.header.facts import UnreadableDicom, read_facts
+from dicom_io.pixels.grayscale import PixelsUnreadable, read_grayscale
+from dicom_io.receive.part10_files import examine_file
+from dicom_io.receive.store_request import StoreRefused
+from tests.worker.analysis.test_runner import receive
+from worker.admission.rules import gate_rules
+from worker.analysis.runner import Analyst
+from worker.installation import Site
+from worker.model_registry import bundles
 
 _DECODED_WHATEVER_IT_IS = 1_000_000  # bytes; larger ones only where they are accepted
 
@@ -56,7 +56,7 @@ def end_of(site: Site, analyst: Analyst, path: Path) -> tuple[str, str]:
 @pytest.mark.shared_data
 @pytest.mark.filterwarnings("ignore")
 def test_every_file_of_the_corpus_ends_with_a_reason(site: Site, bundle_folder: Path, shared_data: Path) -> None:
-    registry.activate(site.settings, site.database, str(bundle_folder))
+    bundles.activate(site.settings, site.database, str(bundle_folder))
     analyst = Analyst(site.settings, site.database, site.store)
     ends: dict[str, tuple[str, str]] = {}
     for path in corpus(shared_data):

@@ -10,15 +10,15 @@ import pytest
 from pydicom import dcmread
 from sqlalchemy import select
 
-from db.tables import Location, Study
-from dicom_io.facts import read_facts
-from dicom_io.reception import Received
-from dicom_io.status_codes import Status
-from worker.forgetting import forget
-from worker.intake import Intake
-from worker.settings import DatabaseSettings
-from worker.site import Site
-from worker.store import Stored
+from db.tables.studies import Location, Study
+from dicom_io.header.facts import read_facts
+from dicom_io.network.status_codes import Status
+from dicom_io.receive.messages import Received
+from worker.config.settings import DatabaseSettings
+from worker.installation import Site
+from worker.intake.intake import Intake
+from worker.retention.erasure import forget
+from worker.storage.store import Stored
 
 
 def received(path: Path, **changes: object) -> Received:

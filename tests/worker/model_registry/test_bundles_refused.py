@@ -11,13 +11,13 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from db.models import active_models
-from model.bundle import load_bundle
-from model.bundle_writer import rewrite_description
-from model.calibration import Calibration
-from worker import registry
-from worker.cli import app
-from worker.site import Site
+from db.model_registry.activation import active_models
+from model.bundle.bundle import load_bundle
+from model.bundle.calibration import Calibration
+from model.publish.bundle_writer import rewrite_description
+from worker.cli.app import app
+from worker.installation import Site
+from worker.model_registry import bundles
 
 
 def run(site: Site, *words: str) -> tuple[int, str]:
@@ -58,7 +58,7 @@ def of_another_format(folder: Path) -> None:
 def test_a_damaged_bundle_is_refused_with_the_reason_and_the_active_one_stays(
     site: Site, bundle_folder: Path, tmp_path: Path, damage: Callable[[Path], None], reason: str
 ) -> None:
-    registry.activate(site.settings, site.database, str(bundle_folder))
+    bundles.activate(site.settings, site.database, str(bundle_folder))
     damaged = shutil.copytree(bundle_folder, tmp_path / "damaged")
     damage(damaged)
     for command in ("activate", "verify", "import"):
@@ -72,7 +72,9 @@ def test_a_damaged_bundle_is_refused_with_the_reason_and_the_active_one_stays(
 def test_verify_tells_digests_golden_output_and_what_each_engine_says(
     site: Site, bundle_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("model.keras_backend.is_any_installed", lambda: False)  # Keras' engine is the README's test's
+    monkeypatch.setattr(
+        "model.network.keras_backend.is_any_installed", lambda: False
+    )  # Keras' engine is the README's test's
     code, said = run(site, "model", "verify", str(bundle_folder), "--json")
     assert code == 0, said
     facts = json.loads(said[: said.rindex("}") + 1])
@@ -86,12 +88,12 @@ def test_a_bundle_calibrated_anew_is_not_taken_for_the_one_activated_before(
     site: Site, bundle_folder: Path, tmp_path: Path
 ) -> None:
     first = shutil.copytree(bundle_folder, tmp_path / "first")
-    before = registry.activate(site.settings, site.database, str(first))
+    before = bundles.activate(site.settings, site.database, str(first))
     again = load_bundle(shutil.copytree(bundle_folder, tmp_path / "again"))
     higher = dict.fromkeys(again.label_names, 0.9)
     everyone = Calibration("", (), again.everyone.temperatures, again.everyone.biases, higher)
     rewrite_description(again.folder, everyone, again.groups)
-    after = registry.activate(site.settings, site.database, str(again.folder))
+    after = bundles.activate(site.settings, site.database, str(again.folder))
     assert after.digest == before.digest
     assert after.thresholds == higher
     assert load_bundle(before.folder).thresholds != higher

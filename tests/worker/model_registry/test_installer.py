@@ -9,11 +9,11 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from model.archive import import_bundle
-from worker.cli_import import _reference_images
-from worker.model_import import UNFINISHED, add_model
-from worker.site import Site
-from worker.timing import UNFINISHED_MODEL_KEPT
+from model.publish.archive import import_bundle
+from worker.cli.model_import import _reference_images
+from worker.installation import Site
+from worker.model_registry.installer import UNFINISHED, add_model
+from worker.runtime.timeouts import UNFINISHED_MODEL_KEPT
 
 
 def test_what_killed_imports_left_goes_with_the_next_one(site: Site, bundle_folder: Path) -> None:

@@ -15,20 +15,21 @@ from fastapi.testclient import TestClient
 from sqlalchemy import select
 from typer.testing import CliRunner
 
-from db.grounds import Ground
-from db.models import GroundTaken, active_models
-from db.tables import Analysis
-from dicom_io.facts import read_facts
-from dicom_io.listener import Received
-from model.bundle import HEAD_FILE, WEIGHTS_FILE, describe_head, load_bundle, model_digest
-from model.bundle_writer import seal
-from worker import registry
-from worker.analyst import Analyst
-from worker.cli import app
-from worker.facts import health_facts, worklist_facts
-from worker.intake import Intake
-from worker.site import Site
-from worker.web import make_web
+from db.model_registry.activation import GroundTaken, active_models
+from db.model_registry.scope import Ground
+from db.tables.analyses import Analysis
+from dicom_io.header.facts import read_facts
+from dicom_io.receive.listener import Received
+from model.bundle.bundle import HEAD_FILE, WEIGHTS_FILE, describe_head, load_bundle, model_digest
+from model.publish.bundle_writer import seal
+from worker.analysis.runner import Analyst
+from worker.cli.app import app
+from worker.installation import Site
+from worker.intake.intake import Intake
+from worker.model_registry import bundles
+from worker.monitoring.health import health_facts
+from worker.web.app import make_web
+from worker.worklist.listing import worklist_facts
 
 
 @pytest.fixture(scope="session")
@@ -66,7 +67,7 @@ def run(site: Site, *words: str) -> tuple[int, str]:
 def test_each_film_is_read_by_the_model_of_its_age(
     site: Site, films: Path, bundle_folder: Path, second_bundle: Path
 ) -> None:
-    registry.activate(site.settings, site.database, str(bundle_folder))
+    bundles.activate(site.settings, site.database, str(bundle_folder))
     assert run(site, "model", "activate", str(second_bundle), "--ages", "0-17")[0] == 0
     rung: list[int] = []
     intake = Intake(site.settings, site.database, site.store, rung.append)
@@ -96,7 +97,7 @@ def test_each_film_is_read_by_the_model_of_its_age(
 def test_each_film_is_read_by_the_model_of_its_view(
     site: Site, films: Path, bundle_folder: Path, second_bundle: Path, tmp_path: Path
 ) -> None:
-    registry.activate(site.settings, site.database, str(bundle_folder))
+    bundles.activate(site.settings, site.database, str(bundle_folder))
     assert run(site, "model", "activate", str(second_bundle), "--views", "AP", "--ages", "18-90")[0] == 0
     analyst = Analyst(site.settings, site.database, site.store)
     names, shown = [], []
@@ -117,7 +118,7 @@ def test_each_film_is_read_by_the_model_of_its_view(
 def test_one_shot_chooses_by_age_unless_a_model_is_named(
     site: Site, films: Path, bundle_folder: Path, second_bundle: Path, tmp_path: Path
 ) -> None:
-    registry.activate(site.settings, site.database, str(bundle_folder))
+    bundles.activate(site.settings, site.database, str(bundle_folder))
     run(site, "model", "activate", str(second_bundle), "--ages", "0-17")
     for number, age in ((1, "004Y"), (2, "044Y")):
         (tmp_path / f"{number}.dcm").write_bytes(film(films, number, age))
@@ -144,7 +145,7 @@ def test_overlap_and_wrong_ages_are_told_and_change_nothing(
 ) -> None:
     assert run(site, "model", "activate", str(bundle_folder), "--ages", "0-17")[0] == 0
     with pytest.raises(GroundTaken, match=r"demonstration .* reads 0-17 years.*--replace"):
-        registry.activate(site.settings, site.database, str(second_bundle), Ground(((10, 30),)))
+        bundles.activate(site.settings, site.database, str(second_bundle), Ground(((10, 30),)))
     for words in (("--ages", "17-3"), ("--ages", "0-131"), ("--ages", ""), ("--ages", "x"), ("--views", "LL")):
         assert run(site, "model", "activate", str(second_bundle), *words)[0] == 2, words
     with site.database.read() as session:
@@ -154,7 +155,7 @@ def test_overlap_and_wrong_ages_are_told_and_change_nothing(
 
 
 def test_bundle_that_is_gone_is_not_ready(site: Site, broker: None, second_bundle: Path) -> None:
-    bundle = registry.activate(site.settings, site.database, str(second_bundle))
+    bundle = bundles.activate(site.settings, site.database, str(second_bundle))
     assert health_facts(site)["ready"], health_facts(site)
     shutil.rmtree(bundle.folder)
     facts = health_facts(site)

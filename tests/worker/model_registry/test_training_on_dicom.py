@@ -11,11 +11,11 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from model.bundle import Bundle, load_bundle
-from model.dataset import Source, read_sources
+from model.bundle.bundle import Bundle, load_bundle
+from model.dataset.sources import Source, read_sources
 from tests.peers.radiographs import Coding, chest
-from worker.cli import app
-from worker.cli_train import read_facts
+from worker.cli.app import app
+from worker.model_registry.training_images import read_facts
 
 pytestmark = [pytest.mark.train, pytest.mark.timeout(600)]
 PATIENTS = 9

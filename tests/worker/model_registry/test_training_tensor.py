@@ -8,14 +8,14 @@ import cv2
 import numpy as np
 import pytest
 
-from model.batches import cached
-from model.inspection import inspect_images
-from model.preprocessing import normalise, prepare
-from model.reader import Reader
-from model.samples import Sample
+from model.dataset.image_inspection import inspect_images
+from model.dataset.samples import Sample
+from model.inference.reader import Reader
+from model.preprocessing.tensor import normalise, prepare
+from model.train.batches import cached
 from tests.peers.radiographs import sample
-from worker.cli_train import reading_as_the_worker
-from worker.pipeline import read_dicom, read_picture
+from worker.analysis.pipeline import read_dicom, read_picture
+from worker.model_registry.training_images import reading_as_the_worker
 
 ROUNDED = 0.5 / 65535
 """What a square of 16 bits is off at most; the tensor's range is 1 / std times that."""

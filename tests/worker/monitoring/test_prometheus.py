@@ -13,23 +13,26 @@ from fastapi.testclient import TestClient
 from prometheus_client.parser import text_string_to_metric_families
 from sqlalchemy import delete
 
-from db import analyses, deliveries, models
-from db.intake import record_instance
-from db.measures import measure
+from db.analysis import lifecycle
+from db.delivery import outbox
+from db.engine.session import Session
+from db.intake.instances import record_instance
+from db.intake.rejected_transfers import record_rejection
+from db.model_registry import activation
 from db.records import AnalysisResult, FindingRecord, NewInstance, ObjectRecord, StudyIdentity
-from db.rejections import record_rejection
-from db.session import Session
-from db.tables import GateDecision, Instance, Location
-from dicom_io.status_codes import Status
+from db.tables.gate import GateDecision
+from db.tables.studies import Instance, Location
+from db.views.metrics import measure
+from dicom_io.network.status_codes import Status
 from tests.db.conftest import MODEL
 from tests.db.conftest import new_instance as new_instance
 from tests.peers.postgres import Postgres
-from worker.facts import ledger_facts
-from worker.metrics import SiteCollector
-from worker.settings import load_settings
-from worker.site import Site
-from worker.timing import now
-from worker.web import make_web
+from worker.config.settings import load_settings
+from worker.installation import Site
+from worker.monitoring.ledger import ledger_facts
+from worker.monitoring.prometheus import SiteCollector
+from worker.runtime.clock import now
+from worker.web.app import make_web
 
 Samples = dict[tuple[str, tuple[tuple[str, str], ...]], float]
 LEASE = timedelta(minutes=2)
@@ -47,7 +50,7 @@ def scrape(site: Site, client: TestClient | None = None) -> Samples:
 
 def read(session: Session, analysis_id: int, *, finished: datetime, outside_domain: bool = False) -> None:
     """Claim an analysis and complete it at a given moment, with one heatmap for the destination ``pacs``."""
-    claimed = analyses.claim(session, analysis_id, owner="w", now=finished, lease=LEASE, max_attempts=3)
+    claimed = lifecycle.claim(session, analysis_id, owner="w", now=finished, lease=LEASE, max_attempts=3)
     assert claimed is not None
     made = ObjectRecord("heatmap", "Mass", "", 1, f"2.25.{analysis_id}", "store:x", "0" * 64, 9, ("pacs",))
     values: dict[str, Any] = {
@@ -63,7 +66,7 @@ def read(session: Session, analysis_id: int, *, finished: datetime, outside_doma
         "affine": (1.0,) * 6,
         "objects": (made,),
     }
-    assert analyses.complete(session, claimed, "w", AnalysisResult(**values), finished)
+    assert lifecycle.complete(session, claimed, "w", AnalysisResult(**values), finished)
 
 
 @pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.peer)])
@@ -82,7 +85,7 @@ def busy(site: Site, new_instance: Callable[..., NewInstance]) -> Site:
     """Read in 0.4 s and sent 2 s later; read outside the domain in 20 s and unsent; waiting for 90 s; refused; lost."""
     moment = now() - timedelta(seconds=100)
     with site.database.write() as session:
-        models.activate(session, MODEL, moment)
+        activation.activate(session, MODEL, moment)
         ids = [
             record_instance(session, new_instance(number, study=number, received_at=when)).analysis_id or 0
             for number, when in ((1, moment), (2, moment), (3, moment + timedelta(seconds=10)))
@@ -90,8 +93,8 @@ def busy(site: Site, new_instance: Callable[..., NewInstance]) -> Site:
         record_instance(session, new_instance(4, study=4, accepted=False, received_at=moment))
         read(session, ids[0], finished=moment + timedelta(seconds=0.4))
         read(session, ids[1], finished=moment + timedelta(seconds=20), outside_domain=True)
-        (first, *_rest) = deliveries.claim_batch(session, "pacs", owner="d", now=now(), lease=LEASE, limit=1)
-        deliveries.mark_sent(session, first.id, "d", moment + timedelta(seconds=2.4))
+        (first, *_rest) = outbox.claim_batch(session, "pacs", owner="d", now=now(), lease=LEASE, limit=1)
+        outbox.mark_sent(session, first.id, "d", moment + timedelta(seconds=2.4))
         for status in (Status.CANNOT_UNDERSTAND, 0xDEAD):
             record_rejection(session, when=moment, calling_ae="X", address="1", status=int(status), reason="")
     return site
@@ -147,7 +150,7 @@ def test_durations_are_of_the_window_and_of_the_newest_rows_only(busy: Site) -> 
 def test_counters_count_what_happens_while_watched_and_never_fall(
     busy: Site, new_instance: Callable[..., NewInstance], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("worker.metrics._REST", 0)
+    monkeypatch.setattr("worker.monitoring.prometheus._REST", 0)
     client = TestClient(make_web(busy))
     assert scrape(busy, client)["cxr_triage_received_total", ()] == 0  # what was there before is nobody's burst
     with busy.database.write() as session:
@@ -173,7 +176,9 @@ def test_counters_count_what_happens_while_watched_and_never_fall(
 
 def test_slow_database_is_not_measured_at_every_scrape(busy: Site, monkeypatch: pytest.MonkeyPatch) -> None:
     looks = []
-    monkeypatch.setattr("worker.metrics.measure", lambda *arguments: looks.append(1) or measure(*arguments))
+    monkeypatch.setattr(
+        "worker.monitoring.prometheus.measure", lambda *arguments: looks.append(1) or measure(*arguments)
+    )
     collector = SiteCollector(busy)
     list(collector.collect())
     collector._took = 60.0
@@ -189,7 +194,7 @@ def test_model_is_named_and_absent_where_none_is_active(busy: Site, site: Site) 
     expected = {"name": "first", "digest": "a" * 64, "preprocessing": "squash", "reads": "everything"}
     assert labels["cxr_triage_model_info"] == expected
     with busy.database.write() as session:
-        models.deactivate(session)
+        activation.deactivate(session)
     assert not [name for name, _ in scrape(busy) if name == "cxr_triage_model_info"]
 
 
@@ -235,7 +240,7 @@ def test_nothing_of_a_patient_is_exported(site: Site, new_instance: Callable[...
         study_description="SECRET TEXT",
     )
     with site.database.write() as session:
-        models.activate(session, MODEL, now())
+        activation.activate(session, MODEL, now())
         instance = new_instance(1, calling_ae="SECRETAE", received_at=now())
         recorded = record_instance(session, replace(instance, study=identity))
         assert recorded.analysis_id is not None

@@ -6,10 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from worker.broker import queue_lengths, start_embedded
-from worker.celery_app import make_app
-from worker.doorbell import ring
-from worker.settings import load_settings
+from worker.config.settings import load_settings
+from worker.queue.broker import queue_lengths
+from worker.queue.celery_app import make_app
+from worker.queue.dispatch import ring
+from worker.queue.embedded_server import start_embedded
 
 
 @pytest.mark.parametrize("name", ["plain", "with space", "50%20#?db=1", "ünï [red]"])

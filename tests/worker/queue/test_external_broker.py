@@ -10,11 +10,11 @@ import pytest
 
 from tests.peers.processes import Process, port_answers, wait_until
 from tests.peers.programs import free_port, require_peer
-from worker.broker import BrokerUnavailable, queue_lengths
-from worker.celery_app import make_app
-from worker.doorbell import ring
-from worker.settings import Broker, Settings
-from worker.site import Site
+from worker.config.settings import Broker, Settings
+from worker.installation import Site
+from worker.queue.broker import BrokerUnavailable, queue_lengths
+from worker.queue.celery_app import make_app
+from worker.queue.dispatch import ring
 
 pytestmark = pytest.mark.peer
 

@@ -11,17 +11,19 @@ import pytest
 from sqlalchemy import select, update
 from typer.testing import CliRunner
 
-from db.intake import record_instance
+from db.intake.instances import record_instance
 from db.records import NewInstance
-from db.tables import Erasure, Study
+from db.tables.audit import Erasure
+from db.tables.studies import Study
 from tests.db.conftest import NOON
 from tests.db.conftest import new_instance as new_instance
-from worker.cli import app
-from worker.forgetting import finish_removals, forget, retain
-from worker.settings import Retention, Settings
-from worker.site import Site
-from worker.store import StoreUnavailable
-from worker.timing import now
+from worker.cli.app import app
+from worker.config.settings import Retention, Settings
+from worker.installation import Site
+from worker.retention.erasure import finish_removals, forget
+from worker.retention.policy import retain
+from worker.runtime.clock import now
+from worker.storage.store import StoreUnavailable
 
 Make = Callable[..., NewInstance]
 
@@ -78,7 +80,7 @@ def test_removal_interrupted_before_its_files_went_is_finished_later(
 
 def test_film_that_came_again_after_it_was_forgotten_keeps_its_file(site: Site, receive: Callable[..., str]) -> None:
     receive(1)
-    from db import erasure
+    from db.retention import erasure
 
     with site.database.write() as session:
         (study_id,) = erasure.studies_of(session, study_instance_uid="1.2.1")
@@ -139,7 +141,7 @@ def test_user_id_without_a_name_stands_in_the_audit_by_its_number(
     def nameless() -> str:
         raise KeyError("getpwuid(): uid not found: 10001")
 
-    monkeypatch.setattr("worker.forgetting.getpass.getuser", nameless)
+    monkeypatch.setattr("worker.retention.erasure.getpass.getuser", nameless)
     receive(1)
     assert len(forget(site.database, site.store, study_instance_uid="1.2.1", patient_id=None, reason="x")) == 1
     with site.database.read() as session:

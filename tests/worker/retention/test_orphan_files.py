@@ -10,14 +10,14 @@ from pathlib import Path
 import pytest
 from sqlalchemy import select
 
-from db.tables import Location
-from dicom_io.status_codes import Status
-from tests.worker.test_intake import received
-from worker.intake import Intake
-from worker.settings import DatabaseSettings
-from worker.site import Site
-from worker.timing import UNREFERENCED_AGE, UNREFERENCED_KEPT
-from worker.unreferenced import set_aside
+from db.tables.studies import Location
+from dicom_io.network.status_codes import Status
+from tests.worker.intake.test_intake import received
+from worker.config.settings import DatabaseSettings
+from worker.installation import Site
+from worker.intake.intake import Intake
+from worker.retention.orphan_files import set_aside
+from worker.runtime.timeouts import UNREFERENCED_AGE, UNREFERENCED_KEPT
 
 NOW = datetime.now(UTC)
 LATER = NOW + UNREFERENCED_AGE + timedelta(hours=1)
@@ -79,7 +79,7 @@ def test_film_that_is_recorded_while_its_old_file_is_set_aside_keeps_its_bytes(
 
 
 def test_store_whose_database_knows_nothing_of_it_is_left_alone(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("worker.unreferenced._FOLDERS", 1)
+    monkeypatch.setattr("worker.retention.orphan_files._FOLDERS", 1)
     folder = site.store.root / "00" / "11"
     folder.mkdir(parents=True)
     for number in range(30):

@@ -14,7 +14,7 @@ import pytest
 
 from tests.peers.poison import deadlock
 from tests.peers.processes import wait_until
-from worker.isolated import CallEnded, Handler, IsolatedCalls, NotBegun
+from worker.runtime.isolated_process import CallEnded, Handler, IsolatedCalls, NotBegun
 
 
 def begin() -> Handler:

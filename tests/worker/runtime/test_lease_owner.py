@@ -10,14 +10,14 @@ from contextlib import contextmanager
 
 import pytest
 
-from worker.leases import is_dead, lease_owner
+from worker.runtime.lease_owner import is_dead, lease_owner
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="process start times are read from /proc")
 
 
 @contextmanager
 def another_process() -> Iterator[tuple[subprocess.Popen[str], str]]:
-    code = "from worker.leases import lease_owner; print(lease_owner(), flush=True); input()"
+    code = "from worker.runtime.lease_owner import lease_owner; print(lease_owner(), flush=True); input()"
     with subprocess.Popen(
         [sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     ) as process:

@@ -10,7 +10,7 @@ import pytest
 
 _PARENT = """
 import subprocess, sys, time
-from worker.orphans import die_with_parent
+from worker.runtime.parent_death import die_with_parent
 child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"], preexec_fn=die_with_parent)
 print(child.pid, flush=True)
 time.sleep(600)

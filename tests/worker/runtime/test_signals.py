@@ -10,7 +10,7 @@ import pytest
 
 _WAITING = """
 import threading
-from worker.stopping import stop_event
+from worker.runtime.signals import stop_event
 stop = stop_event(on_repeated=lambda: print("again", flush=True))
 busy = [threading.Thread(target=lambda: sum(range(10**7)), daemon=True) for _ in range(4)]
 for thread in busy:

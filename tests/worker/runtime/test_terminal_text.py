@@ -14,14 +14,14 @@ import pytest
 from rich.console import Console
 from typer.testing import CliRunner
 
-from db.intake import record_instance
+from db.intake.instances import record_instance
 from db.records import NewInstance, StudyIdentity
 from tests.db.conftest import new_instance as new_instance
 from worker.__main__ import main
-from worker.cli import app
-from worker.site import Site
-from worker.terminal import marked, visible
-from worker.up import _Sayer
+from worker.cli.app import app
+from worker.installation import Site
+from worker.runtime.terminal_text import marked, visible
+from worker.standalone.up import _Sayer
 
 HOSTILE = (
     "[/x]",

@@ -12,24 +12,26 @@ from pathlib import Path
 import pytest
 import redis
 
-from db import analyses, models
-from db.intake import record_instance
+from db.analysis import lifecycle
+from db.intake.instances import record_instance
+from db.model_registry import activation
 from db.records import NewInstance
 from tests.db.conftest import MODEL, NOON
 from tests.db.conftest import new_instance as new_instance
-from worker.broker import BrokerUnavailable, client_url, queue_lengths, socket_path, start_embedded
-from worker.celery_app import ANALYSE, make_app
-from worker.doorbell import Doorbell, ring
-from worker.leases import lease_owner
-from worker.settings import Broker, load_settings
-from worker.site import Site
-from worker.sweep import sweep_once
+from worker.config.settings import Broker, load_settings
+from worker.installation import Site
+from worker.queue.broker import BrokerUnavailable, client_url, queue_lengths, socket_path
+from worker.queue.celery_app import ANALYSE, make_app
+from worker.queue.dispatch import Doorbell, ring
+from worker.queue.embedded_server import start_embedded
+from worker.runtime.lease_owner import lease_owner
+from worker.scheduling.recovery import sweep_once
 
 
 @pytest.fixture
 def analysis_id(site: Site, new_instance: Callable[..., NewInstance]) -> int:
     with site.database.write() as session:
-        models.activate(session, MODEL, NOON)
+        activation.activate(session, MODEL, NOON)
         recorded = record_instance(session, new_instance())
     assert recorded.analysis_id is not None
     return recorded.analysis_id
@@ -58,7 +60,7 @@ def test_work_of_a_dead_process_is_freed_and_rung_for(site: Site, analysis_id: i
     place, _, _start = lease_owner().rpartition("/")
     dead = f"{place.rpartition('/')[0]}/{process.pid}/1"
     with site.database.write() as session:
-        claimed = analyses.claim(
+        claimed = lifecycle.claim(
             session, analysis_id, owner=dead, now=NOON, lease=timedelta(days=99999), max_attempts=3
         )
     assert claimed is not None
@@ -101,7 +103,7 @@ def test_doorbell_outlives_whatever_goes_wrong_in_a_ring(site: Site, monkeypatch
         heard.extend(ids)
         return True
 
-    monkeypatch.setattr("worker.doorbell.ring", sometimes)
+    monkeypatch.setattr("worker.queue.dispatch.ring", sometimes)
     doorbell = Doorbell(make_app(site.settings))
     doorbell.ring(1)
     assert failed.wait(5)

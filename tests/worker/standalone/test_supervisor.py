@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from worker.supervisor import Program, Supervisor, last_line
-from worker.timing import RESTART_BACKOFF, RESTART_FORGIVEN
+from worker.runtime.timeouts import RESTART_BACKOFF, RESTART_FORGIVEN
+from worker.standalone.supervisor import Program, Supervisor, last_line
 
 
 class Clock:

@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 
 from tests.peers.programs import free_port
-from worker.ports import StartFailed
-from worker.settings import load_settings
-from worker.site import Site
-from worker.up import run_up
+from worker.config.settings import load_settings
+from worker.installation import Site
+from worker.runtime.ports import StartFailed
+from worker.standalone.up import run_up
 
 
 @pytest.mark.parametrize("section", ["dicom", "web"])

@@ -11,13 +11,13 @@ import pytest
 from pydicom.uid import UID
 from pynetdicom.dimse_primitives import C_STORE
 
-from dicom_io.listener import Listener, ListenerSettings, Received
-from dicom_io.status_codes import Status
+from dicom_io.network.status_codes import Status
+from dicom_io.receive.listener import Listener, ListenerSettings, Received
 from tests.dicom_io.images import CR, INSTANCE, data_set_of, image_file
 from tests.dicom_io.wire import Witness, associated, store
 from tests.peers.processes import wait_until
-from worker.arriving import Arriving
-from worker.store import FolderStore, StoreUnavailable
+from worker.storage.incoming_file import Arriving
+from worker.storage.store import FolderStore, StoreUnavailable
 
 FILM = bytes(range(256)) * 3000  # larger than a slice
 DATA_SET = data_set_of(image_file(np.arange(60_000, dtype=np.uint16).reshape(200, 300)))
@@ -86,7 +86,7 @@ def test_a_disk_that_is_full_is_told_at_the_end(
     def full(*_arguments: object) -> object:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("worker.arriving.FileIO", full)
+    monkeypatch.setattr("worker.storage.incoming_file.FileIO", full)
     arriving = folder.arriving()
     arriving.write(FILM)
     assert arriving.problem == "No space left on device"

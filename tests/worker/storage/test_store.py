@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from worker.store import FolderStore, StoreUnavailable
+from worker.storage.store import FolderStore, StoreUnavailable
 
 
 def test_stored_bytes_come_back_from_an_address_made_of_their_hash(tmp_path: Path) -> None:
@@ -67,7 +67,7 @@ def test_what_is_there_already_needs_no_space(tmp_path: Path, monkeypatch: pytes
     def full(*_arguments: object) -> object:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("worker.arriving.FileIO", full)
+    monkeypatch.setattr("worker.storage.incoming_file.FileIO", full)
     assert store.put(b"film") == stored
     with pytest.raises(StoreUnavailable, match="No space left on device"):
         store.put(b"another film")
@@ -130,7 +130,7 @@ def test_every_failure_of_the_file_system_is_the_store_that_is_unavailable(
         patch.setattr(Path, "stat", stale)
         with pytest.raises(StoreUnavailable, match="Stale file handle"):
             store.path(stored.uri)
-    monkeypatch.setattr("worker.arriving.FileIO", stale)
+    monkeypatch.setattr("worker.storage.incoming_file.FileIO", stale)
     monkeypatch.setattr(Path, "unlink", stale)
     with pytest.raises(StoreUnavailable, match="Stale file handle"):
         store.put(b"another film")

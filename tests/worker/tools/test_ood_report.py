@@ -7,8 +7,8 @@ import cv2
 import numpy as np
 import pytest
 
-from model.bundle import builtin_bundles_folder, load_bundle
-from worker.strangers import main
+from model.bundle.bundle import builtin_bundles_folder, load_bundle
+from worker.tools.ood_report import main
 
 
 @pytest.fixture
@@ -37,7 +37,7 @@ def test_what_ends_on_the_way_leaves_the_bundle_as_it_was(bundle, tmp_path, monk
     def full(*_):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("model.bundle_writer.write_table", full)  # the metrics are written by then
+    monkeypatch.setattr("model.publish.bundle_writer.write_table", full)  # the metrics are written by then
     with pytest.raises(OSError, match="No space left"):
         main([str(bundle), f"a photograph={photograph}"])
     assert {path.name: path.read_bytes() for path in bundle.iterdir()} == before

@@ -7,16 +7,18 @@ from pathlib import Path
 
 import pytest
 
-from worker.reference import pages, sample_comments
-from worker.settings import Settings
+from worker.config.settings import Settings
+from worker.tools.reference_docs import pages, sample_comments
 
-DOCS = Path(__file__).parents[2] / "docs"
+DOCS = Path(__file__).parents[3] / "docs"
 
 
 @pytest.mark.parametrize("name", ["configuration.md", "cli.md"])
 def test_committed_page_is_the_one_the_program_writes(name: str) -> None:
     committed = (DOCS / name).read_text(encoding="utf-8")
-    assert committed == pages()[name], f"docs/{name} is out of date: run 'python -m worker.reference' and commit it"
+    assert committed == pages()[name], (
+        f"docs/{name} is out of date: run 'python -m worker.tools.reference_docs' and commit it"
+    )
 
 
 def test_every_key_is_explained() -> None:

@@ -7,10 +7,10 @@ from fastapi.testclient import TestClient
 from sqlalchemy import event
 from starlette.datastructures import Headers
 
-from worker.settings import Web
-from worker.site import Site
-from worker.web import make_web
-from worker.web_headers import is_cross_site, is_local_name, is_loopback
+from worker.config.settings import Web
+from worker.installation import Site
+from worker.web.app import make_web
+from worker.web.security_headers import is_cross_site, is_local_name, is_loopback
 
 
 @pytest.mark.usefixtures("broker")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from worker import web_text
+from worker.web import formatting
 
 
 @pytest.mark.parametrize(
@@ -21,26 +21,26 @@ from worker import web_text
     ],
 )
 def test_person_name(value: str, shown: str) -> None:
-    assert web_text.person_name(value) == shown
+    assert formatting.person_name(value) == shown
 
 
 @pytest.mark.parametrize(
     ("write", "value", "shown"),
     [
-        (web_text.dicom_date, "20261123", "2026-11-23"),
-        (web_text.dicom_date, "2026", "2026"),
-        (web_text.dicom_date, "", ""),
-        (web_text.dicom_time, "140312.123", "14:03"),
-        (web_text.dicom_time, "14", "14"),
-        (web_text.sex, "F", "female"),
-        (web_text.sex, "", ""),
-        (web_text.age, 43.99, "43 y"),
-        (web_text.age, 0.5, "6 mo"),
-        (web_text.age, None, "age unknown"),
-        (web_text.byte_size, 999, "999 B"),
-        (web_text.byte_size, 3_600_000, "3.6 MB"),
-        (web_text.byte_size, 73e9, "73.0 GB"),
-        (web_text.state, "not_applicable", "no AI result"),
+        (formatting.dicom_date, "20261123", "2026-11-23"),
+        (formatting.dicom_date, "2026", "2026"),
+        (formatting.dicom_date, "", ""),
+        (formatting.dicom_time, "140312.123", "14:03"),
+        (formatting.dicom_time, "14", "14"),
+        (formatting.sex, "F", "female"),
+        (formatting.sex, "", ""),
+        (formatting.age, 43.99, "43 y"),
+        (formatting.age, 0.5, "6 mo"),
+        (formatting.age, None, "age unknown"),
+        (formatting.byte_size, 999, "999 B"),
+        (formatting.byte_size, 3_600_000, "3.6 MB"),
+        (formatting.byte_size, 73e9, "73.0 GB"),
+        (formatting.state, "not_applicable", "no AI result"),
     ],
 )
 def test_values(write: object, value: object, shown: str) -> None:
@@ -60,4 +60,4 @@ def test_values(write: object, value: object, shown: str) -> None:
 def test_a_probability_never_seems_equal_to_a_threshold_that_it_is_not(
     probability: float, threshold: float, positive: bool, shown: str
 ) -> None:
-    assert web_text.comparison(probability, threshold, positive) == shown
+    assert formatting.comparison(probability, threshold, positive) == shown

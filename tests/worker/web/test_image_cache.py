@@ -9,13 +9,13 @@ from pathlib import Path
 
 import pytest
 
-from model.preprocessing import Preprocessing
+from model.preprocessing.tensor import Preprocessing
 from tests.peers import poison
 from tests.peers.radiographs import chest
-from worker import web_pictures
-from worker.drawing import Drawn, PictureFailed, Wanted
-from worker.isolated import CallEnded, IsolatedCalls, NotBegun
-from worker.web_pictures import NoPicture, Pictures, tensor_size
+from worker.runtime.isolated_process import CallEnded, IsolatedCalls, NotBegun
+from worker.web import image_cache
+from worker.web.image_cache import NoPicture, Pictures, tensor_size
+from worker.web.image_process import Drawn, PictureFailed, Wanted
 
 
 class Decoder:
@@ -117,7 +117,7 @@ def test_an_image_that_ended_its_process_is_not_tried_again_by_every_page(
         await pictures.gray("b", "view", lambda: Path("b"))
         with pytest.raises(PictureFailed, match="it hung"):
             await pictures.gray("a", "view", lambda: Path("a"))
-        monkeypatch.setattr(web_pictures.time, "monotonic", lambda: float("inf"))
+        monkeypatch.setattr(image_cache.time, "monotonic", lambda: float("inf"))
         await pictures.gray("a", "view", lambda: Path("a"))
         pictures.close()
 

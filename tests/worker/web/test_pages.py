@@ -15,22 +15,23 @@ from fastapi.testclient import TestClient
 from pydicom import dcmread
 from sqlalchemy import delete, select, update
 
-from db.tables import Analysis, Location, LogitMaps
-from dicom_io.facts import read_facts
-from dicom_io.grayscale import read_grayscale
-from dicom_io.listener import Received
-from dicom_io.status_codes import Status
-from model.gradcam import LogitMaps as Maps
-from model.overlay import DENSITY_FULL
+from db.tables.analyses import Analysis, LogitMaps
+from db.tables.studies import Location
+from dicom_io.header.facts import read_facts
+from dicom_io.network.status_codes import Status
+from dicom_io.pixels.grayscale import read_grayscale
+from dicom_io.receive.listener import Received
+from model.explain.gradcam import LogitMaps as Maps
+from model.rendering.overlay import DENSITY_FULL
 from tests.peers.radiographs import Radiograph, chest, described, sample
-from worker import registry
-from worker.analyst import Analyst
-from worker.forgetting import forget
-from worker.intake import Intake
-from worker.settings import Destination, load_settings
-from worker.site import Site
-from worker.web import make_web
-from worker.web_render import FOLDER
+from worker.analysis.runner import Analyst
+from worker.config.settings import Destination, load_settings
+from worker.installation import Site
+from worker.intake.intake import Intake
+from worker.model_registry import bundles
+from worker.retention.erasure import forget
+from worker.web.app import make_web
+from worker.web.rendering import FOLDER
 
 HOSTILE = "<script>alert(1)</script>^\"onload='x'"
 PAGES = ("/", "/ledger", "/system", "/docs")
@@ -79,7 +80,7 @@ def reading(tmp_path_factory: pytest.TempPathFactory, bundle_folder: Path) -> It
         update={"destinations": (Destination(name="pacs", ae_title="PACS", host="127.0.0.1", port=1),)}
     )
     site = Site(settings)
-    registry.activate(settings, site.database, str(bundle_folder))
+    bundles.activate(settings, site.database, str(bundle_folder))
     films = {
         "hostile": chest(folder, 0, PatientName=HOSTILE),
         "child": chest(folder, 1, PatientAge="008Y", PatientBirthDate="20180102"),
@@ -281,7 +282,7 @@ def test_ledger_page_visibly_adds_up(reading: Reading) -> None:
 def test_worklist_is_paged_and_a_page_beyond_the_last_leads_back(
     reading: Reading, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("worker.web_pages.STUDIES_A_PAGE", 2)
+    monkeypatch.setattr("worker.web.pages.STUDIES_A_PAGE", 2)
     pages = [re.findall(r'<tr data-key="([^"]+)"', reading.client.get(f"/?page={page}").text) for page in (1, 2, 3)]
     assert [len(page) for page in pages] == [2, 2, 1]
     order = [item["study_instance_uid"] for item in reading.client.get("/api/worklist").json()["items"]]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from db.records import FindingRecord
-from worker.web_views import shown_label
+from worker.web.view_models import shown_label
 
 
 def finding(label: str, probability: float, threshold: float, positive: bool) -> FindingRecord:

@@ -7,15 +7,16 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from db import analyses, models
-from db.intake import record_instance
+from db.analysis import lifecycle
+from db.intake.instances import record_instance
+from db.model_registry import activation
 from db.records import ActiveModel, FindingRecord, NewInstance
-from db.worklist import study_item
+from db.views.worklist import study_item
+from tests.db.analysis.test_lifecycle import LEASE, result
 from tests.db.conftest import MODEL
 from tests.db.conftest import new_instance as new_instance
-from tests.db.test_analyses import LEASE, result
-from worker.site import Site
-from worker.triage import is_counted, place, rank_study, score
+from worker.installation import Site
+from worker.worklist.priority import is_counted, place, rank_study, score
 
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
 
@@ -71,15 +72,15 @@ def test_reading_queued_for_the_former_model_does_not_take_back_what_the_active_
     ids = []
     for number, digest in ((1, "a" * 64), (2, "b" * 64)):
         with site.database.write() as session:
-            models.activate(session, ActiveModel(digest, "m", MODEL.folder, MODEL.preprocessing_id), NOON)
+            activation.activate(session, ActiveModel(digest, "m", MODEL.folder, MODEL.preprocessing_id), NOON)
             ids.append(record_instance(session, new_instance(number)).analysis_id)
     for number, probability in ((1, 0.9), (0, 0.1)):  # the active model's ends first
         analysis_id = ids[number]
         assert analysis_id is not None
         with site.database.write() as session:
-            claimed = analyses.claim(session, analysis_id, owner="me", now=NOON, lease=LEASE, max_attempts=3)
+            claimed = lifecycle.claim(session, analysis_id, owner="me", now=NOON, lease=LEASE, max_attempts=3)
             assert claimed is not None
-            assert analyses.complete(session, claimed, "me", result(probability, uid=f"2.25.{number}"), NOON)
+            assert lifecycle.complete(session, claimed, "me", result(probability, uid=f"2.25.{number}"), NOON)
             rank_study(session, claimed.study_id, 8)
     with site.database.read() as session:
         item = study_item(session, "1.2.1")

@@ -11,7 +11,7 @@ import stat
 import uuid
 from pathlib import Path
 
-from worker.import_scan import ASIDE, Stamp
+from worker.intake.folder.scan import ASIDE, Stamp
 
 
 def set_aside(path: Path) -> Path:

@@ -16,17 +16,18 @@ from typing import Literal
 
 import structlog
 
-from db.session import DatabaseUnavailable
-from dicom_io.admission import StoreRefused
-from dicom_io.part10 import examine_file
-from dicom_io.reception import ListenerSettings, Received, Rejection
-from dicom_io.status_codes import Status
-from worker.import_away import place, put_back, set_aside
-from worker.import_scan import DONE, FAILED, Changed, Found, Stamp, TooLarge, entries, read_unchanged
-from worker.intake import Intake
-from worker.settings import ConfigurationError, Settings
-from worker.store import StoreUnavailable
-from worker.timing import IMPORT_DOUBT, IMPORT_EVERY, IMPORT_SCAN, now
+from db.engine.session import DatabaseUnavailable
+from dicom_io.network.status_codes import Status
+from dicom_io.receive.messages import ListenerSettings, Received, Rejection
+from dicom_io.receive.part10_files import examine_file
+from dicom_io.receive.store_request import StoreRefused
+from worker.config.settings import ConfigurationError, Settings
+from worker.intake.folder.moves import place, put_back, set_aside
+from worker.intake.folder.scan import DONE, FAILED, Changed, Found, Stamp, TooLarge, entries, read_unchanged
+from worker.intake.intake import Intake
+from worker.runtime.clock import now
+from worker.runtime.timeouts import IMPORT_DOUBT, IMPORT_EVERY, IMPORT_SCAN
+from worker.storage.store import StoreUnavailable
 
 _log = structlog.get_logger(__name__)
 

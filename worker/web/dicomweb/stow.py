@@ -16,20 +16,21 @@ from fastapi import APIRouter, Path, Request, Response
 from fastapi.responses import JSONResponse
 from starlette.requests import ClientDisconnect
 
-from db.session import DatabaseUnavailable
-from dicom_io import addresses
-from dicom_io.admission import StoreRefused
-from dicom_io.part10 import claimed_uids, examine_file
-from dicom_io.reception import ListenerSettings, Received, Rejection
-from dicom_io.status_codes import Status
-from dicom_io.stow import DICOM_JSON, StowOutcome, store_response
+from db.engine.session import DatabaseUnavailable
+from dicom_io.network import addresses
+from dicom_io.network.status_codes import Status
+from dicom_io.receive.messages import ListenerSettings, Received, Rejection
+from dicom_io.receive.part10_files import claimed_uids, examine_file
+from dicom_io.receive.store_request import StoreRefused
+from dicom_io.receive.stow_response import DICOM_JSON, StowOutcome, store_response
 from dicom_io.uids import is_uid
-from worker.intake import Intake
-from worker.settings import Stow
-from worker.site import Site
-from worker.store import StoreUnavailable
-from worker.stow_parts import BadMultipart, Part, Parts, Room, media_type
-from worker.timing import RETRY_AFTER, STOW_PATIENCE, STOW_SLOWEST, now
+from worker.config.settings import Stow
+from worker.installation import Site
+from worker.intake.intake import Intake
+from worker.runtime.clock import now
+from worker.runtime.timeouts import RETRY_AFTER, STOW_PATIENCE, STOW_SLOWEST
+from worker.storage.store import StoreUnavailable
+from worker.web.dicomweb.multipart import BadMultipart, Part, Parts, Room, media_type
 
 _log = structlog.get_logger(__name__)
 
@@ -201,8 +202,8 @@ class StowService:
     def _opened(self) -> Intake:
         with self._opening:
             if self._intake is None:
-                from worker.celery_app import make_app
-                from worker.doorbell import Doorbell
+                from worker.queue.celery_app import make_app
+                from worker.queue.dispatch import Doorbell
 
                 site = self._site
                 self._intake = Intake(site.settings, site.database, site.store, Doorbell(make_app(site.settings)).ring)

@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 
 from tests.peers.radiographs import Radiograph, chests
-from tests.worker.test_imports import Watched
-from worker import import_away
-from worker.import_scan import ASIDE
-from worker.site import Site
+from tests.worker.intake.folder.test_watcher import Watched
+from worker.installation import Site
+from worker.intake.folder import moves
+from worker.intake.folder.scan import ASIDE
 
 
 class Death(BaseException):
@@ -70,7 +70,7 @@ def test_film_that_replaced_another_while_that_was_received_is_imported_too(
 def test_third_film_of_the_name_is_not_overwritten_when_the_second_is_put_back(
     watched: Watched, radiographs: list[Radiograph], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    set_aside = import_away.set_aside
+    set_aside = moves.set_aside
 
     def and_another_comes(path: Path) -> Path:
         aside = set_aside(path)
@@ -82,7 +82,7 @@ def test_third_film_of_the_name_is_not_overwritten_when_the_second_is_put_back(
     replacing(watched, monkeypatch, radiographs[1])
     watched.scan()
     with monkeypatch.context() as patch:
-        patch.setattr("worker.imports.set_aside", and_another_comes)
+        patch.setattr("worker.intake.folder.watcher.set_aside", and_another_comes)
         watched.scan()
     assert len(watched.names()) == 2
     assert (watched.folder / "film.dcm").read_text() == "third"
@@ -187,7 +187,7 @@ def test_what_was_set_aside_but_cannot_be_moved_on_is_put_back_and_taken_once(
     def full(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("worker.imports.place", full)
+    monkeypatch.setattr("worker.intake.folder.watcher.place", full)
     kept.lay(radiographs[0], "film.dcm")
     assert kept.rest() == 1
     assert kept.rest() == 0

@@ -10,18 +10,19 @@ from pathlib import Path
 import pytest
 from sqlalchemy import select
 
-from db import models
-from db.ledger_details import ledger_details
-from db.tables import Analysis, Instance, Location
+from db.model_registry import activation
+from db.tables.analyses import Analysis
+from db.tables.studies import Instance, Location
+from db.views.ledger_details import ledger_details
 from tests.db.conftest import MODEL, NOON
 from tests.peers.radiographs import Radiograph, chest, chests
-from worker.diagnosis import Examined
-from worker.doctor_storage import imports
-from worker.imports import Importer, import_folder
-from worker.intake import Intake
-from worker.limits import Limits
-from worker.settings import ConfigurationError, Imports, Settings
-from worker.site import Site
+from worker.config.settings import ConfigurationError, Imports, Settings
+from worker.doctor.check_result import Examined
+from worker.doctor.storage import imports
+from worker.installation import Site
+from worker.intake.back_pressure import Limits
+from worker.intake.folder.watcher import Importer, import_folder
+from worker.intake.intake import Intake
 
 
 class Watched:
@@ -75,7 +76,7 @@ def with_folder(site: Site, folder: Path, done: str = "keep") -> Settings:
 @pytest.fixture
 def watched(site: Site, tmp_path: Path) -> Watched:
     with site.database.write() as session:
-        models.activate(session, MODEL, NOON)
+        activation.activate(session, MODEL, NOON)
     return Watched(site, tmp_path / "watched")
 
 
@@ -196,7 +197,7 @@ def test_unreadable_file_is_refused_with_the_systems_reason(
             raise PermissionError(13, "Permission denied")
         return opened(path, *rest, **more)
 
-    monkeypatch.setattr("worker.import_scan.os.open", denied)
+    monkeypatch.setattr("worker.intake.folder.scan.os.open", denied)
     assert watched.rest() == 1
     assert watched.refusals() == ["import: the file cannot be read (Permission denied)"]
 
@@ -259,7 +260,7 @@ def test_file_that_cannot_be_moved_away_is_taken_once(
 def test_file_that_trips_over_a_fault_of_ours_costs_no_other(
     watched: Watched, radiographs: list[Radiograph], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from dicom_io.part10 import examine_file
+    from dicom_io.receive.part10_files import examine_file
 
     poison = watched.lay(radiographs[0], "a.dcm").read_bytes()
     watched.lay(radiographs[1], "b.dcm")
@@ -269,7 +270,7 @@ def test_file_that_trips_over_a_fault_of_ours_costs_no_other(
             raise RuntimeError("quotes DOE^JOHN")
         return examine_file(data)
 
-    monkeypatch.setattr("worker.imports.examine_file", trips)
+    monkeypatch.setattr("worker.intake.folder.watcher.examine_file", trips)
     assert watched.rest() == 2
     assert watched.names("done") == ["b.dcm"]
     assert (watched.folder / "failed/a.dcm.reason.txt").read_text() == "internal error: RuntimeError\n"
@@ -278,7 +279,7 @@ def test_file_that_trips_over_a_fault_of_ours_costs_no_other(
 def test_file_larger_than_is_taken_is_refused_unread(
     watched: Watched, radiographs: list[Radiograph], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("worker.imports._LARGEST", 1000)
+    monkeypatch.setattr("worker.intake.folder.watcher._LARGEST", 1000)
     watched.lay(radiographs[0], "film.dcm")
     assert watched.rest() == 1
     assert "at most 1000 are taken" in watched.refusals()[0]

@@ -19,18 +19,19 @@ from pydicom import dcmread
 from requests import HTTPError
 from sqlalchemy import select
 
-from db.ledger_details import ledger_details
-from db.tables import Instance, Rejection
-from dicom_io.part10 import examine_file
-from dicom_io.reception import Received
-from dicom_io.status_codes import Status
+from db.tables.audit import Rejection
+from db.tables.studies import Instance
+from db.views.ledger_details import ledger_details
+from dicom_io.network.status_codes import Status
+from dicom_io.receive.messages import Received
+from dicom_io.receive.part10_files import examine_file
 from tests.peers.radiographs import Radiograph, chests, sample
-from worker.intake import Intake
-from worker.settings import IntakeSettings, Stow, Web
-from worker.site import Site
-from worker.stow_parts import BadMultipart, Parts, Room
-from worker.web import make_web
-from worker.web_stow import Refused, check_caller, patient
+from worker.config.settings import IntakeSettings, Stow, Web
+from worker.installation import Site
+from worker.intake.intake import Intake
+from worker.web.app import make_web
+from worker.web.dicomweb.multipart import BadMultipart, Parts, Room
+from worker.web.dicomweb.stow import Refused, check_caller, patient
 
 TYPE = 'multipart/related; type="application/dicom"; boundary=xx'
 
@@ -173,11 +174,11 @@ def test_under_backpressure_the_sender_is_told_when_to_come_back(site: Site, rad
 
 
 def test_limit_reached_within_a_request_fails_the_rest_of_it(site: Site, radiographs: list[Radiograph]) -> None:
-    from db import models
+    from db.model_registry import activation
     from tests.db.conftest import MODEL, NOON
 
     with site.database.write() as session:
-        models.activate(session, MODEL, NOON)
+        activation.activate(session, MODEL, NOON)
     small = Site(site.settings.model_copy(update={"intake": IntakeSettings(maximum_backlog=2)}))
     answer = client(small).post(
         "/dicom-web/studies",

@@ -1,0 +1,1 @@
+"""Connections, transactions, the schema and leases."""

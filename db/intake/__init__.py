@@ -1,0 +1,1 @@
+"""Rows of what arrives: instances, gate decisions, identity conflicts, rejected transfers."""

@@ -1,0 +1,1 @@
+"""Rows that are removed, and the audit of it."""

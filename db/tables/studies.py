@@ -1,0 +1,76 @@
+"""Tables of studies and their instances, and where the bytes of each instance lie."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from sqlalchemy import (
+    JSON,
+    BigInteger,
+    Float,
+    ForeignKey,
+    String,
+    Text,
+    UniqueConstraint,
+)
+from sqlalchemy.orm import Mapped, mapped_column
+
+from db.tables.base import Base, Key, UtcDateTime
+
+
+class Study(Base):
+    __tablename__ = "study"
+    id: Mapped[int] = mapped_column(Key, primary_key=True)
+    study_instance_uid: Mapped[str] = mapped_column(String(64), unique=True)
+    patient_id: Mapped[str] = mapped_column(Text)
+    patient_name: Mapped[str] = mapped_column(Text)
+    patient_birth_date: Mapped[str] = mapped_column(Text)
+    patient_sex: Mapped[str] = mapped_column(Text)
+    accession_number: Mapped[str] = mapped_column(Text)
+    study_date: Mapped[str] = mapped_column(Text)
+    study_time: Mapped[str] = mapped_column(Text)
+    study_description: Mapped[str] = mapped_column(Text)
+    arrived_at: Mapped[datetime] = mapped_column(UtcDateTime, index=True)
+    priority: Mapped[str] = mapped_column(String(8), index=True)
+    score: Mapped[float] = mapped_column(Float)
+    reading_key: Mapped[float] = mapped_column(Float, index=True)
+
+
+class Instance(Base):
+    __tablename__ = "instance"
+    id: Mapped[int] = mapped_column(Key, primary_key=True)
+    study_id: Mapped[int | None] = mapped_column(ForeignKey("study.id"), index=True)
+    sop_instance_uid: Mapped[str | None] = mapped_column(String(64), unique=True)
+    sop_class_uid: Mapped[str] = mapped_column(String(64))
+    series_instance_uid: Mapped[str] = mapped_column(String(64))
+    transfer_syntax_uid: Mapped[str] = mapped_column(String(64))
+    origin: Mapped[str] = mapped_column(String(8))  # live | archive
+    calling_ae: Mapped[str] = mapped_column(String(16))
+    correlation_id: Mapped[str] = mapped_column(String(36))
+    received_at: Mapped[datetime] = mapped_column(UtcDateTime)
+    age_years: Mapped[float | None] = mapped_column(Float)
+    view: Mapped[str | None] = mapped_column(Text)
+    flags: Mapped[list[str]] = mapped_column(JSON)
+
+
+class Location(Base):
+    """Where an instance's bytes lie. The first location is the one that is read; others are kept beside it."""
+
+    __tablename__ = "location"
+    __table_args__ = (UniqueConstraint("instance_id", "uri"),)
+    id: Mapped[int] = mapped_column(Key, primary_key=True)
+    instance_id: Mapped[int] = mapped_column(ForeignKey("instance.id"), index=True)
+    uri: Mapped[str] = mapped_column(Text, index=True)
+    sha256: Mapped[str] = mapped_column(String(64), index=True)
+    size: Mapped[int] = mapped_column(BigInteger)
+    received_at: Mapped[datetime] = mapped_column(UtcDateTime)
+    calling_ae: Mapped[str] = mapped_column(Text, default="")
+    study_instance_uid: Mapped[str] = mapped_column(Text, default="")  # what these bytes say, also where it contradicts
+
+
+class Stray(Base):
+    """Bytes kept with another study's image, whose UID they bear, though they name this study."""
+
+    __tablename__ = "stray"
+    location_id: Mapped[int] = mapped_column(ForeignKey("location.id"), primary_key=True, autoincrement=False)
+    study_id: Mapped[int] = mapped_column(ForeignKey("study.id"), index=True)

@@ -1,0 +1,1 @@
+"""Queries of the interfaces: worklist, study, ledger, metrics. They change nothing."""

@@ -1,0 +1,1 @@
+"""The admission gate: which images are read, by rules over header attributes."""

@@ -1,0 +1,1 @@
+"""Headers: parsed without pixels, checked for completeness, reduced to plain values."""

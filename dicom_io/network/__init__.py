@@ -1,0 +1,1 @@
+"""What receiving and sending share: associations, contexts, status codes, TLS, addresses."""

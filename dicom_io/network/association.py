@@ -1,0 +1,131 @@
+"""Associations that we request: a peer, its answer, and the end of every association."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from pynetdicom import AE, evt
+from pynetdicom.association import Association
+from pynetdicom.presentation import PresentationContext
+
+from dicom_io.network.presentation_contexts import FASTEST_PDU
+from dicom_io.network.tls import TlsFiles, TlsProblem, calling_context
+from dicom_io.uids import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
+
+_REJECTIONS = {  # A-ASSOCIATE-RJ source and reason (PS3.8 Table 9-21)
+    (1, 1): "no reason given",
+    (1, 2): "application context name not supported",
+    (1, 3): "it does not know our AE title",
+    (1, 7): "its AE title is another",
+    (2, 1): "no reason given",
+    (2, 2): "protocol version not supported",
+    (3, 1): "temporary congestion",
+    (3, 2): "it has too many associations",
+}
+
+
+class PeerUnreachable(Exception):
+    """No association with the peer could be had; worth another try later. `reason` says why."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+        self.reason = reason
+
+
+class NothingAccepted(PeerUnreachable):
+    """The peer associates, but takes none of the kinds of objects offered: no later try will change that."""
+
+
+@dataclass(frozen=True)
+class Peer:
+    """A DICOM node to send to; times in seconds.
+
+    Attributes
+    ----------
+    calling_ae_title
+        Our own AE title, which the peer must know.
+    connect_timeout
+        For the TCP connection.
+    association_timeout
+        For the answers to association and release requests.
+    response_timeout
+        For the answer to one C-STORE or C-ECHO, and for a step of sending it.
+    tls
+        What TLS is spoken with; None: plain.
+    """
+
+    ae_title: str
+    host: str
+    port: int
+    calling_ae_title: str = "CXRTRIAGE"
+    connect_timeout: float = 10.0
+    association_timeout: float = 15.0
+    response_timeout: float = 60.0
+    tls: TlsFiles | None = None
+
+    def __str__(self) -> str:
+        return f"{self.ae_title} at {self.host} port {self.port}"
+
+
+def associate(peer: Peer, contexts: list[PresentationContext], roles: Sequence[Any] = ()) -> Association:
+    """Open an association; the caller ends it with `end`.
+
+    Raises
+    ------
+    PeerUnreachable
+        If there is none to be had; worth another try later.
+    NothingAccepted
+        If the peer takes none of ``contexts``, which no later try will change.
+    """
+    ae = AE(ae_title=peer.calling_ae_title)
+    ae.implementation_class_uid = IMPLEMENTATION_CLASS_UID
+    ae.implementation_version_name = IMPLEMENTATION_VERSION_NAME
+    ae.maximum_pdu_size = FASTEST_PDU
+    ae.connection_timeout = peer.connect_timeout
+    ae.acse_timeout = peer.association_timeout
+    ae.dimse_timeout = peer.response_timeout
+    ae.network_timeout = peer.response_timeout
+    try:
+        context = None if peer.tls is None else calling_context(peer.tls)
+    except TlsProblem as error:
+        raise PeerUnreachable(f"{peer} cannot be reached by TLS: {error}") from error
+
+    def connected(event: evt.Event) -> None:
+        # pynetdicom would wait for ever where a peer stops in the middle of a PDU, or reads no more
+        event.assoc.dul.socket.socket.settimeout(peer.response_timeout)
+
+    try:
+        association = ae.associate(
+            peer.host,
+            peer.port,
+            contexts=contexts,
+            ae_title=peer.ae_title,
+            ext_neg=list(roles),
+            tls_args=None if context is None else (context, peer.host),
+            evt_handlers=[(evt.EVT_CONN_OPEN, connected)],
+        )
+    except OSError as error:  # the name cannot be resolved
+        raise PeerUnreachable(f"{peer} cannot be reached: {error.strerror}") from error
+    except UnicodeError as error:  # nor can this one ever be, such as "pacs..example.org"
+        raise PeerUnreachable(f"{peer} cannot be reached: its host is no name and no address") from error
+    if association.is_established:
+        return association
+    if association.is_rejected:
+        answer = association.acceptor.primitive
+        why = _REJECTIONS.get((answer.result_source, answer.diagnostic), "reason unknown")
+        raise PeerUnreachable(f"{peer} rejected our association as {peer.calling_ae_title}: {why}")
+    if association.acceptor.primitive is not None:
+        raise NothingAccepted(f"{peer} accepted none of the presentation contexts that we need")
+    if context is not None and context.failure:
+        raise PeerUnreachable(f"{peer} cannot be reached: {context.failure}")
+    raise PeerUnreachable(f"{peer} cannot be reached: no connection, or no answer to our association request")
+
+
+def end(association: Association) -> None:
+    """Release an association, or abort what cannot be released."""
+    if association.is_established:
+        association.release()
+    if not association.is_released:
+        association.abort()

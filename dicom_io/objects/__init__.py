@@ -1,0 +1,1 @@
+"""DICOM objects that we make: the heatmap Secondary Capture."""

@@ -1,0 +1,1 @@
+"""Pixels: decoded, windowed, oriented to display grayscale in [0, 1]."""

@@ -1,0 +1,1 @@
+"""The bundle: manifest, labels, thresholds, calibration, training distribution."""

@@ -1,0 +1,1 @@
+"""Labelled image collections: tables, inspection, patients, the split."""

@@ -1,0 +1,1 @@
+"""Evaluation: predictions, metrics with intervals by patient, calibration, the report."""

@@ -1,0 +1,1 @@
+"""Networks made elsewhere become bundles: Keras files and PyTorch weights."""

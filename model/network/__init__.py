@@ -1,0 +1,1 @@
+"""Keras networks: loading, cutting at the explanation layer, saving, compiling to OpenVINO."""

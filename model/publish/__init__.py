@@ -1,0 +1,1 @@
+"""Writing bundles: the manifest and its digests, the card, archives."""

@@ -1,0 +1,1 @@
+"""int8 networks, accepted only within limits of quality."""

@@ -1,0 +1,1 @@
+"""Overlays: colour scale, legend and the drawn image."""

@@ -1,0 +1,1 @@
+"""Training: transfer learning, augmentation, checkpoints, curves, calibration."""

@@ -1,0 +1,24 @@
+"""The rules of the admission gate as this installation has them, and the version they are recorded under."""
+
+from __future__ import annotations
+
+import hashlib
+
+from dicom_io.gate.decision import GateRules
+from worker.config.settings import Settings
+
+
+def gate_rules(settings: Settings) -> GateRules:
+    """Return the admission rules as this site has set them."""
+    gate = settings.gate
+    return GateRules(
+        minimum_short_side=gate.minimum_short_side,
+        unknown_region=gate.unknown_region,
+        accept_secondary_capture=gate.accept_secondary_capture,
+        site=tuple(rule.rule() for rule in gate.rules),
+    )
+
+
+def rules_version(rules: GateRules) -> str:
+    """Return a name for exactly these rules: the program's version of them, and a digest of what the site has set."""
+    return f"{rules.version}-{hashlib.sha256(repr(rules).encode()).hexdigest()[:8]}"

@@ -1,0 +1,1 @@
+"""The watched folder: files found, taken, and moved to `done` or `failed`."""

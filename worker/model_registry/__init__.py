@@ -1,0 +1,1 @@
+"""Bundles of this installation: found, imported, activated; and what their images are prepared with."""

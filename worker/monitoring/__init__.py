@@ -1,0 +1,1 @@
+"""Health, ledger and Prometheus metrics."""

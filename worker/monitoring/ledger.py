@@ -1,0 +1,48 @@
+"""The ledger as plain JSON values: what arrived, what has a result, what was delivered, what is unfinished and why."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Any
+
+from db.model_registry.activation import active_models
+from db.records import Ledger
+from db.views.ledger import ledger
+from worker.installation import Site
+from worker.runtime.clock import now
+
+
+def ledger_facts(site: Site, older_than: timedelta = timedelta(0)) -> dict[str, Any]:
+    """Return the ledger: what arrived adds up to what ended and what is unfinished."""
+    with site.database.read() as session:
+        book = ledger(session, now(), older_than)
+        models = active_models(session)
+    return {
+        "model": models.name or None,
+        **ledger_counts(book),
+        "refusals": book.reasons,
+        "unfinished": [
+            {
+                "sop_instance_uid": entry.sop_instance_uid,
+                "state": entry.state,
+                "reason": entry.reason,
+                "since": entry.since.isoformat(),
+            }
+            for entry in book.unfinished
+        ],
+        "unfinished_total": book.unfinished_total,
+    }
+
+
+def ledger_counts(book: Ledger) -> dict[str, Any]:
+    return {
+        "received": book.received,
+        "done": book.done,
+        "not_applicable": book.not_applicable,
+        "failed": book.failed,
+        "pending": book.pending,
+        "rejected": book.rejected,
+        "refused_by_rule": book.rules,
+        "deliveries": book.deliveries,
+        "commitments": book.commitments,
+    }

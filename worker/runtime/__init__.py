@@ -1,0 +1,1 @@
+"""What any process needs: clock, logs, signals, ports, timeouts, isolated children."""

@@ -1,0 +1,1 @@
+"""The composition root of each process: settings read once, parts built and connected, run until stopped."""

@@ -1,0 +1,14 @@
+"""The process `work`: a Celery worker whose children analyse images."""
+
+from __future__ import annotations
+
+from worker.analysis.celery_worker import run_worker
+from worker.installation import Site
+
+
+def run_analysis(site: Site) -> None:
+    """Analyse images until a signal asks this process to stop; database and store are created before the children."""
+    site.database.ping()
+    site.database.dispose()  # children open their own
+    site.store  # noqa: B018 - created before the children look for it
+    run_worker(site.settings)

@@ -1,0 +1,62 @@
+"""The process `listen`: the C-STORE listener, intake and storage commitment."""
+
+from __future__ import annotations
+
+import gc
+import threading
+
+import structlog
+
+from dicom_io.receive.listener import Listener
+from worker.config.certificates import require_listener_certificate
+from worker.config.dicom_peers import listener_settings
+from worker.installation import Site
+from worker.intake.commitment_scp import Committer
+from worker.intake.intake import Intake
+from worker.queue.celery_app import make_app
+from worker.queue.dispatch import Doorbell
+from worker.runtime.ports import StartFailed
+from worker.runtime.signals import stop_event
+from worker.runtime.timeouts import LISTENER_WATCH
+
+_log = structlog.get_logger(__name__)
+
+
+def run_listener(site: Site) -> None:
+    """Receive DICOM objects until a signal asks this process to stop.
+
+    Raises
+    ------
+    worker.config.settings.ConfigurationError
+        If the listener's certificate cannot be used.
+    worker.runtime.ports.StartFailed
+        If a thread that the listener needs has ended by itself.
+    """
+    require_listener_certificate(site.settings)
+    stop = stop_event()
+    dicom = site.settings.dicom
+    doorbell = Doorbell(make_app(site.settings))
+    intake = Intake(site.settings, site.database, site.store, doorbell.ring)
+    committer = Committer(site.settings, site.database, site.store, lambda *words: listener.report(*words))
+    listener = Listener(
+        listener_settings(site.settings),
+        on_instance=intake.receive,
+        on_rejected=intake.rejected,
+        on_released=lambda _association, _studies: None,
+        on_commitment=committer.receive,
+        begin=intake.arriving,
+    )
+    gc.collect()
+    gc.freeze()  # pynetdicom collects by hand every six seconds: what every start leaves need not be looked at again
+    listener.start()
+    reporting = threading.Thread(target=committer.run, args=(stop,), name="commitment", daemon=True)
+    reporting.start()
+    _log.info("ready", ae_title=dicom.ae_title, host=dicom.host, port=listener.port)
+    while not stop.wait(LISTENER_WATCH):
+        if not listener.is_listening:
+            raise StartFailed("the thread that accepts associations has ended by itself")
+        if not reporting.is_alive():
+            raise StartFailed("the thread that reports storage commitment has ended by itself")
+    listener.stop()
+    committer.wake()
+    doorbell.close()

@@ -1,0 +1,1 @@
+"""`up`: every process on one machine, started, watched and stopped together."""

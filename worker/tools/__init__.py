@@ -1,0 +1,1 @@
+"""Programs for maintainers: the generated reference pages, and the out-of-distribution report."""

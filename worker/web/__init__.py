@@ -1,0 +1,1 @@
+"""The web process: pages for people, JSON, images, DICOMweb, health and metrics."""
