@@ -27,7 +27,7 @@ def _mendable(error: Exception) -> bool:
     return bool(names & {
         "ConfigurationError", "DatabaseUnavailable", "StoreUnavailable", "BrokerUnavailable", "BundleInvalid",
         "UnknownModel", "PeerUnreachable", "ListenerPortInUse", "StartFailed", "UnreadableDicom", "UnreadableImage",
-        "EngineUnsuitable", "BackendUnavailable", "DatasetInvalid", "ListenerCannotBind", "GroundTaken",
+        "EngineUnsuitable", "BackendUnavailable", "DatasetInvalid", "ListenerCannotBind", "ScopeTaken",
         "QuantizationRefused", "CannotBeReadAnyway", "DecidedElsewhere", "ImportRefused", "TrainingDiverged",
     })  # fmt: skip
 

@@ -12,7 +12,7 @@ from typing import Any, cast
 
 from sqlalchemy import CursorResult, and_, func, or_, select, update
 
-from db.engine.leases import RUNG_AHEAD, lease_is_over
+from db.engine.leases import ENQUEUED_AHEAD, lease_is_over
 from db.engine.session import Session
 from db.records import AnalysisResult, ClaimedAnalysis, ObjectRecord, Triage
 from db.tables.analyses import Analysis, Finding, LogitMaps
@@ -196,12 +196,12 @@ def release_dead(session: Session, is_dead: Callable[[str], bool], now: datetime
                 session,
                 update(Analysis)
                 .where(*guard)
-                .values(state="pending", lease_owner=None, lease_until=None, rung_at=None),
+                .values(state="pending", lease_owner=None, lease_until=None, enqueued_at=None),
             )
     return freed
 
 
-def ring_again(session: Session, now: datetime, older_than: timedelta, limit: int) -> list[int]:
+def requeue_pending(session: Session, now: datetime, older_than: timedelta, limit: int) -> list[int]:
     """Return up to ``limit`` pending analyses never rung for, or longest ago and before ``older_than``; marked as rung.
 
     A second scheduler passes over what this one has just taken.
@@ -209,15 +209,15 @@ def ring_again(session: Session, now: datetime, older_than: timedelta, limit: in
     pending = (
         select(Analysis.id)
         .where(Analysis.state == "pending")
-        .order_by(Analysis.rung_at, Analysis.id)
+        .order_by(Analysis.enqueued_at, Analysis.id)
         .with_for_update(skip_locked=True)
     )
     # asked apart, each is a range of an index; with OR, all that is pending would be read every few seconds
-    ids = list(session.scalars(pending.where(Analysis.rung_at.is_(None)).limit(limit)))
-    ids += session.scalars(pending.where(Analysis.rung_at < now - older_than).limit(limit - len(ids)))
-    ids += session.scalars(pending.where(Analysis.rung_at > now + RUNG_AHEAD).limit(limit - len(ids)))
+    ids = list(session.scalars(pending.where(Analysis.enqueued_at.is_(None)).limit(limit)))
+    ids += session.scalars(pending.where(Analysis.enqueued_at < now - older_than).limit(limit - len(ids)))
+    ids += session.scalars(pending.where(Analysis.enqueued_at > now + ENQUEUED_AHEAD).limit(limit - len(ids)))
     if ids:
-        session.execute(update(Analysis).where(Analysis.id.in_(ids)).values(rung_at=now))
+        session.execute(update(Analysis).where(Analysis.id.in_(ids)).values(enqueued_at=now))
     return ids
 
 

@@ -23,10 +23,10 @@ _AT_ONCE = 500  # ids a statement; each is a bound variable, of which SQLite tak
 def new_analysis(instance: Instance, models: ActiveModels, sha256: str, now: datetime) -> Analysis:
     """Return a row of work for the model that reads this image; where no active one does, a row that says so.
 
-    ``rung_at`` is now because whoever creates it rings as soon as it is committed.
+    ``enqueued_at`` is now because whoever creates it rings as soon as it is committed.
     """
     model = models.reader_of(instance.age_years, instance.view)
-    row = Analysis(instance_id=instance.id, state="pending", reason="", created_at=now, rung_at=now)
+    row = Analysis(instance_id=instance.id, state="pending", reason="", created_at=now, enqueued_at=now)
     row.source_sha256 = sha256
     if model is None:
         _read_by_nobody(row, models.nobody_reads(instance.age_years, instance.view), now)
@@ -53,7 +53,7 @@ def create_missing(session: Session, now: datetime, limit: int) -> int:
     rows = [new_analysis(instances[each], models, first[each], now) for each in ids]
     for decision, row in zip(waiting, rows, strict=True):
         decision.waits = False
-        row.rung_at = None  # nobody has rung for these: the sweep does, next
+        row.enqueued_at = None  # nobody has rung for these: the sweep does, next
     session.add_all(rows)
     return len(rows)
 
@@ -130,7 +130,7 @@ def _move(session: Session, model: ActiveModel, rows: dict[int, int], now: datet
             "model_digest": model.digest,
             "preprocessing_id": model.preprocessing_id,
             "model_name": model.name,
-            "rung_at": None,
+            "enqueued_at": None,
             "finished_at": None,
         },
     )
@@ -163,4 +163,4 @@ def _parts(rows: dict[int, int]) -> Iterator[dict[int, int]]:
 
 def _read_by_nobody(row: Analysis, reason: str, now: datetime) -> None:
     row.model_digest = row.preprocessing_id = row.model_name = ""
-    row.state, row.reason, row.rung_at, row.finished_at = "not_applicable", reason, None, now
+    row.state, row.reason, row.enqueued_at, row.finished_at = "not_applicable", reason, None, now

@@ -9,7 +9,7 @@ from datetime import datetime, timedelta
 
 LONGEST_LEASE = timedelta(hours=1)  # leases last minutes: one that ends later was written by a clock that ran ahead
 LONGEST_WAIT = timedelta(minutes=30)  # a delivery is offered again after five minutes at most
-RUNG_AHEAD = timedelta(minutes=1)  # nobody rings in the future
+ENQUEUED_AHEAD = timedelta(minutes=1)  # nobody rings in the future
 
 
 def lease_is_over(until: datetime | None, now: datetime) -> bool:

@@ -12,7 +12,7 @@ from db.model_registry.activation import active_models
 from db.records import NewInstance, Recorded
 from db.tables.delivery import MadeObject
 from db.tables.gate import GateDecision
-from db.tables.studies import Instance, Location, Stray, Study
+from db.tables.studies import Instance, Location, MisfiledLocation, Study
 
 
 class RecordedElsewhere(Exception):
@@ -111,11 +111,11 @@ def _record_again(session: Session, known: Instance, new: NewInstance) -> Record
     session.add(location)
     known.flags = list(dict.fromkeys([*known.flags, *flags]))
     if new.study.study_instance_uid != study.study_instance_uid:
-        _note_stray(session, location, new)
+        _note_misfiled(session, location, new)
     return Recorded("different", known.id, None)
 
 
-def _note_stray(session: Session, location: Location, new: NewInstance) -> None:
+def _note_misfiled(session: Session, location: Location, new: NewInstance) -> None:
     """Let whoever looks for the study that these bytes name find it, and in it where they are."""
     named = session.scalar(
         select(Study).where(Study.study_instance_uid == new.study.study_instance_uid).with_for_update()
@@ -127,7 +127,7 @@ def _note_stray(session: Session, location: Location, new: NewInstance) -> None:
         session.flush()
     except IntegrityError as error:
         raise RecordedElsewhere(new.sop_instance_uid) from error
-    session.add(Stray(location_id=location.id, study_id=named.id))
+    session.add(MisfiledLocation(location_id=location.id, study_id=named.id))
 
 
 def _location(instance_id: int, new: NewInstance) -> Location:

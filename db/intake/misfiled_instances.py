@@ -14,14 +14,14 @@ from datetime import datetime
 from sqlalchemy import select
 
 from db.engine.session import Session
-from db.tables.studies import Instance, Location, Stray, Study
+from db.tables.studies import Instance, Location, MisfiledLocation, Study
 
-STRAY = "an image came under the UID of another study's image"
+MISFILED = "an image came under the UID of another study's image"
 NOTHING_LEFT = "no image of this study is here any more"
 
 
 @dataclass(frozen=True)
-class StrayFilm:
+class MisfiledInstance:
     """Bytes that name a study under an image's UID that `holder`, the study of this UID, had before."""
 
     received_at: datetime
@@ -31,22 +31,22 @@ class StrayFilm:
     holder: str
 
 
-def strays_of(session: Session, study_ids: Sequence[int]) -> dict[int, tuple[StrayFilm, ...]]:
+def misfiled_instances_of(session: Session, study_ids: Sequence[int]) -> dict[int, tuple[MisfiledInstance, ...]]:
     """Return the films that name each of these studies and are kept with another's, in order of arrival."""
-    found: dict[int, list[StrayFilm]] = defaultdict(list)
+    found: dict[int, list[MisfiledInstance]] = defaultdict(list)
     for study_id, place, holder in session.execute(
-        select(Stray.study_id, Location, Study.study_instance_uid)
-        .join(Location, Location.id == Stray.location_id)
+        select(MisfiledLocation.study_id, Location, Study.study_instance_uid)
+        .join(Location, Location.id == MisfiledLocation.location_id)
         .join(Instance, Instance.id == Location.instance_id)
         .join(Study, Study.id == Instance.study_id)
-        .where(Stray.study_id.in_(study_ids))
-        .order_by(Stray.location_id)
+        .where(MisfiledLocation.study_id.in_(study_ids))
+        .order_by(MisfiledLocation.location_id)
     ):
-        found[study_id].append(StrayFilm(place.received_at, place.calling_ae, place.size, place.sha256, holder))
+        found[study_id].append(MisfiledInstance(place.received_at, place.calling_ae, place.size, place.sha256, holder))
     return {study_id: tuple(films) for study_id, films in found.items()}
 
 
-def stray_note(films: Sequence[StrayFilm]) -> str:
+def misfiled_note(films: Sequence[MisfiledInstance]) -> str:
     """Say where the films of a study are that were not read as its own; empty where there are none."""
     holders = ", ".join(dict.fromkeys(film.holder for film in films))
-    return f"{STRAY}, study {holders}: kept there, not read" if films else ""
+    return f"{MISFILED}, study {holders}: kept there, not read" if films else ""

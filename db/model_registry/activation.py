@@ -8,13 +8,13 @@ from typing import Any, cast
 from sqlalchemy import CursorResult, delete, exists, or_, select, text, update
 
 from db.engine.session import Session
-from db.model_registry.scope import ActiveEntry, ActiveModels, Ground
+from db.model_registry.scope import ActiveEntry, ActiveModels, ModelScope
 from db.records import ActiveModel
 from db.tables.analyses import Analysis
-from db.tables.model_registry import GroundCell, Model
+from db.tables.model_registry import Model, ModelScopeCell
 
 
-class GroundTaken(Exception):
+class ScopeTaken(Exception):
     """Another active model reads some of these images already; the message says which."""
 
 
@@ -25,7 +25,7 @@ def active_models(session: Session) -> ActiveModels:
     )
     return ActiveModels(
         tuple(
-            ActiveEntry(_record(row), None if row.ground is None else Ground.of_json(row.ground), row.is_default)
+            ActiveEntry(_record(row), None if row.scope is None else ModelScope.of_json(row.scope), row.is_default)
             for row in rows
         )
     )
@@ -46,42 +46,42 @@ def activate(
     session: Session,
     model: ActiveModel,
     now: datetime,
-    ground: Ground | None = None,
+    scope: ModelScope | None = None,
     *,
     default: bool = False,
     replace: bool = False,
 ) -> None:
-    """Let ``model`` read ``ground``, and as the default what no other does; without a ground it is the default.
+    """Let ``model`` read ``scope``, and as the default what no other does; without a scope it is the default.
 
-    The former default, and a model whose ground is exactly this one, are replaced. Results stay as they are.
+    The former default, and a model whose scope is exactly this one, are replaced. Results stay as they are.
 
     Parameters
     ----------
     replace
-        Take the ground from every model that has some of it, too; they read nothing by ages or views any more.
+        Take the scope from every model that has some of it, too; they read nothing by ages or views any more.
 
     Raises
     ------
-    GroundTaken
-        If another model has some of the ground but not just this one.
+    ScopeTaken
+        If another model has some of the scope but not just this one.
     """
     _one_at_a_time(session)
-    cells = set() if ground is None else ground.cells()
+    cells = set() if scope is None else scope.cells()
     mine = Model.digest == model.digest
-    session.execute(delete(GroundCell).where(GroundCell.model_digest == model.digest))
-    for other in session.scalars(select(Model).where(Model.ground.is_not(None), ~mine)).all():
-        theirs = Ground.of_json(other.ground or {"ages": [], "views": []})
+    session.execute(delete(ModelScopeCell).where(ModelScopeCell.model_digest == model.digest))
+    for other in session.scalars(select(Model).where(Model.scope.is_not(None), ~mine)).all():
+        theirs = ModelScope.of_json(other.scope or {"ages": [], "views": []})
         if not cells & theirs.cells():
             continue
         if theirs.cells() != cells and not replace:
-            assert ground is not None
-            raise GroundTaken(
-                f"{other.name} {other.digest[:12]} reads {theirs.says()}, which meets {ground.says()}: "
+            assert scope is not None
+            raise ScopeTaken(
+                f"{other.name} {other.digest[:12]} reads {theirs.says()}, which meets {scope.says()}: "
                 f"name other ages or views, 'cxr-triage model deactivate {other.name}' first, or take it with --replace"
             )
-        session.execute(delete(GroundCell).where(GroundCell.model_digest == other.digest))
-        other.ground = None
-    if default or ground is None:
+        session.execute(delete(ModelScopeCell).where(ModelScopeCell.model_digest == other.digest))
+        other.scope = None
+    if default or scope is None:
         session.execute(update(Model).where(Model.is_default.is_(True)).values(is_default=False))
     row = session.get(Model, model.digest, populate_existing=True)
     if row is None:
@@ -92,10 +92,10 @@ def activate(
     row.preprocessing_id = model.preprocessing_id
     row.active = True
     row.activated_at = now
-    row.ground = None if ground is None else ground.to_json()
-    row.is_default = default or ground is None
+    row.scope = None if scope is None else scope.to_json()
+    row.is_default = default or scope is None
     session.flush()
-    session.add_all(GroundCell(age=age, view=view, model_digest=model.digest) for age, view in sorted(cells))
+    session.add_all(ModelScopeCell(age=age, view=view, model_digest=model.digest) for age, view in sorted(cells))
     session.flush()
     _only_readers_are_active(session)
 
@@ -104,9 +104,9 @@ def deactivate(session: Session, digest: str | None = None) -> None:
     """Let a model read nothing more, or none at all: then studies are received and wait."""
     _one_at_a_time(session)
     named = () if digest is None else (Model.digest == digest,)
-    cells = () if digest is None else (GroundCell.model_digest == digest,)
-    session.execute(delete(GroundCell).where(*cells))
-    session.execute(update(Model).where(*named).values(is_default=False, ground=None))
+    cells = () if digest is None else (ModelScopeCell.model_digest == digest,)
+    session.execute(delete(ModelScopeCell).where(*cells))
+    session.execute(update(Model).where(*named).values(is_default=False, scope=None))
     _only_readers_are_active(session)
 
 
@@ -132,13 +132,13 @@ def keep_current(session: Session, model: ActiveModel, preprocessing_id: str) ->
             Analysis.model_digest == model.digest,
             Analysis.reason.like("queued for preprocessing %, but this program has %"),
         )
-        .values(state="pending", reason="", finished_at=None, rung_at=None)
+        .values(state="pending", reason="", finished_at=None, enqueued_at=None)
     )
     return cast("CursorResult[Any]", session.execute(again)).rowcount
 
 
 def _only_readers_are_active(session: Session) -> None:
-    reads = or_(Model.is_default.is_(True), exists().where(GroundCell.model_digest == Model.digest))
+    reads = or_(Model.is_default.is_(True), exists().where(ModelScopeCell.model_digest == Model.digest))
     session.execute(update(Model).where(~reads).values(active=False))
 
 

@@ -17,7 +17,7 @@ AgeRange = tuple[int, int]  # whole years, both included
 
 
 @dataclass(frozen=True)
-class Ground:
+class ModelScope:
     """What a model reads: any age and view unless named; an age or view that is unknown is in no named one."""
 
     ages: tuple[AgeRange, ...] = ()
@@ -31,7 +31,7 @@ class Ground:
         )
 
     def cells(self) -> set[tuple[int, str]]:
-        """Every (year of age, view) of it: two grounds meet where they share one."""
+        """Every (year of age, view) of it: two scopes overlap where they share one."""
         years = [year for low, high in self.ages for year in range(low, high + 1)]
         return {
             (year, view)
@@ -40,7 +40,7 @@ class Ground:
         }
 
     def says(self) -> str:
-        """The ground in words."""
+        """The scope in words."""
         ages = " and ".join(f"{low}-{high}" if low != high else f"{low}" for low, high in self.ages)
         return f"{f'{ages} years' if ages else 'any age'}, {' and '.join(self.views) or 'any view'}"
 
@@ -48,16 +48,16 @@ class Ground:
         return {"ages": [list(each) for each in self.ages], "views": list(self.views)}
 
     @classmethod
-    def of_json(cls, value: dict[str, Any]) -> Ground:
+    def of_json(cls, value: dict[str, Any]) -> ModelScope:
         return cls(tuple((int(low), int(high)) for low, high in value["ages"]), tuple(value["views"]))
 
 
 @dataclass(frozen=True)
 class ActiveEntry:
-    """One line of the table: a model, the ground it reads, and whether it reads what nobody else does."""
+    """One line of the table: a model, the scope it reads, and whether it reads what nobody else does."""
 
     model: ActiveModel
-    ground: Ground | None
+    scope: ModelScope | None
     is_default: bool
 
 
@@ -86,7 +86,7 @@ class ActiveModels:
     def reader_of(self, age_years: float | None, view: str | None) -> ActiveModel | None:
         """Return the model that reads an image of this age and view; None where no active one does."""
         for entry in self.entries:
-            if entry.ground is not None and entry.ground.holds(age_years, view):
+            if entry.scope is not None and entry.scope.holds(age_years, view):
                 return entry.model
         return self.default
 
@@ -95,7 +95,7 @@ class ActiveModels:
         entry = next((entry for entry in self.entries if entry.model.digest == digest), None)
         if entry is None:
             return ""
-        words = [] if entry.ground is None else [entry.ground.says()]
+        words = [] if entry.scope is None else [entry.scope.says()]
         if entry.is_default:
             words.append("everything else" if len(self.entries) > 1 or words else "everything")
         return "; ".join(words)

@@ -14,7 +14,7 @@ from db.tables.analyses import Analysis, Finding, LogitMaps
 from db.tables.audit import Erasure
 from db.tables.delivery import Delivery, MadeObject
 from db.tables.gate import GateDecision
-from db.tables.studies import Instance, Location, Stray, Study
+from db.tables.studies import Instance, Location, MisfiledLocation, Study
 
 
 @dataclass(frozen=True)
@@ -74,7 +74,7 @@ def erase(session: Session, study_id: int, *, requested_by: str, reason: str, no
     analyses = select(Analysis.id).where(Analysis.instance_id.in_(instances))
     objects = select(MadeObject.id).where(MadeObject.study_id == study_id)
     # bytes that name this study go with it, though another one's image keeps them
-    strays = list(session.scalars(select(Stray.location_id).where(Stray.study_id == study_id)))
+    strays = list(session.scalars(select(MisfiledLocation.location_id).where(MisfiledLocation.study_id == study_id)))
     kept = or_(Location.instance_id.in_(instances), Location.id.in_(strays))
     uris = list(session.scalars(select(Location.uri).where(kept)))
     uris += session.scalars(select(MadeObject.uri).where(MadeObject.study_id == study_id))
@@ -95,7 +95,7 @@ def erase(session: Session, study_id: int, *, requested_by: str, reason: str, no
         delete(LogitMaps).where(LogitMaps.analysis_id.in_(analyses)),
         delete(Analysis).where(Analysis.instance_id.in_(instances)),
         delete(GateDecision).where(GateDecision.instance_id.in_(instances)),
-        delete(Stray).where(Stray.location_id.in_(select(Location.id).where(kept))),
+        delete(MisfiledLocation).where(MisfiledLocation.location_id.in_(select(Location.id).where(kept))),
         delete(Location).where(kept),
         delete(Instance).where(Instance.study_id == study_id),
         delete(Study).where(Study.id == study_id),

@@ -29,7 +29,7 @@ class Analysis(Base):
     __table_args__ = (
         UniqueConstraint("instance_id", "model_digest", "preprocessing_id", name="uq_analysis_key"),
         Index("ix_analysis_state_lease_until", "state", "lease_until"),
-        Index("ix_analysis_state_rung_at", "state", "rung_at"),
+        Index("ix_analysis_state_enqueued_at", "state", "enqueued_at"),
     )
     id: Mapped[int] = mapped_column(Key, primary_key=True)
     instance_id: Mapped[int] = mapped_column(ForeignKey("instance.id"))
@@ -41,7 +41,7 @@ class Analysis(Base):
     attempts: Mapped[int] = mapped_column(Integer, default=0)
     lease_owner: Mapped[str | None] = mapped_column(Text)
     lease_until: Mapped[datetime | None] = mapped_column(UtcDateTime)
-    rung_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
+    enqueued_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
     created_at: Mapped[datetime] = mapped_column(UtcDateTime)
     finished_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
     engine: Mapped[str] = mapped_column(Text, default="")

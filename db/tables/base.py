@@ -1,4 +1,4 @@
-"""The tables. The database is the truth of every study; the broker is only a doorbell.
+"""The tables. The database is the truth of every study; the broker is only a dispatcher.
 
 Every unit of work is a row with a state, changed by one guarded UPDATE. Times are UTC with a zone.
 """

@@ -40,15 +40,15 @@ class Model(Base):
     active: Mapped[bool] = mapped_column(Boolean)
     activated_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
     is_default: Mapped[bool] = mapped_column(Boolean, default=False)  # reads what no other active model does
-    ground: Mapped[dict[str, Any] | None] = mapped_column(
+    scope: Mapped[dict[str, Any] | None] = mapped_column(
         JSON(none_as_null=True)
-    )  # `db.model_registry.scope.Ground`, or none
+    )  # `db.model_registry.scope.ModelScope`, or none
 
 
-class GroundCell(Base):
+class ModelScopeCell(Base):
     """One year of age in one view, and whose it is: two models can never have the same, whoever activates them."""
 
-    __tablename__ = "ground_cell"
+    __tablename__ = "model_scope_cell"
     age: Mapped[int] = mapped_column(Integer, primary_key=True, autoincrement=False)
     view: Mapped[str] = mapped_column(String(8), primary_key=True)
     model_digest: Mapped[str] = mapped_column(ForeignKey("model.digest"), index=True)

@@ -68,9 +68,9 @@ class Location(Base):
     study_instance_uid: Mapped[str] = mapped_column(Text, default="")  # what these bytes say, also where it contradicts
 
 
-class Stray(Base):
+class MisfiledLocation(Base):
     """Bytes kept with another study's image, whose UID they bear, though they name this study."""
 
-    __tablename__ = "stray"
+    __tablename__ = "misfiled_location"
     location_id: Mapped[int] = mapped_column(ForeignKey("location.id"), primary_key=True, autoincrement=False)
     study_id: Mapped[int] = mapped_column(ForeignKey("study.id"), index=True)

@@ -13,7 +13,7 @@ from sqlalchemy import and_, func, or_, select
 from db.analysis.current_result import readers, shown
 from db.engine.session import Session
 from db.intake.gate_decisions import history
-from db.intake.misfiled_instances import StrayFilm, strays_of
+from db.intake.misfiled_instances import MisfiledInstance, misfiled_instances_of
 from db.model_registry.activation import active_models
 from db.model_registry.scope import ActiveModels
 from db.records import Decision, FindingRecord, StudyIdentity, WorklistItem
@@ -83,7 +83,7 @@ class WorklistRow:
     item: WorklistItem
     identity: StudyIdentity
     images: tuple[StudyImage, ...]
-    strays: tuple[StrayFilm, ...] = ()
+    strays: tuple[MisfiledInstance, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -191,7 +191,7 @@ def _rows(session: Session, items: Sequence[WorklistItem]) -> tuple[WorklistRow,
         for study in session.scalars(select(Study).where(Study.study_instance_uid.in_(uids)))
     }
     ids = [study.id for study in studies.values()]
-    images, strays = _images(session, ids), strays_of(session, ids)
+    images, strays = _images(session, ids), misfiled_instances_of(session, ids)
     return tuple(
         WorklistRow(item, _identity(study), tuple(images[study.id]), strays.get(study.id, ()))
         for item in items

@@ -10,7 +10,7 @@ from sqlalchemy import select
 from db.analysis.current_result import maxima, readers, shown
 from db.engine.session import Session
 from db.intake.gate_decisions import current
-from db.intake.misfiled_instances import NOTHING_LEFT, STRAY, StrayFilm, stray_note, strays_of
+from db.intake.misfiled_instances import MISFILED, NOTHING_LEFT, MisfiledInstance, misfiled_instances_of, misfiled_note
 from db.model_registry.activation import active_models
 from db.records import WorklistItem
 from db.tables.analyses import Analysis, Finding
@@ -76,7 +76,7 @@ def _items(session: Session, studies: Sequence[Study]) -> list[WorklistItem]:
         .order_by(Finding.analysis_id, Finding.position)
     ):
         findings[finding.analysis_id].append(finding)
-    strays = strays_of(session, ids)
+    strays = misfiled_instances_of(session, ids)
     return [
         _item(study, instances[study.id], latest, findings, not models, strays.get(study.id, ())) for study in studies
     ]
@@ -88,14 +88,14 @@ def _item(
     latest: dict[int, Analysis],
     findings: dict[int, list[Finding]],
     no_model: bool,
-    strays: Sequence[StrayFilm],
+    strays: Sequence[MisfiledInstance],
 ) -> WorklistItem:
     analyses = [latest[instance.id] for instance, _ in instances if instance.id in latest]
     waits = any(decision.accepted and instance.id not in latest for instance, decision in instances)
-    state, reason = _state(analyses, [decision for _, decision in instances], waits, no_model, stray_note(strays))
+    state, reason = _state(analyses, [decision for _, decision in instances], waits, no_model, misfiled_note(strays))
     done = [analysis for analysis in analyses if analysis.state == "done"]
     # an image outside its model's domain must not hide behind one inside: the flags of all images are shown
-    flags = [STRAY] if strays else []
+    flags = [MISFILED] if strays else []
     flags += [flag for instance, _ in instances for flag in instance.flags]
     flags += [flag for analysis in done for flag in analysis.flags]
     inside = [analysis for analysis in done if not analysis.outside_domain]

@@ -49,11 +49,11 @@ def test_orthanc_survives_a_kill_with_what_it_acknowledged(orthanc: Orthanc, tmp
 
 
 def test_a_killed_broker_comes_back_empty(broker: Valkey) -> None:
-    broker.command("SET", "doorbell", "rung")
-    assert "rung" in broker.command("GET", "doorbell")
+    broker.command("SET", "dispatcher", "rung")
+    assert "rung" in broker.command("GET", "dispatcher")
     broker.kill()
     broker.start()
-    assert broker.command("GET", "doorbell").startswith("$-1")
+    assert broker.command("GET", "dispatcher").startswith("$-1")
 
 
 def test_the_validators_tell_good_from_bad(foreign_validator: Dicom3tools, tmp_path: Path) -> None:

@@ -69,7 +69,7 @@ class Child:
             try:
                 self._open().analyse(analysis_id)
             except (DatabaseUnavailable, StoreUnavailable) as error:
-                _log.error("not analysed: the sweep will ring again", analysis=analysis_id, error=str(error))
+                _log.error("not analysed; will be re-queued", analysis=analysis_id, error=str(error))
 
     def _open(self) -> Analyst:
         if self._analyst is None:

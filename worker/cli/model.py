@@ -15,7 +15,7 @@ from worker.model_registry.active_models import active_table
 from worker.model_registry.bundle_facts import model_facts
 
 if TYPE_CHECKING:
-    from db.model_registry.scope import ActiveModels, Ground
+    from db.model_registry.scope import ActiveModels, ModelScope
 
 _Name = Annotated[str, typer.Argument(help="A model's name, the start of its digest, or a bundle's folder.")]
 
@@ -143,9 +143,9 @@ def activate(
     from worker.model_registry.active_models import model_table
     from worker.model_registry.bundles import activate as make_active
 
-    ground = parse_ground(ages, views)
+    scope = parse_scope(ages, views)
     site = open_site(home, config)
-    bundle = make_active(site.settings, site.database, name, ground, default=default, replace=replace)
+    bundle = make_active(site.settings, site.database, name, scope, default=default, replace=replace)
     active = active_table(site)
     if json:
         print_json({"name": bundle.name, "digest": bundle.digest, "active": model_table(active)})
@@ -170,9 +170,9 @@ def deactivate(
     _print_table(active)
 
 
-def parse_ground(ages: str | None, views: str | None) -> Ground | None:
+def parse_scope(ages: str | None, views: str | None) -> ModelScope | None:
     """Return the ages and views of the command line; None where neither is given. `typer.BadParameter`."""
-    from db.model_registry.scope import OLDEST, VIEWS, Ground, joined
+    from db.model_registry.scope import OLDEST, VIEWS, ModelScope, joined
 
     if ages is None and views is None:
         return None
@@ -190,7 +190,7 @@ def parse_ground(ages: str | None, views: str | None) -> Ground | None:
         raise typer.BadParameter(
             f"{', '.join(wrong) or 'nothing'!r}; allowed: {', '.join(VIEWS)}", param_hint="--views"
         )
-    return Ground(joined(ranges), named)
+    return ModelScope(joined(ranges), named)
 
 
 def _print_table(active: ActiveModels) -> None:

@@ -58,7 +58,7 @@ def deliver(home: Home = None, config: Config = None) -> None:
 
 
 def schedule(home: Home = None, config: Config = None) -> None:
-    """Sweep: free what dead processes held, ring again for what is unfinished, remove what retention says."""
+    """Recover expired leases, queue unfinished work again, import the watched folder, apply retention."""
     site = _start("schedule", home, config)
     from worker.services.scheduler import run_scheduler
 

@@ -18,17 +18,17 @@ from worker.config.dicom_peers import destination_peer
 from worker.config.settings import Destination, Settings
 from worker.runtime.clock import now
 from worker.runtime.lease_owner import lease_owner
-from worker.runtime.timeouts import COURIER_WATCH, DELIVERY_BATCH, DELIVERY_LEASE, DELIVERY_POLL, PEER_AWAY, backoff
+from worker.runtime.timeouts import DELIVERY_BATCH, DELIVERY_LEASE, DELIVERY_POLL, PEER_AWAY, SENDER_WATCH, backoff
 from worker.storage.store import Store, StoreUnavailable
 
 _log = structlog.get_logger(__name__)
 
 
-class CourierDied(Exception):
+class SenderDied(Exception):
     """A destination's thread ended by itself: the process must end too, so that it is started again and seen."""
 
 
-class Courier:
+class DestinationSender:
     """Carries the outbox of one destination."""
 
     def __init__(self, settings: Settings, destination: Destination, database: Database, store: Store) -> None:
@@ -44,7 +44,7 @@ class Courier:
         """Deliver until ``stop`` is set; a database or a destination that is away is waited for."""
         while not stop.is_set():
             try:
-                carried = self.carry_batch(stop.is_set)
+                carried = self.send_batch(stop.is_set)
             except DatabaseUnavailable as error:
                 _log.error("outbox cannot be read", destination=self._destination.name, error=str(error))
                 carried = 0
@@ -56,7 +56,7 @@ class Courier:
         """Seconds until the next look at the outbox: longer, the longer the destination is away."""
         return PEER_AWAY[min(self._refusals, len(PEER_AWAY)) - 1] if self._refusals else DELIVERY_POLL
 
-    def carry_batch(self, stopping: Callable[[], bool] = lambda: False) -> int:
+    def send_batch(self, stopping: Callable[[], bool] = lambda: False) -> int:
         """Offer what is due, in one association. Returns how many objects were due; 0: wait before the next look.
 
         Between two objects the leases of those still to come are renewed, and given back once ``stopping()``.
@@ -139,22 +139,24 @@ def deliver_forever(settings: Settings, database: Database, store: Store, stop: 
 
     Raises
     ------
-    CourierDied
+    SenderDied
         If a courier's thread ended before that, once the others have stopped.
     """
     threads = [
         threading.Thread(
-            target=Courier(settings, destination, database, store).run, args=(stop,), name=f"deliver {destination.name}"
+            target=DestinationSender(settings, destination, database, store).run,
+            args=(stop,),
+            name=f"deliver {destination.name}",
         )
         for destination in settings.destinations
     ]
     for thread in threads:
         thread.start()
     died: list[str] = []
-    while not died and not stop.wait(COURIER_WATCH):
+    while not died and not stop.wait(SENDER_WATCH):
         died = [thread.name for thread in threads if not thread.is_alive()]
     stop.set()
     for thread in threads:
         thread.join()
     if died:
-        raise CourierDied(f"ended by itself: {', '.join(died)}")
+        raise SenderDied(f"ended by itself: {', '.join(died)}")

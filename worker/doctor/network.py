@@ -30,7 +30,7 @@ _CLOCK_UNSYNCHRONISED = 5  # TIME_ERROR of adjtimex(2)
 
 
 def broker(examined: Examined) -> Iterator[Finding]:
-    """The doorbell; without it results wait for the sweep, which rings again."""
+    """The dispatcher; without it results wait for the sweep, which rings again."""
     settings = examined.settings
     try:
         lengths = queue_lengths(settings)

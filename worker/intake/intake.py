@@ -1,6 +1,6 @@
 """From received bytes to a durable, decided, recorded instance, and only then to "success".
 
-The order is the guarantee: file (fsync, rename, fsync folder) -> rows in one transaction -> status 0x0000 -> doorbell.
+The order is the guarantee: file (fsync, rename, fsync folder) -> rows in one transaction -> status 0x0000 -> queued.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ class Intake:
         settings: Settings,
         database: Database,
         store: Store,
-        ring: Callable[[int], None],
+        enqueue: Callable[[int], None],
         limits: Limits | None = None,
     ) -> None:
         self._rules = gate_rules(settings)
@@ -46,7 +46,7 @@ class Intake:
         self._database = database
         self._writes = GroupedWrites(database)
         self._store = store
-        self._ring = ring
+        self._enqueue = enqueue
         self.limits = limits or Limits(settings, database, store.free_bytes)
 
     def receive(self, received: Received) -> Status:
@@ -66,7 +66,7 @@ class Intake:
             return Status.OUT_OF_RESOURCES
         if recorded.analysis_id is not None:
             self.limits.took()
-            self._ring(recorded.analysis_id)
+            self._enqueue(recorded.analysis_id)
         return Status.SUCCESS
 
     def arriving(self) -> Arriving:

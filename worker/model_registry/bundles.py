@@ -11,7 +11,7 @@ from pathlib import Path
 from db.analysis.planning import retarget
 from db.engine.session import Database
 from db.model_registry import activation
-from db.model_registry.scope import Ground
+from db.model_registry.scope import ModelScope
 from db.records import ActiveModel
 from model.bundle.bundle import (
     DESCRIPTION_FILE,
@@ -67,7 +67,7 @@ def activate(
     settings: Settings,
     database: Database,
     name: str,
-    ground: Ground | None = None,
+    scope: ModelScope | None = None,
     *,
     default: bool = False,
     replace: bool = False,
@@ -79,12 +79,12 @@ def activate(
 
     Parameters
     ----------
-    ground, default, replace
+    scope, default, replace
         What it reads: see `db.model_registry.activation.activate`; everything that no other model reads when not given.
 
     Raises
     ------
-    db.model_registry.activation.GroundTaken
+    db.model_registry.activation.ScopeTaken
         If another active model reads some of it.
     """
     from model.inference.reader import Reader
@@ -94,7 +94,7 @@ def activate(
     if bundle.folder.resolve().parent not in [folder.resolve() for folder in bundle_folders(settings)]:
         bundle = _copy_home(settings, bundle)
     with database.write() as session:
-        activation.activate(session, as_record(bundle), now(), ground, default=default, replace=replace)
+        activation.activate(session, as_record(bundle), now(), scope, default=default, replace=replace)
         retarget(session, now())
     return bundle
 

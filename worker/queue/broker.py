@@ -1,4 +1,4 @@
-"""Where the doorbell rings: the broker's URL, and the Valkey server that `up` embeds under the home folder."""
+"""Where the dispatcher rings: the broker's URL, and the Valkey server that `up` embeds under the home folder."""
 
 from __future__ import annotations
 

@@ -32,7 +32,7 @@ def server_program() -> str:
 
 
 def start_embedded(settings: Settings, log: Path) -> subprocess.Popen[bytes]:
-    """Start the embedded server on its socket, without persistence (it is only a doorbell); wait until it answers."""
+    """Start the embedded server on its socket, without persistence (it is only a dispatcher); wait until it answers."""
     path = socket_path(settings.home)
     path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     path.unlink(missing_ok=True)

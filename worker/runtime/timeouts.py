@@ -30,10 +30,10 @@ COMMITMENT_LEASE = timedelta(seconds=120)  # one association with a slow request
 COMMITMENT_RENEW = 20.0  # seconds
 COMMITMENT_PATIENCE = timedelta(hours=24)  # a requester that cannot be told by then has asked again long ago
 LISTENER_WATCH = 1.0  # seconds between looks at whether the listener still accepts
-SWEEP_EVERY = 3.0  # seconds
-RING_AGAIN_IDLE = timedelta(seconds=6)  # the queue is empty, so a pending analysis this old lost its ring
-RING_AGAIN_BUSY = timedelta(minutes=10)  # the queue is long: most rings are simply waiting in it
-SWEEP_BATCH = 500
+RECOVERY_EVERY = 3.0  # seconds
+REQUEUE_IDLE = timedelta(seconds=6)  # the queue is empty, so a pending analysis this old is in no queue
+REQUEUE_BUSY = timedelta(minutes=10)  # the queue is long: most of them simply wait in it
+RECOVERY_BATCH = 500
 RETENTION_EVERY = 60.0  # seconds
 LEFTOVER_AGE = timedelta(hours=1)  # a film is written in seconds: a half-written one this old has no writer
 RETENTION_BATCH = 50  # studies a round
@@ -54,7 +54,7 @@ UNREFERENCED_AGE = timedelta(hours=12)  # a file is recorded within seconds of b
 UNREFERENCED_KEPT = timedelta(days=30)  # long enough to notice that the database is a restored backup
 UNFINISHED_MODEL_KEPT = 86_400.0  # seconds; an import takes minutes
 MOST_REFUSALS = 100_000  # rows; the oldest beyond them go
-COURIER_WATCH = 1.0  # seconds between looks at whether the couriers live
+SENDER_WATCH = 1.0  # seconds between looks at whether the couriers live
 
 
 def backoff(attempts: int) -> timedelta:

@@ -14,7 +14,7 @@ from worker.installation import Site
 from worker.intake.commitment_scp import Committer
 from worker.intake.intake import Intake
 from worker.queue.celery_app import make_app
-from worker.queue.dispatch import Doorbell
+from worker.queue.dispatch import Dispatcher
 from worker.runtime.ports import StartFailed
 from worker.runtime.signals import stop_event
 from worker.runtime.timeouts import LISTENER_WATCH
@@ -35,8 +35,8 @@ def run_listener(site: Site) -> None:
     require_listener_certificate(site.settings)
     stop = stop_event()
     dicom = site.settings.dicom
-    doorbell = Doorbell(make_app(site.settings))
-    intake = Intake(site.settings, site.database, site.store, doorbell.ring)
+    dispatcher = Dispatcher(make_app(site.settings))
+    intake = Intake(site.settings, site.database, site.store, dispatcher.enqueue)
     committer = Committer(site.settings, site.database, site.store, lambda *words: listener.report(*words))
     listener = Listener(
         listener_settings(site.settings),
@@ -59,4 +59,4 @@ def run_listener(site: Site) -> None:
             raise StartFailed("the thread that reports storage commitment has ended by itself")
     listener.stop()
     committer.wake()
-    doorbell.close()
+    dispatcher.close()

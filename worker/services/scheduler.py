@@ -14,9 +14,9 @@ from worker.installation import Site
 from worker.intake.folder.watcher import Importer, import_folder
 from worker.intake.intake import Intake
 from worker.queue.celery_app import make_app
-from worker.queue.dispatch import Doorbell
+from worker.queue.dispatch import Dispatcher
 from worker.runtime.signals import stop_event
-from worker.scheduling.recovery import sweep_forever
+from worker.scheduling.recovery import recover_forever
 
 _log = structlog.get_logger(__name__)
 
@@ -28,7 +28,7 @@ def run_scheduler(site: Site) -> None:
     folder = import_folder(site.settings)
     _log.info("ready")
     with _watched(site, folder, app, stop):
-        sweep_forever(site.settings, database, store, app, stop)
+        recover_forever(site.settings, database, store, app, stop)
 
 
 @contextmanager
@@ -37,8 +37,8 @@ def _watched(site: Site, folder: Path | None, app: Celery, stop: threading.Event
     if folder is None:
         yield
         return
-    doorbell = Doorbell(app)
-    importer = Importer(site.settings, folder, Intake(site.settings, site.database, site.store, doorbell.ring))
+    dispatcher = Dispatcher(app)
+    importer = Importer(site.settings, folder, Intake(site.settings, site.database, site.store, dispatcher.enqueue))
     thread = threading.Thread(target=importer.run, args=(stop,), name="imports", daemon=True)
     thread.start()
     try:
@@ -46,4 +46,4 @@ def _watched(site: Site, folder: Path | None, app: Celery, stop: threading.Event
     finally:
         stop.set()
         thread.join(10)
-        doorbell.close()
+        dispatcher.close()

@@ -142,9 +142,11 @@ def test_dead_owner_is_freed_at_once_and_a_living_one_is_not(with_model: Databas
 
 def test_ring_is_repeated_only_after_a_while(with_model: Database, analysis_id: int) -> None:
     with with_model.write() as session:
-        assert lifecycle.ring_again(session, NOON + timedelta(seconds=1), timedelta(seconds=5), 10) == []
-        assert lifecycle.ring_again(session, NOON + timedelta(seconds=6), timedelta(seconds=5), 10) == [analysis_id]
-        assert lifecycle.ring_again(session, NOON + timedelta(seconds=7), timedelta(seconds=5), 10) == []
+        assert lifecycle.requeue_pending(session, NOON + timedelta(seconds=1), timedelta(seconds=5), 10) == []
+        assert lifecycle.requeue_pending(session, NOON + timedelta(seconds=6), timedelta(seconds=5), 10) == [
+            analysis_id
+        ]
+        assert lifecycle.requeue_pending(session, NOON + timedelta(seconds=7), timedelta(seconds=5), 10) == []
 
 
 def test_failed_and_not_applicable_carry_their_reason_to_ledger_and_worklist(
@@ -246,7 +248,7 @@ def test_what_waits_for_another_model_is_read_by_the_one_that_is_activated(
         activation.activate(session, other, NOON)
         assert retarget(session, NOON) == 1
         assert retarget(session, NOON) == 0
-        assert lifecycle.ring_again(session, NOON, timedelta(seconds=10), 10) == [analysis_id]
+        assert lifecycle.requeue_pending(session, NOON, timedelta(seconds=10), 10) == [analysis_id]
     again = claim(with_model, analysis_id)
     assert again is not None
     assert again.model_digest == other.digest

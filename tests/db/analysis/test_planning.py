@@ -27,7 +27,7 @@ HOT: dict[str, Callable[[Session], object]] = {
     "free analyses": lambda session: lifecycle.release_dead(session, lambda _owner: False, NOON),
     "free deliveries": lambda session: outbox.release_dead(session, lambda _owner: False, NOON),
     "create missing": lambda session: create_missing(session, NOON, 10),
-    "ring again": lambda session: lifecycle.ring_again(session, NOON, LEASE, 10),
+    "ring again": lambda session: lifecycle.requeue_pending(session, NOON, LEASE, 10),
     "claim": lambda session: lifecycle.claim(session, 1, owner="me", now=NOON, lease=LEASE, max_attempts=3),
     "outbox": lambda session: outbox.claim_batch(session, "pacs", owner="me", now=NOON, lease=LEASE, limit=10),
     "retention by age": lambda session: erasure.removable(session, before=NOON, limit=10),

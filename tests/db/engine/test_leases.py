@@ -27,8 +27,8 @@ def test_analysis_rung_or_leased_in_the_future_is_rung_and_freed_now(
         identity = record_instance(session, new_instance(received_at=AHEAD)).analysis_id
     assert identity is not None
     with with_model.write() as session:
-        assert lifecycle.ring_again(session, NOON, LEASE, 10) == [identity]
-        assert lifecycle.ring_again(session, NOON, LEASE, 10) == [], "once, not for ever"
+        assert lifecycle.requeue_pending(session, NOON, LEASE, 10) == [identity]
+        assert lifecycle.requeue_pending(session, NOON, LEASE, 10) == [], "once, not for ever"
         lifecycle.claim(session, identity, owner="elsewhere", now=AHEAD, lease=LEASE, max_attempts=3)
     with with_model.write() as session:
         assert lifecycle.release_dead(session, lambda _owner: False, NOON) == 1
@@ -68,5 +68,5 @@ def test_delivery_due_or_leased_in_the_future_is_offered_now(
 def test_what_is_due_soon_is_not_offered_early(with_model: Database, new_instance: Callable[..., NewInstance]) -> None:
     with with_model.write() as session:
         record_instance(session, new_instance(received_at=NOON + timedelta(seconds=5)))
-        session.execute(update(Analysis).values(rung_at=NOON + timedelta(seconds=5)))
-        assert lifecycle.ring_again(session, NOON, LEASE, 10) == []
+        session.execute(update(Analysis).values(enqueued_at=NOON + timedelta(seconds=5)))
+        assert lifecycle.requeue_pending(session, NOON, LEASE, 10) == []

@@ -17,7 +17,7 @@ from db.engine.schema import HEAD_REVISION, SchemaMismatch, installation_uid, pr
 from db.engine.session import Database, DatabaseUnavailable, sqlite_url
 from db.tables.base import Base
 from db.tables.gate import GateDecision
-from db.tables.studies import Stray
+from db.tables.studies import MisfiledLocation
 from tests.db.conftest import NOON
 
 
@@ -105,7 +105,7 @@ def test_upgrade_from_0006_finds_the_films_that_came_under_another_studys_uid(
             )
     upgrade(database, NOON)
     with database.read() as session:
-        assert session.execute(select(Stray.location_id, Stray.study_id)).all() == [(2, 2)]
+        assert session.execute(select(MisfiledLocation.location_id, MisfiledLocation.study_id)).all() == [(2, 2)]
 
 
 def test_processes_that_start_together_on_an_empty_database_agree(tmp_path: Path) -> None:

@@ -20,7 +20,7 @@ from db.intake.identity_conflicts import (
     OTHER_STUDY_DATA,
 )
 from db.intake.instances import RecordedElsewhere, record_instance
-from db.intake.misfiled_instances import NOTHING_LEFT, STRAY
+from db.intake.misfiled_instances import MISFILED, NOTHING_LEFT
 from db.records import NewInstance, StudyIdentity
 from db.retention import erasure
 from db.tables.studies import Instance, Location, Study
@@ -144,9 +144,9 @@ def test_film_under_anothers_uid_is_found_from_the_study_it_names_and_shown_in_n
     assert page is not None
     assert holder is not None
     item = items["1.2.2"]
-    assert (item.patient_id, item.flags, item.findings) == ("P2", (STRAY,), ())
+    assert (item.patient_id, item.flags, item.findings) == ("P2", (MISFILED,), ())
     assert item.state == ("pending" if has_own else "not_applicable")
-    assert has_own or item.reason == f"{STRAY}, study 1.2.1: kept there, not read"
+    assert has_own or item.reason == f"{MISFILED}, study 1.2.1: kept there, not read"
     assert [image.sop_instance_uid for image in page.row.images] == (["1.2.3.2"] if has_own else [])
     assert [(each.holder, each.calling_ae, each.sha256) for each in page.row.strays] == [("1.2.1", "CT7", "f" * 64)]
     assert holder.row.strays == ()

@@ -121,7 +121,7 @@ def test_instance_received_without_a_model_waits_and_gets_work_later(database: D
         activation.activate(session, MODEL, NOON)
         assert create_missing(session, NOON, 10) == 1
         assert create_missing(session, NOON, 10) == 0
-        assert len(lifecycle.ring_again(session, NOON, timedelta(seconds=10), 10)) == 1
+        assert len(lifecycle.requeue_pending(session, NOON, timedelta(seconds=10), 10)) == 1
 
 
 def test_refused_transfer_is_counted(database: Database) -> None:

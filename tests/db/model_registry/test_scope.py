@@ -15,11 +15,11 @@ from db.analysis.planning import create_missing, retarget
 from db.engine.session import Database
 from db.intake.instances import record_instance
 from db.model_registry import activation
-from db.model_registry.activation import GroundTaken
-from db.model_registry.scope import OLDEST, ActiveModels, Ground, joined
+from db.model_registry.activation import ScopeTaken
+from db.model_registry.scope import OLDEST, ActiveModels, ModelScope, joined
 from db.records import ActiveModel, NewInstance
 from db.tables.analyses import Analysis
-from db.tables.model_registry import GroundCell, Model
+from db.tables.model_registry import Model, ModelScopeCell
 from db.views import ledger
 from db.views.worklist import worklist
 from tests.db.analysis.test_lifecycle import LEASE, result
@@ -28,12 +28,12 @@ from tests.db.conftest import MODEL, NOON
 Make = Callable[..., NewInstance]
 CHILD = replace(MODEL, digest="c" * 64, name="children")
 ADULT = replace(MODEL, digest="d" * 64, name="adults")
-CHILDREN = Ground(((0, 17),))
+CHILDREN = ModelScope(((0, 17),))
 
 
-def activate(database: Database, model: ActiveModel, ground: Ground | None = None, **options: bool) -> ActiveModels:
+def activate(database: Database, model: ActiveModel, scope: ModelScope | None = None, **options: bool) -> ActiveModels:
     with database.write() as session:
-        activation.activate(session, model, NOON, ground, **options)
+        activation.activate(session, model, NOON, scope, **options)
         retarget(session, NOON)
         return activation.active_models(session)
 
@@ -58,7 +58,7 @@ def test_model_for_children_reads_children_and_the_default_everybody_else(databa
 )
 def test_view_that_is_unknown_or_another_is_the_defaults(database: Database, view: str | None, name: str) -> None:
     activate(database, MODEL)
-    assert reader(activate(database, CHILD, Ground((), ("AP",))), None, view) == name
+    assert reader(activate(database, CHILD, ModelScope((), ("AP",))), None, view) == name
 
 
 def test_default_replaces_the_default_and_leaves_the_others(database: Database) -> None:
@@ -71,21 +71,21 @@ def test_default_replaces_the_default_and_leaves_the_others(database: Database) 
 def test_same_ground_is_taken_over_and_other_overlap_refused_unless_it_replaces(database: Database) -> None:
     activate(database, MODEL)
     activate(database, CHILD, CHILDREN)
-    assert reader(activate(database, ADULT, Ground(((0, 17),))), 5) == "adults"
+    assert reader(activate(database, ADULT, ModelScope(((0, 17),))), 5) == "adults"
     with pytest.raises(
-        GroundTaken, match=r"adults d{12} reads 0-17 years, any view, which meets 10-30 years, PA.*--repl"
+        ScopeTaken, match=r"adults d{12} reads 0-17 years, any view, which meets 10-30 years, PA.*--repl"
     ):
-        activate(database, CHILD, Ground(((10, 30),), ("PA",)))
+        activate(database, CHILD, ModelScope(((10, 30),), ("PA",)))
     with database.read() as session:
         assert reader(activation.active_models(session), 12) == "adults", "a refused activation changes nothing"
-    active = activate(database, CHILD, Ground(((10, 30),), ("PA",)), replace=True)
+    active = activate(database, CHILD, ModelScope(((10, 30),), ("PA",)), replace=True)
     assert [reader(active, 12), reader(active, 12, "AP"), reader(active, 5)] == ["children", "first", "first"]
     assert ADULT.digest not in {model.digest for model in active.models}
 
 
 def test_model_changes_its_own_ground(database: Database) -> None:
     activate(database, CHILD, CHILDREN)
-    active = activate(database, CHILD, Ground(((0, 15),)))
+    active = activate(database, CHILD, ModelScope(((0, 15),)))
     assert (reader(active, 15), reader(active, 16)) == ("children", None)
     active = activate(database, CHILD)
     assert (reader(active, 15), reader(active, 50)) == ("children", "children")
@@ -143,7 +143,7 @@ def test_what_came_without_any_model_is_shared_out_by_age(database: Database, ne
 
 
 def test_study_read_by_two_models_shows_the_maximum_over_its_images(with_model: Database, new_instance: Make) -> None:
-    activate(with_model, CHILD, Ground((), ("AP",)))
+    activate(with_model, CHILD, ModelScope((), ("AP",)))
     for number, view, probability in ((1, "PA", 0.4), (2, "AP", 0.7)):
         with with_model.write() as session:
             analysis_id = record_instance(session, new_instance(number, view=view)).analysis_id
@@ -158,15 +158,15 @@ def test_study_read_by_two_models_shows_the_maximum_over_its_images(with_model: 
 
 
 def test_two_that_activate_at_once_leave_one_for_each_ground(database: Database) -> None:
-    grounds = [None, CHILDREN, Ground(((0, 30),)), Ground((), ("AP",))]
-    refused: list[GroundTaken] = []
+    grounds = [None, CHILDREN, ModelScope(((0, 30),)), ModelScope((), ("AP",))]
+    refused: list[ScopeTaken] = []
 
     def work(number: int) -> None:
         model = replace(MODEL, digest=f"{number:064x}", name=f"model {number}")
         for turn in range(4):
             try:
                 activate(database, model, grounds[(number + turn) % 4])
-            except GroundTaken as error:
+            except ScopeTaken as error:
                 refused.append(error)
 
     threads = [threading.Thread(target=work, args=(number,)) for number in range(4)]
@@ -176,35 +176,35 @@ def test_two_that_activate_at_once_leave_one_for_each_ground(database: Database)
         thread.join()
     with database.read() as session:
         rows = session.scalars(select(Model).where(Model.active.is_(True))).all()
-        cells = session.scalar(select(func.count()).select_from(GroundCell))
+        cells = session.scalar(select(func.count()).select_from(ModelScopeCell))
     assert sum(row.is_default for row in rows) <= 1
-    owned = [Ground.of_json(row.ground).cells() for row in rows if row.ground is not None]
+    owned = [ModelScope.of_json(row.scope).cells() for row in rows if row.scope is not None]
     assert sum(map(len, owned)) == len(set().union(*owned)) == cells, "no cell is two models'"
-    assert all(row.is_default or row.ground is not None for row in rows)
+    assert all(row.is_default or row.scope is not None for row in rows)
 
 
 def test_database_itself_refuses_a_second_default_and_a_second_owner(with_model: Database) -> None:
     activate(with_model, CHILD, CHILDREN)
-    for values in ({"is_default": True, "ground": None}, {"is_default": False, "ground": CHILDREN.to_json()}):
+    for values in ({"is_default": True, "scope": None}, {"is_default": False, "scope": CHILDREN.to_json()}):
         with pytest.raises(IntegrityError) as caught, with_model.engine.connect() as raw, raw.begin():
             raw.execute(
                 Model.__table__.insert().values(  # type: ignore[attr-defined]
                     digest="e" * 64, name="x", folder="/x", preprocessing_id="p", active=True, **values
                 )
             )
-            raw.execute(GroundCell.__table__.insert().values(age=5, view="PA", model_digest="e" * 64))  # type: ignore[attr-defined]
+            raw.execute(ModelScopeCell.__table__.insert().values(age=5, view="PA", model_digest="e" * 64))  # type: ignore[attr-defined]
         assert "model" in str(caught.value) or "ground_cell" in str(caught.value)
 
 
 def test_grounds_meet_where_they_share_a_cell() -> None:
-    assert CHILDREN.cells() & Ground(((17, 17),)).cells()
-    assert not CHILDREN.cells() & Ground(((18, OLDEST),)).cells()
-    assert not Ground((), ("AP",)).cells() & Ground((), ("PA",)).cells()
-    assert Ground(((0, 1),), ("AP",)).cells() & Ground((), ("AP", "PA")).cells()
+    assert CHILDREN.cells() & ModelScope(((17, 17),)).cells()
+    assert not CHILDREN.cells() & ModelScope(((18, OLDEST),)).cells()
+    assert not ModelScope((), ("AP",)).cells() & ModelScope((), ("PA",)).cells()
+    assert ModelScope(((0, 1),), ("AP",)).cells() & ModelScope((), ("AP", "PA")).cells()
     assert joined([(12, 17), (0, 1), (2, 3), (13, 14)]) == ((0, 3), (12, 17))
-    for ground in (CHILDREN, Ground(((0, 1), (5, 5)), ("PA",)), Ground((), ("AP",))):
-        assert Ground.of_json(ground.to_json()) == ground
+    for scope in (CHILDREN, ModelScope(((0, 1), (5, 5)), ("PA",)), ModelScope((), ("AP",))):
+        assert ModelScope.of_json(scope.to_json()) == scope
         for age in (None, *range(-1, OLDEST + 1)):
             for view in ("PA", "AP", None):
                 cell = (-1 if age is None or age < 0 else age, view or "OTHER")
-                assert ground.holds(age, view) is (cell in ground.cells())
+                assert scope.holds(age, view) is (cell in scope.cells())

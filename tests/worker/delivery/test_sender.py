@@ -24,7 +24,7 @@ from tests.db.conftest import MODEL, NOON
 from tests.db.conftest import new_instance as new_instance
 from worker.config.settings import Destination
 from worker.delivery import sender
-from worker.delivery.sender import Courier, CourierDied, deliver_forever
+from worker.delivery.sender import DestinationSender, SenderDied, deliver_forever
 from worker.installation import Site
 from worker.runtime.clock import now
 from worker.runtime.timeouts import DELIVERY_LEASE, DELIVERY_POLL, PEER_AWAY
@@ -47,9 +47,9 @@ def owed(site: Site, new_instance: Callable[..., NewInstance]) -> Site:
     return site
 
 
-def courier(site: Site) -> Courier:
+def courier(site: Site) -> DestinationSender:
     destination = Destination(name="pacs", ae_title="PACS", host="127.0.0.1", port=1)
-    return Courier(site.settings, destination, site.database, site.store)
+    return DestinationSender(site.settings, destination, site.database, site.store)
 
 
 def the_delivery(site: Site) -> Delivery:
@@ -64,7 +64,7 @@ def test_unforeseen_error_is_told_without_its_text_and_the_object_is_tried_again
         raise ValueError("Doe^Jane")
 
     monkeypatch.setattr(sender, "send", broken)
-    assert courier(owed).carry_batch() == 0
+    assert courier(owed).send_batch() == 0
     row = the_delivery(owed)
     assert (row.state, row.reason, row.lease_owner) == ("pending", "unexpected ValueError", None)
     assert row.next_attempt_at <= now() + timedelta(seconds=10)
@@ -78,7 +78,7 @@ def test_damaged_object_is_not_sent_and_says_so(owed: Site, monkeypatch: pytest.
     monkeypatch.setattr(sender, "send", lambda _peer, items: offered.extend(item.path for item in items) or iter(()))
     (file,) = owed.store.root.glob("*/*/*.dcm")
     file.write_bytes(b"heatmaP")
-    courier(owed).carry_batch()
+    courier(owed).send_batch()
     assert offered == []
     row = the_delivery(owed)
     assert row.state == "pending"
@@ -120,7 +120,7 @@ def test_lease_of_what_is_still_to_come_is_renewed_after_each_object(
             yield SendOutcome(item.key, "stored", 0, "")
 
     monkeypatch.setattr(sender, "send", send)
-    assert courier(owed_five).carry_batch() == 5
+    assert courier(owed_five).send_batch() == 5
     assert states(owed_five) == [("sent", 1)] * 5
 
 
@@ -149,7 +149,7 @@ def test_destination_that_is_away_is_asked_less_and_less_and_its_objects_wait_no
     carrier = courier(owed)
     pauses = []
     for _ in range(6):
-        assert carrier.carry_batch() == 0
+        assert carrier.send_batch() == 0
         pauses.append(carrier.pause)
         row = the_delivery(owed)
         assert (row.state, row.reason) == ("pending", "nobody answers")
@@ -158,7 +158,7 @@ def test_destination_that_is_away_is_asked_less_and_less_and_its_objects_wait_no
             session.execute(update(Delivery).values(next_attempt_at=NOON))
     assert pauses == [*PEER_AWAY, PEER_AWAY[-1], PEER_AWAY[-1]]
     monkeypatch.setattr(sender, "send", lambda _peer, items: (SendOutcome(i.key, "stored", 0, "") for i in items))
-    assert carrier.carry_batch() == 1
+    assert carrier.send_batch() == 1
     assert carrier.pause == DELIVERY_POLL
 
 
@@ -171,7 +171,7 @@ def test_object_that_breaks_the_sender_holds_up_no_other(owed_five: Site, monkey
     monkeypatch.setattr(sender, "send", send)
     carrier = courier(owed_five)
     for _ in range(3):
-        carrier.carry_batch()
+        carrier.send_batch()
         with owed_five.database.write() as session:  # the others are due again, the broken one is not yet
             session.execute(update(Delivery).where(Delivery.id > 1).values(next_attempt_at=NOON))
             session.execute(update(Delivery).where(Delivery.id == 1).values(next_attempt_at=now() + LEASE))
@@ -181,6 +181,6 @@ def test_object_that_breaks_the_sender_holds_up_no_other(owed_five: Site, monkey
 def test_thread_that_ends_by_itself_ends_the_process(owed: Site, monkeypatch: pytest.MonkeyPatch) -> None:
     destination = Destination(name="pacs", ae_title="PACS", host="127.0.0.1", port=1)
     settings = owed.settings.model_copy(update={"destinations": (destination,)})
-    monkeypatch.setattr(Courier, "run", lambda _self, _stop: None)
-    with pytest.raises(CourierDied, match="deliver pacs"):
+    monkeypatch.setattr(DestinationSender, "run", lambda _self, _stop: None)
+    with pytest.raises(SenderDied, match="deliver pacs"):
         deliver_forever(settings, owed.database, owed.store, threading.Event())

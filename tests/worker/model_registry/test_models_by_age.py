@@ -15,8 +15,8 @@ from fastapi.testclient import TestClient
 from sqlalchemy import select
 from typer.testing import CliRunner
 
-from db.model_registry.activation import GroundTaken, active_models
-from db.model_registry.scope import Ground
+from db.model_registry.activation import ScopeTaken, active_models
+from db.model_registry.scope import ModelScope
 from db.tables.analyses import Analysis
 from dicom_io.header.facts import read_facts
 from dicom_io.receive.listener import Received
@@ -144,8 +144,8 @@ def test_overlap_and_wrong_ages_are_told_and_change_nothing(
     site: Site, bundle_folder: Path, second_bundle: Path
 ) -> None:
     assert run(site, "model", "activate", str(bundle_folder), "--ages", "0-17")[0] == 0
-    with pytest.raises(GroundTaken, match=r"demonstration .* reads 0-17 years.*--replace"):
-        bundles.activate(site.settings, site.database, str(second_bundle), Ground(((10, 30),)))
+    with pytest.raises(ScopeTaken, match=r"demonstration .* reads 0-17 years.*--replace"):
+        bundles.activate(site.settings, site.database, str(second_bundle), ModelScope(((10, 30),)))
     for words in (("--ages", "17-3"), ("--ages", "0-131"), ("--ages", ""), ("--ages", "x"), ("--views", "LL")):
         assert run(site, "model", "activate", str(second_bundle), *words)[0] == 2, words
     with site.database.read() as session:

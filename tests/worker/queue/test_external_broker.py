@@ -14,7 +14,7 @@ from worker.config.settings import Broker, Settings
 from worker.installation import Site
 from worker.queue.broker import BrokerUnavailable, queue_lengths
 from worker.queue.celery_app import make_app
-from worker.queue.dispatch import ring
+from worker.queue.dispatch import enqueue
 
 pytestmark = pytest.mark.peer
 
@@ -63,7 +63,7 @@ def test_rings_and_queue_lengths_go_over_tls_with_the_password(
     site: Site, secured: int, certificate: tuple[Path, Path]
 ) -> None:
     settings = at(site, f"rediss://:s3cret@127.0.0.1:{secured}/0?ssl_ca_certs={certificate[0]}")
-    assert ring(make_app(settings), [1, 2])
+    assert enqueue(make_app(settings), [1, 2])
     assert queue_lengths(settings) == {"live": 2, "batch": 0}
 
 
@@ -78,4 +78,4 @@ def test_wrong_password_and_untrusted_certificate_are_said_and_block_nobody(
     settings = at(site, f"rediss://:{password}@127.0.0.1:{secured}/0{trust}")
     with pytest.raises(BrokerUnavailable, match=words):
         queue_lengths(settings)
-    assert not ring(make_app(settings), [1])
+    assert not enqueue(make_app(settings), [1])

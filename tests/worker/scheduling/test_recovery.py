@@ -22,10 +22,10 @@ from worker.config.settings import Broker, load_settings
 from worker.installation import Site
 from worker.queue.broker import BrokerUnavailable, client_url, queue_lengths, socket_path
 from worker.queue.celery_app import ANALYSE, make_app
-from worker.queue.dispatch import Doorbell, ring
+from worker.queue.dispatch import Dispatcher, enqueue
 from worker.queue.embedded_server import start_embedded
 from worker.runtime.lease_owner import lease_owner
-from worker.scheduling.recovery import sweep_once
+from worker.scheduling.recovery import recover_once
 
 
 @pytest.fixture
@@ -39,7 +39,7 @@ def analysis_id(site: Site, new_instance: Callable[..., NewInstance]) -> int:
 
 @pytest.mark.usefixtures("broker")
 def test_ring_is_a_task_that_carries_the_id_alone(site: Site) -> None:
-    assert ring(make_app(site.settings), [7])
+    assert enqueue(make_app(site.settings), [7])
     message = json.loads(redis.Redis.from_url(client_url(site.settings)).lrange("live", 0, -1)[0])  # type: ignore[index]
     assert message["headers"]["task"] == ANALYSE
     assert message["headers"]["argsrepr"] == "[[7]]"
@@ -48,9 +48,9 @@ def test_ring_is_a_task_that_carries_the_id_alone(site: Site) -> None:
 @pytest.mark.usefixtures("broker")
 def test_pending_analysis_whose_ring_was_lost_is_rung_again_once(site: Site, analysis_id: int) -> None:
     app = make_app(site.settings)
-    assert sweep_once(site.settings, site.database, app) == 1  # it was created long ago, and the queue is empty
+    assert recover_once(site.settings, site.database, app) == 1  # it was created long ago, and the queue is empty
     assert queue_lengths(site.settings) == {"live": 1, "batch": 0}
-    assert sweep_once(site.settings, site.database, app) == 0
+    assert recover_once(site.settings, site.database, app) == 0
 
 
 @pytest.mark.usefixtures("broker")
@@ -64,15 +64,15 @@ def test_work_of_a_dead_process_is_freed_and_rung_for(site: Site, analysis_id: i
             session, analysis_id, owner=dead, now=NOON, lease=timedelta(days=99999), max_attempts=3
         )
     assert claimed is not None
-    assert sweep_once(site.settings, site.database, make_app(site.settings)) == 1
+    assert recover_once(site.settings, site.database, make_app(site.settings)) == 1
 
 
 def test_sweep_without_a_broker_loses_nothing(site: Site, analysis_id: int, tmp_path: Path) -> None:
     app = make_app(site.settings)
-    assert sweep_once(site.settings, site.database, app) == 0
+    assert recover_once(site.settings, site.database, app) == 0
     process = start_embedded(site.settings, tmp_path / "late.log")
     try:
-        assert sweep_once(site.settings, site.database, app) == 1
+        assert recover_once(site.settings, site.database, app) == 1
     finally:
         process.terminate()
         process.wait(10)
@@ -81,9 +81,9 @@ def test_sweep_without_a_broker_loses_nothing(site: Site, analysis_id: int, tmp_
 def test_doorbell_without_a_broker_neither_blocks_nor_raises(site: Site) -> None:
     with pytest.raises(BrokerUnavailable):
         queue_lengths(site.settings)
-    doorbell = Doorbell(make_app(site.settings))
-    doorbell.ring(1)
-    doorbell.close()
+    dispatcher = Dispatcher(make_app(site.settings))
+    dispatcher.enqueue(1)
+    dispatcher.close()
 
 
 def test_socket_of_a_deep_home_folder_is_short_enough() -> None:
@@ -103,12 +103,12 @@ def test_doorbell_outlives_whatever_goes_wrong_in_a_ring(site: Site, monkeypatch
         heard.extend(ids)
         return True
 
-    monkeypatch.setattr("worker.queue.dispatch.ring", sometimes)
-    doorbell = Doorbell(make_app(site.settings))
-    doorbell.ring(1)
+    monkeypatch.setattr("worker.queue.dispatch.enqueue", sometimes)
+    dispatcher = Dispatcher(make_app(site.settings))
+    dispatcher.enqueue(1)
     assert failed.wait(5)
-    doorbell.ring(2)
-    doorbell.close()
+    dispatcher.enqueue(2)
+    dispatcher.close()
     assert heard == [2]
 
 

@@ -98,7 +98,7 @@ def stow_routes(site: Site) -> APIRouter:
 
 
 class StowService:
-    """Takes requests apart and hands each instance on; intake and doorbell are opened by the first one."""
+    """Takes requests apart and hands each instance on; intake and dispatcher are opened by the first one."""
 
     def __init__(self, site: Site, intake: Intake | None = None) -> None:
         self._site = site
@@ -203,10 +203,12 @@ class StowService:
         with self._opening:
             if self._intake is None:
                 from worker.queue.celery_app import make_app
-                from worker.queue.dispatch import Doorbell
+                from worker.queue.dispatch import Dispatcher
 
                 site = self._site
-                self._intake = Intake(site.settings, site.database, site.store, Doorbell(make_app(site.settings)).ring)
+                self._intake = Intake(
+                    site.settings, site.database, site.store, Dispatcher(make_app(site.settings)).enqueue
+                )
             return self._intake
 
 
