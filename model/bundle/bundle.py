@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 from model.bundle.calibration import Calibration, ChosenBy, choose_calibration
 from model.bundle.labels import Code, Label, unfit_as_name
-from model.bundle.manifest import FORMAT, READABLE_FORMATS, SEAL, check_seal, check_texts
+from model.bundle.manifest import CHECKSUM_KEY, FORMAT, READABLE_FORMATS, check_manifest_checksum, check_texts
 from model.bundle.training_distribution import TrainingDistribution
 from model.explain.head import Head
 from model.preprocessing.tensor import Preprocessing
@@ -129,7 +129,7 @@ class Bundle:
     @property
     def is_sealed(self) -> bool:
         """Whether what ``model.toml`` says is under a digest itself; that of an older format is not."""
-        return SEAL in self.description
+        return CHECKSUM_KEY in self.description
 
     @property
     def thresholds(self) -> dict[str, float]:
@@ -248,9 +248,9 @@ def load_bundle(folder: Path, *, unfinished: bool = False, edited: bool = False)
     except (TypeError, ValueError, AttributeError, IndexError, OverflowError, RecursionError) as error:
         raise BundleInvalid(folder, f"{DESCRIPTION_FILE} says what cannot be: {error}") from error
     # last, so that what is wrong with a description is said where it can be
-    if not edited and (SEAL in description or description["format"] == FORMAT):
+    if not edited and (CHECKSUM_KEY in description or description["format"] == FORMAT):
         try:
-            check_seal(description)
+            check_manifest_checksum(description)
         except ValueError as error:
             raise BundleInvalid(folder, f"{DESCRIPTION_FILE} was changed: {error}") from error
     return bundle

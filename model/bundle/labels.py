@@ -31,6 +31,8 @@ KNOWN_CODES: dict[str, tuple[Code, ...]] = {
     "Pneumonia": (Code("233604007", "SCT", "Pneumonia"),),
 }
 
+NO_FINDING_NAMES = frozenset({"normal", "no finding", "no_finding", "nofinding", "healthy", "negative", "background"})
+"""Names, in lower case, of classes and columns that say that nothing was found: they are no labels."""
 
 LONGEST_NAME = 64
 
@@ -47,6 +49,11 @@ def unfit_as_name(text: str, *, of_file: bool = False) -> str:
     if of_file and (text.startswith(".") or set(text) & set("/\\")):
         return f"{text!r} begins with a dot or has a slash: it is part of a folder's name"
     return ""
+
+
+def says_no_finding(name: str) -> bool:
+    """Return whether a class or column of this name says that nothing was found; case and outer blanks are ignored."""
+    return name.strip().lower() in NO_FINDING_NAMES
 
 
 def label_of(name: str) -> Label:

@@ -7,13 +7,13 @@ import unicodedata
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from model.bundle.toml_writer import toml_text
+import tomli_w
 
 FORMAT = 2
 READABLE_FORMATS = (1, FORMAT)
 """Format 1 differs in that its description is under no digest."""
 
-SEAL = "description_sha256"
+CHECKSUM_KEY = "description_sha256"
 """The key of ``model.toml`` that holds the SHA-256 over all that the other keys say."""
 
 
@@ -29,31 +29,31 @@ def check_texts(table: Mapping[str, Any]) -> None:
                 raise ValueError(f"{text[:64]!r} under {key!r} has characters that cannot be printed")
 
 
-def seal_of(table: Mapping[str, Any]) -> str:
+def manifest_checksum(table: Mapping[str, Any]) -> str:
     """Return the SHA-256, as hex, over what a description says, whatever the order and the layout it is written in.
 
     It shows damage and careless edits. It is no signature: whoever can write the folder can renew it.
     """
-    said = {key: value for key, value in table.items() if key != SEAL}
+    said = {key: value for key, value in table.items() if key != CHECKSUM_KEY}
     return hashlib.sha256(json.dumps(said, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
 
 
-def check_seal(table: Mapping[str, Any]) -> None:
+def check_manifest_checksum(table: Mapping[str, Any]) -> None:
     """Raise a ValueError unless a description says what it said when it was written."""
-    written, actual = str(table.get(SEAL, "")), seal_of(table)
+    written, actual = str(table.get(CHECKSUM_KEY, "")), manifest_checksum(table)
     if written != actual:
-        says = f"it gives {written[:12]}..." if written else f"it gives none ({SEAL})"
+        says = f"it gives {written[:12]}..." if written else f"it gives none ({CHECKSUM_KEY})"
         raise ValueError(
             f"the SHA-256 of what it says is {actual[:12]}..., {says}; restore the bundle from its source, or, if the "
             "change was meant (a threshold, say), accept it: cxr-triage model seal FOLDER"
         )
 
 
-def sealed_text(table: Mapping[str, Any]) -> str:
+def manifest_text(table: Mapping[str, Any]) -> str:
     """Return the text of ``model.toml`` for a description, in today's format and with its digest."""
-    said = {key: value for key, value in table.items() if key not in ("format", SEAL)}
-    text = toml_text({"format": FORMAT, **said})
-    return toml_text({"format": FORMAT, SEAL: seal_of(tomllib.loads(text)), **said})
+    said = {key: value for key, value in table.items() if key not in ("format", CHECKSUM_KEY)}
+    text = tomli_w.dumps({"format": FORMAT, **said})
+    return tomli_w.dumps({"format": FORMAT, CHECKSUM_KEY: manifest_checksum(tomllib.loads(text)), **said})
 
 
 def _texts(value: object) -> Iterator[str]:

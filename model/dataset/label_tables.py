@@ -8,6 +8,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
+from model.bundle.labels import NO_FINDING_NAMES, says_no_finding
 from model.dataset.samples import DatasetInvalid, Source, Uncertain
 
 PATH_COLUMNS = ("path", "file", "filename", "image")
@@ -15,8 +16,6 @@ PATH_COLUMNS = ("path", "file", "filename", "image")
 
 PATIENT_COLUMNS = ("patient", "patient_id", "patient id", "patientid")
 FACT_COLUMNS = ("age", "sex", "view")
-NO_LABEL_COLUMNS = frozenset({"no finding", "no_finding", "normal"})
-"""Columns that say that nothing was found: no label of their own."""
 
 _CHEXPERT_FACTS = frozenset({"Path", "Sex", "Age", "Frontal/Lateral", "AP/PA"})
 _WORDS = {"": None, "-1": -1.0, "0": 0.0, "1": 1.0, "-1.0": -1.0, "0.0": 0.0, "1.0": 1.0, "true": 1.0, "false": 0.0}
@@ -184,7 +183,7 @@ def _chexpert(row: Mapping[str, str], uncertain: Uncertain, where: str) -> Table
     labels = {
         name: _value(text, uncertain, f"{where}, column {name}", empty=0.0)
         for name, text in row.items()
-        if name not in _CHEXPERT_FACTS and name.strip().lower() not in NO_LABEL_COLUMNS and name.strip()
+        if name not in _CHEXPERT_FACTS and name.strip() and not says_no_finding(name)
     }
     return TableRow(
         image=row["Path"],
@@ -199,7 +198,7 @@ def _chexpert(row: Mapping[str, str], uncertain: Uncertain, where: str) -> Table
 def _plain(row: Mapping[str, str], uncertain: Uncertain, where: str) -> TableRow:
     lowered = {name.strip().lower(): text for name, text in row.items()}
     image = next((lowered[name] for name in PATH_COLUMNS if name in lowered), "")
-    facts = {*PATH_COLUMNS, *PATIENT_COLUMNS, *FACT_COLUMNS, *NO_LABEL_COLUMNS, ""}
+    facts = {*PATH_COLUMNS, *PATIENT_COLUMNS, *FACT_COLUMNS, *NO_FINDING_NAMES, ""}
     labels = {
         name.strip(): _value(text, uncertain, f"{where}, column {name}", empty=math.nan)
         for name, text in row.items()

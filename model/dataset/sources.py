@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from model.bundle.labels import KNOWN_CODES
+from model.bundle.labels import KNOWN_CODES, says_no_finding
 from model.dataset.label_tables import TableRow, find_image, find_tables, read_table
 from model.dataset.samples import (
     DEFAULT_PATIENT_PATTERN,
@@ -37,8 +37,6 @@ __all__ = [
 
 IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".dcm", ".dicom", ""})
 """Endings of image files; DICOM files often have none."""
-
-NORMAL_NAMES = frozenset({"normal", "no finding", "no_finding", "negative", "healthy"})
 
 
 def read_sources(
@@ -163,7 +161,7 @@ def _read_class_folders(source: Source, read_facts: ReadFacts, problems: list[Fi
             f"nor at least two class folders (found {len(folders)})"
         )
     classes = {folder: _label(folder.name) for folder in folders}
-    names = {name for name in classes.values() if name.lower() not in NORMAL_NAMES}
+    names = {name for name in classes.values() if not says_no_finding(name)}
     samples = []
     for folder, label in classes.items():
         for path in sorted(_images(folder)):

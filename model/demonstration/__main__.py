@@ -1,4 +1,4 @@
-"""How the demonstration bundle is made: ``python -m model.demonstration.__main__ DATA OUT``.
+"""How the demonstration bundle is made: ``python -m model.demonstration DATA OUT``.
 
 DATA holds ``kermany`` (children, class folders) and ``nih`` and ``nih512`` (adults, ChestX-ray14 tables).
 """
@@ -40,8 +40,9 @@ WEAKNESSES = (
 
 
 COMMANDS = """\
-python -m model.demonstration.__main__ DATA OUT
-python -m model.train.recalibration OUT NEW children:1-5=DATA/kermany adults:18-90=DATA/nih adults:18-90=DATA/nih512
+python -m model.demonstration DATA OUT
+python -m model.demonstration.recalibration OUT NEW \\
+  children:1-5=DATA/kermany adults:18-90=DATA/nih adults:18-90=DATA/nih512
 python -m worker.tools.ood_report NEW \\
   'limbs (a hip and an extremity, DICOM)=DATA/dicom/wg04_RG2_hip_JPLL.dcm,DATA/dicom/wg04_RG3_extremity_J2KR.dcm' \\
   "a dog's thorax (DICOM)=DATA/dicom/highdicom_dx_dog_thorax.dcm" \\

@@ -38,6 +38,11 @@ class EngineOutput:
     logits: NDArray[np.float32]
     activations: NDArray[np.float32]
 
+    @property
+    def pooled(self) -> NDArray[np.float32]:
+        """float32 [n, channels]: the mean of the feature map over its cells."""
+        return self.activations.mean(axis=(1, 2), dtype=np.float32)
+
 
 class Engine(Protocol):
     """Runs one network in this process."""

@@ -125,7 +125,7 @@ def assess(
             continue
         output = engine.run(prepared.tensor[np.newaxis])
         reading = reader.of_output(prepared.tensor[np.newaxis], output, [sample.age])[0]
-        kept.append((sample, reading, output.activations[0].mean(axis=(0, 1))))
+        kept.append((sample, reading, output.pooled[0]))
         for box in boxes.get(sample.path.name, []):
             if box.label in bundle.label_names:
                 contribution = reading.maps.contribution(bundle.label_names.index(box.label))
@@ -134,13 +134,8 @@ def assess(
     if not kept:
         raise DatasetInvalid(f"none of the {len(given.samples)} images can be read; the first: {unreadable[0].reason}")
     read = [sample for sample, _, _ in kept]
-    measured = Measured(
-        np.array([reading.logits for _, reading, _ in kept], np.float32),
-        np.array([[sample.target(name) for name in bundle.label_names] for sample in read], np.float32),
-        np.array([pooled for _, _, pooled in kept], np.float32),
-        np.array([sample.domain for sample in read]),
-        np.array([sample.patient for sample in read]),
-        np.array([np.nan if sample.age is None else sample.age for sample in read], np.float32),
+    measured = Measured.of_samples(
+        read, bundle.label_names, [reading.logits for _, reading, _ in kept], [pooled for _, _, pooled in kept]
     )
     judged = judge(measured, bundle.label_names, bundle.everyone, bundle.groups, bundle.distribution)
     facts: dict[str, Any] = {

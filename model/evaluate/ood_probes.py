@@ -59,6 +59,4 @@ def summary(scores: NDArray[np.float32]) -> dict[str, Any]:
 
 
 def _pooled(engine: Engine, spec: Preprocessing, image: Image) -> NDArray[np.float32]:
-    activations = engine.run(prepare(image, spec).tensor[np.newaxis]).activations
-    pooled: NDArray[np.float32] = activations[0].mean(axis=(0, 1))
-    return pooled
+    return engine.run(prepare(image, spec).tensor[np.newaxis]).pooled[0]

@@ -44,6 +44,24 @@ class Measured:
         if len(self.ages) != len(self.logits):
             object.__setattr__(self, "ages", np.full(len(self.logits), np.nan, np.float32))
 
+    @classmethod
+    def of_samples(
+        cls,
+        samples: Sequence[Sample],
+        labels: Sequence[str],
+        logits: Sequence[NDArray[np.float32]],
+        pooled: Sequence[NDArray[np.float32]],
+    ) -> "Measured":
+        """Put what a network answered, an entry a sample, beside what is known of the samples."""
+        return cls(
+            np.array(logits, np.float32),
+            np.array([[sample.target(label) for label in labels] for sample in samples], np.float32),
+            np.array(pooled, np.float32),
+            np.array([sample.domain for sample in samples]),
+            np.array([sample.patient for sample in samples]),
+            np.array([np.nan if sample.age is None else sample.age for sample in samples], np.float32),
+        )
+
     def by_domain(self) -> dict[str, "Measured"]:
         """Return the answers of each domain."""
         return {str(name): self.chosen(self.domains == name) for name in np.unique(self.domains)}
@@ -121,14 +139,6 @@ def measure(
     for sample in samples:
         output = engine.run(prepare(read_image(sample.path), bundle.preprocessing).tensor[np.newaxis])
         logits.append(output.logits[0])
-        pooled.append(output.activations[0].mean(axis=(0, 1)))
+        pooled.append(output.pooled[0])
         on_image()
-    targets = [[sample.target(label) for label in bundle.label_names] for sample in samples]
-    return Measured(
-        np.array(logits, np.float32),
-        np.array(targets, np.float32),
-        np.array(pooled, np.float32),
-        np.array([sample.domain for sample in samples]),
-        np.array([sample.patient for sample in samples]),
-        np.array([np.nan if sample.age is None else sample.age for sample in samples], np.float32),
-    )
+    return Measured.of_samples(samples, bundle.label_names, logits, pooled)

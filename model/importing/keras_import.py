@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from model.bundle.bundle import Bundle, describe_head
 from model.bundle.calibration import sigmoid
+from model.bundle.labels import says_no_finding
 from model.bundle.training_distribution import TrainingDistribution
 from model.engine.opening import open_engine
 from model.engine.protocol import KERAS_ADVICE, EngineUnsuitable
@@ -29,9 +30,6 @@ from model.preprocessing.pixel_range import normalisation
 from model.preprocessing.tensor import Geometry, Interpolation, Preprocessing
 from model.publish.bundle_writer import BundleDescription, write_description, write_network_files
 from model.publish.imported_model_card import write_import_card
-
-NO_FINDING = ("normal", "no finding", "no_finding", "nofinding", "healthy", "negative", "background")
-"""Names of classes, in lower case, that say that there is nothing to find: they are left out of the labels."""
 
 AGREEMENT = 1e-4
 """How far a bundle's probabilities may lie from those of the network that it was made of."""
@@ -59,7 +57,7 @@ class ImportPlan:
     answer
         ``sigmoid`` or ``softmax``, for a network that ends in plain logits.
     no_finding
-        Classes that are no finding; None: those that are called so (`NO_FINDING`).
+        Classes that are no finding; None: those that are called so (`model.bundle.labels.NO_FINDING_NAMES`).
     ages, views
         What the network was trained for; empty: any.
     unsafe
@@ -223,7 +221,7 @@ def _kept(network: KerasModel, answer: Answer, plan: ImportPlan, notes: list[str
     stray = sorted(set(plan.no_finding or ()) - set(labels))
     if stray:
         raise ValueError(f"{', '.join(stray)} is said to be no finding; the labels are {', '.join(named)}")
-    nothing = plan.no_finding if plan.no_finding is not None else [n for n in named if n.lower() in NO_FINDING]
+    nothing = plan.no_finding if plan.no_finding is not None else [n for n in named if says_no_finding(n)]
     kept = [index for index, label in enumerate(labels) if label and label not in nothing]
     if not kept:
         raise ValueError(f"no label is left of {', '.join(named) or 'none'}; name what the network finds")

@@ -34,7 +34,7 @@ def fit_reference(
     ValueError
         There are fewer than `FEWEST` images.
     """
-    found = [engine.run(prepare(image, spec).tensor[np.newaxis]).activations[0].mean(axis=(0, 1)) for image in images]
+    found = [engine.run(prepare(image, spec).tensor[np.newaxis]).pooled[0] for image in images]
     if len(found) < FEWEST:
         raise ValueError(f"{len(found)} reference images are too few; {FEWEST} and more will do")
     pooled = np.stack(found)

@@ -106,7 +106,7 @@ class Reader:
         self, batch: NDArray[np.float32], output: EngineOutput, ages_years: Sequence[float | None] | None = None
     ) -> list[Reading]:
         """Return the readings of what the engine gave for a batch; see `read`."""
-        pooled = output.activations.mean(axis=(1, 2))
+        pooled = output.pooled
         scores, nearest = self.bundle.distribution.score(pooled), self.bundle.distribution.nearest(pooled)
         known, readings = self.bundle.distribution.known, []
         for logits, maps, score, age, domain in zip(

@@ -28,7 +28,7 @@ from model.bundle.bundle import (
 )
 from model.bundle.calibration import Calibration
 from model.bundle.labels import label_of
-from model.bundle.manifest import sealed_text
+from model.bundle.manifest import manifest_text
 from model.bundle.training_distribution import TrainingDistribution
 from model.explain.head import Head, HeadUnsupported
 from model.network.keras_types import KerasModel
@@ -220,7 +220,7 @@ def seal(folder: Path) -> Bundle:
 def write_table(folder: Path, table: Mapping[str, Any]) -> None:
     """Write ``model.toml`` with its own digest, whole or not at all."""
     unfinished = folder / f".{DESCRIPTION_FILE}.unfinished"
-    unfinished.write_text(sealed_text(table), encoding="utf-8")
+    unfinished.write_text(manifest_text(table), encoding="utf-8")
     unfinished.replace(folder / DESCRIPTION_FILE)
 
 

@@ -6,19 +6,27 @@ from typing import Any
 
 from model.bundle.bundle import CARD_FILE, Bundle
 from model.dataset.patient_digests import KEY_FILE
-from model.publish.model_card_sections import calibration_forms_section, pointing_section
 
 
-def write_card(bundle: Bundle, curves: str | None = None) -> Path:
-    """Write the bundle's card, Markdown, from what its description and metrics hold; no figure comes from elsewhere."""
+def write_card(bundle: Bundle, curves: str | None = None, after_quality: Sequence[str] = ()) -> Path:
+    """Write the bundle's card, Markdown, from its manifest and metrics alone; return its path.
+
+    Parameters
+    ----------
+    bundle
+        The bundle; the card is written into its folder.
+    curves
+        File name of the picture of the training curves, beside the card; None: there is none.
+    after_quality
+        Further sections, Markdown, that follow the measured quality.
+    """
     provenance = bundle.description.get("provenance", {})
     sections = [
         _heading(bundle),
         _intended(bundle),
         _data(provenance, (bundle.folder / KEY_FILE).exists()),
         _quality(bundle),
-        calibration_forms_section(bundle.metrics.get("calibration_forms", {})),
-        pointing_section(bundle.metrics.get("pointing", {})),
+        *after_quality,
         _distribution(bundle.metrics.get("distribution", {})),
         _training(provenance, curves),
         _limits(provenance.get("weaknesses", [])),

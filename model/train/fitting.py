@@ -40,21 +40,29 @@ class TrainingDiverged(RuntimeError):
     """The loss is no number any more, and no step can mend it; the message says when, and what may help."""
 
 
-@dataclass(frozen=True)
-class FittingPlan:
-    """How a network is fitted.
+@dataclass(frozen=True, kw_only=True)
+class FittingOptions:
+    """How a network is fitted, whatever its labels; `FittingPlan` and a whole training's plan both have these.
 
     Attributes
     ----------
-    stages
-        In order; the last has the tensor's own size.
+    preprocessing
+        Of the tensors.
+    epochs
+        At most so many.
+    images_an_epoch
+        None: as many as the training part has.
+    batch
+        Images a step.
+    learning_rate
+        At its highest.
     minutes
         Wall-clock limit: the schedule then ends with whichever comes first, the epochs or the minutes. The result then
         depends on the machine's speed, which the card says.
-    monitored
-        Images a domain that are measured after each epoch, of the training and of the validation part.
+    smallest_domain
+        Share of an epoch that the smallest domain gets at least.
     excluding
-        The labels are classes that exclude one another (softmax).
+        The labels exclude one another: a softmax over them.
     focus
         Gamma of the focal loss; 0: cross-entropy.
     weighted
@@ -64,12 +72,11 @@ class FittingPlan:
     averaging
         Share of itself that the average of the weights keeps a step; 0: the weights are taken as they are.
     start
-        A bundle's folder or a weights file; None: random weights.
+        A bundle's folder or a weights file of keras.applications; None: random weights.
     checkpoint_seconds
         Between checkpoints within an epoch; there is one after each epoch in any case.
     """
 
-    labels: tuple[str, ...]
     preprocessing: Preprocessing = field(default_factory=Preprocessing)
     augmentation: Augmentation = field(default_factory=Augmentation)
     epochs: int = 12
@@ -78,7 +85,6 @@ class FittingPlan:
     batch: int = 16
     learning_rate: float = 1e-3
     weight_decay: float = 1e-4
-    stages: tuple[Stage, ...] = (Stage(128, 0.45), Stage(224, 0.55))
     schedule: Schedule = "cosine"
     patience: int | None = None
     averaging: float = 0.0
@@ -86,13 +92,31 @@ class FittingPlan:
     precision: Precision = "float32"
     threads: int | None = None
     seed: int = 2026
-    monitored: int = 160
     architecture: Architecture = "densenet121"
     excluding: bool = False
     focus: float = 0.0
     weighted: bool = True
     start: Path | None = None
     checkpoint_seconds: float = 300.0
+
+
+@dataclass(frozen=True)
+class FittingPlan(FittingOptions):
+    """How a network is fitted to labels.
+
+    Attributes
+    ----------
+    labels
+        In the order of the logits.
+    stages
+        In order; the last has the tensor's own size.
+    monitored
+        Images a domain that are measured after each epoch, of the training and of the validation part.
+    """
+
+    labels: tuple[str, ...]
+    stages: tuple[Stage, ...] = (Stage(128, 0.45), Stage(224, 0.55))
+    monitored: int = 160
 
     def __post_init__(self) -> None:
         if not self.labels:
@@ -108,7 +132,7 @@ class FittingPlan:
             check_block(self.architecture, stage.trained)
 
     @property
-    def told(self) -> dict[str, Any]:
+    def identity(self) -> dict[str, Any]:
         """What makes two runs the same run; neither threads nor the interval of checkpoints do."""
         return {k: v for k, v in asdict(self).items() if k not in ("threads", "checkpoint_seconds", "start")}
 

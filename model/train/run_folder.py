@@ -46,7 +46,7 @@ def begin_run(run: Path, told: Mapping[str, Any]) -> None:
     coming.replace(path)
 
 
-def told_of_samples(samples: Sequence[Sample]) -> dict[str, str]:
+def samples_identity(samples: Sequence[Sample]) -> dict[str, str]:
     """Return digests of what training learns from images: their bytes, labels, patients and domains, in order."""
     return {
         "images": _digest(sample.sha256 for sample in samples),
@@ -56,7 +56,7 @@ def told_of_samples(samples: Sequence[Sample]) -> dict[str, str]:
     }
 
 
-def told_of_parts(parts: Mapping[str, Sequence[Sample]]) -> dict[str, str]:
+def parts_identity(parts: Mapping[str, Sequence[Sample]]) -> dict[str, str]:
     """Return a digest of which image is in which part."""
     return {"parts (the split)": _digest((part, sample.sha256) for part, of in parts.items() for sample in of)}
 

@@ -25,20 +25,18 @@ from model.evaluate.ood_probes import stranger_scores, summary
 from model.evaluate.predictions import Measured, judge, measure
 from model.network.keras_backend import chosen_backend, running_backend
 from model.preprocessing.image_files import read_raster
-from model.preprocessing.tensor import Preprocessing
 from model.publish.bundle_writer import BundleDescription, write_description, write_network_files
 from model.publish.model_card import write_card
-from model.train.architecture import EXPLANATION_LAYER, Architecture, build_network
-from model.train.augmentation import Augmentation
+from model.train.architecture import EXPLANATION_LAYER, build_network
 from model.train.batches import cached
 from model.train.exclusive_classes import exclusive_classes, with_logits
-from model.train.fitting import HISTORY_FILE, WEIGHTS_FILE, FittingPlan, Precision, TrainingProgress, fit
+from model.train.fitting import HISTORY_FILE, WEIGHTS_FILE, FittingOptions, FittingPlan, TrainingProgress, fit
 from model.train.history import EpochRecord, draw_curves, write_history
 from model.train.initial_weights import starting_bundle, starting_digest, starting_preprocessing
 from model.train.plan_checks import check_above_zero, check_at_least
 from model.train.provenance import data_entries, fitting_entries
-from model.train.run_folder import begin_run, moved_out, told_of_parts, told_of_samples
-from model.train.schedule import Schedule, Stage
+from model.train.run_folder import begin_run, moved_out, parts_identity, samples_identity
+from model.train.schedule import Stage
 
 SPLIT_FILE = "split.csv"
 RUN_FOLDER, BUNDLE_FOLDER = "training", "bundle"
@@ -49,8 +47,11 @@ DISTRIBUTION_IMAGES = 600
 
 
 @dataclass(frozen=True)
-class TrainingPlan:
+class TrainingPlan(FittingOptions):
     """What to train on what, and what the bundle says of itself.
+
+    The preprocessing becomes that of `start`. Where labels exclude one another, images with none of them are of
+    the class ``Normal``.
 
     Attributes
     ----------
@@ -64,8 +65,6 @@ class TrainingPlan:
         Use at most so many images, spread over all.
     ages, views, label_ages
         What the bundle is made for; empty: any. Images of other views are left out of training.
-    start
-        A bundle's folder or a weights file of keras.applications, whose normalisation is then taken too.
     split_file
         Divides the images; None: they are divided anew.
     head_epochs, trained, fine_tuning
@@ -73,10 +72,6 @@ class TrainingPlan:
         of the learning rate. Without `head_epochs` there is one stage, at the full rate.
     stages
         Instead of the above.
-    excluding
-        The labels exclude one another: a softmax over them and, where images have none of them, ``Normal``.
-    smallest_domain
-        Share of an epoch that the smallest domain gets at least.
     domain_ages
         The ages that a domain stands for: such a domain gets a calibration of its own.
     provenance
@@ -90,32 +85,11 @@ class TrainingPlan:
     labels: tuple[str, ...] = ()
     minimum_positives: int = 20
     limit: int | None = None
-    seed: int = 2026
-    epochs: int = 12
-    images_an_epoch: int | None = None
-    batch: int = 16
-    learning_rate: float = 1e-3
-    minutes: float | None = None
-    threads: int | None = None
-    precision: Precision = "float32"
-    architecture: Architecture = "densenet121"
-    start: Path | None = None
     split_file: Path | None = None
     head_epochs: int = 0
     trained: str = "all"
     fine_tuning: float = 0.1
     stages: tuple[Stage, ...] = ()
-    schedule: Schedule = "cosine"
-    patience: int | None = None
-    excluding: bool = False
-    focus: float = 0.0
-    weighted: bool = True
-    averaging: float = 0.0
-    weight_decay: float = 1e-4
-    smallest_domain: float = 1 / 3
-    checkpoint_seconds: float = 300.0
-    preprocessing: Preprocessing = field(default_factory=Preprocessing)
-    augmentation: Augmentation = field(default_factory=Augmentation)
     ages: tuple[tuple[float, float], ...] = ()
     label_ages: Mapping[str, tuple[tuple[float, float], ...]] = field(default_factory=dict)
     domain_ages: Mapping[str, AgeRanges] = field(default_factory=dict)
@@ -131,9 +105,8 @@ class TrainingPlan:
 
     def fitting(self, labels: tuple[str, ...]) -> FittingPlan:
         """Return how the network is fitted."""
-        same = {field.name for field in fields(FittingPlan)} & {field.name for field in fields(self)} - {"labels"}
-        given = {name: getattr(self, name) for name in same - {"stages"}}
-        return FittingPlan(labels=labels, stages=self.stages or self._default_stages(), **given)
+        options = {option.name: getattr(self, option.name) for option in fields(FittingOptions)}
+        return FittingPlan(labels=labels, stages=self.stages or self._default_stages(), **options)
 
     def _default_stages(self) -> tuple[Stage, ...]:
         size = self.preprocessing.size
@@ -184,14 +157,14 @@ def train(
     run = plan.output / RUN_FOLDER
     run.mkdir(parents=True, exist_ok=True)
     begun = {"backend": chosen_backend("training"), "start": starting_digest(plan.start)}
-    begin_run(run, {**plan.fitting(classes).told, **begun, **told_of_samples(samples)})
+    begin_run(run, {**plan.fitting(classes).identity, **begun, **samples_identity(samples)})
     found = _inspected(plan, samples, run, read_image, on_progress)
     problems += found.problems
     write_problems(problems, plan.output / PROBLEMS_FILE)
     on_problems(problems)
     parts = _parts(plan, list(found.samples))
     check_parts(parts, labels)
-    begin_run(run, told_of_parts(parts))
+    begin_run(run, parts_identity(parts))
     used = {part: excluding(members, labels) if plan.excluding else members for part, members in parts.items()}
     caches = {part: cached(found, used[part], classes) for part in ("training", "validation")}
     history = fit(plan.fitting(classes), caches, run, on_progress)

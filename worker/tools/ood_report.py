@@ -29,6 +29,7 @@ def measure_strangers(bundle: Bundle, files: dict[str, list[Path]], threads: int
         A file cannot be read.
     """
     from model.bundle.bundle import METRICS_FILE, load_bundle
+    from model.demonstration.card_sections import demonstration_sections
     from model.engine.opening import open_engine
     from model.evaluate.ood_probes import image_scores, summary
     from model.publish.bundle_writer import changed_copy, rewrite_description
@@ -44,7 +45,7 @@ def measure_strangers(bundle: Bundle, files: dict[str, list[Path]], threads: int
         (copy / METRICS_FILE).write_text(json.dumps(metrics, indent=1) + "\n", encoding="utf-8")
         again = rewrite_description(copy, bundle.everyone, bundle.groups)
         curves = copy / "curves.png"
-        write_card(again, curves.name if curves.exists() else None)
+        write_card(again, curves.name if curves.exists() else None, demonstration_sections(again))
     return load_bundle(bundle.folder)
 
 

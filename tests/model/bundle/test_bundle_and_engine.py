@@ -7,9 +7,9 @@ import zipfile
 
 import numpy as np
 import pytest
+import tomli_w
 
 from model.bundle.bundle import Bundle, BundleInvalid, builtin_bundles_folder, find_bundles, load_bundle, model_digest
-from model.bundle.toml_writer import toml_text
 from model.dataset.patient_digests import KEY_FILE
 from model.engine.golden_check import check_against_golden
 from model.engine.opening import open_engine
@@ -90,7 +90,7 @@ def rewritten(copy, change):
     path = copy / "model.toml"
     table = tomllib.loads(path.read_text(encoding="utf-8"))
     change(table)
-    path.write_text(toml_text(table), encoding="utf-8")
+    path.write_text(tomli_w.dumps(table), encoding="utf-8")
     return copy
 
 

@@ -5,11 +5,12 @@ import tomllib
 
 import numpy as np
 import pytest
+import tomli_w
 
 from model.bundle.bundle import BundleInvalid, load_bundle
 from model.bundle.calibration import Calibration, calibrated, choose_calibration
-from model.bundle.manifest import SEAL
-from model.bundle.toml_writer import toml_text
+from model.bundle.manifest import CHECKSUM_KEY
+from model.demonstration.recalibration import parse_domain
 from model.evaluate.calibration_fit import best_threshold, fit_calibration, fit_platt
 from model.evaluate.metrics import (
     auroc,
@@ -21,7 +22,6 @@ from model.evaluate.predictions import Measured, judge
 from model.inference.reader import Reader
 from model.preprocessing.tensor import prepare
 from model.publish.bundle_writer import rewrite_description
-from model.train.recalibration import parse_domain
 
 LABELS = ("X", "Y")
 
@@ -213,11 +213,11 @@ def test_a_bundle_from_before_groups_and_biases_is_read_as_it_was_meant(copy):
     table = tomllib.loads(path.read_text(encoding="utf-8"))
     table.pop("calibration", None)
     table |= {"format": 1}
-    table.pop(SEAL, None)
+    table.pop(CHECKSUM_KEY, None)
     for entry in table["labels"]:
         entry.pop("bias", None)
         entry["temperature"] = 2.0
-    path.write_text(toml_text(table), encoding="utf-8")
+    path.write_text(tomli_w.dumps(table), encoding="utf-8")
     old = load_bundle(copy)
     assert old.groups == ()
     assert not old.everyone.biases.any()
@@ -238,7 +238,7 @@ def test_a_calibration_that_cannot_be_is_refused_with_its_reason(copy, change, m
     path = copy / "model.toml"
     table = tomllib.loads(path.read_text(encoding="utf-8"))
     change(table)
-    path.write_text(toml_text(table), encoding="utf-8")
+    path.write_text(tomli_w.dumps(table), encoding="utf-8")
     with pytest.raises(BundleInvalid, match=message):
         load_bundle(copy)
 
@@ -253,7 +253,7 @@ def test_a_domain_on_the_command_line_may_say_its_ages(tmp_path):
 
 @pytest.mark.train
 def test_forms_are_compared_on_patients_they_were_not_fitted_on():
-    from model.evaluate.calibration_comparison import TAKEN, compare_forms
+    from model.demonstration.calibration_comparison import TAKEN, compare_forms
 
     random = np.random.default_rng(12)
     logits = random.normal(0, 2, (240, 2)).astype(np.float32)

@@ -237,7 +237,7 @@ def test_the_heads_epochs_are_those_that_were_asked_for_whatever_domains_round_t
     cache = ImageCache(squares, np.arange(64), targets, ("a",) * 22 + ("b",) * 21 + ("c",) * 21)
     stages = (Stage(32, head / epochs, "head"), Stage(32, 1 - head / epochs, "conv3"))
     spec = replace(SMALL, size=32)
-    plan = FittingPlan(("A",), spec, epochs=epochs, batch=8, stages=stages, architecture="tiny")
+    plan = FittingPlan(("A",), preprocessing=spec, epochs=epochs, batch=8, stages=stages, architecture="tiny")
     history = fit(plan, {"training": cache, "validation": cache}, tmp_path)
     assert {record.images for record in history} == {63}
     assert [record.trained for record in history] == ["head"] * head + ["conv3"] * (epochs - head)

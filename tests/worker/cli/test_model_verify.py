@@ -12,11 +12,11 @@ from typing import Any
 import numpy as np
 import pydicom
 import pytest
+import tomli_w
 from typer.testing import CliRunner
 
 from model.bundle.bundle import Bundle, BundleInvalid
-from model.bundle.manifest import SEAL
-from model.bundle.toml_writer import toml_text
+from model.bundle.manifest import CHECKSUM_KEY
 from tests.model.small_bundle import noisy, write_films, write_small_bundle
 from tests.peers.radiographs import sample
 from worker.cli.app import app
@@ -142,8 +142,8 @@ def test_verify_fails_where_the_compiled_network_is_not_that_of_the_weights(tmp_
 
 def test_verify_says_that_a_description_is_under_no_digest(copy: Path, tmp_path: Path) -> None:
     table = tomllib.loads((copy / "model.toml").read_text())
-    del table[SEAL]
-    (copy / "model.toml").write_text(toml_text({**table, "format": 1}))
+    del table[CHECKSUM_KEY]
+    (copy / "model.toml").write_text(tomli_w.dumps({**table, "format": 1}))
     assert run(tmp_path, "model", "verify", copy)[1]["description_digest"] == "none"
 
 

@@ -1,5 +1,6 @@
-"""Calibrate a bundle again, its network unchanged: ``python -m model.train.recalibration BUNDLE OUT DOMAIN=FOLDER...``.
+"""Calibrate a bundle again: ``python -m model.demonstration.recalibration BUNDLE OUT DOMAIN=FOLDER...``.
 
+Its network stays as it is.
 The bundle's own split file says which images are its validation part, and which its test part; it is written anew, as
 a training writes it. A domain written ``children:1-5=FOLDER`` stands for these ages, in completed years, and gets a
 calibration of its own. All is computed in f32, so that it does not depend on what the processor has. Beside it stands
@@ -19,8 +20,9 @@ from model.bundle.bundle import DESCRIPTION_FILE, METRICS_FILE, Bundle, load_bun
 from model.bundle.calibration import AgeRanges
 from model.dataset.sources import Sample, Source, read_sources
 from model.dataset.split import read_split, write_split
+from model.demonstration.calibration_comparison import compare_forms
+from model.demonstration.card_sections import demonstration_sections
 from model.engine.opening import open_engine
-from model.evaluate.calibration_comparison import compare_forms
 from model.evaluate.calibration_fit import fit_calibration
 from model.evaluate.metrics_with_intervals import RESAMPLES, figures_of_merit
 from model.evaluate.pointing_game import Box, point_all, read_boxes
@@ -79,7 +81,7 @@ def recalibrate(
         write_split(parts, copy / "split.csv")
         again = rewrite_description(copy, fitted.everyone, fitted.groups, (METRICS_FILE, "split.csv"))
         curves = copy / "curves.png"
-        write_card(again, curves.name if curves.exists() else None)
+        write_card(again, curves.name if curves.exists() else None, demonstration_sections(again))
     return load_bundle(output)
 
 
@@ -97,7 +99,7 @@ def parse_domain(text: str) -> tuple[Source, AgeRanges]:
 def main(arguments: Sequence[str] | None = None) -> None:
     """Calibrate a bundle anew from the command line."""
     parser = argparse.ArgumentParser(
-        prog="python -m model.train.recalibration", description=(__doc__ or "").split("\n")[0]
+        prog="python -m model.demonstration.recalibration", description=(__doc__ or "").split("\n")[0]
     )
     parser.add_argument("bundle", type=Path)
     parser.add_argument("out", type=Path)

@@ -1,13 +1,22 @@
-"""Sections of the card that few bundles have: other forms of calibration, and where the maps point."""
+"""Sections that only the demonstration bundle's card has: other forms of calibration, and where the maps point."""
 
 from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
-from model.evaluate.calibration_comparison import FOLDS, REPEATS, TAKEN
+from model.bundle.bundle import Bundle
+from model.demonstration.calibration_comparison import FOLDS, REPEATS, TAKEN
 
 
-def calibration_forms_section(found: Mapping[str, Any]) -> str:
+def demonstration_sections(bundle: Bundle) -> list[str]:
+    """Return the sections, Markdown, of what was measured of this bundle beyond a training."""
+    return [
+        _calibration_forms(bundle.metrics.get("calibration_forms", {})),
+        _pointing(bundle.metrics.get("pointing", {})),
+    ]
+
+
+def _calibration_forms(found: Mapping[str, Any]) -> str:
     """Say what `compare_forms` found; empty where nothing was compared."""
     if not found:
         return ""
@@ -29,7 +38,7 @@ def calibration_forms_section(found: Mapping[str, Any]) -> str:
     )
 
 
-def pointing_section(found: Mapping[str, Any]) -> str:
+def _pointing(found: Mapping[str, Any]) -> str:
     """Say what `point_all` found; empty where no film had a box."""
     if not found:
         return ""
