@@ -336,10 +336,10 @@ def _assemble(folder: Path, description: dict[str, Any], contents: Mapping[str, 
     groups = tuple(
         Calibration.from_table(table, names, str(table["group"])) for table in description.get("calibration", [])
     )
-    strangers = [group.group for group in groups if group.group not in distribution.domains]
-    if strangers:
+    unknown_groups = [group.group for group in groups if group.group not in distribution.domains]
+    if unknown_groups:
         raise ValueError(
-            f"calibration of {', '.join(strangers)}: the training domains are {', '.join(distribution.domains)}"
+            f"calibration of {', '.join(unknown_groups)}: the training domains are {', '.join(distribution.domains)}"
         )
     intended = description.get("intended", {})
     return Bundle(

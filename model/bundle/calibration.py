@@ -14,7 +14,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-ChosenBy = Literal["age", "likeness", "everyone"]
+ChosenBy = Literal["age", "nearest domain", "everyone"]
 """Why a calibration was taken: the patient's age, the nearest training domain, or there is one only."""
 
 AgeRanges = tuple[tuple[float, float], ...]
@@ -139,5 +139,5 @@ def choose_calibration(
             return group, "age"
     for group in groups:
         if group.group == nearest_domain:
-            return group, "likeness"
+            return group, "nearest domain"
     return everyone, "everyone"

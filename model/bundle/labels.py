@@ -21,7 +21,7 @@ class Label:
 
 
 # SNOMED CT, as ChestX-ray14's labels map to it; meanings are the concepts' own terms
-# (browser.ihtsdotools.org). 409609008's term says what the label means: an opacity seen on a film, not a disease.
+# (browser.ihtsdotools.org). 409609008's term says what the label means: an opacity seen on a radiograph, not a disease.
 KNOWN_CODES: dict[str, tuple[Code, ...]] = {
     "Atelectasis": (Code("46621007", "SCT", "Atelectasis"),),
     "Edema": (Code("19242006", "SCT", "Pulmonary edema"),),

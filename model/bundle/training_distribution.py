@@ -1,7 +1,7 @@
-"""How unlike the training images an image is: a distance in the space of pooled features.
+"""Whether an image is out of the training distribution: a distance in the space of pooled features.
 
-Features after a ReLU have heavy tails, and a bright film has more of all of them. So the distance is taken between
-their square roots, scaled to length one (Hellinger's): on the first demonstration network it noticed every test film
+Features after a ReLU have heavy tails, and a bright image has more of all of them. So the distance is taken between
+their square roots, scaled to length one (Hellinger's): on the first demonstration network it noticed every test image
 laid on its side or inverted, where plain features missed a quarter to a half, with as few false alarms.
 """
 
@@ -67,12 +67,12 @@ class TrainingDistribution:
         """Return the training domain that each vector [n, features] lies nearest to.
 
         By the plain distance: divided by each domain's spread, as for the score, adults of the demonstration network
-        look like children, whose images vary more; plainly, 97 in 100 of either are told apart.
+        look like children, whose images vary more; plainly, 97 in 100 of either are assigned rightly.
         """
         return [self.domains[index] for index in self.distances(pooled).argmin(axis=1)]
 
     def score(self, pooled: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Return how unlike the nearest training domain each vector is, float32 [n]; above 1.0 is outside."""
+        """Return each vector's distance from the nearest training domain, float32 [n]; above 1.0 is outside."""
         return (self.distances(pooled) / self.thresholds).min(axis=1).astype(np.float32)
 
     def to_arrays(self) -> dict[str, NDArray[np.float32]]:

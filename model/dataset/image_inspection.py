@@ -34,8 +34,8 @@ class Inspection:
     Attributes
     ----------
     samples
-        Those that can be read, in order, with their twins marked.
-    squares
+        Those that can be read, in order, with their duplicates marked.
+    resized
         uint16 [samples, size, size], 65535 for 1.0, of the same order: a thousandth of what a level of 8 bits is off,
         for half of what the numbers themselves take.
     problems
@@ -43,11 +43,11 @@ class Inspection:
     """
 
     samples: tuple[Sample, ...]
-    squares: NDArray[np.uint16]
+    resized: NDArray[np.uint16]
     problems: tuple[FileProblem, ...]
 
     def of(self, samples: Sequence[Sample]) -> NDArray[np.intp]:
-        """Return the row of each sample in `squares`."""
+        """Return the row of each sample in `resized`."""
         rows = {sample.path: row for row, sample in enumerate(self.samples)}
         return np.array([rows[sample.path] for sample in samples], np.intp)
 
@@ -70,14 +70,14 @@ def inspect_images(
     read_image
         Returns float32 [rows, columns] in [0, 1].
     file
-        Where the squares are kept (``.npy``), and beside them what `reopened` needs; None: in memory.
+        Where the resized images are kept (``.npy``), and beside them what `reopened` needs; None: in memory.
     """
     shape = (len(samples), spec.size, spec.size)
-    squares: NDArray[np.uint16]
+    resized: NDArray[np.uint16]
     if file is None:
-        squares = np.empty(shape, np.uint16)
+        resized = np.empty(shape, np.uint16)
     else:
-        squares = np.lib.format.open_memmap(file, mode="w+", dtype=np.uint16, shape=shape)
+        resized = np.lib.format.open_memmap(file, mode="w+", dtype=np.uint16, shape=shape)
     kept: list[Sample] = []
     problems: list[FileProblem] = []
     for sample in samples:
@@ -86,12 +86,12 @@ def inspect_images(
         except (OSError, ValueError) as error:
             problems.append(FileProblem("damaged", sample.path, str(error)))
         else:
-            squares[len(kept)] = np.rint(square * 65535).astype(np.uint16)
+            resized[len(kept)] = np.rint(square * 65535).astype(np.uint16)
             kept.append(sample)
         on_image()
-    found = _joined(kept, squares[: len(kept)], problems)
-    if isinstance(squares, np.memmap):
-        squares.flush()
+    found = _joined(kept, resized[: len(kept)], problems)
+    if isinstance(resized, np.memmap):
+        resized.flush()
         assert file is not None
         _write_found(found, file)
     return found
@@ -104,40 +104,40 @@ def reopened(samples: Sequence[Sample], file: Path) -> Inspection | None:
     except FileNotFoundError:
         return None
     by_path = {str(sample.path): sample for sample in samples}
-    kept = tuple(replace(by_path[path], twin=twin) for path, twin in table["samples"])
+    kept = tuple(replace(by_path[path], duplicate_group=duplicate_group) for path, duplicate_group in table["samples"])
     problems = tuple(FileProblem(k, Path(p), why, Path(o) if o else None) for k, p, why, o in table["problems"])
     return Inspection(kept, np.load(file, mmap_mode="r")[: len(kept)], problems)
 
 
 def _write_found(found: Inspection, file: Path) -> None:
-    """Write beside the squares what else was found, when they are there whole."""
-    samples = [(str(sample.path), sample.twin) for sample in found.samples]
+    """Write beside the resized images what else was found, once all of them are written."""
+    samples = [(str(sample.path), sample.duplicate_group) for sample in found.samples]
     problems = [(p.kind, str(p.path), p.reason, str(p.other) if p.other else "") for p in found.problems]
-    coming = file.with_suffix(".coming")
-    coming.write_text(json.dumps({"samples": samples, "problems": problems}), encoding="utf-8")
-    coming.replace(_found_file(file))
+    temporary = file.with_suffix(".temporary")
+    temporary.write_text(json.dumps({"samples": samples, "problems": problems}), encoding="utf-8")
+    temporary.replace(_found_file(file))
 
 
 def _found_file(file: Path) -> Path:
     return file.with_suffix(".json")
 
 
-def find_twins(squares: NDArray[np.uint16]) -> list[tuple[int, int]]:
+def find_duplicates(resized: NDArray[np.uint16]) -> list[tuple[int, int]]:
     """Return pairs (earlier, later) of images that show the same picture, though encoded or scaled differently."""
     pairs: list[tuple[int, int]] = []
     first: dict[bytes, int] = {}
-    for row in range(len(squares)):
-        earlier = first.setdefault(hashlib.sha256(_levels(squares[row]).tobytes()).digest(), row)
+    for row in range(len(resized)):
+        earlier = first.setdefault(hashlib.sha256(_levels(resized[row]).tobytes()).digest(), row)
         if earlier != row:
             pairs.append((earlier, row))
-    thumbnails = _thumbnails(squares)
+    thumbnails = _thumbnails(resized)
     exact = set(pairs)
     for start in range(0, len(thumbnails), _ROWS):
         alike = thumbnails[start : start + _ROWS] @ thumbnails[start:].T
         for one, other in zip(*np.nonzero(alike > ALIKE), strict=True):
             pair = (start + int(one), start + int(other))
             if pair[0] < pair[1] and pair not in exact:
-                difference = np.abs(_levels(squares[pair[0]]).astype(np.int16) - _levels(squares[pair[1]])).mean()
+                difference = np.abs(_levels(resized[pair[0]]).astype(np.int16) - _levels(resized[pair[1]])).mean()
                 if difference <= SAME_LEVELS:
                     pairs.append(pair)
     return pairs
@@ -167,19 +167,24 @@ def summary(problems: Sequence[FileProblem]) -> str:
     return "; ".join(f"{counts[kind]} {text}" for kind, text in words.items() if counts[kind])  # type: ignore[index]
 
 
-def _joined(samples: list[Sample], squares: NDArray[np.uint16], problems: list[FileProblem]) -> Inspection:
+def _joined(samples: list[Sample], resized: NDArray[np.uint16], problems: list[FileProblem]) -> Inspection:
     marked, listed = list(samples), set()
-    for earlier, later in sorted(find_twins(squares)):
+    for earlier, later in sorted(find_duplicates(resized)):
         one, other = marked[earlier], marked[later]
-        twin = one.twin or hashlib.sha256(_levels(squares[earlier]).tobytes()).hexdigest()[:16]
-        marked[earlier] = replace(one, twin=twin)
-        if other.twin:  # joined with another image already: all of both are the same
-            marked = [replace(sample, twin=twin) if sample.twin == other.twin else sample for sample in marked]
-        marked[later] = replace(marked[later], twin=twin)
+        duplicate_group = one.duplicate_group or hashlib.sha256(_levels(resized[earlier]).tobytes()).hexdigest()[:16]
+        marked[earlier] = replace(one, duplicate_group=duplicate_group)
+        if other.duplicate_group:  # joined with another image already: all of both are the same
+            marked = [
+                replace(sample, duplicate_group=duplicate_group)
+                if sample.duplicate_group == other.duplicate_group
+                else sample
+                for sample in marked
+            ]
+        marked[later] = replace(marked[later], duplicate_group=duplicate_group)
         if later not in listed:
             listed.add(later)
             problems += _of_the_pair(one, other)
-    return Inspection(tuple(marked), squares, tuple(problems))
+    return Inspection(tuple(marked), resized, tuple(problems))
 
 
 def _of_the_pair(one: Sample, other: Sample) -> list[FileProblem]:
@@ -198,13 +203,13 @@ def _levels(square: NDArray[np.uint16]) -> NDArray[np.uint8]:
     return levels
 
 
-def _thumbnails(squares: NDArray[np.uint16]) -> NDArray[np.float32]:
+def _thumbnails(resized: NDArray[np.uint16]) -> NDArray[np.float32]:
     """Return thumbnails less their mean, of length one; of zeros where an image is all of one shade."""
     import cv2
 
     size = (_THUMBNAIL, _THUMBNAIL)
-    small = [cv2.resize(_levels(s), size, interpolation=cv2.INTER_AREA).reshape(-1) for s in squares]
-    thumbnails = np.array(small, np.float32).reshape(len(squares), _THUMBNAIL**2)
+    small = [cv2.resize(_levels(s), size, interpolation=cv2.INTER_AREA).reshape(-1) for s in resized]
+    thumbnails = np.array(small, np.float32).reshape(len(resized), _THUMBNAIL**2)
     thumbnails -= thumbnails.mean(axis=1, keepdims=True)
     length = np.linalg.norm(thumbnails, axis=1, keepdims=True)
     result: NDArray[np.float32] = np.where(length > 1.0, thumbnails / np.maximum(length, 1e-6), 0.0).astype(np.float32)

@@ -1,9 +1,10 @@
-"""Whose each image of a split is, told without naming anyone: keyed digests, and the key kept apart from them.
+"""The patient of each image of a split without a name: keyed digests, and the key kept apart from them.
 
-Numbers of patients are short. Whoever has their digests, and a salt that lies with them, tries every number within a
-second; a slow hash makes minutes of it, and digests too short to find one patient would accuse strangers. So the digest
-is an HMAC under a random key of 256 bits in a file of its own, which stays where the bundle was trained: an export
-leaves it out. Elsewhere it would help little, for a number means a person only to who gave it out. What a split without
+A patient's number is short: whoever has its plain digest, and a salt beside it, tries every number within a second. A
+slow hash makes minutes of it, and a digest short enough to fit many numbers would match the wrong patients. So the
+digest is an HMAC under a random key of 256 bits in a file of its own, which stays where the bundle was trained; an
+export leaves it out, since elsewhere a number means a person only to whoever issued it.
+What a split without
 its key cannot tell, an evaluation says. The demonstration bundle ships with its key: its patients' numbers are
 published pseudonyms.
 """

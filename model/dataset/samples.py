@@ -73,7 +73,7 @@ class Sample:
         F, M, O, or None.
     sha256
         Of the file, to find byte-identical duplicates.
-    twin
+    duplicate_group
         The same for images that show the same picture, however they are encoded; empty where no other shows it.
     """
 
@@ -85,7 +85,7 @@ class Sample:
     age: float | None = None
     view: str | None = None
     sex: str | None = None
-    twin: str = ""
+    duplicate_group: str = ""
 
     def target(self, label: str) -> float:
         """Return 1.0, 0.0, or nan where the label is unknown."""

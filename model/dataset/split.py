@@ -96,7 +96,7 @@ def check_leaks(parts: Mapping[str, Sequence[Sample]], where: str = "the split")
     named: dict[str, Callable[[Sample], str]] = {
         "patient": lambda sample: sample.patient,
         "byte-identical image": lambda sample: sample.sha256,
-        "image, encoded anew": lambda sample: sample.twin,
+        "image, encoded anew": lambda sample: sample.duplicate_group,
     }
     for what, key in named.items():
         first: dict[str, tuple[str, Sample]] = {}
@@ -234,8 +234,8 @@ def _groups(samples: Sequence[Sample]) -> list[list[int]]:
 
     first: dict[str, int] = {}
     for index, sample in enumerate(samples):
-        keys = [f"patient:{sample.patient}", f"sha256:{sample.sha256}", f"twin:{sample.twin}"]
-        for key in keys if sample.twin else keys[:2]:
+        keys = [f"patient:{sample.patient}", f"sha256:{sample.sha256}", f"duplicate_group:{sample.duplicate_group}"]
+        for key in keys if sample.duplicate_group else keys[:2]:
             parent[root(index)] = root(first.setdefault(key, index))
     groups: dict[int, list[int]] = {}
     for index in range(len(samples)):

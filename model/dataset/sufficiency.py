@@ -65,8 +65,8 @@ def check_parts(parts: Mapping[str, Sequence[Sample]], labels: Sequence[str]) ->
     Raises
     ------
     DatasetInvalid
-        A part is empty; a domain is trained on without any validation image, which its limit of likeness is of; or a
-        label has only one value in training or validation.
+        A part is empty; a domain is trained on without any validation image, which its out-of-distribution limit needs;
+        or a label has only one value in training or validation.
     """
     for part in PARTS:
         if not parts[part]:

@@ -25,14 +25,14 @@ TERMS = (
 WEAKNESSES = (
     "Adults are few, from one hospital, and their labels were mined from reports by a program; most labels were not "
     "read off the image. What the intervals above leave open is open.",
-    "In adults pneumonia is told apart little better than by chance; see the interval above.",
+    "In adults pneumonia is recognised little better than by chance; see the interval above.",
     "Children are one to five years old, from one hospital in Guangzhou; their images had lost their aspect ratio, so "
     "every image is stretched onto a square.",
     "Normal children and children with pneumonia may differ in more than the finding (equipment, position, "
     "cropping); figures within one collection overstate what another hospital would see.",
-    "Ages 6 to 17 are hardly in the data. Lateral films, trauma, devices and anything but the five "
+    "Ages 6 to 17 are hardly in the data. Lateral images, trauma, devices and anything but the five "
     "labels are not looked for.",
-    "The score of unlikeness is a help, no guard: an image can look familiar and be read wrong.",
+    "The out-of-distribution score is a help, no guard: an image can lie within the distribution and be read wrong.",
     "Tried, and not taken: going on from these weights with the same split for an hour (9,104 images at 160, "
     "then 224 pixels, averaged weights, mixup, wider augmentation, adults 45 % of each epoch). The adults' "
     "mean AUROC on the validation part rose from 0.71 to 0.73, less than 118 images can tell from chance.",
@@ -49,7 +49,7 @@ python -m worker.tools.ood_report NEW \\
   'colour photographs, averaged to gray=SKLEARN/datasets/images/china.jpg,SKLEARN/datasets/images/flower.jpg' \\
   "adults' chests from elsewhere (DICOM)=DATA/dicom/wg04_RG1_chest_JLSN.dcm,\
 DATA/dicom/fodicom_CR-MONO1-10-chest_no_meta.dcm\""""
-"""The calibration and the last rows of the table of strangers were measured after the training."""
+"""The calibration and the last rows of the out-of-distribution table were measured after the training."""
 
 
 def demonstration_plan(data: Path, output: Path) -> TrainingPlan:

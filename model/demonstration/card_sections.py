@@ -24,8 +24,8 @@ def _calibration_forms(found: Mapping[str, Any]) -> str:
     rows = [f"| form | {' | '.join(found)} |", "|---|" + "---|" * len(found)]
     for form in forms:
         cells = [entry["forms"].get(form) for entry in found.values()]
-        told = [f"{cell['log_loss']:.4f} ({cell['ece']:.3f})" if cell else "the same" for cell in cells]
-        rows.append(f"| {form}{', taken' if form == TAKEN else ''} | {' | '.join(told)} |")
+        cells_text = [f"{cell['log_loss']:.4f} ({cell['ece']:.3f})" if cell else "the same" for cell in cells]
+        rows.append(f"| {form}{', taken' if form == TAKEN else ''} | {' | '.join(cells_text)} |")
     least = {
         domain: min(entry["forms"], key=lambda form: float(entry["forms"][form]["log_loss"]))
         for domain, entry in found.items()
@@ -39,11 +39,11 @@ def _calibration_forms(found: Mapping[str, Any]) -> str:
 
 
 def _pointing(found: Mapping[str, Any]) -> str:
-    """Say what `point_all` found; empty where no film had a box."""
+    """Say what `point_all` found; empty where no image had a box."""
     if not found:
         return ""
-    films = found["films"]
-    parts = Counter(film["part"] for film in films)
+    images = found["films"]
+    parts = Counter(image["part"] for image in images)
     rows = [
         "| label | boxes | peak in the box | by chance | by the centre | IoU | by chance |",
         "|---|---|---|---|---|---|---|",
@@ -56,22 +56,22 @@ def _pointing(found: Mapping[str, Any]) -> str:
             f"{cell['iou_by_chance']:.2f} |"
         )
     each = [
-        "| film | part | label | in the table of labels | peak in the box | IoU |",
+        "| image | part | label | in the table of labels | peak in the box | IoU |",
         "|---|---|---|---|---|---|",
         *(
-            f"| {film['file']} | {film['part']} | {film['label']} | {'yes' if film['labelled'] else 'no'} | "
-            f"{'yes' if film['hit'] else 'no'} | {film['iou']:.2f} |"
-            for film in films
+            f"| {image['file']} | {image['part']} | {image['label']} | {'yes' if image['labelled'] else 'no'} | "
+            f"{'yes' if image['hit'] else 'no'} | {image['iou']:.2f} |"
+            for image in images
         ),
     ]
     listed = " and ".join(f"{count} in the {part} part" for part, count in parts.items())
     known = parts["training"] + parts["validation"]
-    taught = sum(film["part"] == "training" and not film["labelled"] for film in films)
+    taught = sum(image["part"] == "training" and not image["labelled"] for image in images)
     return (
-        f"## Where the maps point\n\nAgainst the {len(films)} boxes that readers drew for these labels: {listed}. "
-        + ("So these figures are of films that were seen in training and tell nothing of new ones. " if known else "")
+        f"## Where the maps point\n\nAgainst the {len(images)} boxes that readers drew for these labels: {listed}. "
+        + ("So these figures are of images that were seen in training and tell nothing of new ones. " if known else "")
         + (
-            f"For {taught} of the boxes the film's labels, mined from its report, say that the finding is absent, and "
+            f"For {taught} of the boxes the image's labels, mined from its report, say that the finding is absent, and "
             "so the network was taught. "
             if taught
             else ""

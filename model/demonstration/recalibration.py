@@ -4,7 +4,7 @@ Its network stays as it is.
 The bundle's own split file says which images are its validation part, and which its test part; it is written anew, as
 a training writes it. A domain written ``children:1-5=FOLDER`` stands for these ages, in completed years, and gets a
 calibration of its own. All is computed in f32, so that it does not depend on what the processor has. Beside it stands
-what other forms of calibration show within the validation part, and where the maps point on films with boxes.
+what other forms of calibration show within the validation part, and where the maps point on images with boxes.
 """
 
 import argparse
@@ -56,7 +56,7 @@ def recalibrate(
     domain_ages
         As for `fit_calibration`.
     boxes
-        What readers drew on films of any part, by file name.
+        What readers drew on images of any part, by file name.
     """
     engine = open_engine(bundle, "f32", threads=threads)
     validation, test = (measure(engine, bundle, parts[part], read_image, on_image) for part in ("validation", "test"))

@@ -1,4 +1,4 @@
-"""Does the score of unlikeness notice what no chest radiograph of the training kind looks like?"""
+"""Out-of-distribution probes: does the score notice images that are no upright chest radiographs?"""
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -15,10 +15,10 @@ from model.preprocessing.tensor import Preprocessing, prepare
 Image = NDArray[np.float32]
 
 NUMBER = 60
-"""Test images that are turned into strangers, of all domains together."""
+"""Test images that are turned into probes, of all domains together."""
 
 
-def stranger_scores(
+def probe_scores(
     engine: Engine,
     spec: Preprocessing,
     distribution: TrainingDistribution,
@@ -26,7 +26,7 @@ def stranger_scores(
     read_image: Callable[[Path], Image],
     seed: int = 2026,
 ) -> dict[str, NDArray[np.float32]]:
-    """Return the scores of test films upside down, on their side and inverted, and of noise."""
+    """Return the scores of test images turned upside down, laid on their side and inverted, and of noise."""
     images = [read_image(sample.path) for sample in limited(samples, NUMBER)]
     random = np.random.default_rng(seed)
     changes: Mapping[str, Callable[[Image], Image]] = {

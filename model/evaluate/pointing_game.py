@@ -120,14 +120,14 @@ def point_all(
     boxes: Mapping[str, Sequence[Box]],
     read_image: Callable[[Path], NDArray[np.float32]],
 ) -> dict[str, Any]:
-    """Compare the maps of every film that has a box of a label with it, and say which part each film lies in.
+    """Compare the maps of every image that has a box of a label with it, and say which part each image lies in.
 
     Parameters
     ----------
     reader
         Reads as it serves.
     parts
-        The films, a name of a part each.
+        The images, a name of a part each.
     boxes
         Those of each file name, as `read_boxes` gives them.
     read_image
@@ -135,12 +135,12 @@ def point_all(
 
     Returns
     -------
-    ``all`` and ``labels``, as `summarise` has them, and ``films``: file, part, label, whether the table's labels say
-    that it is there, hit and overlap of every box. Empty where no film has a box.
+    ``all`` and ``labels``, as `summarise` has them, and ``images``: file, part, label, whether the table's labels say
+    that it is there, hit and overlap of every box. Empty where no image has a box.
     """
     spec, names = reader.bundle.preprocessing, reader.bundle.label_names
     found: list[Pointing] = []
-    films: list[dict[str, Any]] = []
+    images: list[dict[str, Any]] = []
     for part, samples in parts.items():
         for sample in samples:
             wanted = [box for box in boxes.get(sample.path.name, ()) if box.label in names]
@@ -154,14 +154,14 @@ def point_all(
                 if pointing is None:
                     continue
                 found.append(pointing)
-                films.append(
+                images.append(
                     {"file": sample.path.name, "part": part, "label": box.label,
                      "labelled": sample.target(box.label) == 1, "hit": pointing.hit, "iou": round(pointing.overlap, 4)}
                 )  # fmt: skip
     if not found:
         return {}
     figures = summarise(found)
-    return {"all": figures["all"], "labels": {k: v for k, v in figures.items() if k != "all"}, "films": films}
+    return {"all": figures["all"], "labels": {k: v for k, v in figures.items() if k != "all"}, "films": images}
 
 
 def summarise(found: Sequence[Pointing]) -> Mapping[str, Any]:

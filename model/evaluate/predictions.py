@@ -109,7 +109,7 @@ def judge(
     groups: Sequence[Calibration],
     distribution: TrainingDistribution,
 ) -> Judged:
-    """Turn answers into probabilities as a reader does: the age chooses the calibration, or else the likeness."""
+    """Turn answers into probabilities as a reader does: the calibration is chosen by age, else by nearest domain."""
     nearest = distribution.nearest(measured.pooled) if groups else [""] * len(measured.logits)
     used: list[tuple[Calibration, ChosenBy]] = [
         choose_calibration(everyone, groups, float(age), domain)

@@ -11,8 +11,8 @@ OUTSIDE = "outside training domain"
 """The flag that keeps a result from raising a priority."""
 
 
-UNCHECKED = "likeness unchecked"
-"""The flag of models that came without reference images: nobody knows whether an image is like them."""
+UNCHECKED = "out-of-distribution check unavailable"
+"""The flag of models imported without reference images: there is nothing to compare an image with."""
 
 
 SCORE_LIMIT = 1.0
@@ -23,8 +23,8 @@ def untrained_labels(
 ) -> tuple[str, ...]:
     """Return the labels that the bundle was not trained on at this age.
 
-    Where the age is unknown, those that it was not trained on at any age of the patients whose calibration the image
-    got, because it looks like theirs; none where that is for everyone.
+    Where the age is unknown: those not trained at any age of the group whose calibration the image got because its
+    features are nearest to that group's; none where the image got the calibration for everyone.
     """
     if age_years is not None and math.isfinite(age_years):
         ages: AgeRanges = ((math.floor(age_years), math.floor(age_years)),)
@@ -46,20 +46,20 @@ def domain_flags(
     ood_score: float | None,
     calibration: Calibration | None = None,
 ) -> tuple[str, ...]:
-    """Say in plain words where an image leaves what the bundle was made for.
+    """Return the flags of an image outside what the bundle was made for.
 
     Parameters
     ----------
     bundle
         Its ages, views and labels.
     age_years
-        None where unknown: said, but not outside.
+        None where unknown: flagged as unknown, not as outside.
     view
-        Position such as ``PA``; None or empty where unknown: said, but not outside.
+        Position such as ``PA``; None or empty where unknown: flagged as unknown, not as outside.
     ood_score
-        Of a `Reading`, or None before it was read.
+        Of a `Reading`; None before inference.
     calibration
-        Of a `Reading`: whose the image is like where the age is unknown.
+        Of a `Reading`: of the group that the image was assigned to where the age is unknown.
 
     Returns
     -------
@@ -78,12 +78,15 @@ def domain_flags(
         elif view.upper() not in bundle.views:
             outside.append(f"view {view.upper()} is none of {', '.join(bundle.views)}")
     if ood_score is not None and not ood_score <= SCORE_LIMIT:
-        outside.append(f"unlike the training images (score {ood_score:.1f})")
+        outside.append(f"out of distribution (score {ood_score:.1f})")
     if not bundle.distribution.known:
         unknown.append(UNCHECKED)
     untrained = untrained_labels(bundle, age_years, calibration)
     if untrained and age_years is not None and math.isfinite(age_years):
-        unknown.append(f"not trained at this age, not counted: {', '.join(untrained)}")
+        unknown.append(f"label not validated for this age group; not counted: {', '.join(untrained)}")
     elif untrained and calibration is not None:
-        unknown.append(f"like {calibration.group}, not trained there, not counted: {', '.join(untrained)}")
+        unknown.append(
+            f"label not validated for {calibration.group}, whose images this one resembles; not counted: "
+            + ", ".join(untrained)
+        )
     return (*((OUTSIDE, *outside) if outside else ()), *unknown)

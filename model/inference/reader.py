@@ -39,11 +39,11 @@ class Reading:
     probabilities
         float32 [labels], by `calibration`.
     maps
-        Grad-CAM of every label's logit over its temperature, the one for everyone: one film is coloured in one way,
+        Grad-CAM of every label's logit over its temperature, the one for everyone: an image is coloured in one way,
         whatever is known of the patient.
     ood_score
-        How unlike the training images: 1.0 is the 99th percentile of images like them. None where the bundle came
-        without any.
+        Distance from the training distribution; 1.0 is the 99th percentile of its own images. None where the bundle
+        came without any.
     calibration
         What made the probabilities; its thresholds are those of this reading.
     calibrated_by

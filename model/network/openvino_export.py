@@ -90,8 +90,8 @@ def golden_tensors(size: int, channels: int, mean: tuple[float, ...], std: tuple
     right = np.exp(-(((x - 0.7) / 0.12) ** 2 + ((y - 0.5) / 0.28) ** 2))
     chest = 0.75 - 0.5 * (left + right) + 0.05 * np.sin(40 * y + 6 * x)
     stripes = 0.5 + 0.4 * np.sin(25 * x) * np.cos(11 * y)
-    squares = np.clip(np.stack([chest, stripes]), 0, 1)
-    tensors = (squares[..., np.newaxis] - np.array(mean)) / np.array(std)
+    resized = np.clip(np.stack([chest, stripes]), 0, 1)
+    tensors = (resized[..., np.newaxis] - np.array(mean)) / np.array(std)
     # float16 values, so that the file is small and the stored input exact
     return np.broadcast_to(tensors, (2, size, size, channels)).astype(np.float16).astype(np.float32)
 

@@ -25,7 +25,7 @@ class Preprocessing:
         Rows and columns of the tensor.
     geometry
         ``squash`` stretches the whole image onto the square; ``crop`` takes the central square; ``pad`` centres the
-        whole image on a black square. It matters: a film that one of them reads as normal another may not.
+        whole image on a black square. It matters: an image that is normal by one of them may not be by another.
     interpolation
         ``area``: the mean over the covered pixels where the image shrinks, bilinear where it grows. ``gaussian``: as
         scikit-image and so torchxrayvision do, see `model.preprocessing.gaussian_resize`.

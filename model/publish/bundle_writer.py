@@ -203,7 +203,7 @@ def rewrite_description(
     return load_bundle(folder)
 
 
-def seal(folder: Path) -> Bundle:
+def renew_manifest_checksum(folder: Path) -> Bundle:
     """Put what ``model.toml`` says now under its digest, and bring it to today's format; return the bundle.
 
     For a description that a person changed and means so. All else is checked as ever.

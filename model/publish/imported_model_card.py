@@ -32,8 +32,8 @@ def write_import_card(bundle: Bundle) -> Path:
         f"| label | threshold |\n|---|---|\n{rows}",
         "## What to know",
         "\n".join(f"- {note}" for note in provenance["notes"])
-        + ("" if bundle.distribution.known else "\n- Images unlike its training images are not noticed: none came with "
-           "it. `model import --reference FOLDER` learns what they look like."),
+        + ("" if bundle.distribution.known else "\n- Images out of its training distribution are not noticed: none "
+           "came with it. `model import --reference FOLDER` learns what they look like."),
     ]  # fmt: skip
     bundle.card_path.write_text("\n\n".join(parts) + "\n", encoding="utf-8")
     return bundle.card_path

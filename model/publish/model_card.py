@@ -148,7 +148,7 @@ def _distribution(found: Mapping[str, Any]) -> str:
             f"{100 * cell['outside']:.0f} % |"
         )
     return (
-        "## Unlike the training images\n\nThe score is a distance of pooled features; 1.0 is the 99th percentile of "
+        "## Out of distribution\n\nThe score is a distance of pooled features; 1.0 is the 99th percentile of "
         "each domain's validation part.\n\n" + "\n".join(rows)
     )
 

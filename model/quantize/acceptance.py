@@ -32,8 +32,8 @@ AUROC_DROP = 0.005
 """Largest drop of a label's AUROC that is accepted."""
 
 
-LIKENESS_CHANGED = 0.05
-"""Largest share of images that may come to lie on the other side of what counts as unlike the training images."""
+OUT_OF_DISTRIBUTION_CHANGED = 0.05
+"""Largest share of images whose out-of-distribution flag may change."""
 
 
 ReadImage = Callable[[Path], NDArray[np.float32]]
@@ -63,8 +63,8 @@ class Quantized:
         How many times as fast as the other network in f32.
     not_judged
         Labels that the judged images show, or lack, too few times.
-    likeness_changed
-        Share of images that count as unlike the training images by one network and not by the other.
+    out_of_distribution_changed
+        Share of images that are out of distribution by one network and not by the other.
     size
         Bytes of the network's weights over those before.
     """
@@ -80,7 +80,7 @@ class Quantized:
     size: float
     speed_over_f32: float
     not_judged: tuple[str, ...] = ()
-    likeness_changed: float = 0.0
+    out_of_distribution_changed: float = 0.0
 
     def as_table(self) -> dict[str, Any]:
         """Return plain values, with four decimals."""
@@ -88,7 +88,7 @@ class Quantized:
             key: {label: round(area, 4) for label, area in getattr(self, key).items()}
             for key in ("auroc_before", "auroc_after")
         }
-        moves = {key: round(getattr(self, key), 4) for key in ("mean_move", "high_move", "likeness_changed")}
+        moves = {key: round(getattr(self, key), 4) for key in ("mean_move", "high_move", "out_of_distribution_changed")}
         return {**asdict(self), **areas, **moves}
 
 
@@ -135,7 +135,7 @@ def compare(
         ),
         round(slowest / fastest, 2),
         tuple(name for name in labels if name not in known),
-        _likeness_changed(before.distribution, *(each.pooled for each in answers)),
+        _out_of_distribution_changed(before.distribution, *(each.pooled for each in answers)),
     )
 
 
@@ -167,14 +167,14 @@ def check_accepted(found: Quantized) -> None:
             f"int8 is refused: probabilities move by {found.mean_move:.4g} on average (allowed {MEAN_MOVE}), and by "
             f"{found.high_move:.4g} at the 99th percentile (allowed {HIGH_MOVE})"
         )
-    if found.likeness_changed > LIKENESS_CHANGED:
+    if found.out_of_distribution_changed > OUT_OF_DISTRIBUTION_CHANGED:
         raise QuantizationRefused(
-            f"int8 is refused: for {found.likeness_changed:.1%} of the images it says otherwise whether they are like "
-            f"those of the training (allowed {LIKENESS_CHANGED:.0%})"
+            f"int8 is refused: for {found.out_of_distribution_changed:.1%} of the images the out-of-distribution flag "
+            f"changes (allowed {OUT_OF_DISTRIBUTION_CHANGED:.0%})"
         )
 
 
-def _likeness_changed(
+def _out_of_distribution_changed(
     distribution: TrainingDistribution, before: NDArray[np.float32], after: NDArray[np.float32]
 ) -> float:
     """Return the share of images that are outside the training's by one answer and not by the other."""

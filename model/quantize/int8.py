@@ -58,7 +58,7 @@ def quantize(
     Raises
     ------
     QuantizationRefused
-        A label's AUROC drops by more than 0.005, probabilities move too far, other images count as unlike the training
+        A label's AUROC drops by more than 0.005, probabilities move too far, other images are out of the training
         images, or nothing can be judged.
     DatasetInvalid
         There are too few images.
@@ -113,7 +113,7 @@ def _write_network(
             nncf.Dataset(list(ranging), tensor),
             preset=nncf.QuantizationPreset.MIXED,
             subset_size=len(ranging),
-            # the first convolution sees the film itself; OpenVINO computes it in f32 anyway, for its padding
+            # the first convolution sees the image itself; OpenVINO computes it in f32 anyway, for its padding
             ignored_scope=nncf.IgnoredScope(
                 names=[*(node.get_friendly_name() for node in convolutions[:1]), *_head_of(network)], validate=False
             ),

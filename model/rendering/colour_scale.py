@@ -1,6 +1,6 @@
 """How strongly a region of a map is coloured, on one scale for every image, label and model.
 
-A map divided by its own maximum glows on every negative film. Here a cell's strength is what it adds to the calibrated
+A map divided by its own maximum glows on every negative image. Here a cell's strength is what it adds to the calibrated
 logit times the number of cells (the logit that the image would have if every cell were like this one), in the measure
 that the image as a whole speaks for the label: times the sigmoid of all contributions together. So what speaks for a
 label and is outweighed stays faint.
@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 DENSITY_FLOOR = 2.0
 DENSITY_FULL = 10.0
 MAXIMUM_OPACITY = 0.5
-"""Opacity grows from nothing at the floor to its maximum at the full strength. On a dozen test films looked at with the
-demonstration network, those called negative stayed under the floor, and those called positive reached 7 to 15.
+"""Opacity grows from nothing at the floor to its maximum at the full strength. On a dozen test images looked at with
+the demonstration network, those called negative stayed under the floor, and those called positive reached 7 to 15.
 """
 
 COLOUR_RANGE = (0.35, 0.9)

@@ -1,4 +1,4 @@
-"""What training does to an image so that the network learns the chest and not the film."""
+"""What training does to an image so that the network learns the anatomy and not the exposure."""
 
 import math
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 class Augmentation:
     """Ranges that random changes are drawn from.
 
-    There is no mirroring: heart and stomach have their side. Gamma and brightness are wide because films rendered
+    There is no mirroring: heart and stomach have their side. Gamma and brightness are wide because images rendered
     through their own window are far brighter (a mean of 0.75) than the 8-bit collections (0.5).
     """
 

@@ -23,18 +23,18 @@ class ImageCache:
 
     Attributes
     ----------
-    squares
+    resized
         uint16 [more, size, size], 65535 for 1.0, of which `rows` are the part's.
     """
 
-    squares: NDArray[np.uint16]
+    resized: NDArray[np.uint16]
     rows: NDArray[np.intp]
     targets: NDArray[np.float32]
     domains: tuple[str, ...]
 
     def images(self, chosen: NDArray[np.intp]) -> NDArray[np.float32]:
         """Return the chosen images of the part, float32 [n, size, size] in [0, 1]."""
-        images: NDArray[np.float32] = np.divide(self.squares[self.rows[chosen]], 65535, dtype=np.float32)
+        images: NDArray[np.float32] = np.divide(self.resized[self.rows[chosen]], 65535, dtype=np.float32)
         return images
 
 
@@ -42,7 +42,7 @@ def cached(inspection: Inspection, samples: Sequence[Sample], labels: Sequence[s
     """Return the inspected images of a part with their targets."""
     targets = np.array([[sample.target(label) for label in labels] for sample in samples], np.float32)
     domains = tuple(sample.domain for sample in samples)
-    return ImageCache(inspection.squares, inspection.of(samples), targets.reshape(len(samples), len(labels)), domains)
+    return ImageCache(inspection.resized, inspection.of(samples), targets.reshape(len(samples), len(labels)), domains)
 
 
 def flat_weights(cache: ImageCache) -> NDArray[np.float32]:
@@ -144,25 +144,25 @@ def training_batches(
     def make(number: int) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         random = np.random.default_rng([*seed, number])
         indices = chunks[number]
-        squares = np.stack([augmentation.apply(image, random) for image in cache.images(indices)])
+        resized = np.stack([augmentation.apply(image, random) for image in cache.images(indices)])
         targets, weighing = cache.targets[indices], weights[indices]
         if mixup:
-            squares, targets, weighing = _blended(squares, targets, weighing, domains[indices], mixup, random)
-        return normalise(shrink(squares, size), spec), pack_targets(targets, weighing)
+            resized, targets, weighing = _blended(resized, targets, weighing, domains[indices], mixup, random)
+        return normalise(shrink(resized, size), spec), pack_targets(targets, weighing)
 
     chunks = [order[start : start + batch] for start in range(0, len(order) - batch + 1, batch)] or [order]
     with ThreadPoolExecutor(1) as pool:
-        coming = pool.submit(make, begin) if begin < len(chunks) else None
+        upcoming = pool.submit(make, begin) if begin < len(chunks) else None
         for following in range(begin + 1, len(chunks) + 1):
-            assert coming is not None
-            ready = coming.result()
+            assert upcoming is not None
+            ready = upcoming.result()
             if following < len(chunks):
-                coming = pool.submit(make, following)
+                upcoming = pool.submit(make, following)
             yield ready
 
 
 def _blended(
-    squares: NDArray[np.float32],
+    resized: NDArray[np.float32],
     targets: NDArray[np.float32],
     weights: NDArray[np.float32],
     domains: NDArray[np.str_],
@@ -170,13 +170,13 @@ def _blended(
     random: np.random.Generator,
 ) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]]:
     """Blend each image with another of its domain (mixup, Zhang et al. 2018); unknown labels weigh nothing still."""
-    other = np.arange(len(squares))
+    other = np.arange(len(resized))
     for name in np.unique(domains):
         rows = np.flatnonzero(domains == name)
         other[rows] = random.permutation(rows)
-    drawn = random.beta(strength, strength, len(squares))
+    drawn = random.beta(strength, strength, len(resized))
     share = np.maximum(drawn, 1 - drawn).astype(np.float32)[:, np.newaxis]
-    mixed = share[..., np.newaxis] * squares + (1 - share[..., np.newaxis]) * squares[other]
+    mixed = share[..., np.newaxis] * resized + (1 - share[..., np.newaxis]) * resized[other]
     mine, theirs = weights * share, weights[other] * (1 - share)
     both = mine + theirs
     sums = np.nan_to_num(targets) * mine + np.nan_to_num(targets[other]) * theirs
@@ -184,10 +184,10 @@ def _blended(
     return mixed.astype(np.float32), blended.astype(np.float32), both.astype(np.float32)
 
 
-def shrink(squares: NDArray[np.float32], size: int) -> NDArray[np.float32]:
+def shrink(resized: NDArray[np.float32], size: int) -> NDArray[np.float32]:
     """Return images [n, s, s] on a smaller grid [n, size, size], for the early stages of training."""
     import cv2
 
-    if squares.shape[1] == size:
-        return squares
-    return np.stack([cv2.resize(square, (size, size), interpolation=cv2.INTER_AREA) for square in squares])
+    if resized.shape[1] == size:
+        return resized
+    return np.stack([cv2.resize(square, (size, size), interpolation=cv2.INTER_AREA) for square in resized])

@@ -57,12 +57,12 @@ def save_checkpoint(folder: Path, state: RunState, network: KerasModel, average:
     arrays |= {f"optimizer.{index}": v.numpy() for index, v in enumerate(network.optimizer.variables)}
     arrays |= {f"average.{index}": value for index, value in enumerate(average or ())}
     arrays["state"] = np.frombuffer(json.dumps(asdict(state)).encode(), np.uint8)
-    coming = folder / f"{CHECKPOINT_FILE}.coming"
-    with coming.open("wb") as file:
+    temporary = folder / f"{CHECKPOINT_FILE}.temporary"
+    with temporary.open("wb") as file:
         np.savez(file, allow_pickle=False, **arrays)
         file.flush()
         os.fsync(file.fileno())
-    coming.replace(folder / CHECKPOINT_FILE)
+    temporary.replace(folder / CHECKPOINT_FILE)
 
 
 def read_state(folder: Path) -> RunState | None:

@@ -18,7 +18,7 @@ def masked_loss(packed: Tensor, logits: Tensor, focus: float = 0.0) -> Tensor:
     logits
         float32 [n, labels].
     focus
-        The focal loss's gamma (Lin et al. 2017): what is told well already weighs less; 0: plain.
+        The focal loss's gamma (Lin et al. 2017): what is classified well already weighs less; 0: plain.
 
     Returns
     -------

@@ -12,38 +12,38 @@ from model.dataset.samples import DatasetInvalid, Sample
 PLAN_FILE = "plan.json"
 
 
-def begin_run(run: Path, told: Mapping[str, Any]) -> None:
+def begin_run(run: Path, identity: Mapping[str, Any]) -> None:
     """Write what a run is of into its folder, or refuse to go on with one that began as another.
 
     Parameters
     ----------
     run
         The folder.
-    told
+    identity
         Plain values by name. What an earlier call did not tell is added.
 
     Raises
     ------
     DatasetInvalid
-        The folder holds a run to which something else was told; the message says what.
+        The folder holds a run with another identity; the message names what differs.
     """
     path = run / PLAN_FILE
-    told = json.loads(json.dumps(told))  # as it reads back: tuples are lists
+    identity = json.loads(json.dumps(identity))  # as it reads back: tuples are lists
     try:
         begun: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         begun = {}
     except ValueError:
-        begun = dict.fromkeys(told, "of a version that wrote this otherwise")
-    others = [name for name, value in told.items() if begun.setdefault(name, value) != value]
+        begun = dict.fromkeys(identity, "of a version that wrote this otherwise")
+    others = [name for name, value in identity.items() if begun.setdefault(name, value) != value]
     if others:
         raise DatasetInvalid(
             f"{run} holds a run that began with other {', '.join(others)}; "
             "give the same to go on with it, or remove that folder to begin anew"
         )
-    coming = path.with_name(f"{PLAN_FILE}.coming")
-    coming.write_text(json.dumps(begun, indent=1), encoding="utf-8")
-    coming.replace(path)
+    temporary = path.with_name(f"{PLAN_FILE}.temporary")
+    temporary.write_text(json.dumps(begun, indent=1), encoding="utf-8")
+    temporary.replace(path)
 
 
 def samples_identity(samples: Sequence[Sample]) -> dict[str, str]:

@@ -21,7 +21,7 @@ from model.engine.opening import open_engine
 from model.engine.protocol import Engine
 from model.evaluate.calibration_fit import FittedCalibration, fit_calibration
 from model.evaluate.metrics_with_intervals import RESAMPLES, figures_of_merit
-from model.evaluate.ood_probes import stranger_scores, summary
+from model.evaluate.ood_probes import probe_scores, summary
 from model.evaluate.predictions import Measured, judge, measure
 from model.network.keras_backend import chosen_backend, running_backend
 from model.preprocessing.image_files import read_raster
@@ -40,7 +40,7 @@ from model.train.schedule import Stage
 
 SPLIT_FILE = "split.csv"
 RUN_FOLDER, BUNDLE_FOLDER = "training", "bundle"
-SQUARES_FILE = "squares.npy"
+RESIZED_FILE = "resized.npy"
 CURVES_FILE = "curves.png"
 DISTRIBUTION_IMAGES = 600
 """Images a domain of the training part that the distribution is fitted on; more change nothing."""
@@ -177,7 +177,7 @@ def _inspected(
     plan: TrainingPlan, samples: Sequence[Sample], run: Path, read_image: ReadImage, on_progress: OnProgress
 ) -> Inspection:
     """Read every image, unless an earlier process of the run did."""
-    earlier = reopened(samples, run / SQUARES_FILE)
+    earlier = reopened(samples, run / RESIZED_FILE)
     if earlier is not None:
         on_progress(TrainingProgress("reading images", len(samples), len(samples)))
         return earlier
@@ -188,7 +188,7 @@ def _inspected(
         done += 1
         on_progress(TrainingProgress("reading images", done, len(samples)))
 
-    return inspect_images(samples, plan.preprocessing, read_image, run / SQUARES_FILE, on_image)
+    return inspect_images(samples, plan.preprocessing, read_image, run / RESIZED_FILE, on_image)
 
 
 def _parts(plan: TrainingPlan, samples: Sequence[Sample]) -> dict[str, list[Sample]]:
@@ -252,8 +252,8 @@ def make_bundle(
     distribution = _fit_distribution(answers)
     fitted = fit_calibration(answers["validation"], labels, plan.domain_ages, plan.seed)
     metrics = _metrics(engine, answers, distribution, labels, fitted)
-    strangers = stranger_scores(engine, draft.preprocessing, distribution, parts["test"], read_image, plan.seed)
-    metrics["distribution"] |= {name: summary(scores) for name, scores in strangers.items()}
+    probes = probe_scores(engine, draft.preprocessing, distribution, parts["test"], read_image, plan.seed)
+    metrics["distribution"] |= {name: summary(scores) for name, scores in probes.items()}
     _write_metrics(folder, metrics)
     described = replace(description, provenance=_provenance(plan, labels, classes, parts, history))
     bundle = write_description(

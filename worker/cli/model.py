@@ -100,12 +100,12 @@ def seal(
     Its digest is made anew. What the network is (weights, labels, head, preprocessing) cannot be changed so.
     """
     from model.bundle.bundle import DESCRIPTION_FILE
-    from model.publish.bundle_writer import seal as renew
+    from model.publish.bundle_writer import renew_manifest_checksum
 
     open_site(home, config)
     if not (folder / DESCRIPTION_FILE).is_file():
         raise typer.BadParameter(f"{folder} is no bundle: it holds no {DESCRIPTION_FILE}", param_hint="FOLDER")
-    bundle = renew(folder)
+    bundle = renew_manifest_checksum(folder)
     facts = {**model_facts(bundle), "ages": bundle.ages, "views": bundle.views}
     calls = {calibration.group or "all": calibration.thresholds for calibration in bundle.calibrations}
     if json:

@@ -1,8 +1,8 @@
-"""Does a bundle notice what it was not made for: ``python -m worker.tools.ood_report BUNDLE 'NAME=FILE,FILE' ...``.
+"""Out-of-distribution scores of given files: ``python -m worker.tools.ood_report BUNDLE 'NAME=FILE,FILE' ...``.
 
-Measures how unlike the training images files are, and writes it into the bundle's metrics and card; the network, and
-the digest that is its identity, stay. Files are DICOM, PNG or JPEG; colour is averaged to gray, since what is asked is
-what the network's score says where no gate refused the file before.
+Measures how far files lie from the training distribution, and writes it into the bundle's metrics and card; the
+network, and the digest that is its identity, stay. Files are DICOM, PNG or JPEG; colour is averaged to gray,
+since the score is wanted of files that the gate would refuse.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from model.bundle.bundle import Bundle
 
 
-def measure_strangers(bundle: Bundle, files: dict[str, list[Path]], threads: int = 1) -> Bundle:
+def measure_out_of_distribution(bundle: Bundle, files: dict[str, list[Path]], threads: int = 1) -> Bundle:
     """Add the scores of files, a name for each kind, to a bundle's metrics and card; return the bundle.
 
     Raises
@@ -82,7 +82,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         if not separator or not name:
             parser.error(f"{text!r} is not understood; write 'limbs=hip.dcm,hand.dcm'")
         files[name] = [Path(path) for path in paths.split(",")]
-    bundle = measure_strangers(load_bundle(given.bundle), files)
+    bundle = measure_out_of_distribution(load_bundle(given.bundle), files)
     for name in files:
         print(f"{name}: {bundle.metrics['distribution'][name]}")
 

@@ -16,7 +16,7 @@ from model.engine.opening import open_engine
 from model.engine.protocol import EngineUnsuitable
 from model.network.keras_files import ImportRefused
 from model.publish.archive import import_bundle
-from model.publish.bundle_writer import file_digest, seal, write_arrays, write_table
+from model.publish.bundle_writer import file_digest, renew_manifest_checksum, write_arrays, write_table
 from tests.model.small_bundle import write_small_bundle
 
 
@@ -153,7 +153,7 @@ def test_the_order_and_layout_of_a_description_may_change(copy, demonstration):
 
 def test_thresholds_changed_on_purpose_are_accepted_and_it_stays_the_same_model(copy, demonstration):
     rewritten(copy, DECIDES["a threshold"])
-    changed = seal(copy)
+    changed = renew_manifest_checksum(copy)
     assert changed.thresholds["Pneumonia"] == load_bundle(copy).thresholds["Pneumonia"] == 0.125
     assert changed.digest == demonstration.digest
     assert {path.name for path in copy.iterdir()} == {path.name for path in demonstration.folder.iterdir()}
@@ -163,7 +163,7 @@ def test_sealing_accepts_no_other_network(copy):
     path = rewritten(copy, lambda t: t["preprocessing"].update(geometry="pad")) / "model.toml"
     before = path.read_bytes()
     with pytest.raises(BundleInvalid, match="labels, head or preprocessing were changed"):
-        seal(copy)
+        renew_manifest_checksum(copy)
     assert path.read_bytes() == before
 
 
@@ -175,7 +175,7 @@ def test_a_bundle_of_the_format_before_is_read_and_is_known_to_be_without_a_seal
     old = load_bundle(rewritten(copy, earlier))
     assert (old.is_sealed, demonstration.is_sealed) == (False, True)
     assert old.digest == demonstration.digest
-    assert seal(copy).description == demonstration.description
+    assert renew_manifest_checksum(copy).description == demonstration.description
 
 
 def test_what_is_no_bundle_is_refused(tmp_path):

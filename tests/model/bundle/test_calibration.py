@@ -1,4 +1,4 @@
-"""Calibration: from validation alone, apart for each group of ages, chosen by age or else by likeness."""
+"""Calibration: from validation alone, apart for each group of ages, chosen by age or else by the nearest domain."""
 
 import shutil
 import tomllib
@@ -131,16 +131,16 @@ def test_the_threshold_divides_the_classes_of_every_domain():
     assert sensitivity_specificity(targets, probabilities, cut) == (1.0, 1.0)
 
 
-def test_the_age_chooses_the_calibration_and_the_likeness_where_it_cannot():
+def test_the_age_chooses_the_calibration_and_the_nearest_domain_where_it_cannot():
     everyone = calibration()
     groups = (calibration("children", ((1, 5),)), calibration("adults", ((18, 90),)))
     for age, nearest, expected in [
         (3.0, "adults", ("children", "age")),
         (5.9, "adults", ("children", "age")),
         (40.0, "children", ("adults", "age")),
-        (10.0, "children", ("children", "likeness")),  # in no range
-        (None, "adults", ("adults", "likeness")),
-        (float("nan"), "adults", ("adults", "likeness")),
+        (10.0, "children", ("children", "nearest domain")),  # in no range
+        (None, "adults", ("adults", "nearest domain")),
+        (float("nan"), "adults", ("adults", "nearest domain")),
         (None, "elsewhere", ("", "everyone")),
     ]:
         chosen, why = choose_calibration(everyone, groups, age, nearest)
@@ -176,7 +176,7 @@ def test_judging_a_part_says_what_a_reader_says(reader):
         assert judged.groups[index] == reading.calibration.group
         assert judged.chosen_by[index] == reading.calibrated_by
         assert list(judged.thresholds[index]) == list(reading.calibration.thresholds.values())
-    assert [reading.calibrated_by for reading in readings] == ["age", "age", "likeness", "likeness"]
+    assert [reading.calibrated_by for reading in readings] == ["age", "age", "nearest domain", "nearest domain"]
 
 
 @pytest.fixture

@@ -47,7 +47,7 @@ def test_damaged_files_are_listed_with_their_reason_and_are_not_fatal(collection
     damaged = {p.path.name: p.reason for p in found.problems if p.kind == "damaged"}
     assert damaged.keys() == {"cut.png", "empty.jpg", "photo.png"}
     assert "in colour" in damaged["photo.png"]
-    assert len(found.samples) == len(found.squares) == 15
+    assert len(found.samples) == len(found.resized) == 15
     write_problems(found.problems, tmp_path / "problems.csv")
     with (tmp_path / "problems.csv").open() as file:
         rows = list(csv.DictReader(file))
@@ -70,13 +70,13 @@ def test_one_picture_in_four_encodings_is_one_group_and_its_contradicting_labels
 
 def test_the_same_picture_at_another_size_is_found(tmp_path):
     large = cv2.resize(chest(3), (1040, 1200), interpolation=cv2.INTER_CUBIC)
-    squares = [resample(image.astype(np.float32) / 255, SPEC)[0] for image in (chest(3), large, chest(4))]
-    assert find_twins(np.rint(np.stack(squares) * 65535).astype(np.uint16)) == [(0, 1)]
+    resized = [resample(image.astype(np.float32) / 255, SPEC)[0] for image in (chest(3), large, chest(4))]
+    assert find_twins(np.rint(np.stack(resized) * 65535).astype(np.uint16)) == [(0, 1)]
 
 
 def test_images_of_one_shade_are_not_taken_for_one_another():
-    squares = np.stack([np.full((32, 32), 257 * level, np.uint16) for level in (10, 20, 10, 11)])
-    assert find_twins(squares) == [(0, 2)]
+    resized = np.stack([np.full((32, 32), 257 * level, np.uint16) for level in (10, 20, 10, 11)])
+    assert find_twins(resized) == [(0, 2)]
 
 
 @pytest.mark.shared_data
@@ -89,12 +89,12 @@ def test_no_two_patients_of_a_real_collection_are_taken_for_twins(shared_data):
 
 def test_the_squares_are_what_the_tensor_function_makes_and_can_be_mapped_again(collection, tmp_path):
     samples = read_sources([collection])
-    found = inspect_images(samples, SPEC, read_raster, tmp_path / "squares.npy")
+    found = inspect_images(samples, SPEC, read_raster, tmp_path / "resized.npy")
     for row, sample in enumerate(found.samples):
         tensor = resample(read_raster(sample.path), SPEC)[0]
-        assert np.abs(found.squares[row] / 65535 - tensor).max() <= 0.5 / 65535 + 1e-7
-    again = reopened(samples, tmp_path / "squares.npy")
-    assert np.array_equal(again.squares, found.squares)
+        assert np.abs(found.resized[row] / 65535 - tensor).max() <= 0.5 / 65535 + 1e-7
+    again = reopened(samples, tmp_path / "resized.npy")
+    assert np.array_equal(again.resized, found.resized)
     assert (again.samples, again.problems) == (found.samples, found.problems)
     assert any(sample.twin for sample in again.samples)
     assert list(again.of(found.samples[3:5])) == [3, 4]
@@ -106,9 +106,9 @@ def test_sixteen_bits_gray_colour_channels_and_alpha_give_the_same_square(tmp_pa
     cv2.imwrite(str(tmp_path / "deep.png"), picture.astype(np.uint16) * 257)
     cv2.imwrite(str(tmp_path / "rgb.png"), cv2.cvtColor(picture, cv2.COLOR_GRAY2BGR))
     cv2.imwrite(str(tmp_path / "rgba.png"), cv2.cvtColor(picture, cv2.COLOR_GRAY2BGRA))
-    squares = [resample(read_raster(tmp_path / f"{n}.png"), SPEC)[0] for n in ("gray", "deep", "rgb", "rgba")]
-    for square in squares[1:]:
-        assert np.abs(square - squares[0]).max() < 1e-6
+    resized = [resample(read_raster(tmp_path / f"{n}.png"), SPEC)[0] for n in ("gray", "deep", "rgb", "rgba")]
+    for square in resized[1:]:
+        assert np.abs(square - resized[0]).max() < 1e-6
 
 
 @pytest.fixture

@@ -104,17 +104,17 @@ def test_the_error_of_bins_of_equal_mass_agrees_with_scikit_learn():
 
 def test_the_debiased_error_is_near_nothing_for_perfect_probabilities_and_the_true_one_for_shifted_ones():
     random = np.random.default_rng(7)
-    squares = []
+    resized = []
     for _ in range(40):
         probabilities = random.uniform(0.1, 0.8, 120).astype(np.float32)
         perfect = (random.random(120) < probabilities).astype(np.float32)
         shifted = (random.random(120) < probabilities + 0.15).astype(np.float32)
-        squares.append([debiased_calibration_error(truth, probabilities) ** 2 for truth in (perfect, shifted)])
+        resized.append([debiased_calibration_error(truth, probabilities) ** 2 for truth in (perfect, shifted)])
         assert (
             debiased_calibration_error(perfect, probabilities)
             <= equal_mass_calibration_error(perfect, probabilities) * 2
         )
-    perfect_error, shifted_error = np.sqrt(np.mean(squares, axis=0))
+    perfect_error, shifted_error = np.sqrt(np.mean(resized, axis=0))
     assert perfect_error < 0.09  # biased upwards only by what is cut off at 0
     assert shifted_error == pytest.approx(0.15, abs=0.03)
 

@@ -133,7 +133,7 @@ def test_reference_images_make_unlikeness_known_and_without_them_every_result_sa
             assert domain_flags(done.bundle, None, None, unlike)[0] == "outside training domain"
         else:
             assert (like, unlike) == (None, None)
-            assert domain_flags(done.bundle, None, None, like) == ("likeness unchecked",)
+            assert domain_flags(done.bundle, None, None, like) == ("out-of-distribution check unavailable",)
             assert done.bundle.digest == load_bundle(tmp_path / "with").digest  # the same file is the same model
 
 

@@ -29,12 +29,12 @@ FLAGS = [
     ({"view": ""}, ("view unknown",)),
     ({"view": "LATERAL"}, (OUTSIDE, "view LATERAL is none of AP, PA")),
     ({"ood_score": 1.0}, ()),
-    ({"ood_score": 1.84}, (OUTSIDE, "unlike the training images (score 1.8)")),
-    ({"ood_score": float("nan")}, (OUTSIDE, "unlike the training images (score nan)")),
+    ({"ood_score": 1.84}, (OUTSIDE, "out of distribution (score 1.8)")),
+    ({"ood_score": float("nan")}, (OUTSIDE, "out of distribution (score nan)")),
     ({"ood_score": None}, ()),
     (
         {"age_years": None, "view": "LL", "ood_score": 3.0},
-        (OUTSIDE, "view LL is none of AP, PA", "unlike the training images (score 3.0)", "age unknown"),
+        (OUTSIDE, "view LL is none of AP, PA", "out of distribution (score 3.0)", "age unknown"),
     ),
 ]
 
@@ -113,11 +113,14 @@ def test_label_that_was_not_trained_at_an_age_is_named_there_and_nowhere_else() 
     assert untrained_labels(bundle, 40) == ()
     assert untrained_labels(bundle, None) == ()
     flags = domain_flags(bundle, 3.5, "PA", 0.5)
-    assert flags == ("not trained at this age, not counted: Infiltration, Atelectasis, Edema, Effusion",)
+    assert flags == ("label not validated for this age group; not counted: Infiltration, Atelectasis, Edema, Effusion",)
     # of unknown age and like the children's: read with their calibration, of whom those labels were not known either
     children, adults = (next(each for each in bundle.groups if each.group == name) for name in ("children", "adults"))
     assert untrained_labels(bundle, None, children) == adults_only
     assert untrained_labels(bundle, None, adults) == untrained_labels(bundle, 40, children) == ()
     flags = domain_flags(bundle, None, "PA", 0.5, children)
     named = "Infiltration, Atelectasis, Edema, Effusion"
-    assert flags == ("age unknown", f"like children, not trained there, not counted: {named}")
+    assert flags == (
+        "age unknown",
+        f"label not validated for children, whose images this one resembles; not counted: {named}",
+    )

@@ -42,7 +42,7 @@ def test_int8_that_is_as_good_is_accepted_and_says_what_it_is(quantized):
     assert (found.calibrated_on, found.judged_on) == (30, 30)
     assert found.auroc_after == {"Pneumonia": pytest.approx(found.auroc_before["Pneumonia"], abs=0.005)}
     assert 0 < found.mean_move <= found.high_move < 0.1
-    assert found.likeness_changed <= 0.05
+    assert found.out_of_distribution_changed <= 0.05
     assert found.speed > 0 and found.speed_over_f32 > 0
     assert found.size < 0.7  # of int8 weights, the first layer's left out
     assert {path.name for path in made.folder.parent.iterdir()} == {"before", "int8"}
@@ -100,7 +100,10 @@ def test_what_drops_by_no_more_than_is_allowed_is_accepted(after):
     [
         ({"auroc_after": {"X": 0.8949}}, r"AUROC drops by more than 0.005 on 20 images: X 0.9000 -> 0.8949"),
         ({"mean_move": 0.021}, r"move by 0.021 on average \(allowed 0.02\)"),
-        ({"likeness_changed": 0.06}, r"for 6\.0% of the images it says otherwise .* \(allowed 5%\)"),
+        (
+            {"out_of_distribution_changed": 0.06},
+            r"for 6\.0% of the images the out-of-distribution flag .* \(allowed 5%\)",
+        ),
         ({"high_move": 0.11}, r"by 0.11 at the 99th percentile \(allowed 0.1\)"),
     ],
 )

@@ -70,7 +70,7 @@ def data(tmp_path_factory):
 @pytest.fixture(scope="module")
 def plan(data):
     return TrainingPlan(
-        (Source(data, "squares"),), data.parent / "out", "squares", minimum_positives=3, epochs=14, batch=8,
+        (Source(data, "resized"),), data.parent / "out", "resized", minimum_positives=3, epochs=14, batch=8,
         learning_rate=1e-2, preprocessing=SMALL, architecture="tiny", threads=1, excluding=True,
     )  # fmt: skip
 
@@ -84,7 +84,7 @@ def bundle(plan):
 @pytest.mark.usefixtures("needs_tensorflow")
 def test_three_classes_are_learnt_and_the_report_counts_them(bundle, data):
     assert set(bundle.label_names) == {"Bacteria", "Virus"} or set(bundle.label_names) == {"BACTERIA", "VIRUS"}
-    source = Source(data, "squares")
+    source = Source(data, "resized")
     chosen = choose_samples(bundle, [source], bundle.folder / "split.csv", "test", False)
     found = assess(bundle, open_engine(bundle, "f32"), chosen, [source], read_raster, worst=0)
     classes = found.facts["classes"]

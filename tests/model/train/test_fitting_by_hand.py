@@ -77,18 +77,18 @@ def part(folder, first, count, flipped=False):
         present = number % 2 == 0
         labelled = float(present != (number % 5 == 0) != flipped)
         path = film(folder, number, 150 if present else 100)
-        samples.append(Sample(path, "squares", f"squares:{number}", {"Bright": labelled}, f"{number:064d}", age=40.0))
+        samples.append(Sample(path, "resized", f"resized:{number}", {"Bright": labelled}, f"{number:064d}", age=40.0))
     return samples
 
 
 def made(tmp_path, name, parts):
     plan = TrainingPlan(
-        sources=(Source(tmp_path, "squares"),),
+        sources=(Source(tmp_path, "resized"),),
         output=tmp_path / name,
-        name="squares",
+        name="resized",
         preprocessing=SMALL,
         architecture="tiny",
-        domain_ages={"squares": ((0, 99),)},
+        domain_ages={"resized": ((0, 99),)},
     )
     weights = tmp_path / "some.weights.h5"
     if not weights.exists():

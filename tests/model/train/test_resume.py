@@ -45,9 +45,9 @@ train(plan_of(Path(sys.argv[1]), Path(sys.argv[2])), on_progress=on_progress)
 
 def plan_of(data: Path, output: Path) -> TrainingPlan:
     return TrainingPlan(
-        sources=(Source(data, "squares"),),
+        sources=(Source(data, "resized"),),
         output=output,
-        name="squares",
+        name="resized",
         minimum_positives=3,
         epochs=4,
         head_epochs=2,
@@ -196,7 +196,7 @@ def test_a_run_of_other_parts_is_not_gone_on_from_lest_test_images_were_learnt(b
             "labels of the images",
             lambda samples: [replace(s, labels={"Bright": 1 - s.labels["Bright"]}) for s in samples],
         ),
-        ("patients", lambda samples: [replace(s, patient="squares:one") for s in samples]),
+        ("patients", lambda samples: [replace(s, patient="resized:one") for s in samples]),
         ("domains", lambda samples: [replace(s, domain="other") for s in samples]),
         ("images, labels of the images, patients, domains", lambda samples: samples[1:]),
     ],
@@ -233,8 +233,8 @@ def test_a_run_that_ends_while_measuring_leaves_no_bundle(begun):
 def test_the_heads_epochs_are_those_that_were_asked_for_whatever_domains_round_to(tmp_path, head, epochs):
     """Of 64 images of three domains an epoch draws 63: each domain's share is rounded."""
     targets = np.array([[0.0], [1.0]] * 32, np.float32)
-    squares = np.random.default_rng(0).integers(0, 65535, (64, 32, 32), np.uint16)
-    cache = ImageCache(squares, np.arange(64), targets, ("a",) * 22 + ("b",) * 21 + ("c",) * 21)
+    resized = np.random.default_rng(0).integers(0, 65535, (64, 32, 32), np.uint16)
+    cache = ImageCache(resized, np.arange(64), targets, ("a",) * 22 + ("b",) * 21 + ("c",) * 21)
     stages = (Stage(32, head / epochs, "head"), Stage(32, 1 - head / epochs, "conv3"))
     spec = replace(SMALL, size=32)
     plan = FittingPlan(("A",), preprocessing=spec, epochs=epochs, batch=8, stages=stages, architecture="tiny")
@@ -278,7 +278,7 @@ def test_a_bundle_gives_its_layers_and_the_labels_that_both_have(whole):
     theirs = keras.models.load_model(whole.folder / "weights.keras", compile=False)
     network = build_network(2, None, 1, architecture="tiny")
     said = load_start(network, whole.folder, ("Other", "Bright"))
-    assert said == f"the bundle squares 1 ({whole.digest[:12]})"
+    assert said == f"the bundle resized 1 ({whole.digest[:12]})"
     for name in ("conv1_conv", "bn"):
         for mine, other in zip(
             network.get_layer(name).get_weights(), theirs.get_layer(name).get_weights(), strict=True
@@ -295,7 +295,7 @@ def test_a_start_that_was_trained_on_the_test_part_is_refused_unless_its_split_i
     with pytest.raises(DatasetInvalid, match=r"network's own training .* start with that bundle's split file"):
         train(plan)
     kept = train(replace(plan, output=tmp_path / "kept", split_file=whole.folder / "split.csv"))
-    assert kept.description["provenance"]["fitting"]["start"].startswith("the bundle squares 1")
+    assert kept.description["provenance"]["fitting"]["start"].startswith("the bundle resized 1")
 
 
 def test_an_imagenet_weights_file_without_top_fills_the_base(tmp_path):

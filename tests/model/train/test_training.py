@@ -22,8 +22,8 @@ SMALL = Preprocessing(size=64, channels=1, mean=(0.5,), std=(0.25,))
 
 
 def cache(targets, domains, size=8):
-    squares, rows = np.zeros((len(domains), size, size), np.uint16), np.arange(len(domains))
-    return ImageCache(squares, rows, np.array(targets, np.float32), tuple(domains))
+    resized, rows = np.zeros((len(domains), size, size), np.uint16), np.arange(len(domains))
+    return ImageCache(resized, rows, np.array(targets, np.float32), tuple(domains))
 
 
 def test_positives_and_negatives_weigh_the_same_in_each_domain():
@@ -130,19 +130,19 @@ def test_a_plan_that_cannot_be_is_refused_with_its_reason(values, error, message
 
 
 @pytest.fixture
-def squares(tmp_path):
-    """A collection that a network learns at once: bright or dark squares, a patient each."""
+def resized(tmp_path):
+    """A collection that a network learns at once: bright or dark resized, a patient each."""
     random = np.random.default_rng(0)
     for name, level in (("NORMAL", 60), ("Bright", 190)):
         (tmp_path / "data" / name).mkdir(parents=True)
         for index in range(20):
             pixels = random.integers(level - 20, level + 20, (80, 80), np.uint8)
             cv2.imwrite(str(tmp_path / "data" / name / f"{name}{index}.png"), pixels)
-    return Source(tmp_path / "data", "squares")
+    return Source(tmp_path / "data", "resized")
 
 
-def test_a_label_that_is_not_in_the_data_is_refused_before_anything_is_computed(squares, tmp_path):
-    plan = TrainingPlan((squares,), tmp_path / "out", "test", labels=("Edema",))
+def test_a_label_that_is_not_in_the_data_is_refused_before_anything_is_computed(resized, tmp_path):
+    plan = TrainingPlan((resized,), tmp_path / "out", "test", labels=("Edema",))
     with pytest.raises(DatasetInvalid, match="the label Edema; labels in the data: Bright"):
         train(plan)
 
@@ -150,16 +150,16 @@ def test_a_label_that_is_not_in_the_data_is_refused_before_anything_is_computed(
 @pytest.mark.train
 @pytest.mark.usefixtures("needs_tensorflow")
 @pytest.mark.timeout(600)
-def test_training_writes_a_complete_bundle_that_reads_images(squares, tmp_path):
+def test_training_writes_a_complete_bundle_that_reads_images(resized, tmp_path):
     from model.inference.reader import Reader
     from model.preprocessing.image_files import read_raster
     from model.preprocessing.tensor import prepare
 
     progress = []
     plan = TrainingPlan(
-        sources=(squares,),
+        sources=(resized,),
         output=tmp_path / "out",
-        name="squares",
+        name="resized",
         minimum_positives=3,
         epochs=2,
         batch=8,
@@ -180,7 +180,7 @@ def test_training_writes_a_complete_bundle_that_reads_images(squares, tmp_path):
     assert {"reading images", "training", "measuring"} == {step.phase for step in progress}
     assert progress[-1].done == progress[-1].total
     reader = Reader.open(tmp_path / "out")
-    image = read_raster(next((squares.folder / "Bright").iterdir()))
+    image = read_raster(next((resized.folder / "Bright").iterdir()))
     (reading,) = reader.read([prepare(image, bundle.preprocessing)])
     assert reading.probabilities.shape == (1,)
     assert 0 <= reading.probabilities[0] <= 1

@@ -70,8 +70,8 @@ def images():
     levels = random.normal(25000 + 12000 * bright[:, np.newaxis, np.newaxis], 8000, (24, 32, 32))
     targets = np.stack([bright, 1 - bright], axis=1).astype(np.float32)
     targets[::3, 1] = np.nan
-    squares = np.clip(levels, 0, 65535).astype(np.uint16)
-    return ImageCache(squares, np.arange(24), targets, ("a",) * 14 + ("b",) * 10)
+    resized = np.clip(levels, 0, 65535).astype(np.uint16)
+    return ImageCache(resized, np.arange(24), targets, ("a",) * 14 + ("b",) * 10)
 
 
 def batch():

@@ -25,7 +25,7 @@ from dicom_io.network.status_codes import Status
 from dicom_io.receive.listener import Received
 from model.bundle.bundle import load_bundle
 from model.explain.gradcam import LogitMaps as Maps
-from model.publish.bundle_writer import seal
+from model.publish.bundle_writer import renew_manifest_checksum
 from worker.analysis import pipeline
 from worker.analysis.runner import Analyst
 from worker.cli.app import app
@@ -76,7 +76,7 @@ def test_a_bundle_calibrated_anew_is_read_with_at_once_and_is_the_one_that_is_ac
     text = (stricter / "model.toml").read_text(encoding="utf-8")
     text = text.replace('name = "demonstration"', 'name = "stricter"', 1)
     (stricter / "model.toml").write_text(re.sub(r"threshold = 0\.\d+", "threshold = 0.987", text), encoding="utf-8")
-    assert seal(stricter).digest == digest
+    assert renew_manifest_checksum(stricter).digest == digest
     bundles.activate(sited.settings, sited.database, str(stricter))
     assert set(analyst.reader(digest).bundle.thresholds.values()) == {0.987}
     assert set(before.bundle.thresholds.values()) != {0.987}

@@ -11,7 +11,7 @@ from typer.testing import CliRunner, Result
 
 from model.dataset.sources import Source, read_sources
 from model.dataset.split import write_split
-from model.publish.bundle_writer import seal
+from model.publish.bundle_writer import renew_manifest_checksum
 from tests.peers.radiographs import chest
 from worker.cli.app import app
 from worker.model_registry.training_images import read_facts
@@ -59,7 +59,7 @@ def test_films_of_patients_that_the_network_was_trained_on_are_refused(
     text = (trained / "model.toml").read_text(encoding="utf-8")
     lines = [line for line in text.splitlines() if not line.startswith('"split.csv"')]
     (trained / "model.toml").write_text("\n".join(lines) + "\n", encoding="utf-8")
-    seal(trained)
+    renew_manifest_checksum(trained)
     done = evaluate(trained, films, tmp_path / "home")
     assert done.exit_code != 0
     said = f"{done.output} {done.exception}"

@@ -21,7 +21,7 @@ from db.tables.analyses import Analysis
 from dicom_io.header.facts import read_facts
 from dicom_io.receive.listener import Received
 from model.bundle.bundle import HEAD_FILE, WEIGHTS_FILE, describe_head, load_bundle, model_digest
-from model.publish.bundle_writer import seal
+from model.publish.bundle_writer import renew_manifest_checksum
 from worker.analysis.runner import Analyst
 from worker.cli.app import app
 from worker.installation import Site
@@ -45,7 +45,7 @@ def second_bundle(bundle_folder: Path, tmp_path_factory: pytest.TempPathFactory)
     digest = model_digest(files[WEIGHTS_FILE], first.label_names, described, files[HEAD_FILE], preprocessing)
     text = text.replace(first.digest, digest).replace(f'name = "{first.name}"', 'name = "second"', 1)
     (folder / "model.toml").write_text(text.replace('geometry = "squash"', 'geometry = "pad"'), encoding="utf-8")
-    assert seal(folder).digest == digest
+    assert renew_manifest_checksum(folder).digest == digest
     return folder
 
 
