@@ -64,6 +64,8 @@ class Site:
         Its home folder where that is not below `folder`.
     more
         TOML text appended to the configuration.
+    program
+        The console script to run; by default that of the environment which runs the tests.
     """
 
     ae_title = "CXRTRIAGE"
@@ -77,8 +79,10 @@ class Site:
         children: int = 1,
         more: str = "",
         home: Path | None = None,
+        program: Path | None = None,
     ) -> None:
         self.folder = folder
+        self.program = program or Path(sys.executable).parent / "cxr-triage"
         self.home = home or folder / "home"
         self.logs = folder / "logs"
         self.logs.mkdir(parents=True, exist_ok=True)
@@ -133,12 +137,11 @@ class Site:
 
     def command(self, *words: str) -> list[str]:
         """The command line of ``cxr-triage WORDS`` for this installation."""
-        program = Path(sys.executable).parent / "cxr-triage"
-        return [str(program), *words, "--home", str(self.home), "--config", str(self.configuration)]
+        return [str(self.program), *words, "--home", str(self.home), "--config", str(self.configuration)]
 
     def environment(self) -> dict[str, str]:
-        """What our processes inherit: this machine's, without any setting of another site."""
-        kept = {name: value for name, value in os.environ.items() if not name.startswith("CXR_TRIAGE_")}
+        """What our processes inherit: this machine's, without any setting of another site, and no path to our sources."""
+        kept = {name: value for name, value in os.environ.items() if not name.startswith(("CXR_TRIAGE_", "PYTHON"))}
         return {**kept, "PYTHONUNBUFFERED": "1", "PYTHONWARNINGS": "default"}
 
     def _process(self, name: str) -> Process:
