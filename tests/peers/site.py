@@ -140,7 +140,7 @@ class Site:
         return [str(self.program), *words, "--home", str(self.home), "--config", str(self.configuration)]
 
     def environment(self) -> dict[str, str]:
-        """What our processes inherit: this machine's, without any setting of another site, and no path to our sources."""
+        """What our processes inherit: this machine's, without another site's settings or a path to our sources."""
         kept = {name: value for name, value in os.environ.items() if not name.startswith(("CXR_TRIAGE_", "PYTHON"))}
         return {**kept, "PYTHONUNBUFFERED": "1", "PYTHONWARNINGS": "default"}
 
