@@ -8,8 +8,10 @@ import logging
 from pydicom import uid
 from pynetdicom import _config
 from pynetdicom.presentation import PresentationContext, build_context
+from pynetdicom.transport import AssociationSocket
 
 from dicom_io.gate.decision import CR, DX_FOR_PRESENTATION, DX_FOR_PROCESSING, SECONDARY_CAPTURE
+from dicom_io.network.tls import shut
 
 VERIFICATION = "1.2.840.10008.1.1"
 COMMITMENT = "1.2.840.10008.1.20.1"
@@ -51,6 +53,16 @@ _config.LOG_HANDLER_LEVEL = "none"
 _MODULES = ("acse", "association", "dimse", "dul", "events", "fsm", "service_class", "sm", "transport", "utils")
 for _name in ("pynetdicom", *(f"pynetdicom.{module}" for module in _MODULES)):
     logging.getLogger(_name).addFilter(_without_traceback)
+
+
+def _shut_and_close(self: AssociationSocket) -> None:
+    if self.socket is not None:
+        shut(self.socket)
+        self.socket.close()
+
+
+# its own leaves a socket open whose peer is gone: the shutdown fails, and the close after it is never reached
+AssociationSocket._shutdown_socket = _shut_and_close
 # a file is sent as its own bytes, read in pieces: what the peer stores is what we keep
 _config.STORE_SEND_CHUNKED_DATASET = True
 

@@ -145,10 +145,7 @@ class BoundedSocket(AssociationSocket):
         """Close the connection and forget what it held."""
         self.server.newcomers.leave(self.key)
         self.server.held.release(self.assoc)
-        connection = self.socket
         super().close()
-        if connection is not None:  # pynetdicom leaves it open where the peer was gone before
-            connection.close()
 
     def hang_up(self) -> None:
         """Close the connection under whoever waits for it."""
