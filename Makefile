@@ -12,7 +12,11 @@ ARGS        ?=
 TESTS       ?= tests
 PYTEST_ARGS ?=
 JOBS        ?= 2
-PIP         := $(BIN)/python -m pip install --disable-pip-version-check --no-input
+LOG         := $(VENV)/install.log
+# one line a step, with its seconds; what it prints is in the log, and shown where it fails
+INSTALL     := sh tests/checks/step.sh $(LOG) 20
+CHECK       := sh tests/checks/step.sh $(VENV)/check.log 1000
+PIP         := $(BIN)/python -m pip install --disable-pip-version-check --no-input --progress-bar off
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
@@ -22,11 +26,13 @@ PIP         := $(BIN)/python -m pip install --disable-pip-version-check --no-inp
 help:  ## this list
 	@echo 'make run      install into ./$(VENV), start cxr-triage and send it two real radiographs; Ctrl-C stops it'
 	@echo 'make test     the checks, then every test; installs the peers that are missing (Orthanc, DCMTK) where it may'
-	@echo 'make check    ruff, mypy, import-linter, file lengths'
+	@echo 'make check    ruff, mypy, import-linter, file lengths: a line each; output only of what fails'
 	@echo 'make bench    measurements beside peers measured in the same run'
 	@echo 'make fuzz     20,000 mutated data sets and 20,000 mutated PDUs; what they find is kept'
 	@echo 'make format   lets ruff rewrite the sources'
 	@echo 'make clean    removes ./$(VENV) and caches; results and received images are elsewhere and stay'
+	@echo
+	@echo 'What installing prints is in $(LOG), what the checks print in $(VENV)/check.log.'
 
 # The trap keeps make alive until cxr-triage has stopped by itself, and makes Ctrl-C an ordinary way to end.
 run: $(VENV)/.installed-run
@@ -37,11 +43,11 @@ test: check peers
 	@$(BIN)/python -m pytest $(TESTS) -m "not benchmark" -n $(JOBS) --dist loadfile $(PYTEST_ARGS)
 
 check: $(VENV)/.installed-test
-	$(BIN)/ruff check .
-	$(BIN)/ruff format --check .
-	$(BIN)/mypy --strict $(ROOMS) tests/peers
-	$(BIN)/lint-imports
-	$(BIN)/python tests/checks/file_lengths.py $(ROOMS) tests
+	@$(CHECK) 'ruff check' $(BIN)/ruff check .
+	@$(CHECK) 'ruff format' $(BIN)/ruff format --check .
+	@$(CHECK) 'mypy' $(BIN)/mypy --strict $(ROOMS) tests/peers
+	@$(CHECK) 'import-linter' $(BIN)/lint-imports
+	@$(CHECK) 'file lengths' $(BIN)/python tests/checks/file_lengths.py $(ROOMS) tests
 
 bench: $(VENV)/.installed-test peers
 	@$(BIN)/python -m tests.benchmarks $(ARGS)
@@ -61,13 +67,12 @@ clean:
 
 # A stamp is written only after its install succeeded, so an interrupted one is taken up again.
 $(VENV)/.installed-run: pyproject.toml | $(BIN)/python
-	@echo 'Installing cxr-triage (a few GB the first time, with TensorFlow for training; later starts are immediate) ...'
-	@$(PIP) --quiet --editable '.[train,demo]'
+	@$(INSTALL) 'Installing cxr-triage (a few GB the first time, with TensorFlow for training; later starts are immediate)' \
+	  $(PIP) --editable '.[train,demo]'
 	@touch $@
 
 $(VENV)/.installed-test: pyproject.toml | $(BIN)/python
-	@echo 'Installing cxr-triage with what its tests need (a few GB the first time) ...'
-	@$(PIP) --quiet --editable '.[train,test]'
+	@$(INSTALL) 'Installing cxr-triage with what its tests need (a few GB the first time)' $(PIP) --editable '.[train,test]'
 	@touch $@
 
 # The first Python that really starts (a version manager leaves names on the PATH that do not), new enough and whole.
@@ -87,4 +92,4 @@ $(BIN)/python:
 	   echo "$$incomplete has no venv module; install it with: $$how" >&2; exit 1; \
 	 fi; \
 	 if [ -z "$$found" ]; then echo "Python 3.11 or newer was not found; install it with: $$how" >&2; exit 1; fi; \
-	 rm -rf $(VENV); echo "Making $(VENV) with $$($$found --version)"; $$found -m venv $(VENV)
+	 rm -rf $(VENV); mkdir $(VENV); $(INSTALL) "Making $(VENV) with $$($$found --version)" $$found -m venv $(VENV)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -53,3 +54,25 @@ def test_dcmtk_is_dcmtk_and_not_the_program_of_the_same_name_beside_this_interpr
     assert Path(storescu).parent != Path(sys.executable).parent
     version = subprocess.run([storescu, "--version"], capture_output=True, text=True, check=True).stdout
     assert "dcmtk" in version
+
+
+def step(log: Path, code: str) -> subprocess.CompletedProcess[str]:
+    command = ["sh", str(Path(__file__).with_name("step.sh")), str(log), "2", "Doing it", sys.executable, "-c", code]
+    return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+
+
+def test_a_step_is_one_line_with_its_seconds_and_what_it_prints_is_in_the_log(tmp_path: Path) -> None:
+    done = step(tmp_path / "log", "import sys; print('noise'); print('more', file=sys.stderr)")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert re.fullmatch(r"Doing it \.\.\. \d+ s\n", done.stdout)
+    assert {"noise", "more"} <= set((tmp_path / "log").read_text().splitlines())
+
+
+def test_a_step_that_fails_shows_its_end_and_not_that_of_the_step_before(tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    step(log, "print('earlier')")
+    done = step(log, "for line in 'abc': print(line)\nraise SystemExit(3)")
+    assert (done.returncode, done.stderr) == (3, "b\nc\n")
+    assert str(log) in done.stdout
+    assert step(log, "raise SystemExit(1)").stderr == ""
+    assert "earlier" in log.read_text()

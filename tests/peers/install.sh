@@ -1,15 +1,18 @@
 #!/bin/sh
 # Installs the foreign programs that the tests talk to, where they are missing and this user may install them:
 # root on a Debian-like system. Elsewhere it says what is missing; the tests that need it skip (and fail under CI=true).
-# usage: install.sh BIN   (the virtual environment's bin folder)
+# usage: install.sh BIN   (the virtual environment's bin folder; what is printed goes to install.log beside it)
 set -u
 PATH="$PATH:/usr/sbin"
+log=$(dirname "$1")/install.log
+checks=$(dirname "$0")/../checks
 
 # Of torchxrayvision only what is plain Python is used, and of torchvision too: their dependencies would bring graphics
 # card libraries of several gigabytes.
 for peer in torchvision torchxrayvision; do
     "$1/python" -c "import importlib.util, sys; sys.exit(importlib.util.find_spec('$peer') is None)" ||
-        "$1/python" -m pip install --quiet --disable-pip-version-check --no-input --no-deps "$peer" ||
+        sh "$checks/step.sh" "$log" 20 "Installing $peer" \
+            "$1/python" -m pip install --disable-pip-version-check --no-input --progress-bar off --no-deps "$peer" ||
         echo "Could not install $peer; the tests that need it will skip, or fail under CI=true" >&2
 done
 
@@ -34,16 +37,10 @@ ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 || need postgresql initdb "t
 
 [ -z "$packages" ] && exit 0
 if [ "$(id -u)" = 0 ] && [ -f /etc/debian_version ] && command -v apt-get >/dev/null 2>&1; then
-    echo "Installing missing test peers:$packages"
-    log=$(mktemp)
     # RUNLEVEL=1: the packages' own services are not started; the tests start what they need on ports of their own.
-    if apt-get update -qq >"$log" 2>&1 &&
-        RUNLEVEL=1 DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $packages >>"$log" 2>&1; then
-        rm -f "$log"
-        exit 0
-    fi
-    tail -n 20 "$log" >&2
-    rm -f "$log"
+    sh "$checks/step.sh" "$log" 20 'Reading the lists of packages' apt-get update &&
+        RUNLEVEL=1 DEBIAN_FRONTEND=noninteractive sh "$checks/step.sh" "$log" 20 "Installing missing test peers:$packages" \
+            apt-get install -y --no-install-recommends $packages && exit 0
     echo "Could not install$packages; the tests that need them will skip, or fail under CI=true" >&2
     exit 0
 fi

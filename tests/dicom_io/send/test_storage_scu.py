@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 import socket
 import time
+import warnings
 from io import BytesIO
 from pathlib import Path
 
@@ -175,6 +177,15 @@ def test_a_peer_that_accepts_and_then_stalls_is_a_retry_in_time(tmp_path: Path) 
 def test_an_unreachable_peer_is_named(peer: Peer, reason: str) -> None:
     with pytest.raises(PeerUnreachable, match=reason):
         echo(peer)
+
+
+def test_no_socket_is_left_open_where_nobody_listens() -> None:
+    gc.collect()
+    with warnings.catch_warnings(record=True) as left_open:
+        warnings.simplefilter("always", ResourceWarning)
+        with pytest.raises(PeerUnreachable):
+            echo(Peer("X", "127.0.0.1", 1))
+    assert left_open == []
 
 
 @pytest.mark.peer
