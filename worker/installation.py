@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -27,7 +28,7 @@ class Site:
         from worker.runtime.clock import now
 
         if not self.settings.database.url:
-            self._make_home()
+            make_home(self.settings)
         database = Database(self.settings.database_url)
         prepare(database, now())
         return database
@@ -37,22 +38,8 @@ class Site:
         """The store of received instances and made objects. `worker.storage.store.StoreUnavailable`."""
         from worker.storage.store import FolderStore
 
-        self._make_home()
+        make_home(self.settings)
         return FolderStore(self.settings.home / "store")
-
-    def _make_home(self) -> None:
-        from worker.config.settings import ConfigurationError
-
-        home = self.settings.home
-        try:
-            home.mkdir(parents=True, exist_ok=True, mode=0o700)  # it holds patient data
-            probe = home / ".writable"
-            probe.touch()
-            probe.unlink()
-        except OSError as error:
-            raise ConfigurationError(
-                f"home folder {home} cannot be written ({error.strerror}): choose another with --home or [storage] home"
-            ) from error
 
     def existing(self) -> Site:
         """Return this installation if there is one: who only asks must not make an empty one of a mistyped name.
@@ -70,6 +57,27 @@ class Site:
                 "or make one with 'cxr-triage up'"
             )
         return self
+
+
+def make_home(settings: Settings) -> None:
+    """Create the home folder, closed to other users, where it is not there; several processes may do so at once.
+
+    Raises
+    ------
+    worker.config.settings.ConfigurationError
+        If it cannot be created or written.
+    """
+    from worker.config.settings import ConfigurationError
+
+    home = settings.home
+    try:
+        home.mkdir(parents=True, exist_ok=True, mode=0o700)  # it holds patient data
+        with tempfile.TemporaryFile(dir=home):  # without a name, or with one that no other process uses
+            pass
+    except OSError as error:
+        raise ConfigurationError(
+            f"home folder {home} cannot be written ({error.strerror}): choose another with --home or [storage] home"
+        ) from error
 
 
 def open_site(home: Path | None, config: Path | None) -> Site:

@@ -65,7 +65,7 @@ def activate(
     ScopeTaken
         If another model has some of the scope but not just this one.
     """
-    _one_at_a_time(session)
+    one_at_a_time(session)
     cells = set() if scope is None else scope.cells()
     mine = Model.digest == model.digest
     session.execute(delete(ModelScopeCell).where(ModelScopeCell.model_digest == model.digest))
@@ -102,7 +102,7 @@ def activate(
 
 def deactivate(session: Session, digest: str | None = None) -> None:
     """Let a model read nothing more, or none at all: then studies are received and wait."""
-    _one_at_a_time(session)
+    one_at_a_time(session)
     named = () if digest is None else (Model.digest == digest,)
     cells = () if digest is None else (ModelScopeCell.model_digest == digest,)
     session.execute(delete(ModelScopeCell).where(*cells))
@@ -142,8 +142,8 @@ def _only_readers_are_active(session: Session) -> None:
     session.execute(update(Model).where(~reads).values(active=False))
 
 
-def _one_at_a_time(session: Session) -> None:
-    """Let two activations wait for each other; readers wait for nobody."""
+def one_at_a_time(session: Session) -> None:
+    """Let two activations wait for each other until they commit; readers wait for nobody."""
     if session.connection().dialect.name == "postgresql":  # SQLite has one writer at a time
         session.execute(text("LOCK TABLE model IN SHARE ROW EXCLUSIVE MODE"))
 

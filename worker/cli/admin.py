@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from worker.cli.options import Config, Home, Json, print_json
-from worker.installation import open_site
+from worker.installation import make_home, open_site
 from worker.runtime.terminal_text import visible
 
 _Name = Annotated[str, typer.Argument(help="A configured destination, or 'self' for our own listener.")]
@@ -157,7 +157,7 @@ def db_upgrade(home: Home = None, config: Config = None) -> None:
 
     settings = open_site(home, config).settings
     if not settings.database.url:
-        settings.home.mkdir(parents=True, exist_ok=True)
+        make_home(settings)
     database = Database(settings.database_url)
     print(f"{database.place}: revision {upgrade(database, now())}")
 

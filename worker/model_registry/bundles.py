@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import os
 import shutil
 import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from db.analysis.planning import retarget
@@ -22,6 +25,7 @@ from model.bundle.bundle import (
     load_bundle,
 )
 from worker.config.settings import Settings
+from worker.installation import make_home
 from worker.model_registry.preprocessing import preprocessing_id
 from worker.runtime.clock import now
 
@@ -71,6 +75,7 @@ def activate(
     *,
     default: bool = False,
     replace: bool = False,
+    only_first: bool = False,
 ) -> Bundle:
     """Check a bundle whole, golden output included, and make it active. A broken one changes nothing.
 
@@ -81,6 +86,8 @@ def activate(
     ----------
     scope, default, replace
         What it reads: see `db.model_registry.activation.activate`; everything that no other model reads when not given.
+    only_first
+        Change nothing where a model was ever activated, which another process may do while this one checks the bundle.
 
     Raises
     ------
@@ -94,6 +101,10 @@ def activate(
     if bundle.folder.resolve().parent not in [folder.resolve() for folder in bundle_folders(settings)]:
         bundle = _copy_home(settings, bundle)
     with database.write() as session:
+        if only_first:
+            activation.one_at_a_time(session)
+            if activation.any_model_known(session):
+                return bundle
         activation.activate(session, as_record(bundle), now(), scope, default=default, replace=replace)
         retarget(session, now())
     return bundle
@@ -125,17 +136,34 @@ def deactivate(database: Database, named: str | None = None) -> str | None:
         return found[0].name
 
 
+@contextmanager
+def models_folder(settings: Settings) -> Iterator[Path]:
+    """The home folder's models, for one process at a time: what is checked before a bundle is moved in stays true.
+
+    Raises
+    ------
+    worker.config.settings.ConfigurationError
+        If the home folder cannot be written.
+    """
+    make_home(settings)
+    folder = settings.home / "models"
+    folder.mkdir(exist_ok=True)
+    with (settings.home / "models.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield folder
+
+
 def _copy_home(settings: Settings, bundle: Bundle) -> Bundle:
-    target = settings.home / "models" / f"{bundle.name}-{bundle.digest[:12]}"
     described = (bundle.folder / DESCRIPTION_FILE).read_bytes()
-    if target.exists() and (target / DESCRIPTION_FILE).read_bytes() != described:
-        # the same model, calibrated or compiled otherwise: what is there may be in use, and stays
-        target = target.with_name(f"{target.name}-{hashlib.sha256(described).hexdigest()[:8]}")
-    if not target.exists():
-        target.parent.mkdir(parents=True, exist_ok=True)
-        unfinished = target.parent / f".model-{uuid.uuid4().hex}"  # hidden, and cleared away by a later import
-        shutil.copytree(bundle.folder, unfinished)
-        unfinished.rename(target)
+    with models_folder(settings) as folder:
+        target = folder / f"{bundle.name}-{bundle.digest[:12]}"
+        if target.exists() and (target / DESCRIPTION_FILE).read_bytes() != described:
+            # the same model, calibrated or compiled otherwise: what is there may be in use, and stays
+            target = target.with_name(f"{target.name}-{hashlib.sha256(described).hexdigest()[:8]}")
+        if not target.exists():
+            unfinished = folder / f".model-{uuid.uuid4().hex}"  # hidden, and cleared away by a later import
+            shutil.copytree(bundle.folder, unfinished)
+            unfinished.rename(target)
     return load_bundle(target)
 
 

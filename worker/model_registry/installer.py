@@ -6,7 +6,7 @@ import shutil
 import time
 import uuid
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from model.bundle.bundle import DESCRIPTION_FILE, Bundle, BundleInvalid, load_bundle
 from model.network.keras_files import ImportRefused
 from worker.config.settings import Settings
-from worker.model_registry.bundles import list_bundles
+from worker.model_registry.bundles import list_bundles, models_folder
 from worker.runtime.timeouts import UNFINISHED_MODEL_KEPT
 
 if TYPE_CHECKING:
@@ -66,26 +66,26 @@ def add_model(settings: Settings, source: Path, out: Path | None, make: Callable
     model.network.keras_files.ImportRefused
         It is no model, or its name or its place are taken; nothing was changed.
     """
-    models = settings.home / "models"
     if out is not None and out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise ImportRefused(source, f"{out} is not empty; choose another folder")
-    beside = models if out is None else out.absolute().parent
-    beside.mkdir(parents=True, exist_ok=True)
-    if out is None:
-        remove_unfinished(models)
+    with models_folder(settings) if out is None else nullcontext(out.absolute().parent) as beside:
+        beside.mkdir(parents=True, exist_ok=True)
+        if out is None:
+            remove_unfinished(beside)
     unfinished = beside / f"{UNFINISHED}{uuid.uuid4().hex}"
     try:
         made = make(unfinished)
         bundle, notes = (made, ()) if isinstance(made, Bundle) else (made.bundle, made.notes)
-        target = out or models / f"{bundle.name}-{bundle.digest[:12]}"
-        if out is None:
+        if out is not None:
+            unfinished.rename(out)  # which takes the place of an empty folder at most
+            return Arrival(load_bundle(out), notes)
+        with models_folder(settings) as models:
+            target = models / f"{bundle.name}-{bundle.digest[:12]}"
             _check_name(settings, source, bundle.name, bundle.digest)
-            if target.exists():
-                return Arrival(load_bundle(target), notes, known=True)
-        elif out.exists():
-            out.rmdir()
-        unfinished.rename(target)
-        return Arrival(load_bundle(target), notes)
+            known = target.exists()
+            if not known:
+                unfinished.rename(target)
+        return Arrival(load_bundle(target), notes, known)
     finally:
         shutil.rmtree(unfinished, ignore_errors=True)
 

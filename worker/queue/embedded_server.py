@@ -6,12 +6,14 @@ import os
 import shutil
 import subprocess
 import time
+from contextlib import suppress
 from importlib.util import find_spec
 from pathlib import Path
 
 from worker.config.settings import Settings
-from worker.queue.broker import BrokerUnavailable, queue_lengths, socket_path
+from worker.queue.broker import BrokerUnavailable, client_url, queue_lengths, socket_path
 from worker.runtime.parent_death import die_with_parent
+from worker.runtime.timeouts import BROKER_TIMEOUT
 
 
 def server_program() -> str:
@@ -31,10 +33,28 @@ def server_program() -> str:
     )
 
 
+def _end_former(settings: Settings) -> None:
+    """End a server that outlived its `up`: one that ends later would remove the socket of the new one."""
+    import redis
+    from redis.backoff import NoBackoff
+    from redis.retry import Retry
+
+    with (
+        redis.Redis.from_url(
+            client_url(settings), socket_timeout=BROKER_TIMEOUT, retry=Retry(NoBackoff(), 0)
+        ) as client,
+        suppress(redis.RedisError, OSError),
+    ):
+        client.shutdown(nosave=True)  # returns when it has closed the connection, as the last thing it does
+
+
 def start_embedded(settings: Settings, log: Path) -> subprocess.Popen[bytes]:
     """Start the embedded server on its socket, without persistence (it is only a dispatcher); wait until it answers."""
     path = socket_path(settings.home)
     path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    if path.parent != settings.home / "run" and path.parent.stat().st_uid != os.getuid():
+        raise BrokerUnavailable(f"{path.parent}, where the embedded broker would listen, belongs to another user")
+    _end_former(settings)
     path.unlink(missing_ok=True)
     arguments = [server_program(), "--port", "0", "--unixsocket", str(path), "--unixsocketperm", "600"]
     arguments += ["--save", "", "--appendonly", "no", "--dir", str(path.parent)]

@@ -68,10 +68,10 @@ def _move(database: Database, store: FolderStore, path: Path, before: float) -> 
         try:
             if path.stat().st_mtime >= before:
                 return False
+            os.utime(path)  # from now on it is kept for its time: so before it lies where another scheduler deletes
             path.rename(aside / path.name)
         except FileNotFoundError:  # another scheduler was faster
             return False
-    (aside / path.name).touch()  # from now on it is kept for its time
     return True
 
 
@@ -79,14 +79,21 @@ def _old_files(folder: Path, before: float) -> Iterator[Path]:
     for inner in _entries(folder):
         if inner.is_dir(follow_symlinks=False):
             for entry in _entries(Path(inner.path)):
-                if entry.is_file(follow_symlinks=False) and entry.stat(follow_symlinks=False).st_mtime < before:
+                if entry.is_file(follow_symlinks=False) and _is_older(entry, before):
                     yield Path(entry.path)
 
 
 def _delete_old(folder: Path, before: float) -> None:
     for entry in _entries(folder):
-        if entry.stat(follow_symlinks=False).st_mtime < before:
+        if _is_older(entry, before):
             Path(entry.path).unlink(missing_ok=True)
+
+
+def _is_older(entry: os.DirEntry[str], before: float) -> bool:
+    try:
+        return entry.stat(follow_symlinks=False).st_mtime < before
+    except FileNotFoundError:  # deleted or moved meanwhile
+        return False
 
 
 def _entries(folder: Path) -> Iterator[os.DirEntry[str]]:

@@ -143,7 +143,10 @@ def _active_names(site: Site, console: Console) -> str | None:
             console.print(
                 f"first start: activating the model [bold]{marked(bundle.name)}[/] that ships with the program"
             )
-            return activate(site.settings, site.database, bundle.name).name
+            activate(site.settings, site.database, bundle.name, only_first=True)
+            with site.database.read() as session:  # another process may have activated one meanwhile: it stays
+                active = active_models(session)
+            break
     return active.name or None
 
 

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import socket
+from contextlib import suppress
+
 import structlog
+import uvicorn
 from fastapi import FastAPI, Request, Response
 from fastapi.responses import JSONResponse
 from fastapi.staticfiles import StaticFiles
@@ -60,12 +64,22 @@ def make_web(site: Site) -> FastAPI:
     return web
 
 
+class _Server(uvicorn.Server):
+    """Says that it is ready when it listens, not before."""
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        host, port, *_ = self.servers[0].sockets[0].getsockname()
+        _log.info("ready", host=host, port=port)
+
+
 def serve(site: Site) -> None:
     """Serve until SIGTERM or SIGINT. Blocks."""
-    import uvicorn
-
     host, port = site.settings.web.host, site.settings.web.port
     require_port(host, port, "web", "[web] port")
-    _log.info("ready", host=host, port=port)
     # no access log: a query string may carry a patient's identifier
-    uvicorn.run(make_web(site), host=host, port=port, access_log=False, log_level="warning", server_header=False)
+    config = uvicorn.Config(
+        make_web(site), host=host, port=port, access_log=False, log_level="warning", server_header=False
+    )
+    with suppress(KeyboardInterrupt):
+        _Server(config).run()
