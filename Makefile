@@ -21,7 +21,7 @@ PIP         := $(BIN)/python -m pip install --disable-pip-version-check --no-inp
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
 .DELETE_ON_ERROR:
-.PHONY: help run test check bench fuzz peers format clean
+.PHONY: help run test check bench fuzz docs peers format clean
 
 help:  ## this list
 	@echo 'make run      install into ./$(VENV), start cxr-triage and send it two real radiographs; Ctrl-C stops it'
@@ -29,6 +29,7 @@ help:  ## this list
 	@echo 'make check    ruff, mypy, import-linter, file lengths: a line each; output only of what fails'
 	@echo 'make bench    measurements beside peers measured in the same run'
 	@echo 'make fuzz     20,000 mutated data sets and 20,000 mutated PDUs; what they find is kept'
+	@echo 'make docs     the documentation as a site in build/site; a broken link stops it'
 	@echo 'make format   lets ruff rewrite the sources'
 	@echo 'make clean    removes ./$(VENV) and caches; results and received images are elsewhere and stay'
 	@echo
@@ -55,6 +56,9 @@ bench: $(VENV)/.installed-test peers
 fuzz: $(VENV)/.installed-test
 	@$(BIN)/python -m tests.fuzz $(ARGS)
 
+docs: $(VENV)/.installed-docs
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
+
 peers: $(VENV)/.installed-test
 	@sh tests/peers/install.sh $(BIN)
 
@@ -73,6 +77,10 @@ $(VENV)/.installed-run: pyproject.toml | $(BIN)/python
 
 $(VENV)/.installed-test: pyproject.toml | $(BIN)/python
 	@$(INSTALL) 'Installing cxr-triage with what its tests need (a few GB the first time)' $(PIP) --editable '.[train,test]'
+	@touch $@
+
+$(VENV)/.installed-docs: pyproject.toml | $(BIN)/python
+	@$(PIP) --quiet --editable '.[docs]'
 	@touch $@
 
 # The first Python that really starts (a version manager leaves names on the PATH that do not), new enough and whole.
