@@ -1,4 +1,4 @@
-"""Every command of the README works as it is written there, in the order in which it is written."""
+"""Every command of the README and of docs/ works as it is written there, in the order in which it is written."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -16,24 +17,25 @@ import cv2
 import numpy as np
 import pytest
 
-from dicom_io.header.facts import read_facts
 from dicom_io.pixels.grayscale import read_grayscale
+from tests.deploy.pages import blocks
 from tests.model.networks import classifier
 from tests.peers.orthanc import Orthanc
 from tests.peers.processes import port_answers, wait_until
-from tests.peers.radiographs import sample
+from tests.peers.radiographs import described, sample
 from tests.peers.site import Site
+from worker.config.settings import load_settings
 
-README = Path(__file__).resolve().parents[2] / "README.md"
+REPOSITORY = Path(__file__).resolve().parents[2]
 RUNNING = ("up", "listen", "work", "deliver", "schedule", "web")
+PEERS = ("echoscu", "storescu", "dicomweb_client")
 pytestmark = [pytest.mark.end_to_end, pytest.mark.peer]
 
 
 def commands() -> list[str]:
-    """The lines of the README's shell blocks that call our program, comments left out."""
-    blocks = re.findall(r"```sh\n(.*?)```", README.read_text(encoding="utf-8"), flags=re.DOTALL)
-    lines = [line.split("#")[0].strip() for block in blocks for line in block.splitlines()]
-    return [line for line in lines if line.startswith("cxr-triage")]
+    """The lines of the pages' shell blocks, comments left out."""
+    lines = [line.split("#")[0].strip() for block in blocks("sh") for line in block.splitlines()]
+    return [line for line in lines if line]
 
 
 @pytest.fixture(scope="module")
@@ -42,20 +44,22 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Site, Orth
     with Orthanc(folder / "orthanc") as pacs:
         site = Site(folder / "site", pacs=pacs, more=f'[storage]\nhome = "{folder / "site" / "home"}"\n')
         with site:
-            site.start("listen")
+            site.start("listen", "web")
             prepare(site.folder)
             yield site, pacs
 
 
 def prepare(folder: Path) -> None:
-    """Lay out the files that the README's examples name."""
-    film = sample("RG1_UNCR")
-    shutil.copy(film, folder / "FILE")
-    shutil.copy(film, folder / "film.dcm")
+    """Lay out the files that the examples of the pages name."""
+    radiograph = sample("RG1_UNCR")
+    shutil.copy(radiograph, folder / "FILE")
+    shutil.copy(radiograph, folder / "radiograph.dcm")
     (folder / "folder").mkdir()
     shutil.copy(sample("RG3_UNCR"), folder / "folder" / "hand.dcm")
-    gray = (cv2.resize(read_grayscale(film).image, (256, 256), interpolation=cv2.INTER_AREA) * 255).astype(np.uint8)
-    cv2.imwrite(str(folder / "film.png"), gray)
+    gray = (cv2.resize(read_grayscale(radiograph).image, (256, 256), interpolation=cv2.INTER_AREA) * 255).astype(
+        np.uint8
+    )
+    cv2.imwrite(str(folder / "radiograph.png"), gray)
     classifier(2, "softmax", size=64).save(folder / "network.h5")
     chance = np.random.default_rng(1)
     for label in ("NORMAL", "PNEUMONIA"):
@@ -67,40 +71,54 @@ def prepare(folder: Path) -> None:
             cv2.imwrite(str(folder / "DATA" / label / f"person{number}{label[0]}_1.png"), noisy)
 
 
-def arguments(line: str) -> list[str]:
-    """The command as a person fills it in: one film for FILE..., a study's UID, and a question answered."""
-    words = shlex.split(
-        line.replace("FILE...", "FILE").replace("UID", read_facts(sample("RG1_UNCR")).study_instance_uid)
-    )
+def arguments(site: Site, line: str) -> list[str]:
+    """The command as a person fills it in: one file for FILE..., UIDs, this site's ports, and a question answered."""
+    places = {
+        "FILE...": "FILE",
+        "SOP_INSTANCE_UID": described(sample("RG3_UNCR")).sop_instance_uid,
+        "UID": described(sample("RG1_UNCR")).study_instance_uid,
+        "11112": str(site.dicom_port),
+    }
+    words = [places.get(word, word).replace(":8080", f":{site.web_port}") for word in shlex.split(line)]
     return [*words, *{"forget": ["--yes"]}.get(words[1], [])]
 
 
-def run(site: Site, words: list[str], seconds: float = 300) -> subprocess.CompletedProcess[str]:
-    program = Path(sys.executable).parent / words[0]
-    environment = {**site.environment(), "CXR_TRIAGE_CONFIG": str(site.configuration)}
-    return subprocess.run(
-        [str(program), *words[1:]],
+def run(site: Site, words: list[str], seconds: float = 900) -> tuple[int, str]:
+    """Run one command beside this Python; the exit code and what it said. What `curl` asks for is asked for."""
+    if words[0] == "curl":
+        with urllib.request.urlopen(words[-1], timeout=30) as answer:
+            return (0 if answer.status == 200 else 22), answer.read().decode()
+    done = subprocess.run(
+        [str(Path(sys.executable).parent / words[0]), *words[1:]],
         cwd=site.folder,
-        env=environment,
+        env={**site.environment(), "CXR_TRIAGE_CONFIG": str(site.configuration)},
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
         timeout=seconds,
         check=False,
     )
+    return done.returncode, done.stdout + done.stderr
+
+
+def test_every_line_is_one_that_is_run_here_or_a_target_of_make() -> None:
+    targets = set(re.findall(r"^(\w+):", (REPOSITORY / "Makefile").read_text(encoding="utf-8"), flags=re.MULTILINE))
+    for line in commands():
+        program, *words = shlex.split(line)
+        assert program in ("cxr-triage", "curl", *PEERS) or (program == "make" and words[0] in targets), line
 
 
 @pytest.mark.train
-@pytest.mark.timeout(900)
-def test_every_command_that_ends_succeeds_in_the_order_of_the_page(place: tuple[Site, Orthanc]) -> None:
+@pytest.mark.timeout(2400)
+def test_every_command_that_ends_succeeds_in_the_order_of_the_pages(place: tuple[Site, Orthanc]) -> None:
     site, _pacs = place
-    ending = [line for line in commands() if line.split()[1] not in RUNNING]
-    assert len(ending) > 8
+    ending = [line for line in commands() if line.split()[0] != "make" and line.split()[1] not in RUNNING]
+    assert len(ending) > 40
     failed = {}
     for line in ending:
-        done = run(site, arguments(line))
-        if done.returncode != 0 or "Traceback" in done.stderr:
-            failed[line] = f"exit {done.returncode}: {(done.stdout + done.stderr)[-1500:]}"
+        code, said = run(site, arguments(site, line))
+        if code != 0 or "Traceback" in said:
+            failed[line] = f"exit {code}: {said[-1500:]}"
     assert failed == {}
 
 
@@ -126,17 +144,16 @@ def test_every_process_starts_and_stops_on_request(tmp_path: Path, orthanc: Orth
 
 
 @pytest.mark.train
-def test_python_lines_of_the_page_work(tmp_path: Path) -> None:
+def test_python_lines_of_the_pages_work(tmp_path: Path) -> None:
     (tmp_path / "models").mkdir()
     classifier(2, size=224).save(tmp_path / "models" / "densenet121_chestxray.h5")
     cv2.imwrite(str(tmp_path / "path_to_xray.jpg"), np.full((300, 400), 90, np.uint8))
-    blocks = re.findall(r"```python\n(.*?)```", README.read_text(encoding="utf-8"), flags=re.DOTALL)
-    assert blocks
-    for block in blocks:
+    assert blocks("python")
+    for block in blocks("python"):
         done = subprocess.run(
             [sys.executable, "-c", block],
             cwd=tmp_path,
-            env={**os.environ, "PYTHONPATH": str(README.parent)},
+            env={**os.environ, "PYTHONPATH": str(REPOSITORY)},
             capture_output=True,
             text=True,
             timeout=240,
@@ -145,12 +162,11 @@ def test_python_lines_of_the_page_work(tmp_path: Path) -> None:
         assert done.returncode == 0, done.stderr
 
 
-def test_configuration_of_the_page_is_accepted(tmp_path: Path) -> None:
-    from worker.config.settings import load_settings
-
-    blocks = re.findall(r"```toml\n(.*?)```", README.read_text(encoding="utf-8"), flags=re.DOTALL)
-    assert blocks
-    for block in blocks:
+def test_configuration_of_the_pages_is_accepted(tmp_path: Path) -> None:
+    assert len(blocks("toml")) > 5
+    (tmp_path / "empty.toml").touch()
+    defaults = load_settings(tmp_path / "empty.toml", tmp_path)
+    for block in blocks("toml"):
         (tmp_path / "page.toml").write_text(block, encoding="utf-8")
         settings = load_settings(tmp_path / "page.toml", tmp_path)
-        assert settings.destinations or settings.gate.rules, "a block that sets nothing"
+        assert settings != defaults, "a block that sets nothing"
