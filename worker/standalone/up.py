@@ -145,7 +145,7 @@ def _active_names(site: Site, console: Console) -> str | None:
             )
             activate(site.settings, site.database, bundle.name, only_first=True)
             with site.database.read() as session:  # another process may have activated one meanwhile: it stays
-                active = active_models(session)
+                active = activation.active_models(session)
             break
     return active.name or None
 
