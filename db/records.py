@@ -86,9 +86,10 @@ class ActiveModel:
 
 @dataclass(frozen=True)
 class ClaimedAnalysis:
-    """One analysis under lease, with all that reading it needs."""
+    """One analysis under lease, with all that reading it needs; ``claim`` is the token that ends the lease."""
 
     id: int
+    claim: str
     instance_id: int
     study_id: int
     study_instance_uid: str
@@ -147,7 +148,10 @@ class AnalysisResult:
 
 @dataclass(frozen=True)
 class ClaimedDelivery:
+    """One object to be sent, under lease; ``claim`` is the token that ends the lease."""
+
     id: int
+    claim: str
     uri: str
     sha256: str
     sop_instance_uid: str

@@ -1,6 +1,6 @@
-"""The life of an analysis: claimed under a lease, ended by whoever still holds it, found again by the sweep.
+"""The life of an analysis: claimed under a lease, ended by the claim that still holds it, else recovered.
 
-Attempts are counted here, when the lease is taken, so that an image that kills its worker stops after `max_attempts`.
+An attempt is counted when the lease is taken, so that an image that kills its worker stops after ``max_attempts``.
 """
 
 from __future__ import annotations
@@ -10,9 +10,9 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any, cast
 
-from sqlalchemy import CursorResult, and_, func, or_, select, update
+from sqlalchemy import CursorResult, func, select, update
 
-from db.engine.leases import ENQUEUED_AHEAD, lease_is_over
+from db.engine.leases import ENQUEUED_AHEAD, Claimed, Leases
 from db.engine.session import Session
 from db.records import AnalysisResult, ClaimedAnalysis, ObjectRecord, Triage
 from db.tables.analyses import Analysis, Finding, LogitMaps
@@ -20,7 +20,8 @@ from db.tables.delivery import Delivery, MadeObject
 from db.tables.gate import GateDecision
 from db.tables.studies import Instance, Location, Study
 
-_DIED = "the worker died while reading it"  # when nobody has said how
+_DIED = "the worker died while reading it"  # while it is not known how
+_LEASES = Leases(Analysis, held="running")
 
 
 def claim(
@@ -28,12 +29,11 @@ def claim(
 ) -> ClaimedAnalysis | None:
     """Take the lease of one analysis, counting the attempt; None if it is finished, leased, or out of attempts.
 
-    An analysis out of attempts is failed here, keeping the last error.
+    An analysis out of attempts is failed here, keeping the last error. ``owner`` names the process that claims it.
     """
-    free = or_(Analysis.state == "pending", and_(Analysis.state == "running", Analysis.lease_until < now))
     stop = (
         update(Analysis)
-        .where(Analysis.id == analysis_id, free, Analysis.attempts >= max_attempts)
+        .where(Analysis.id == analysis_id, _LEASES.claimable(now), Analysis.attempts >= max_attempts)
         .values(state="failed", finished_at=now, lease_owner=None, lease_until=None)
         .returning(Analysis.reason)
     )
@@ -46,12 +46,8 @@ def claim(
             .values(reason=f"stopped after {max_attempts} attempts: {last}")
         )
         return None
-    taken = (
-        update(Analysis)
-        .where(Analysis.id == analysis_id, free)
-        .values(state="running", lease_owner=owner, lease_until=now + lease, attempts=Analysis.attempts + 1)
-    )
-    if not _changed(session, taken):
+    claim, taken = _LEASES.claim(session, [analysis_id], owner=owner, now=now, lease=lease)
+    if not taken:
         return None
     row = session.execute(
         select(Analysis, Instance, Study)
@@ -69,6 +65,7 @@ def claim(
     )
     return ClaimedAnalysis(
         id=analysis.id,
+        claim=claim,
         instance_id=instance.id,
         study_id=study.id,
         study_instance_uid=study.study_instance_uid,
@@ -87,45 +84,40 @@ def claim(
     )
 
 
-def read_as(
-    session: Session, claimed: ClaimedAnalysis, owner: str, preprocessing_id: str, now: datetime
-) -> ClaimedAnalysis | None:
-    """Let a claimed analysis be what the program that holds it makes: another version queued it.
+def read_as(session: Session, claimed: ClaimedAnalysis, preprocessing_id: str, now: datetime) -> ClaimedAnalysis | None:
+    """Record a claimed analysis, which another version queued, under the preprocessing of the program that holds it.
 
-    None, and it is not read, if this model has read the image so already, or the lease was lost.
+    None, and it is not read, if this model has read the image with that preprocessing, or if the lease was lost.
     """
     session.execute(select(Instance.id).where(Instance.id == claimed.instance_id).with_for_update())
     key = (Analysis.instance_id == claimed.instance_id, Analysis.model_digest == claimed.model_digest)
-    twin = session.scalar(select(Analysis.state).where(*key, Analysis.preprocessing_id == preprocessing_id))
-    if twin is not None:
-        reason = f"not read for {claimed.preprocessing_id}: for {preprocessing_id} it is {twin} already"
-        end(session, claimed.id, owner, state="not_applicable", reason=reason, now=now)
+    duplicate = session.scalar(select(Analysis.state).where(*key, Analysis.preprocessing_id == preprocessing_id))
+    if duplicate is not None:
+        reason = f"not read for {claimed.preprocessing_id}: for {preprocessing_id} it is {duplicate} already"
+        end(session, claimed, state="not_applicable", reason=reason, now=now)
         return None
-    renamed = update(Analysis).where(*_held(claimed.id, owner)).values(preprocessing_id=preprocessing_id)
-    return replace(claimed, preprocessing_id=preprocessing_id) if _changed(session, renamed) else None
+    renamed = update(Analysis).where(*_LEASES.held_by(claimed)).values(preprocessing_id=preprocessing_id)
+    changed = cast("CursorResult[Any]", session.execute(renamed)).rowcount == 1
+    return replace(claimed, preprocessing_id=preprocessing_id) if changed else None
 
 
-def complete(session: Session, claimed: ClaimedAnalysis, owner: str, result: AnalysisResult, now: datetime) -> bool:
+def complete(session: Session, claimed: ClaimedAnalysis, result: AnalysisResult, now: datetime) -> bool:
     """Store a result with its objects and outbox rows; False, and nothing is written, if the lease was lost."""
-    ended = (
-        update(Analysis)
-        .where(*_held(claimed.id, owner))
-        .values(
-            state="done",
-            reason="",
-            finished_at=now,
-            lease_owner=None,
-            lease_until=None,
-            engine=result.engine,
-            precision=result.precision,
-            application_version=result.application_version,
-            ood_score=result.ood_score,
-            flags=list(result.flags),
-            outside_domain=result.outside_domain,
-            record=result.record,
-        )
+    ended = _LEASES.end(
+        session,
+        claimed,
+        state="done",
+        reason="",
+        finished_at=now,
+        engine=result.engine,
+        precision=result.precision,
+        application_version=result.application_version,
+        ood_score=result.ood_score,
+        flags=list(result.flags),
+        outside_domain=result.outside_domain,
+        record=result.record,
     )
-    if not _changed(session, ended):
+    if not ended:
         return False
     session.add_all(
         Finding(
@@ -145,33 +137,25 @@ def complete(session: Session, claimed: ClaimedAnalysis, owner: str, result: Ana
     return True
 
 
-def end(session: Session, analysis_id: int, owner: str, *, state: str, reason: str, now: datetime) -> bool:
-    """End a claimed analysis as ``failed`` or ``not_applicable`` with a reason a person can read."""
-    statement = (
-        update(Analysis)
-        .where(*_held(analysis_id, owner))
-        .values(state=state, reason=reason, finished_at=now, lease_owner=None, lease_until=None)
-    )
-    return _changed(session, statement)
+def end(session: Session, claimed: Claimed, *, state: str, reason: str, now: datetime) -> bool:
+    """End a claimed analysis as ``failed`` or ``not_applicable`` with a reason; False if the lease was lost."""
+    return _LEASES.end(session, claimed, state=state, reason=reason, finished_at=now)
 
 
 def is_known(session: Session, analysis_id: int) -> bool:
-    """Whether the analysis exists; it does not when its study was forgotten."""
+    """Whether the analysis exists; it does not when its study was erased."""
     return session.scalar(select(Analysis.id).where(Analysis.id == analysis_id)) is not None
 
 
-def give_back(session: Session, analysis_id: int, owner: str, *, reason: str, counted: bool) -> bool:
+def give_back(session: Session, claimed: Claimed, *, reason: str, counted: bool) -> bool:
     """Give a claimed analysis back as pending; ``counted=False`` where the fault was the machine's, not the image's."""
-    values: dict[str, Any] = {"state": "pending", "reason": reason, "lease_owner": None, "lease_until": None}
-    if not counted:
-        values["attempts"] = Analysis.attempts - 1
-    return _changed(session, update(Analysis).where(*_held(analysis_id, owner)).values(values))
+    return _LEASES.give_back(session, claimed, counted=counted, reason=reason)
 
 
 def note_loss(session: Session, analysis_ids: Iterable[int], reason: str) -> int:
-    """Keep why the process died that read one of these, for whoever asks why it was tried again. Returns how many.
+    """Record why the process died that read these, as the reason why they were tried again. Returns how many.
 
-    Who sees a process die may say so late: the image was freed by then, tried by another, or failed.
+    The death of a process may be reported late: the image was released by then, tried by another process, or failed.
     """
     ids = list(analysis_ids)
     unfinished = (Analysis.id.in_(ids), Analysis.state.in_(("pending", "running")))
@@ -184,27 +168,14 @@ def note_loss(session: Session, analysis_ids: Iterable[int], reason: str) -> int
 
 
 def release_dead(session: Session, is_dead: Callable[[str], bool], now: datetime) -> int:
-    """Give back what is leased by processes known to be dead, and what has outlived its lease. Returns how many."""
-    running = session.execute(
-        select(Analysis.id, Analysis.lease_owner, Analysis.lease_until).where(Analysis.state == "running")
-    ).all()
-    freed = 0
-    for analysis_id, owner, until in running:
-        if owner is None or lease_is_over(until, now) or is_dead(owner):
-            guard = (Analysis.id == analysis_id, Analysis.state == "running", Analysis.lease_owner == owner)
-            freed += _changed(
-                session,
-                update(Analysis)
-                .where(*guard)
-                .values(state="pending", lease_owner=None, lease_until=None, enqueued_at=None),
-            )
-    return freed
+    """Free what dead processes hold, and what has outlived its lease, to be queued again at once. Returns how many."""
+    return _LEASES.release_dead(session, is_dead, now, enqueued_at=None)
 
 
 def requeue_pending(session: Session, now: datetime, older_than: timedelta, limit: int) -> list[int]:
-    """Return up to ``limit`` pending analyses never rung for, or longest ago and before ``older_than``; marked as rung.
+    """Return up to ``limit`` pending analyses never queued, or longest ago and before ``older_than``.
 
-    A second scheduler passes over what this one has just taken.
+    They are marked as queued now; a second scheduler passes over what this one has just taken.
     """
     pending = (
         select(Analysis.id)
@@ -212,7 +183,7 @@ def requeue_pending(session: Session, now: datetime, older_than: timedelta, limi
         .order_by(Analysis.enqueued_at, Analysis.id)
         .with_for_update(skip_locked=True)
     )
-    # asked apart, each is a range of an index; with OR, all that is pending would be read every few seconds
+    # queried apart, each is a range of an index; with OR, all that is pending would be read every few seconds
     ids = list(session.scalars(pending.where(Analysis.enqueued_at.is_(None)).limit(limit)))
     ids += session.scalars(pending.where(Analysis.enqueued_at < now - older_than).limit(limit - len(ids)))
     ids += session.scalars(pending.where(Analysis.enqueued_at > now + ENQUEUED_AHEAD).limit(limit - len(ids)))
@@ -258,12 +229,3 @@ def _add_object(session: Session, claimed: ClaimedAnalysis, made: ObjectRecord, 
         Delivery(object_id=row.id, destination=name, state="pending", next_attempt_at=now, created_at=now)
         for name in made.destinations
     )
-
-
-def _held(analysis_id: int, owner: str) -> tuple[Any, ...]:
-    return (Analysis.id == analysis_id, Analysis.state == "running", Analysis.lease_owner == owner)
-
-
-def _changed(session: Session, statement: Any) -> bool:  # noqa: ANN401 - an UPDATE of any table
-    result = cast("CursorResult[Any]", session.execute(statement))
-    return result.rowcount == 1

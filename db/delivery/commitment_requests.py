@@ -1,4 +1,4 @@
-"""Requests for storage commitment: taken, held under a lease while their outcome is reported, and ended once."""
+"""Requests for storage commitment: recorded, held under a lease while their outcome is reported, and ended once."""
 
 from __future__ import annotations
 
@@ -6,13 +6,15 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from sqlalchemy import func, or_, select, update
+from sqlalchemy import func, or_, select
 
+from db.engine.leases import LONGEST_WAIT, RetriedLeases
 from db.engine.session import Session
 from db.tables.delivery import Commitment
 from db.tables.studies import Instance, Location
 
 STATES = ("pending", "reporting", "reported", "failed")
+_LEASES = RetriedLeases(Commitment, held="reporting")
 _AT_ONCE = 500  # UIDs a query; SQLite takes some thousands of parameters
 
 
@@ -21,6 +23,7 @@ class ClaimedCommitment:
     """One request under lease; ``instances`` are (SOP class UID, SOP instance UID) each."""
 
     id: int
+    claim: str  # the token that ends the lease
     transaction_uid: str
     calling_ae: str
     instances: tuple[tuple[str, str], ...]
@@ -46,7 +49,7 @@ def record(
     now: datetime,
     due: datetime,
 ) -> int:
-    """Take a request; the same transaction of the same requester asked for again is begun anew. Returns its id."""
+    """Record a request and return its id; the same transaction of the same requester, repeated, begins anew."""
     row = session.scalar(
         select(Commitment).where(Commitment.calling_ae == calling_ae, Commitment.transaction_uid == transaction_uid)
     )
@@ -63,75 +66,74 @@ def record(
 
 def is_any_open(session: Session, now: datetime) -> bool:
     """Whether a request is due, or under a lease; asked before anything is written."""
-    open_ones = or_(
-        (Commitment.state == "pending") & (Commitment.next_attempt_at <= now), Commitment.state == "reporting"
-    )
+    due = or_(Commitment.next_attempt_at <= now, Commitment.next_attempt_at > now + LONGEST_WAIT)
+    open_ones = or_((Commitment.state == "pending") & due, Commitment.state == "reporting")
     return session.scalar(select(Commitment.id).where(open_ones).limit(1)) is not None
 
 
 def claim_due(session: Session, *, owner: str, now: datetime, lease: timedelta, limit: int) -> list[ClaimedCommitment]:
     """Take the lease of up to ``limit`` requests that are due, oldest first, counting the attempt of each."""
-    rows = session.scalars(
-        select(Commitment)
-        .where(Commitment.state == "pending", Commitment.next_attempt_at <= now)
-        .order_by(Commitment.next_attempt_at, Commitment.id)
-        .limit(limit)
-        .with_for_update(skip_locked=True)
-    ).all()
-    return [_claimed(row, owner, now + lease) for row in rows]
+    return _claim(session, _LEASES.due(session, now=now, limit=limit), owner, now, lease)
 
 
 def claim(session: Session, number: int, *, owner: str, now: datetime, lease: timedelta) -> ClaimedCommitment | None:
-    """Take the lease of one request, due or not; None where another has it or it has ended."""
-    row = session.scalar(
+    """Take the lease of one request, due or not; None where another claim holds it or it has ended."""
+    return next(iter(_claim(session, [number], owner, now, lease)), None)
+
+
+def _claim(
+    session: Session, numbers: list[int], owner: str, now: datetime, lease: timedelta
+) -> list[ClaimedCommitment]:
+    token, taken = _LEASES.claim(session, numbers, owner=owner, now=now, lease=lease)
+    rows = session.scalars(
         select(Commitment)
-        .where(Commitment.id == number, Commitment.state == "pending")
-        .with_for_update(skip_locked=True)
+        .where(Commitment.id.in_(taken))
+        .order_by(Commitment.next_attempt_at, Commitment.id)
+        .execution_options(populate_existing=True)
     )
-    return None if row is None else _claimed(row, owner, now + lease)
+    return [
+        ClaimedCommitment(
+            id=row.id,
+            claim=token,
+            transaction_uid=row.transaction_uid,
+            calling_ae=row.calling_ae,
+            instances=tuple((sop_class, instance) for sop_class, instance in row.instances),
+            attempts=row.attempts,
+            requested_at=row.requested_at,
+        )
+        for row in rows
+    ]
 
 
-def _claimed(row: Commitment, owner: str, until: datetime) -> ClaimedCommitment:
-    row.state, row.lease_owner, row.lease_until = "reporting", owner, until
-    row.attempts += 1
-    instances = tuple((sop_class, instance) for sop_class, instance in row.instances)
-    return ClaimedCommitment(row.id, row.transaction_uid, row.calling_ae, instances, row.attempts, row.requested_at)
+def renew(session: Session, claimed: ClaimedCommitment, until: datetime) -> None:
+    """Extend the lease of a request whose many files are still being checked."""
+    _LEASES.renew(session, [claimed], until)
 
 
-def renew(session: Session, number: int, owner: str, until: datetime) -> None:
-    """Hold on to a request whose many files are still being looked at."""
-    held = (Commitment.id == number, Commitment.state == "reporting", Commitment.lease_owner == owner)
-    session.execute(update(Commitment).where(*held).values(lease_until=until))
+def mark_reported(session: Session, claimed: ClaimedCommitment, now: datetime, committed: int, refused: int) -> bool:
+    """Record that the requester has acknowledged the outcome. False: lease lost."""
+    counted = {"committed": committed, "refused": refused}
+    return _LEASES.end(session, claimed, state="reported", finished_at=now, instances=[], **counted)
 
 
-def mark_reported(session: Session, number: int, owner: str, now: datetime, committed: int, refused: int) -> None:
-    """The requester has acknowledged the outcome."""
-    _end(session, number, owner, state="reported", finished_at=now, committed=committed, refused=refused, instances=[])
+def mark_retry(session: Session, claimed: ClaimedCommitment, *, next_attempt_at: datetime, reason: str) -> bool:
+    """Record that the outcome could not be found or reported; tried again at ``next_attempt_at``. False: lease lost."""
+    return _LEASES.give_back(session, claimed, counted=True, next_attempt_at=next_attempt_at, reason=reason)
 
 
-def mark_retry(session: Session, number: int, owner: str, *, next_attempt_at: datetime, reason: str) -> None:
-    """The outcome could not be found, or not be reported; tried again at ``next_attempt_at``."""
-    _end(session, number, owner, state="pending", next_attempt_at=next_attempt_at, reason=reason)
+def mark_failed(session: Session, claimed: ClaimedCommitment, now: datetime, reason: str) -> bool:
+    """Give a request up: its outcome was never reported, and its requester will ask again. False: lease lost."""
+    return _LEASES.end(session, claimed, state="failed", finished_at=now, reason=reason, instances=[])
 
 
-def mark_failed(session: Session, number: int, owner: str, now: datetime, reason: str) -> None:
-    """Given up: the requester was never told, and will ask again or keep what it has."""
-    _end(session, number, owner, state="failed", finished_at=now, reason=reason, instances=[])
-
-
-def give_back(session: Session, number: int, owner: str, due: datetime) -> None:
+def give_back(session: Session, claimed: ClaimedCommitment, due: datetime) -> bool:
     """Give back what was claimed and not tried; the attempt does not count."""
-    _end(session, number, owner, state="pending", next_attempt_at=due, attempts=Commitment.attempts - 1)
+    return _LEASES.give_back(session, claimed, counted=False, next_attempt_at=due)
 
 
 def release_dead(session: Session, is_dead: Callable[[str], bool], now: datetime) -> int:
-    """Give back what is leased by processes known to be dead, and what has outlived its lease. Returns how many."""
-    freed = 0
-    for row in session.scalars(select(Commitment).where(Commitment.state == "reporting")):
-        if row.lease_owner is None or row.lease_until is None or row.lease_until < now or is_dead(row.lease_owner):
-            row.state, row.lease_owner, row.lease_until, row.next_attempt_at = "pending", None, None, now
-            freed += 1
-    return freed
+    """Free what dead processes hold, and what has outlived its lease; due at once. Returns how many."""
+    return _LEASES.release_dead(session, is_dead, now, next_attempt_at=now)
 
 
 def kept(session: Session, sop_instance_uids: Iterable[str]) -> dict[str, Kept]:
@@ -159,7 +161,7 @@ def counts(session: Session) -> dict[str, int]:
 
 
 def ledger_counts(session: Session) -> dict[str, int]:
-    """Return the counts in the words of the ledger: what was asked is what waits, was reported and has failed."""
+    """Return the counts under the ledger's keys: ``asked`` is the sum of what waits, was reported and has failed."""
     found = counts(session)
     waiting = found["pending"] + found["reporting"]
     return {
@@ -171,7 +173,7 @@ def ledger_counts(session: Session) -> dict[str, int]:
 
 
 def oldest_open(session: Session) -> datetime | None:
-    """Return since when the request waits that waits longest; None where none waits."""
+    """Return when the oldest request that still waits was made; None where none waits."""
     return session.scalar(
         select(func.min(Commitment.requested_at)).where(Commitment.state.in_(("pending", "reporting")))
     )
@@ -179,7 +181,7 @@ def oldest_open(session: Session) -> datetime | None:
 
 @dataclass(frozen=True)
 class UnreportedRequests:
-    """Requests of one requester whose outcome it does not know, for one reason."""
+    """Requests of one requester whose outcome was not reported to it, for one reason."""
 
     calling_ae: str
     state: str
@@ -206,8 +208,3 @@ def unreported(session: Session, limit: int) -> tuple[UnreportedRequests, ...]:
         .limit(limit)
     )
     return tuple(UnreportedRequests(*row) for row in rows)
-
-
-def _end(session: Session, number: int, owner: str, **values: object) -> None:
-    held = (Commitment.id == number, Commitment.state == "reporting", Commitment.lease_owner == owner)
-    session.execute(update(Commitment).where(*held).values(lease_owner=None, lease_until=None, **values))

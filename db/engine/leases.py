@@ -1,17 +1,174 @@
-"""Times that a clock, set back since, has written ahead of now: they must hold nothing up until it gets there again.
+"""Leases: one claim at a time holds a row of work, and only that claim can end it.
 
-The margins are far beyond what a clock is corrected by in ordinary life, so that nothing is done twice for a second.
+A row is free (``pending``) or held: ``lease_owner`` names the claim as ``PROCESS:UUID``, ``lease_until`` ends it. The
+claim and not the process is named, so that a process that lost its lease and claimed the row again cannot end the first
+claim in the name of the second. Every UPDATE repeats state and owner, and so changes nothing once the lease was lost.
+
+The margins below release what a clock, set back since, has written ahead of now. They are far beyond what a clock is
+corrected by in ordinary operation, so that nothing is done twice for a second.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable, Collection, Sequence
 from datetime import datetime, timedelta
+from typing import Any, Generic, Protocol, TypeVar, cast
+from uuid import uuid4
+
+from sqlalchemy import ColumnElement, CursorResult, and_, func, or_, select, update
+
+from db.engine.session import Session
+from db.tables.base import Leased, Retried, UtcDateTime
 
 LONGEST_LEASE = timedelta(hours=1)  # leases last minutes: one that ends later was written by a clock that ran ahead
-LONGEST_WAIT = timedelta(minutes=30)  # a delivery is offered again after five minutes at most
-ENQUEUED_AHEAD = timedelta(minutes=1)  # nobody rings in the future
+LONGEST_WAIT = timedelta(minutes=30)  # what failed is tried again after five minutes at most
+ENQUEUED_AHEAD = timedelta(minutes=1)  # nothing is queued in the future
+
+Row = TypeVar("Row", bound=Leased)
+RetriedRow = TypeVar("RetriedRow", bound=Retried)
+
+
+class Claimed(Protocol):
+    """A row that was claimed: its id, and the token of the claim."""
+
+    @property
+    def id(self) -> int: ...
+    @property
+    def claim(self) -> str: ...
+
+
+def database_time(session: Session, clock: Callable[[], datetime]) -> datetime:
+    """Return the time that leases are measured by: of the database server, so that machines may disagree.
+
+    Parameters
+    ----------
+    clock
+        This machine's, UTC with a zone; used for SQLite, which has no clock and no other machine.
+    """
+    if session.get_bind().dialect.name != "postgresql":
+        return clock()
+    return session.execute(select(func.clock_timestamp(type_=UtcDateTime()))).scalar_one()
 
 
 def lease_is_over(until: datetime | None, now: datetime) -> bool:
     """Whether a lease has ended, or can never have been given for so long."""
     return until is None or until < now or until > now + LONGEST_LEASE
+
+
+def process_of(claim: str) -> str:
+    """Return which process took a claim, as it named itself."""
+    return claim.rpartition(":")[0]
+
+
+class Leases(Generic[Row]):
+    """The leases of one table; ``held`` is the state of a claimed row, ``free`` that of one which may be claimed."""
+
+    def __init__(self, table: type[Row], held: str, free: str = "pending") -> None:
+        self.table = table
+        self._held, self._free = held, free
+
+    def claimable(self, now: datetime) -> ColumnElement[bool]:
+        """What may be claimed: what is free, and what has outlived its lease."""
+        table = self.table
+        over = or_(table.lease_until < now, table.lease_until > now + LONGEST_LEASE)
+        return or_(table.state == self._free, and_(table.state == self._held, over))
+
+    def held_by(self, *claimed: Claimed) -> tuple[ColumnElement[bool], ...]:
+        """What of these is still held by the claim that took it."""
+        table = self.table
+        owners = {each.claim for each in claimed}
+        return (table.id.in_([each.id for each in claimed]), table.state == self._held, table.lease_owner.in_(owners))
+
+    def claim(
+        self, session: Session, ids: Collection[int], *, owner: str, now: datetime, lease: timedelta
+    ) -> tuple[str, list[int]]:
+        """Claim what may be claimed of these rows, counting the attempt of each.
+
+        Returns
+        -------
+        str, list of int
+            The token of the claim, and the rows it holds now.
+        """
+        if not ids:
+            return "", []
+        table, token = self.table, f"{owner}:{uuid4().hex}"
+        taken = (
+            update(table)
+            .where(table.id.in_(ids), self.claimable(now))
+            .values(state=self._held, lease_owner=token, lease_until=now + lease, attempts=table.attempts + 1)
+            .returning(table.id)
+        )
+        return token, list(session.scalars(taken))
+
+    def renew(self, session: Session, claimed: Sequence[Claimed], until: datetime) -> None:
+        """Extend the lease of what is still held."""
+        if claimed:
+            session.execute(update(self.table).where(*self.held_by(*claimed)).values(lease_until=until))
+
+    def end(self, session: Session, claimed: Claimed, *, state: str, **values: object) -> bool:
+        """End a claim with these values; False, and nothing is written, if the lease was lost."""
+        ended = (
+            update(self.table)
+            .where(*self.held_by(claimed))
+            .values(state=state, lease_owner=None, lease_until=None, **values)
+        )
+        return _changed(session, ended) == 1
+
+    def give_back(self, session: Session, claimed: Claimed, *, counted: bool, **values: object) -> bool:
+        """End a claim by freeing its row; with ``counted=False`` the attempt does not count."""
+        if not counted:
+            values["attempts"] = self.table.attempts - 1
+        return self.end(session, claimed, state=self._free, **values)
+
+    def release_dead(self, session: Session, is_dead: Callable[[str], bool], now: datetime, **values: object) -> int:
+        """Free what dead processes hold, and what has outlived its lease. Returns how many rows.
+
+        Parameters
+        ----------
+        is_dead
+            Whether the process of this name is gone for certain.
+        values
+            Written into each row that is freed.
+        """
+        table = self.table
+        held = select(table.id, table.lease_owner, table.lease_until).where(table.state == self._held)
+        freed = 0
+        for number, claim, until in session.execute(held).all():
+            if claim is None or lease_is_over(until, now) or is_dead(process_of(claim)):
+                # the claim and its end are repeated: it may have been renewed, or ended and begun anew, meanwhile
+                unchanged = (table.id == number, table.state == self._held, table.lease_owner == claim)
+                free = (
+                    update(table)
+                    .where(*unchanged, table.lease_until == until)
+                    .values(state=self._free, lease_owner=None, lease_until=None, **values)
+                )
+                freed += _changed(session, free)
+        return freed
+
+
+class RetriedLeases(Leases[RetriedRow]):
+    """The leases of a table whose rows are tried again at a time of their own."""
+
+    def due(
+        self, session: Session, where: ColumnElement[bool] | None = None, *, now: datetime, limit: int
+    ) -> list[int]:
+        """Return up to ``limit`` rows that are due, locked, oldest first; then those whose holder or clock is gone.
+
+        What another transaction has locked is passed over.
+        """
+        table = self.table
+        rows = select(table.id).order_by(table.next_attempt_at, table.id).with_for_update(skip_locked=True)
+        if where is not None:
+            rows = rows.where(where)
+        # asked apart, the first is read off an index in its order; with OR, a long queue would be sorted every time
+        ids = list(session.scalars(rows.where(table.state == self._free, table.next_attempt_at <= now).limit(limit)))
+        for others in (
+            rows.where(table.state == self._held, table.lease_until < now),
+            rows.where(table.state == self._free, table.next_attempt_at > now + LONGEST_WAIT),
+        ):
+            ids += session.scalars(others.limit(limit - len(ids)))
+        return ids
+
+
+def _changed(session: Session, statement: Any) -> int:  # noqa: ANN401 - an UPDATE of any table
+    return cast("CursorResult[Any]", session.execute(statement)).rowcount

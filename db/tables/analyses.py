@@ -19,10 +19,10 @@ from sqlalchemy import (
 )
 from sqlalchemy.orm import Mapped, mapped_column
 
-from db.tables.base import Base, Key, UtcDateTime
+from db.tables.base import Base, Key, Leased, UtcDateTime
 
 
-class Analysis(Base):
+class Analysis(Leased, Base):
     """pending -> running (lease) -> done | not_applicable (reason) | failed (reason, attempts)."""
 
     __tablename__ = "analysis"
@@ -38,9 +38,6 @@ class Analysis(Base):
     model_name: Mapped[str] = mapped_column(Text)
     state: Mapped[str] = mapped_column(String(16))
     reason: Mapped[str] = mapped_column(Text, default="")
-    attempts: Mapped[int] = mapped_column(Integer, default=0)
-    lease_owner: Mapped[str | None] = mapped_column(Text)
-    lease_until: Mapped[datetime | None] = mapped_column(UtcDateTime)
     enqueued_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
     created_at: Mapped[datetime] = mapped_column(UtcDateTime)
     finished_at: Mapped[datetime | None] = mapped_column(UtcDateTime)

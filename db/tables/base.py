@@ -1,4 +1,4 @@
-"""The tables. The database is the truth of every study; the broker is only a dispatcher.
+"""What all tables share. The database is the truth of every study; the broker only carries notifications.
 
 Every unit of work is a row with a state, changed by one guarded UPDATE. Times are UTC with a zone.
 """
@@ -14,6 +14,7 @@ from sqlalchemy import (
     Integer,
     MetaData,
     String,
+    Text,
     TypeDecorator,
 )
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
@@ -48,6 +49,22 @@ class UtcDateTime(TypeDecorator[datetime]):
 
 class Base(DeclarativeBase):
     metadata = MetaData(naming_convention=_NAMING)
+
+
+class Leased:
+    """Columns of a row of work that one claim at a time holds; only `db.engine.leases` changes them."""
+
+    id: Mapped[int]
+    state: Mapped[str]
+    attempts: Mapped[int] = mapped_column(Integer, default=0)  # claims so far
+    lease_owner: Mapped[str | None] = mapped_column(Text)  # the claim, PROCESS:UUID
+    lease_until: Mapped[datetime | None] = mapped_column(UtcDateTime)
+
+
+class Retried(Leased):
+    """A row of work that is tried again at a time of its own."""
+
+    next_attempt_at: Mapped[datetime] = mapped_column(UtcDateTime)
 
 
 class Installation(Base):

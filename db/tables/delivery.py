@@ -16,7 +16,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.orm import Mapped, mapped_column
 
-from db.tables.base import Base, Key, UtcDateTime
+from db.tables.base import Base, Key, Retried, UtcDateTime
 
 
 class MadeObject(Base):
@@ -52,7 +52,7 @@ class MadeObject(Base):
     created_at: Mapped[datetime] = mapped_column(UtcDateTime)
 
 
-class Delivery(Base):
+class Delivery(Retried, Base):
     """The outbox: pending -> sending (lease) -> sent -> committed | failed (reason, attempts, next attempt)."""
 
     __tablename__ = "delivery"
@@ -66,15 +66,11 @@ class Delivery(Base):
     destination: Mapped[str] = mapped_column(String(64))
     state: Mapped[str] = mapped_column(String(16))
     reason: Mapped[str] = mapped_column(Text, default="")
-    attempts: Mapped[int] = mapped_column(Integer, default=0)
-    next_attempt_at: Mapped[datetime] = mapped_column(UtcDateTime)
-    lease_owner: Mapped[str | None] = mapped_column(Text)
-    lease_until: Mapped[datetime | None] = mapped_column(UtcDateTime)
     created_at: Mapped[datetime] = mapped_column(UtcDateTime)
     sent_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
 
 
-class Commitment(Base):
+class Commitment(Retried, Base):
     """Requests for storage commitment: pending -> reporting (lease) -> reported | failed (reason, attempts)."""
 
     __tablename__ = "commitment"
@@ -89,10 +85,6 @@ class Commitment(Base):
     instances: Mapped[list[list[str]]] = mapped_column(JSON)  # [class, instance] each; emptied at the end
     state: Mapped[str] = mapped_column(String(16))
     reason: Mapped[str] = mapped_column(Text, default="")
-    attempts: Mapped[int] = mapped_column(Integer, default=0)
-    next_attempt_at: Mapped[datetime] = mapped_column(UtcDateTime)
-    lease_owner: Mapped[str | None] = mapped_column(Text)
-    lease_until: Mapped[datetime | None] = mapped_column(UtcDateTime)
     requested_at: Mapped[datetime] = mapped_column(UtcDateTime)
     finished_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
     committed: Mapped[int] = mapped_column(Integer, default=0)

@@ -11,6 +11,7 @@ from uuid import UUID
 import structlog
 
 from db.analysis import lifecycle
+from db.engine.leases import database_time
 from db.engine.schema import installation_uid
 from db.engine.session import Database, DatabaseUnavailable
 from db.model_registry.activation import active_models, keep_current, known_model
@@ -63,22 +64,20 @@ class Analyst:
             DecoderMissing,
         ) as error:  # the machine's fault, not the image's
             with self.database.write() as session:
-                lifecycle.give_back(session, claimed.id, self._owner, reason=str(error), counted=False)
+                lifecycle.give_back(session, claimed, reason=str(error), counted=False)
             state = "given back"
             _log.error("analysis given back", analysis=claimed.id, error=str(error))
         except PixelsUnreadable as error:
             state = self._end(claimed, "failed", str(error))
         except DatabaseUnavailable as error:
             with suppress(DatabaseUnavailable), self.database.write() as session:
-                lifecycle.give_back(session, claimed.id, self._owner, reason=str(error), counted=False)
+                lifecycle.give_back(session, claimed, reason=str(error), counted=False)
             raise
         except Exception as error:  # noqa: BLE001 - the outermost edge of one image's work
             # kept with the image, the attempt counted; the log shows where it was raised, not the error's text, which
             # may hold a patient's data
             with self.database.write() as session:
-                lifecycle.give_back(
-                    session, claimed.id, self._owner, reason=f"unexpected {type(error).__name__}", counted=True
-                )
+                lifecycle.give_back(session, claimed, reason=f"unexpected {type(error).__name__}", counted=True)
             _log.error(
                 "analysis failed unexpectedly",
                 analysis=claimed.id,
@@ -145,16 +144,17 @@ class Analyst:
     def _claim(self, analysis_id: int) -> ClaimedAnalysis | None:
         for first in (True, False):
             with self.database.write() as session:
+                moment = database_time(session, now)
                 claimed = lifecycle.claim(
                     session,
                     analysis_id,
                     owner=self._owner,
-                    now=now(),
+                    now=moment,
                     lease=ANALYSIS_LEASE,
                     max_attempts=MAX_ATTEMPTS,
                 )
-                # redelivered because its child died: that child's lease is free at once, without the sweep
-                if claimed is not None or not first or not lifecycle.release_dead(session, is_dead, now()):
+                # redelivered because its child died: that child's lease is released at once, before the next recovery
+                if claimed is not None or not first or not lifecycle.release_dead(session, is_dead, moment):
                     return claimed
         return None
 
@@ -166,7 +166,7 @@ class Analyst:
             # it reads it, now, as what it makes; given back, it would go to and fro between the two
             _log.info("queued by another version", analysis=claimed.id, queued=claimed.preprocessing_id, read=makes)
             with self.database.write() as session:
-                renamed = lifecycle.read_as(session, claimed, self._owner, makes, now())
+                renamed = lifecycle.read_as(session, claimed, makes, database_time(session, now))
             if renamed is None:
                 return "not read"
             claimed = renamed
@@ -190,7 +190,7 @@ class Analyst:
         )
         result = self._result(reader, read, heatmaps)
         with self.database.write() as session:
-            kept = lifecycle.complete(session, claimed, self._owner, result, now())
+            kept = lifecycle.complete(session, claimed, result, database_time(session, now))
             if kept:
                 for heatmap, made in zip(heatmaps, result.objects, strict=True):
                     self._keep(heatmap.data, made.uri)
@@ -255,5 +255,6 @@ class Analyst:
 
     def _end(self, claimed: ClaimedAnalysis, state: str, reason: str) -> str:
         with self.database.write() as session:
-            kept = lifecycle.end(session, claimed.id, self._owner, state=state, reason=reason, now=now())
+            moment = database_time(session, now)
+            kept = lifecycle.end(session, claimed, state=state, reason=reason, now=moment)
         return state if kept else "lease lost"

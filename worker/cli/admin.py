@@ -83,6 +83,7 @@ def redeliver(
 ) -> None:
     """Offer once more what a destination refused for good, after the cause was mended."""
     from db.delivery.outbox import retry_failed
+    from db.engine.leases import database_time
     from worker.config.dicom_peers import OURSELVES, named_peer
     from worker.config.settings import ConfigurationError
     from worker.runtime.clock import now
@@ -92,7 +93,7 @@ def redeliver(
         raise ConfigurationError("nothing is delivered to ourselves; name a configured destination")
     named_peer(site.settings, name)
     with site.database.write() as session:
-        number = retry_failed(session, name, now())
+        number = retry_failed(session, name, database_time(session, now))
     if json:
         print_json({"destination": name, "offered_again": number})
     else:

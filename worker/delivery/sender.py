@@ -10,6 +10,7 @@ from datetime import timedelta
 import structlog
 
 from db.delivery import outbox
+from db.engine.leases import database_time
 from db.engine.session import Database, DatabaseUnavailable
 from db.records import ClaimedDelivery
 from dicom_io.network.association import PeerUnreachable
@@ -66,7 +67,7 @@ class DestinationSender:
                 session,
                 self._destination.name,
                 owner=self._owner,
-                now=now(),
+                now=database_time(session, now),
                 lease=DELIVERY_LEASE,
                 limit=self._batch,
             )
@@ -112,26 +113,29 @@ class DestinationSender:
 
     def _settle(self, item: ClaimedDelivery, outcome: SendOutcome, others: Collection[ClaimedDelivery]) -> None:
         with self._database.write() as session:
+            moment = database_time(session, now)
             if outcome.result == "retry":
-                when = now() + backoff(item.attempts)
-                outbox.mark_retry(session, item.id, self._owner, next_attempt_at=when, reason=outcome.reason)
+                when = moment + backoff(item.attempts)
+                kept = outbox.mark_retry(session, item, next_attempt_at=when, reason=outcome.reason)
             elif outcome.result == "stored":
-                outbox.mark_sent(session, item.id, self._owner, now(), outcome.reason)
+                kept = outbox.mark_sent(session, item, moment, outcome.reason)
             else:
-                outbox.mark_failed(session, item.id, self._owner, outcome.reason)
-            outbox.renew(session, [other.id for other in others], self._owner, now() + DELIVERY_LEASE)
+                kept = outbox.mark_failed(session, item, outcome.reason)
+            outbox.renew(session, list(others), moment + DELIVERY_LEASE)
+        if not kept:
+            _log.warning("lease lost: another process sends this object", destination=self._destination.name)
         _log.info("delivered", destination=self._destination.name, result=outcome.result, status=outcome.status)
 
     def _retry(self, items: Collection[ClaimedDelivery], reason: str, wait: timedelta | None = None) -> None:
         with self._database.write() as session:
             for item in items:
-                when = now() + (backoff(item.attempts) if wait is None else wait)
-                outbox.mark_retry(session, item.id, self._owner, next_attempt_at=when, reason=reason)
+                when = database_time(session, now) + (backoff(item.attempts) if wait is None else wait)
+                outbox.mark_retry(session, item, next_attempt_at=when, reason=reason)
 
     def _give_back(self, items: Collection[ClaimedDelivery]) -> None:
         with self._database.write() as session:
             for item in items:
-                outbox.give_back(session, item.id, self._owner)
+                outbox.give_back(session, item)
 
 
 def deliver_forever(settings: Settings, database: Database, store: Store, stop: threading.Event) -> None:

@@ -15,6 +15,7 @@ import structlog
 
 from db.delivery import commitment_requests
 from db.delivery.commitment_requests import ClaimedCommitment, Kept
+from db.engine.leases import database_time
 from db.engine.session import Database, DatabaseUnavailable
 from dicom_io.network.association import Peer, PeerUnreachable
 from dicom_io.network.status_codes import ActionStatus, FailureReason
@@ -70,9 +71,9 @@ class Committer:
 
     def receive(self, request: CommitmentRequest) -> ActionStatus:
         """Make a request durable; the status that its requester gets."""
-        when = now()
         try:
             with self._database.write() as session:
+                when = database_time(session, now)
                 number = commitment_requests.record(
                     session,
                     transaction_uid=request.transaction_uid,
@@ -113,19 +114,20 @@ class Committer:
             ripe = [number for number, (_, when) in self._own.items() if when <= time.monotonic()]
             own = {number: self._own.pop(number)[0] for number in ripe}
         with self._database.read() as session:
-            if not own and not commitment_requests.is_any_open(session, now()):
+            if not own and not commitment_requests.is_any_open(session, database_time(session, now)):
                 return []
         with self._database.write() as session:
-            commitment_requests.release_dead(session, is_dead, now())
+            moment = database_time(session, now)
+            commitment_requests.release_dead(session, is_dead, moment)
             taken: list[tuple[ClaimedCommitment, str | None]] = []
             for number, association in own.items():
                 claimed = commitment_requests.claim(
-                    session, number, owner=self._owner, now=now(), lease=COMMITMENT_LEASE
+                    session, number, owner=self._owner, now=moment, lease=COMMITMENT_LEASE
                 )
                 if claimed is not None:
                     taken.append((claimed, association))
             due = commitment_requests.claim_due(
-                session, owner=self._owner, now=now(), lease=COMMITMENT_LEASE, limit=_AT_ONCE
+                session, owner=self._owner, now=moment, lease=COMMITMENT_LEASE, limit=_AT_ONCE
             )
         return taken + [(claimed, None) for claimed in due]
 
@@ -176,7 +178,7 @@ class Committer:
         for sop_class, instance in claimed.instances:
             if time.monotonic() - renewed > COMMITMENT_RENEW:
                 with self._database.write() as session:
-                    commitment_requests.renew(session, claimed.id, self._owner, now() + COMMITMENT_LEASE)
+                    commitment_requests.renew(session, claimed, database_time(session, now) + COMMITMENT_LEASE)
                 renewed = time.monotonic()
             reference = Reference(sop_class, instance)
             reason = self._missing(reference, found.get(instance))
@@ -202,22 +204,24 @@ class Committer:
 
     def _later(self, claimed: ClaimedCommitment, association: str) -> None:
         with self._database.write() as session:
-            commitment_requests.give_back(session, claimed.id, self._owner, now() + COMMITMENT_OTHERS)
+            commitment_requests.give_back(session, claimed, database_time(session, now) + COMMITMENT_OTHERS)
         with self._lock:
             self._own[claimed.id] = (association, time.monotonic() + COMMITMENT_QUIET)
 
     def _reported(self, claimed: ClaimedCommitment, result: CommitmentResult, way: str) -> None:
         committed, refused = len(result.committed), len(result.failed)
         with self._database.write() as session:
-            commitment_requests.mark_reported(session, claimed.id, self._owner, now(), committed, refused)
+            moment = database_time(session, now)
+            commitment_requests.mark_reported(session, claimed, moment, committed, refused)
         _log.info("commitment reported", request=claimed.id, way=way, committed=committed, refused=refused)
 
     def _not_reported(self, claimed: ClaimedCommitment, reason: str) -> None:
-        over = now() - claimed.requested_at > COMMITMENT_PATIENCE
         with self._database.write() as session:
+            moment = database_time(session, now)
+            over = moment - claimed.requested_at > COMMITMENT_PATIENCE
             if over:
-                commitment_requests.mark_failed(session, claimed.id, self._owner, now(), f"given up: {reason}")
+                commitment_requests.mark_failed(session, claimed, moment, f"given up: {reason}")
             else:
-                when = now() + backoff(claimed.attempts)
-                commitment_requests.mark_retry(session, claimed.id, self._owner, next_attempt_at=when, reason=reason)
+                when = moment + backoff(claimed.attempts)
+                commitment_requests.mark_retry(session, claimed, next_attempt_at=when, reason=reason)
         _log.warning("commitment not reported", request=claimed.id, given_up=over, reason=reason)

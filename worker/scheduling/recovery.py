@@ -11,6 +11,7 @@ from celery import Celery
 from db.analysis import lifecycle
 from db.analysis.planning import create_missing
 from db.delivery import outbox
+from db.engine.leases import database_time
 from db.engine.session import Database, DatabaseUnavailable
 from worker.config.settings import Settings
 from worker.queue.broker import BrokerUnavailable, queue_lengths
@@ -27,9 +28,10 @@ _log = structlog.get_logger(__name__)
 def recover_once(settings: Settings, database: Database, app: Celery) -> int:
     """Release leases of dead processes, create missing analyses, queue pending ones. Returns how many were queued."""
     with database.write() as session:
-        freed = lifecycle.release_dead(session, is_dead, now())
-        freed_deliveries = outbox.release_dead(session, is_dead, now())
-        created = create_missing(session, now(), RECOVERY_BATCH)
+        moment = database_time(session, now)
+        freed = lifecycle.release_dead(session, is_dead, moment)
+        freed_deliveries = outbox.release_dead(session, is_dead, moment)
+        created = create_missing(session, moment, RECOVERY_BATCH)
     if freed or freed_deliveries or created:
         _log.info("leases recovered", analyses=freed, deliveries=freed_deliveries, analyses_created=created)
     try:
@@ -38,7 +40,8 @@ def recover_once(settings: Settings, database: Database, app: Celery) -> int:
         _log.warning("broker unreachable; will be re-queued", error=str(error))
         return 0
     with database.write() as session:
-        ids = lifecycle.requeue_pending(session, now(), REQUEUE_BUSY if waiting else REQUEUE_IDLE, RECOVERY_BATCH)
+        older_than = REQUEUE_BUSY if waiting else REQUEUE_IDLE
+        ids = lifecycle.requeue_pending(session, database_time(session, now), older_than, RECOVERY_BATCH)
     if ids:
         enqueue(app, ids)
         _log.info("queued again", count=len(ids))

@@ -70,12 +70,12 @@ def test_expired_lease_is_taken_over_and_the_first_holder_can_write_nothing(
     assert second is not None
     assert second.attempts == 2
     with with_model.write() as session:
-        assert not lifecycle.complete(session, first, "one", result(), NOON)
+        assert not lifecycle.complete(session, first, result(), NOON)
     with with_model.read() as session:
         assert session.scalar(select(func.count()).select_from(Finding)) == 0
     with with_model.write() as session:
-        assert lifecycle.complete(session, second, "two", result(), NOON)
-        assert not lifecycle.complete(session, second, "two", result(uid="2.25.2"), NOON)
+        assert lifecycle.complete(session, second, result(), NOON)
+        assert not lifecycle.complete(session, second, result(uid="2.25.2"), NOON)
     with with_model.read() as session:
         assert session.scalar(select(func.count()).select_from(MadeObject)) == 1
 
@@ -129,7 +129,7 @@ def test_fault_of_the_machine_does_not_count_against_the_image(with_model: Datab
         assert claimed is not None
         assert claimed.attempts == 1
         with with_model.write() as session:
-            assert lifecycle.give_back(session, analysis_id, "me", reason="disk full", counted=False)
+            assert lifecycle.give_back(session, claimed, reason="disk full", counted=False)
 
 
 def test_dead_owner_is_freed_at_once_and_a_living_one_is_not(with_model: Database, analysis_id: int) -> None:
@@ -152,9 +152,10 @@ def test_ring_is_repeated_only_after_a_while(with_model: Database, analysis_id: 
 def test_failed_and_not_applicable_carry_their_reason_to_ledger_and_worklist(
     with_model: Database, analysis_id: int
 ) -> None:
-    assert claim(with_model, analysis_id) is not None
+    claimed = claim(with_model, analysis_id)
+    assert claimed is not None
     with with_model.write() as session:
-        assert lifecycle.end(session, analysis_id, "me", state="failed", reason="no pixel data", now=NOON)
+        assert lifecycle.end(session, claimed, state="failed", reason="no pixel data", now=NOON)
     with with_model.read() as session:
         book = ledger.ledger(session, NOON)
         item = worklist(session)[0]
@@ -171,7 +172,7 @@ def test_study_shows_the_maximum_of_its_images(with_model: Database, new_instanc
         claimed = claim(with_model, analysis_id)
         assert claimed is not None
         with with_model.write() as session:
-            lifecycle.complete(session, claimed, "me", result(probability, uid=f"2.25.{position}"), NOON)
+            lifecycle.complete(session, claimed, result(probability, uid=f"2.25.{position}"), NOON)
             found, any_done, inside = study_findings(session, claimed.study_id)
     assert (any_done, inside) == (True, True)
     assert [finding.probability for finding in found] == [0.8]
@@ -185,7 +186,7 @@ def test_image_outside_the_domain_gives_no_finding_to_rank_by(with_model: Databa
     claimed = claim(with_model, analysis_id)
     assert claimed is not None
     with with_model.write() as session:
-        lifecycle.complete(session, claimed, "me", result(0.99, outside=True), NOON)
+        lifecycle.complete(session, claimed, result(0.99, outside=True), NOON)
         assert study_findings(session, claimed.study_id) == ((), True, False)
     with with_model.read() as session:
         item = worklist(session)[0]
@@ -198,7 +199,7 @@ def delivery(with_model: Database, analysis_id: int) -> Database:
     claimed = claim(with_model, analysis_id)
     assert claimed is not None
     with with_model.write() as session:
-        lifecycle.complete(session, claimed, "me", result(), NOON)
+        lifecycle.complete(session, claimed, result(), NOON)
     return with_model
 
 
@@ -209,7 +210,7 @@ def test_outbox_row_is_claimed_once_and_sent_once(delivery: Database) -> None:
     with delivery.write() as session:
         assert outbox.claim_batch(session, "pacs", **options) == []  # type: ignore[arg-type]
         assert outbox.claim_batch(session, "elsewhere", **options) == []  # type: ignore[arg-type]
-        outbox.mark_sent(session, item.id, "d", NOON)
+        outbox.mark_sent(session, item, NOON)
     with delivery.read() as session:
         assert ledger.ledger(session, NOON).deliveries == {"pending": 0, "sent": 1, "committed": 0, "failed": 0}
 
@@ -218,7 +219,7 @@ def test_retried_delivery_waits_for_its_time_and_counts_attempts(delivery: Datab
     later = NOON + timedelta(seconds=5)
     with delivery.write() as session:
         (item,) = outbox.claim_batch(session, "pacs", owner="d", now=NOON, lease=LEASE, limit=10)
-        outbox.mark_retry(session, item.id, "d", next_attempt_at=later, reason="A700")
+        outbox.mark_retry(session, item, next_attempt_at=later, reason="A700")
     with delivery.write() as session:
         assert outbox.claim_batch(session, "pacs", owner="d", now=NOON, lease=LEASE, limit=10) == []
         (again,) = outbox.claim_batch(session, "pacs", owner="d", now=later, lease=LEASE, limit=10)
@@ -228,7 +229,7 @@ def test_retried_delivery_waits_for_its_time_and_counts_attempts(delivery: Datab
 def test_refused_delivery_stays_failed_until_a_person_retries_it(delivery: Database) -> None:
     with delivery.write() as session:
         (item,) = outbox.claim_batch(session, "pacs", owner="d", now=NOON, lease=LEASE, limit=10)
-        outbox.mark_failed(session, item.id, "d", "status A900")
+        outbox.mark_failed(session, item, "status A900")
         assert outbox.claim_batch(session, "pacs", owner="d", now=NOON + LEASE * 9, lease=LEASE, limit=10) == []
         assert outbox.retry_failed(session, "pacs", NOON) == 1
         assert len(outbox.claim_batch(session, "pacs", owner="d", now=NOON, lease=LEASE, limit=10)) == 1
@@ -243,7 +244,7 @@ def test_what_waits_for_another_model_is_read_by_the_one_that_is_activated(
         assert done is not None
         claimed = lifecycle.claim(session, done, owner="me", now=NOON, lease=LEASE, max_attempts=3)
         assert claimed is not None
-        lifecycle.complete(session, claimed, "me", result(), NOON)
+        lifecycle.complete(session, claimed, result(), NOON)
     with with_model.write() as session:
         activation.activate(session, other, NOON)
         assert retarget(session, NOON) == 1
@@ -262,26 +263,30 @@ def test_what_another_version_queued_is_what_its_reader_makes_and_is_read_once(
     claimed = claim(with_model, analysis_id)
     assert claimed is not None
     with with_model.write() as session:
-        assert lifecycle.read_as(session, claimed, "somebody else", "pad", NOON) is None
-        renamed = lifecycle.read_as(session, claimed, "me", "pad", NOON)
+        assert lifecycle.read_as(session, replace(claimed, claim="somebody else"), "pad", NOON) is None
+        renamed = lifecycle.read_as(session, claimed, "pad", NOON)
     assert renamed == replace(claimed, preprocessing_id="pad")
     with with_model.write() as session:
-        assert lifecycle.complete(session, renamed, "me", result(), NOON)
+        assert lifecycle.complete(session, renamed, result(), NOON)
         assert session.scalars(select(MadeObject.preprocessing_id)).one() == "pad"
         former = session.get_one(Analysis, analysis_id)
-        twin = Analysis(instance_id=former.instance_id, state="pending", reason="", created_at=NOON)
-        twin.source_sha256, twin.model_digest, twin.model_name = former.source_sha256, former.model_digest, "first"
-        twin.preprocessing_id = "squash"
-        session.add(twin)
+        duplicate = Analysis(instance_id=former.instance_id, state="pending", reason="", created_at=NOON)
+        duplicate.source_sha256, duplicate.model_digest, duplicate.model_name = (
+            former.source_sha256,
+            former.model_digest,
+            "first",
+        )
+        duplicate.preprocessing_id = "squash"
+        session.add(duplicate)
         session.flush()
-        twin_id = twin.id
-    claimed = claim(with_model, twin_id)
+        duplicate_id = duplicate.id
+    claimed = claim(with_model, duplicate_id)
     assert claimed is not None
     with with_model.write() as session:
-        assert lifecycle.read_as(session, claimed, "me", "pad", NOON) is None
+        assert lifecycle.read_as(session, claimed, "pad", NOON) is None
     with with_model.read() as session:
-        twin = session.get_one(Analysis, twin_id)
-    assert (twin.state, twin.reason) == ("not_applicable", "not read for squash: for pad it is done already")
+        duplicate = session.get_one(Analysis, duplicate_id)
+    assert (duplicate.state, duplicate.reason) == ("not_applicable", "not read for squash: for pad it is done already")
 
 
 def test_only_who_saw_the_last_word_changes_what_is_queued_from_now_on(with_model: Database) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -106,6 +107,82 @@ def test_upgrade_from_0006_finds_the_films_that_came_under_another_studys_uid(
     upgrade(database, NOON)
     with database.read() as session:
         assert session.execute(select(MisfiledLocation.location_id, MisfiledLocation.study_id)).all() == [(2, 2)]
+
+
+@pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.peer)])
+def older(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Database]:
+    """An empty database, to be given the schema of a former version."""
+    is_sqlite = request.param == "sqlite"
+    url = sqlite_url(tmp_path / "older.sqlite") if is_sqlite else request.getfixturevalue("postgres").database()
+    opened = Database(url)
+    yield opened
+    opened.dispose()
+
+
+def test_upgrade_from_0008_releases_what_the_former_program_held_and_keeps_the_rest(
+    older: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr("db.engine.schema.HEAD_REVISION", "0008")
+        upgrade(older, NOON)
+    held = ("'host/boot/pid:[1]/7/99'", "'2026-03-01 12:00:00+00:00'")
+    with older.write() as session:
+        session.execute(
+            text(
+                "INSERT INTO study (id, study_instance_uid, patient_id, patient_name, patient_birth_date, patient_sex,"
+                " accession_number, study_date, study_time, study_description, arrived_at, priority, score,"
+                " reading_key) VALUES (1, '1.2', '', '', '', '', '', '', '', '', '2026-01-01', 'MEDIUM', 0, 0)"
+            )
+        )
+        session.execute(
+            text(
+                "INSERT INTO instance (id, study_id, sop_class_uid, series_instance_uid, transfer_syntax_uid, origin,"
+                " calling_ae, correlation_id, received_at, flags) VALUES (1, 1, '1', '1', '1', 'live', 'A', '0',"
+                " '2026-01-01', '[]')"
+            )
+        )
+        for number, (state, owner, until) in enumerate((("running", *held), ("done", "NULL", "NULL")), 1):
+            session.execute(
+                text(
+                    "INSERT INTO analysis (id, instance_id, model_digest, preprocessing_id, model_name, state, reason,"
+                    " attempts, lease_owner, lease_until, enqueued_at, created_at, engine, precision,"
+                    " application_version, source_sha256, flags, outside_domain, record)"
+                    f" VALUES ({number}, 1, 'd{number}', 'p', 'm', '{state}', '', 2, {owner}, {until}, '2026-01-01',"
+                    " '2026-01-01', '', '', '', '', '[]', false, '{}')"
+                )
+            )
+        session.execute(
+            text(
+                "INSERT INTO object (id, kind, subject_uid, model_digest, preprocessing_id, label, variant, revision,"
+                " study_id, analysis_id, sop_instance_uid, uri, sha256, size, created_at)"
+                " VALUES (1, 'heatmap', '1', 'd', 'p', 'l', '', 1, 1, 2, '1.2.3', 'u', 's', 1, '2026-01-01')"
+            )
+        )
+        for destination, state, owner, until in (("a", "sending", *held), ("b", "sent", "NULL", "NULL")):
+            session.execute(
+                text(
+                    "INSERT INTO delivery (object_id, destination, state, reason, attempts, next_attempt_at,"
+                    " lease_owner, lease_until, created_at)"
+                    f" VALUES (1, '{destination}', '{state}', '', 2, '2026-01-01', {owner}, {until}, '2026-01-01')"
+                )
+            )
+        for transaction, state, owner, until in (("1", "reporting", *held), ("2", "reported", "NULL", "NULL")):
+            session.execute(
+                text(
+                    "INSERT INTO commitment (transaction_uid, calling_ae, address, instances, state, reason, attempts,"
+                    " next_attempt_at, lease_owner, lease_until, requested_at, committed, refused)"
+                    f" VALUES ('{transaction}', 'A', '', '[]', '{state}', '', 2, '2026-01-01', {owner}, {until},"
+                    " '2026-01-01', 0, 0)"
+                )
+            )
+    upgrade(older, NOON)
+    with older.read() as session:
+        for table, kept in (("analysis", "done"), ("delivery", "sent"), ("commitment", "reported")):
+            rows = session.execute(
+                text(f"SELECT state, attempts, lease_owner, lease_until FROM {table} ORDER BY id")
+            ).all()
+            assert [tuple(row) for row in rows] == [("pending", 2, None, None), (kept, 2, None, None)]
+        assert session.scalars(text("SELECT enqueued_at IS NULL FROM analysis ORDER BY id")).all() == [True, False]
 
 
 def test_processes_that_start_together_on_an_empty_database_agree(tmp_path: Path) -> None:

@@ -30,14 +30,14 @@ def read_study(with_model: Database, new_instance: Make) -> Database:
         assert recorded.analysis_id is not None
         claimed = claim(session, recorded.analysis_id, owner="me", now=NOON, lease=LEASE, max_attempts=3)
         assert claimed is not None
-        complete(session, claimed, "me", result(), NOON)
+        complete(session, claimed, result(), NOON)
     return with_model
 
 
 def deliver(database: Database) -> None:
     with database.write() as session:
         for item in outbox.claim_batch(session, "pacs", owner="d", now=NOON, lease=LEASE, limit=9):
-            outbox.mark_sent(session, item.id, "d", NOON)
+            outbox.mark_sent(session, item, NOON)
 
 
 def test_erasing_a_study_leaves_no_row_but_the_audit_and_names_every_file(read_study: Database) -> None:
@@ -84,7 +84,7 @@ def test_undelivered_study_is_never_removable(read_study: Database) -> None:
 def test_delivery_that_failed_keeps_its_study(read_study: Database) -> None:
     with read_study.write() as session:
         (item,) = outbox.claim_batch(session, "pacs", owner="d", now=NOON, lease=LEASE, limit=9)
-        outbox.mark_failed(session, item.id, "d", "A900")
+        outbox.mark_failed(session, item, "A900")
         assert erasure.removable(session, before=None, limit=9) == []
 
 

@@ -30,9 +30,9 @@ def refused(site: Site, new_instance: Callable[..., NewInstance]) -> Site:
         assert recorded.analysis_id is not None
         claimed = lifecycle.claim(session, recorded.analysis_id, owner="me", now=NOON, lease=LEASE, max_attempts=3)
         assert claimed is not None
-        lifecycle.complete(session, claimed, "me", result(), NOON)
+        lifecycle.complete(session, claimed, result(), NOON)
         (item,) = outbox.claim_batch(session, "pacs", owner="d", now=NOON, lease=LEASE, limit=9)
-        outbox.mark_failed(session, item.id, "d", "status A900")
+        outbox.mark_failed(session, item, "status A900")
     return site
 
 

@@ -43,7 +43,7 @@ def owed(site: Site, new_instance: Callable[..., NewInstance]) -> Site:
         assert recorded.analysis_id is not None
         claimed = lifecycle.claim(session, recorded.analysis_id, owner="me", now=NOON, lease=LEASE, max_attempts=3)
         assert claimed is not None
-        lifecycle.complete(session, claimed, "me", replace(result(), objects=(made,)), NOON)
+        lifecycle.complete(session, claimed, replace(result(), objects=(made,)), NOON)
     return site
 
 

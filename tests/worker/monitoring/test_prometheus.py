@@ -66,7 +66,7 @@ def read(session: Session, analysis_id: int, *, finished: datetime, outside_doma
         "affine": (1.0,) * 6,
         "objects": (made,),
     }
-    assert lifecycle.complete(session, claimed, "w", AnalysisResult(**values), finished)
+    assert lifecycle.complete(session, claimed, AnalysisResult(**values), finished)
 
 
 @pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.peer)])
@@ -94,7 +94,7 @@ def busy(site: Site, new_instance: Callable[..., NewInstance]) -> Site:
         read(session, ids[0], finished=moment + timedelta(seconds=0.4))
         read(session, ids[1], finished=moment + timedelta(seconds=20), outside_domain=True)
         (first, *_rest) = outbox.claim_batch(session, "pacs", owner="d", now=now(), lease=LEASE, limit=1)
-        outbox.mark_sent(session, first.id, "d", moment + timedelta(seconds=2.4))
+        outbox.mark_sent(session, first, moment + timedelta(seconds=2.4))
         for status in (Status.CANNOT_UNDERSTAND, 0xDEAD):
             record_rejection(session, when=moment, calling_ae="X", address="1", status=int(status), reason="")
     return site
