@@ -175,6 +175,7 @@ class WorklistItem:
     flags: tuple[str, ...]
     findings: tuple[FindingRecord, ...]
     model: str
+    reason_code: str  # of `db.reasons.ReasonCode`
 
 
 @dataclass(frozen=True)
@@ -183,6 +184,7 @@ class Unfinished:
     state: str
     reason: str
     since: datetime
+    reason_code: str  # of `db.reasons.ReasonCode`
 
 
 @dataclass(frozen=True)

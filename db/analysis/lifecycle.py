@@ -14,6 +14,7 @@ from sqlalchemy import CursorResult, func, select, update
 
 from db.engine.leases import ENQUEUED_AHEAD, Claimed, Leases
 from db.engine.session import Session
+from db.reasons import ReasonCode
 from db.records import AnalysisResult, ClaimedAnalysis, ObjectRecord, Triage
 from db.tables.analyses import Analysis, Finding, LogitMaps
 from db.tables.delivery import Delivery, MadeObject
@@ -35,15 +36,15 @@ def claim(
         update(Analysis)
         .where(Analysis.id == analysis_id, _LEASES.claimable(now), Analysis.attempts >= max_attempts)
         .values(state="failed", finished_at=now, lease_owner=None, lease_until=None)
-        .returning(Analysis.reason)
+        .returning(Analysis.reason, Analysis.reason_code)
     )
-    stopped = session.execute(stop).scalar_one_or_none()
+    stopped = session.execute(stop).one_or_none()
     if stopped is not None:
-        last = stopped or _DIED
+        last, code = stopped if stopped.reason else (_DIED, ReasonCode.WORKER_LOST)
         session.execute(
             update(Analysis)
             .where(Analysis.id == analysis_id)
-            .values(reason=f"stopped after {max_attempts} attempts: {last}")
+            .values(reason=f"stopped after {max_attempts} attempts: {last}", reason_code=code)
         )
         return None
     claim, taken = _LEASES.claim(session, [analysis_id], owner=owner, now=now, lease=lease)
@@ -94,7 +95,7 @@ def read_as(session: Session, claimed: ClaimedAnalysis, preprocessing_id: str, n
     duplicate = session.scalar(select(Analysis.state).where(*key, Analysis.preprocessing_id == preprocessing_id))
     if duplicate is not None:
         reason = f"not read for {claimed.preprocessing_id}: for {preprocessing_id} it is {duplicate} already"
-        end(session, claimed, state="not_applicable", reason=reason, now=now)
+        end(session, claimed, state="not_applicable", reason=reason, code=ReasonCode.ALREADY_READ, now=now)
         return None
     renamed = update(Analysis).where(*_LEASES.held_by(claimed)).values(preprocessing_id=preprocessing_id)
     changed = cast("CursorResult[Any]", session.execute(renamed)).rowcount == 1
@@ -108,6 +109,7 @@ def complete(session: Session, claimed: ClaimedAnalysis, result: AnalysisResult,
         claimed,
         state="done",
         reason="",
+        reason_code=ReasonCode.NONE,
         finished_at=now,
         engine=result.engine,
         precision=result.precision,
@@ -137,9 +139,9 @@ def complete(session: Session, claimed: ClaimedAnalysis, result: AnalysisResult,
     return True
 
 
-def end(session: Session, claimed: Claimed, *, state: str, reason: str, now: datetime) -> bool:
+def end(session: Session, claimed: Claimed, *, state: str, reason: str, code: ReasonCode, now: datetime) -> bool:
     """End a claimed analysis as ``failed`` or ``not_applicable`` with a reason; False if the lease was lost."""
-    return _LEASES.end(session, claimed, state=state, reason=reason, finished_at=now)
+    return _LEASES.end(session, claimed, state=state, reason=reason, reason_code=code, finished_at=now)
 
 
 def is_known(session: Session, analysis_id: int) -> bool:
@@ -147,9 +149,9 @@ def is_known(session: Session, analysis_id: int) -> bool:
     return session.scalar(select(Analysis.id).where(Analysis.id == analysis_id)) is not None
 
 
-def give_back(session: Session, claimed: Claimed, *, reason: str, counted: bool) -> bool:
+def give_back(session: Session, claimed: Claimed, *, reason: str, code: ReasonCode, counted: bool) -> bool:
     """Give a claimed analysis back as pending; ``counted=False`` where the fault was the machine's, not the image's."""
-    return _LEASES.give_back(session, claimed, counted=counted, reason=reason)
+    return _LEASES.give_back(session, claimed, counted=counted, reason=reason, reason_code=code)
 
 
 def note_loss(session: Session, analysis_ids: Iterable[int], reason: str) -> int:
@@ -159,10 +161,15 @@ def note_loss(session: Session, analysis_ids: Iterable[int], reason: str) -> int
     """
     ids = list(analysis_ids)
     unfinished = (Analysis.id.in_(ids), Analysis.state.in_(("pending", "running")))
-    unexplained = (Analysis.id.in_(ids), Analysis.state == "failed", Analysis.reason.endswith(_DIED))
+    unexplained = (
+        Analysis.id.in_(ids),
+        Analysis.state == "failed",
+        Analysis.reason_code == ReasonCode.WORKER_LOST,
+    )
+    known = {"reason_code": ReasonCode.WORKER_DIED}
     changes = (
-        update(Analysis).where(*unfinished).values(reason=reason),
-        update(Analysis).where(*unexplained).values(reason=func.replace(Analysis.reason, _DIED, reason)),
+        update(Analysis).where(*unfinished).values(reason=reason, **known),
+        update(Analysis).where(*unexplained).values(reason=func.replace(Analysis.reason, _DIED, reason), **known),
     )
     return sum(cast("CursorResult[Any]", session.execute(change)).rowcount for change in changes)
 

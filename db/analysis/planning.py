@@ -12,6 +12,7 @@ from sqlalchemy import CursorResult, and_, or_, select, update
 from db.engine.session import Session
 from db.model_registry.activation import active_models
 from db.model_registry.scope import ActiveModels
+from db.reasons import ReasonCode
 from db.records import ActiveModel
 from db.tables.analyses import Analysis
 from db.tables.gate import GateDecision
@@ -103,6 +104,7 @@ def retarget(session: Session, now: datetime) -> int:
     for reason, rows in nobody.items():
         for part in _parts(rows):
             ended = {"state": "not_applicable", "reason": reason, "finished_at": now}
+            ended["reason_code"] = ReasonCode.NO_MODEL_FOR_IMAGE
             nameless = {"model_digest": "", "preprocessing_id": "", "model_name": ""}
             _change(session, list(part), {**ended, **nameless})
     return sum(_move(session, model, part, now) for model, rows in moves.items() for part in _parts(rows))
@@ -118,6 +120,7 @@ def _move(session: Session, model: ActiveModel, rows: dict[int, int], now: datet
         {
             "state": "not_applicable",
             "reason": f"not read by this model: {model.name} has read the image",
+            "reason_code": ReasonCode.ALREADY_READ,
             "finished_at": now,
         },
     )
@@ -127,6 +130,7 @@ def _move(session: Session, model: ActiveModel, rows: dict[int, int], now: datet
         {
             "state": "pending",
             "reason": "",
+            "reason_code": ReasonCode.NONE,
             "model_digest": model.digest,
             "preprocessing_id": model.preprocessing_id,
             "model_name": model.name,
@@ -164,3 +168,4 @@ def _parts(rows: dict[int, int]) -> Iterator[dict[int, int]]:
 def _read_by_nobody(row: Analysis, reason: str, now: datetime) -> None:
     row.model_digest = row.preprocessing_id = row.model_name = ""
     row.state, row.reason, row.enqueued_at, row.finished_at = "not_applicable", reason, None, now
+    row.reason_code = ReasonCode.NO_MODEL_FOR_IMAGE

@@ -10,6 +10,7 @@ from sqlalchemy import func, or_, select
 
 from db.engine.leases import LONGEST_WAIT, RetriedLeases
 from db.engine.session import Session
+from db.reasons import ReasonCode
 from db.tables.delivery import Commitment
 from db.tables.studies import Instance, Location
 
@@ -58,6 +59,7 @@ def record(
         session.add(row)
     row.address, row.instances = address, [list(each) for each in instances]
     row.state, row.reason, row.attempts, row.next_attempt_at = "pending", "", 0, due
+    row.reason_code = ReasonCode.NONE
     row.lease_owner, row.lease_until, row.finished_at = None, None, None
     row.requested_at, row.committed, row.refused = now, 0, 0
     session.flush()
@@ -116,14 +118,18 @@ def mark_reported(session: Session, claimed: ClaimedCommitment, now: datetime, c
     return _LEASES.end(session, claimed, state="reported", finished_at=now, instances=[], **counted)
 
 
-def mark_retry(session: Session, claimed: ClaimedCommitment, *, next_attempt_at: datetime, reason: str) -> bool:
+def mark_retry(
+    session: Session, claimed: ClaimedCommitment, *, next_attempt_at: datetime, reason: str, code: ReasonCode
+) -> bool:
     """Record that the outcome could not be found or reported; tried again at ``next_attempt_at``. False: lease lost."""
-    return _LEASES.give_back(session, claimed, counted=True, next_attempt_at=next_attempt_at, reason=reason)
+    return _LEASES.give_back(
+        session, claimed, counted=True, next_attempt_at=next_attempt_at, reason=reason, reason_code=code
+    )
 
 
-def mark_failed(session: Session, claimed: ClaimedCommitment, now: datetime, reason: str) -> bool:
+def mark_failed(session: Session, claimed: ClaimedCommitment, now: datetime, reason: str, code: ReasonCode) -> bool:
     """Give a request up: its outcome was never reported, and its requester will ask again. False: lease lost."""
-    return _LEASES.end(session, claimed, state="failed", finished_at=now, reason=reason, instances=[])
+    return _LEASES.end(session, claimed, state="failed", finished_at=now, reason=reason, reason_code=code, instances=[])
 
 
 def give_back(session: Session, claimed: ClaimedCommitment, due: datetime) -> bool:

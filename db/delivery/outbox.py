@@ -9,6 +9,7 @@ from sqlalchemy import select
 
 from db.engine.leases import RetriedLeases
 from db.engine.session import Session
+from db.reasons import ReasonCode
 from db.records import ClaimedDelivery
 from db.tables.delivery import Delivery, MadeObject
 
@@ -32,17 +33,22 @@ def claim_batch(
 
 def mark_sent(session: Session, claimed: ClaimedDelivery, now: datetime, reason: str = "") -> bool:
     """Record that the destination has stored the object; ``reason`` keeps a warning status. False: lease lost."""
-    return _LEASES.end(session, claimed, state="sent", sent_at=now, reason=reason)
+    code = ReasonCode.PEER_STATUS if reason else ReasonCode.NONE
+    return _LEASES.end(session, claimed, state="sent", sent_at=now, reason=reason, reason_code=code)
 
 
-def mark_retry(session: Session, claimed: ClaimedDelivery, *, next_attempt_at: datetime, reason: str) -> bool:
+def mark_retry(
+    session: Session, claimed: ClaimedDelivery, *, next_attempt_at: datetime, reason: str, code: ReasonCode
+) -> bool:
     """Record that sending failed for now; it is tried again at ``next_attempt_at``. False: lease lost."""
-    return _LEASES.give_back(session, claimed, counted=True, next_attempt_at=next_attempt_at, reason=reason)
+    return _LEASES.give_back(
+        session, claimed, counted=True, next_attempt_at=next_attempt_at, reason=reason, reason_code=code
+    )
 
 
-def mark_failed(session: Session, claimed: ClaimedDelivery, reason: str) -> bool:
+def mark_failed(session: Session, claimed: ClaimedDelivery, reason: str, code: ReasonCode) -> bool:
     """Record that the destination rejected the object for good, with its status in ``reason``. False: lease lost."""
-    return _LEASES.end(session, claimed, state="failed", reason=reason)
+    return _LEASES.end(session, claimed, state="failed", reason=reason, reason_code=code)
 
 
 def renew(session: Session, claimed: Sequence[ClaimedDelivery], until: datetime) -> None:

@@ -9,6 +9,7 @@ from sqlalchemy import CursorResult, delete, exists, or_, select, text, update
 
 from db.engine.session import Session
 from db.model_registry.scope import ActiveEntry, ActiveModels, ModelScope
+from db.reasons import ReasonCode
 from db.records import ActiveModel
 from db.tables.analyses import Analysis
 from db.tables.model_registry import Model, ModelScopeCell
@@ -130,9 +131,9 @@ def keep_current(session: Session, model: ActiveModel, preprocessing_id: str) ->
         .where(
             Analysis.state == "failed",
             Analysis.model_digest == model.digest,
-            Analysis.reason.like("queued for preprocessing %, but this program has %"),
+            Analysis.reason_code == ReasonCode.OTHER_VERSION,
         )
-        .values(state="pending", reason="", finished_at=None, enqueued_at=None)
+        .values(state="pending", reason="", reason_code=ReasonCode.NONE, finished_at=None, enqueued_at=None)
     )
     return cast("CursorResult[Any]", session.execute(again)).rowcount
 

@@ -66,6 +66,7 @@ class Delivery(Retried, Base):
     destination: Mapped[str] = mapped_column(String(64))
     state: Mapped[str] = mapped_column(String(16))
     reason: Mapped[str] = mapped_column(Text, default="")
+    reason_code: Mapped[str] = mapped_column(String(32), default="")  # of `db.reasons.ReasonCode`
     created_at: Mapped[datetime] = mapped_column(UtcDateTime)
     sent_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
 
@@ -85,6 +86,7 @@ class Commitment(Retried, Base):
     instances: Mapped[list[list[str]]] = mapped_column(JSON)  # [class, instance] each; emptied at the end
     state: Mapped[str] = mapped_column(String(16))
     reason: Mapped[str] = mapped_column(Text, default="")
+    reason_code: Mapped[str] = mapped_column(String(32), default="")  # of `db.reasons.ReasonCode`
     requested_at: Mapped[datetime] = mapped_column(UtcDateTime)
     finished_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
     committed: Mapped[int] = mapped_column(Integer, default=0)

@@ -11,6 +11,7 @@ from db.delivery import commitment_requests
 from db.engine.session import Session
 from db.intake.gate_decisions import current
 from db.intake.rejected_transfers import rejected
+from db.reasons import ReasonCode
 from db.records import Ledger, Unfinished
 from db.tables.analyses import Analysis
 from db.tables.delivery import Delivery
@@ -18,7 +19,7 @@ from db.tables.gate import GateDecision
 from db.tables.studies import Instance
 
 _DELIVERY_STATES = ("pending", "sending", "sent", "committed", "failed")
-_Rows: TypeAlias = "Select[Instance, str, str, str, datetime | None]"
+_Rows: TypeAlias = "Select[Instance, str, str, str, str]"
 _UNFINISHED = ("pending", "running", "failed")
 _NO_MODEL = "no model was active when it came"
 
@@ -35,7 +36,7 @@ def ledger(session: Session, now: datetime, older_than: timedelta = timedelta(0)
     )
     state = state_column()
     base = (
-        select(Instance, state.label("state"), GateDecision.reason, Analysis.reason, Analysis.finished_at)
+        select(Instance, state.label("state"), GateDecision.reason, Analysis.reason, Analysis.reason_code)
         .join(GateDecision, current())
         .outerjoin(newest, newest.c.instance_id == Instance.id)
         .outerjoin(Analysis, Analysis.id == newest.c.id)
@@ -72,8 +73,14 @@ def _unfinished(
         rows.where(state.in_(_UNFINISHED), Instance.received_at <= until).order_by(Instance.id).limit(limit)
     )
     return tuple(
-        Unfinished(instance.sop_instance_uid or "", name, _NO_MODEL if reason is None else reason, instance.received_at)
-        for instance, name, _gate, reason, _finished in found
+        Unfinished(
+            instance.sop_instance_uid or "",
+            name,
+            _NO_MODEL if reason is None else reason,
+            instance.received_at,
+            ReasonCode.NO_MODEL_ACTIVE if code is None else code,
+        )
+        for instance, name, _gate, reason, code in found
     )
 
 

@@ -12,6 +12,7 @@ from db.engine.session import Session
 from db.intake.gate_decisions import current
 from db.intake.misfiled_instances import MISFILED, NOTHING_LEFT, MisfiledInstance, misfiled_instances_of, misfiled_note
 from db.model_registry.activation import active_models
+from db.reasons import ReasonCode
 from db.records import WorklistItem
 from db.tables.analyses import Analysis, Finding
 from db.tables.delivery import MadeObject
@@ -92,7 +93,9 @@ def _item(
 ) -> WorklistItem:
     analyses = [latest[instance.id] for instance, _ in instances if instance.id in latest]
     waits = any(decision.accepted and instance.id not in latest for instance, decision in instances)
-    state, reason = _state(analyses, [decision for _, decision in instances], waits, no_model, misfiled_note(strays))
+    state, reason, code = _state(
+        analyses, [decision for _, decision in instances], waits, no_model, misfiled_note(strays)
+    )
     done = [analysis for analysis in analyses if analysis.state == "done"]
     # an image outside its model's domain must not hide behind one inside: the flags of all images are shown
     flags = [MISFILED] if strays else []
@@ -113,13 +116,14 @@ def _item(
         flags=tuple(dict.fromkeys(flags)),
         findings=maxima([finding for analysis in inside or done for finding in findings[analysis.id]]),
         model=", ".join(dict.fromkeys(analysis.model_name for analysis in done)),
+        reason_code=code,
     )
 
 
 def _state(
     analyses: list[Analysis], decisions: list[GateDecision], waits: bool, no_model: bool, stray: str
-) -> tuple[str, str]:
-    """The study's state is that of its least finished image; what was not read is always said in the reason."""
+) -> tuple[str, str, str]:
+    """State, reason and its code: the state is that of the least finished image; what was not read is in the reason."""
     unread = [
         f"{analysis.state}: {analysis.reason}"
         for analysis in analyses
@@ -133,12 +137,22 @@ def _state(
     for state in ("running", "pending"):
         chosen = [analysis for analysis in analyses if analysis.state == state]
         if chosen:
-            return state, next((analysis.reason for analysis in chosen if analysis.reason), "")
+            waiting = next((analysis for analysis in chosen if analysis.reason), chosen[0])
+            return state, waiting.reason, waiting.reason_code
+    if waits and no_model:
+        return "pending", _NO_MODEL, ReasonCode.NO_MODEL_ACTIVE
     if waits:
-        return "pending", _NO_MODEL if no_model else "accepted, about to be queued"
+        return "pending", "accepted, about to be queued", ReasonCode.ABOUT_TO_BE_QUEUED
     notes = "; ".join(dict.fromkeys([*unread, *refused]))
     if any(analysis.state == "done" for analysis in analyses):
-        return "done", f"not read: {notes}" if notes else ""
-    if any(analysis.state == "failed" for analysis in analyses):
-        return "failed", "; ".join(analysis.reason for analysis in analyses if analysis.state == "failed")
-    return "not_applicable", "; ".join(dict.fromkeys([analysis.reason for analysis in analyses] + refused))
+        return ("done", f"not read: {notes}", ReasonCode.PARTLY_READ) if notes else ("done", "", ReasonCode.NONE)
+    failed = [analysis for analysis in analyses if analysis.state == "failed"]
+    if failed:
+        return "failed", "; ".join(analysis.reason for analysis in failed), failed[0].reason_code
+    if analyses:
+        code = analyses[0].reason_code
+    elif decisions:
+        code = ReasonCode.REFUSED_BY_GATE
+    else:
+        code = ReasonCode.MISFILED if stray else ReasonCode.NO_IMAGE
+    return "not_applicable", "; ".join(dict.fromkeys([analysis.reason for analysis in analyses] + refused)), code

@@ -15,6 +15,7 @@ from db.engine.leases import database_time
 from db.engine.schema import installation_uid
 from db.engine.session import Database, DatabaseUnavailable
 from db.model_registry.activation import active_models, keep_current, known_model
+from db.reasons import ReasonCode
 from db.records import ActiveModel, AnalysisResult, ClaimedAnalysis, ObjectRecord
 from dicom_io.pixels.grayscale import DecoderMissing, PixelsUnreadable
 from model.bundle.bundle import BundleInvalid
@@ -64,20 +65,21 @@ class Analyst:
             DecoderMissing,
         ) as error:  # the machine's fault, not the image's
             with self.database.write() as session:
-                lifecycle.give_back(session, claimed, reason=str(error), counted=False)
+                lifecycle.give_back(session, claimed, reason=str(error), code=_fault(error), counted=False)
             state = "given back"
             _log.error("analysis given back", analysis=claimed.id, error=str(error))
         except PixelsUnreadable as error:
-            state = self._end(claimed, "failed", str(error))
+            state = self._end(claimed, "failed", str(error), ReasonCode.PIXELS_UNREADABLE)
         except DatabaseUnavailable as error:
             with suppress(DatabaseUnavailable), self.database.write() as session:
-                lifecycle.give_back(session, claimed, reason=str(error), counted=False)
+                lifecycle.give_back(session, claimed, reason=str(error), code=_fault(error), counted=False)
             raise
         except Exception as error:  # noqa: BLE001 - the outermost edge of one image's work
             # kept with the image, the attempt counted; the log shows where it was raised, not the error's text, which
             # may hold a patient's data
             with self.database.write() as session:
-                lifecycle.give_back(session, claimed, reason=f"unexpected {type(error).__name__}", counted=True)
+                reason = f"unexpected {type(error).__name__}"
+                lifecycle.give_back(session, claimed, reason=reason, code=ReasonCode.UNEXPECTED_ERROR, counted=True)
             _log.error(
                 "analysis failed unexpectedly",
                 analysis=claimed.id,
@@ -253,8 +255,17 @@ class Analyst:
                 self._installation = installation_uid(session)
         return self._installation
 
-    def _end(self, claimed: ClaimedAnalysis, state: str, reason: str) -> str:
+    def _end(self, claimed: ClaimedAnalysis, state: str, reason: str, code: ReasonCode) -> str:
         with self.database.write() as session:
             moment = database_time(session, now)
-            kept = lifecycle.end(session, claimed, state=state, reason=reason, now=moment)
+            kept = lifecycle.end(session, claimed, state=state, reason=reason, code=code, now=moment)
         return state if kept else "lease lost"
+
+
+def _fault(error: Exception) -> ReasonCode:
+    """What of the machine was at fault."""
+    if isinstance(error, StoreUnavailable):
+        return ReasonCode.STORE_UNAVAILABLE
+    if isinstance(error, DatabaseUnavailable):
+        return ReasonCode.DATABASE_UNAVAILABLE
+    return ReasonCode.DECODER_MISSING if isinstance(error, DecoderMissing) else ReasonCode.MODEL_UNAVAILABLE

@@ -12,6 +12,7 @@ import structlog
 from db.delivery import outbox
 from db.engine.leases import database_time
 from db.engine.session import Database, DatabaseUnavailable
+from db.reasons import ReasonCode
 from db.records import ClaimedDelivery
 from dicom_io.network.association import PeerUnreachable
 from dicom_io.send.storage_scu import Outgoing, SendOutcome, send
@@ -82,7 +83,7 @@ class DestinationSender:
                     return len(batch)  # the iterator goes with this frame, and ends its association
         except PeerUnreachable as error:
             self._refusals += 1
-            self._retry(open_items.values(), str(error), timedelta(seconds=self.pause))  # no object's fault
+            self._retry(open_items.values(), str(error), ReasonCode.PEER_UNREACHABLE, timedelta(seconds=self.pause))
             _log.warning(
                 "destination unreachable", destination=self._destination.name, waiting=len(open_items), error=str(error)
             )
@@ -90,7 +91,7 @@ class DestinationSender:
         except DatabaseUnavailable:
             raise
         except Exception as error:  # noqa: BLE001 - the edge of one destination, whose thread must outlive everything
-            self._retry(open_items.values(), f"unexpected {type(error).__name__}")
+            self._retry(open_items.values(), f"unexpected {type(error).__name__}", ReasonCode.UNEXPECTED_ERROR)
             self._batch = 1  # so that the object it came of holds up no other
             _log.error(
                 "delivery failed unexpectedly",
@@ -99,7 +100,7 @@ class DestinationSender:
                 raised_at=[f"{frame.filename}:{frame.lineno}" for frame in traceback.extract_tb(error.__traceback__)],
             )
             return 0
-        self._retry(open_items.values(), "the association ended before it was offered")
+        self._retry(open_items.values(), "the association ended before it was offered", ReasonCode.NOT_SENT)
         self._batch, self._refusals = DELIVERY_BATCH, 0
         return len(batch)
 
@@ -109,28 +110,31 @@ class DestinationSender:
                 yield Outgoing(key=key, path=self._store.whole(item.uri))
             except StoreUnavailable as error:
                 del items[key]
-                self._retry([item], str(error))
+                self._retry([item], str(error), ReasonCode.STORE_UNAVAILABLE)
 
     def _settle(self, item: ClaimedDelivery, outcome: SendOutcome, others: Collection[ClaimedDelivery]) -> None:
+        code = ReasonCode.NOT_SENT if outcome.status is None else ReasonCode.PEER_STATUS
         with self._database.write() as session:
             moment = database_time(session, now)
             if outcome.result == "retry":
                 when = moment + backoff(item.attempts)
-                kept = outbox.mark_retry(session, item, next_attempt_at=when, reason=outcome.reason)
+                kept = outbox.mark_retry(session, item, next_attempt_at=when, reason=outcome.reason, code=code)
             elif outcome.result == "stored":
                 kept = outbox.mark_sent(session, item, moment, outcome.reason)
             else:
-                kept = outbox.mark_failed(session, item, outcome.reason)
+                kept = outbox.mark_failed(session, item, outcome.reason, code)
             outbox.renew(session, list(others), moment + DELIVERY_LEASE)
         if not kept:
             _log.warning("lease lost: another process sends this object", destination=self._destination.name)
         _log.info("delivered", destination=self._destination.name, result=outcome.result, status=outcome.status)
 
-    def _retry(self, items: Collection[ClaimedDelivery], reason: str, wait: timedelta | None = None) -> None:
+    def _retry(
+        self, items: Collection[ClaimedDelivery], reason: str, code: ReasonCode, wait: timedelta | None = None
+    ) -> None:
         with self._database.write() as session:
             for item in items:
                 when = database_time(session, now) + (backoff(item.attempts) if wait is None else wait)
-                outbox.mark_retry(session, item, next_attempt_at=when, reason=reason)
+                outbox.mark_retry(session, item, next_attempt_at=when, reason=reason, code=code)
 
     def _give_back(self, items: Collection[ClaimedDelivery]) -> None:
         with self._database.write() as session:

@@ -17,6 +17,7 @@ from db.delivery import commitment_requests
 from db.delivery.commitment_requests import ClaimedCommitment, Kept
 from db.engine.leases import database_time
 from db.engine.session import Database, DatabaseUnavailable
+from db.reasons import ReasonCode
 from dicom_io.network.association import Peer, PeerUnreachable
 from dicom_io.network.status_codes import ActionStatus, FailureReason
 from dicom_io.receive.storage_commitment import (
@@ -150,13 +151,15 @@ class Committer:
                     return
             deliver_report(self._requester(claimed.calling_ae), result)
             self._reported(claimed, result, "a new association")
-        except (PeerUnreachable, StoreUnavailable) as error:
-            self._not_reported(claimed, str(error))
+        except PeerUnreachable as error:
+            self._not_reported(claimed, str(error), ReasonCode.PEER_UNREACHABLE)
+        except StoreUnavailable as error:
+            self._not_reported(claimed, str(error), ReasonCode.STORE_UNAVAILABLE)
         except DatabaseUnavailable:
             raise
         except Exception as error:  # noqa: BLE001 - the edge of one request, which must hold up no other
             _log.error("commitment failed unexpectedly", request=claimed.id, error=type(error).__name__)
-            self._not_reported(claimed, f"unexpected {type(error).__name__}")
+            self._not_reported(claimed, f"unexpected {type(error).__name__}", ReasonCode.UNEXPECTED_ERROR)
 
     def _requester(self, calling_ae: str) -> Peer:
         peer = requester_peer(self._settings, calling_ae)
@@ -215,13 +218,13 @@ class Committer:
             commitment_requests.mark_reported(session, claimed, moment, committed, refused)
         _log.info("commitment reported", request=claimed.id, way=way, committed=committed, refused=refused)
 
-    def _not_reported(self, claimed: ClaimedCommitment, reason: str) -> None:
+    def _not_reported(self, claimed: ClaimedCommitment, reason: str, code: ReasonCode) -> None:
         with self._database.write() as session:
             moment = database_time(session, now)
             over = moment - claimed.requested_at > COMMITMENT_PATIENCE
             if over:
-                commitment_requests.mark_failed(session, claimed, moment, f"given up: {reason}")
+                commitment_requests.mark_failed(session, claimed, moment, f"given up: {reason}", code)
             else:
                 when = moment + backoff(claimed.attempts)
-                commitment_requests.mark_retry(session, claimed, next_attempt_at=when, reason=reason)
+                commitment_requests.mark_retry(session, claimed, next_attempt_at=when, reason=reason, code=code)
         _log.warning("commitment not reported", request=claimed.id, given_up=over, reason=reason)

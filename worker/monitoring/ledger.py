@@ -26,6 +26,7 @@ def ledger_facts(site: Site, older_than: timedelta = timedelta(0)) -> dict[str, 
                 "sop_instance_uid": entry.sop_instance_uid,
                 "state": entry.state,
                 "reason": entry.reason,
+                "reason_code": entry.reason_code,
                 "since": entry.since.isoformat(),
             }
             for entry in book.unfinished

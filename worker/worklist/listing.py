@@ -41,6 +41,7 @@ def _item(item: WorklistItem) -> dict[str, Any]:
         "waiting_seconds": max(0, int((now() - item.arrived_at).total_seconds())),
         "state": item.state,
         "reason": item.reason,
+        "reason_code": item.reason_code,
         "flags": list(item.flags),
         "findings": [finding_facts(finding) for finding in item.findings],
         "model": item.model,

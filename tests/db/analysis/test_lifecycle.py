@@ -16,6 +16,7 @@ from db.delivery import outbox
 from db.engine.session import Database
 from db.intake.instances import record_instance
 from db.model_registry import activation
+from db.reasons import ReasonCode
 from db.records import AnalysisResult, ClaimedAnalysis, FindingRecord, NewInstance, ObjectRecord
 from db.tables.analyses import Analysis, Finding
 from db.tables.delivery import MadeObject
@@ -92,6 +93,7 @@ def test_image_that_kills_its_worker_stops_after_three_attempts_with_its_error(
         row = session.get_one(Analysis, analysis_id)
     assert (row.state, row.attempts) == ("failed", 3)
     assert row.reason == "stopped after 3 attempts: the worker died while reading it"
+    assert row.reason_code == ReasonCode.WORKER_LOST
 
 
 @pytest.mark.parametrize("seen", ["while it runs", "after it was freed", "after it failed"])
@@ -119,6 +121,7 @@ def test_how_its_worker_died_is_kept_however_late_that_is_seen(
     with with_model.read() as session:
         row = session.get_one(Analysis, analysis_id)
     assert (row.state, row.reason) == ("failed", "stopped after 3 attempts: signal 11")
+    assert row.reason_code == ReasonCode.WORKER_DIED
     with with_model.write() as session:
         assert lifecycle.note_loss(session, [analysis_id], "another word") == 0
 
@@ -129,7 +132,9 @@ def test_fault_of_the_machine_does_not_count_against_the_image(with_model: Datab
         assert claimed is not None
         assert claimed.attempts == 1
         with with_model.write() as session:
-            assert lifecycle.give_back(session, claimed, reason="disk full", counted=False)
+            assert lifecycle.give_back(
+                session, claimed, reason="disk full", code=ReasonCode.STORE_UNAVAILABLE, counted=False
+            )
 
 
 def test_dead_owner_is_freed_at_once_and_a_living_one_is_not(with_model: Database, analysis_id: int) -> None:
@@ -155,13 +160,15 @@ def test_failed_and_not_applicable_carry_their_reason_to_ledger_and_worklist(
     claimed = claim(with_model, analysis_id)
     assert claimed is not None
     with with_model.write() as session:
-        assert lifecycle.end(session, claimed, state="failed", reason="no pixel data", now=NOON)
+        assert lifecycle.end(
+            session, claimed, state="failed", reason="no pixel data", code=ReasonCode.PIXELS_UNREADABLE, now=NOON
+        )
     with with_model.read() as session:
         book = ledger.ledger(session, NOON)
         item = worklist(session)[0]
     assert book.failed == 1
-    assert book.unfinished[0].reason == "no pixel data"
-    assert (item.state, item.reason) == ("failed", "no pixel data")
+    assert (book.unfinished[0].reason, book.unfinished[0].reason_code) == ("no pixel data", "pixels_unreadable")
+    assert (item.state, item.reason, item.reason_code) == ("failed", "no pixel data", "pixels_unreadable")
 
 
 def test_study_shows_the_maximum_of_its_images(with_model: Database, new_instance: Make) -> None:
@@ -219,7 +226,7 @@ def test_retried_delivery_waits_for_its_time_and_counts_attempts(delivery: Datab
     later = NOON + timedelta(seconds=5)
     with delivery.write() as session:
         (item,) = outbox.claim_batch(session, "pacs", owner="d", now=NOON, lease=LEASE, limit=10)
-        outbox.mark_retry(session, item, next_attempt_at=later, reason="A700")
+        outbox.mark_retry(session, item, next_attempt_at=later, reason="A700", code=ReasonCode.PEER_STATUS)
     with delivery.write() as session:
         assert outbox.claim_batch(session, "pacs", owner="d", now=NOON, lease=LEASE, limit=10) == []
         (again,) = outbox.claim_batch(session, "pacs", owner="d", now=later, lease=LEASE, limit=10)
@@ -229,7 +236,7 @@ def test_retried_delivery_waits_for_its_time_and_counts_attempts(delivery: Datab
 def test_refused_delivery_stays_failed_until_a_person_retries_it(delivery: Database) -> None:
     with delivery.write() as session:
         (item,) = outbox.claim_batch(session, "pacs", owner="d", now=NOON, lease=LEASE, limit=10)
-        outbox.mark_failed(session, item, "status A900")
+        outbox.mark_failed(session, item, "status A900", ReasonCode.PEER_STATUS)
         assert outbox.claim_batch(session, "pacs", owner="d", now=NOON + LEASE * 9, lease=LEASE, limit=10) == []
         assert outbox.retry_failed(session, "pacs", NOON) == 1
         assert len(outbox.claim_batch(session, "pacs", owner="d", now=NOON, lease=LEASE, limit=10)) == 1

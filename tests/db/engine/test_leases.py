@@ -17,6 +17,7 @@ from db.delivery import commitment_requests, outbox
 from db.engine.leases import Claimed, Leases, database_time, process_of
 from db.engine.session import Database, Session
 from db.intake.instances import record_instance
+from db.reasons import ReasonCode
 from db.records import NewInstance
 from db.tables.analyses import Analysis
 from db.tables.delivery import Commitment, Delivery, MadeObject
@@ -68,7 +69,7 @@ def analysis(database: Database, _analysis_id: int) -> Work:
         return lifecycle.claim(session, _analysis_id, owner=owner, now=now, lease=LEASE, max_attempts=99)
 
     def end(session: Session, claimed: Claimed) -> bool:
-        return lifecycle.end(session, claimed, state="failed", reason="", now=NOON)
+        return lifecycle.end(session, claimed, state="failed", reason="", code=ReasonCode.NONE, now=NOON)
 
     return Work(database, Leases(Analysis, "running"), claim, end, lifecycle.release_dead)
 

@@ -12,6 +12,7 @@ from db.analysis.lifecycle import claim, complete
 from db.delivery import outbox
 from db.engine.session import Database
 from db.intake.instances import record_instance
+from db.reasons import ReasonCode
 from db.records import NewInstance
 from db.retention import erasure
 from db.tables.audit import Erasure
@@ -84,7 +85,7 @@ def test_undelivered_study_is_never_removable(read_study: Database) -> None:
 def test_delivery_that_failed_keeps_its_study(read_study: Database) -> None:
     with read_study.write() as session:
         (item,) = outbox.claim_batch(session, "pacs", owner="d", now=NOON, lease=LEASE, limit=9)
-        outbox.mark_failed(session, item, "A900")
+        outbox.mark_failed(session, item, "A900", ReasonCode.PEER_STATUS)
         assert erasure.removable(session, before=None, limit=9) == []
 
 

@@ -16,6 +16,7 @@ from typer.testing import CliRunner
 from db.analysis import lifecycle
 from db.engine.session import DatabaseUnavailable
 from db.model_registry.activation import active_models
+from db.reasons import ReasonCode
 from db.tables.analyses import Analysis, Finding, LogitMaps
 from db.tables.delivery import Delivery, MadeObject
 from db.views import ledger
@@ -144,7 +145,7 @@ def test_an_upgrade_reads_what_was_queued_before_it_once_and_as_what_it_makes(
     (failed,) = receive(sited, _other_film(films))
     with sited.database.write() as session:
         former = session.get_one(Analysis, failed)  # as versions before this one ended it
-        former.state, former.reason = "failed", "queued for preprocessing x+gray9, but this program has x+gray1"
+        former.state, former.reason_code = "failed", ReasonCode.OTHER_VERSION
     old = Analyst(sited.settings, sited.database, sited.store)
     monkeypatch.setattr(pipeline, "GRAYSCALE_VERSION", before + 1)
     new = Analyst(sited.settings, sited.database, sited.store)

@@ -13,6 +13,7 @@ from db.analysis import lifecycle
 from db.delivery import outbox
 from db.intake.instances import record_instance
 from db.model_registry import activation
+from db.reasons import ReasonCode
 from db.records import NewInstance
 from tests.db.analysis.test_lifecycle import LEASE, result
 from tests.db.conftest import MODEL, NOON
@@ -32,7 +33,7 @@ def refused(site: Site, new_instance: Callable[..., NewInstance]) -> Site:
         assert claimed is not None
         lifecycle.complete(session, claimed, result(), NOON)
         (item,) = outbox.claim_batch(session, "pacs", owner="d", now=NOON, lease=LEASE, limit=9)
-        outbox.mark_failed(session, item, "status A900")
+        outbox.mark_failed(session, item, "status A900", ReasonCode.PEER_STATUS)
     return site
 
 

@@ -1,0 +1,176 @@
+"""Upgrades from every released revision with rows of all kinds in it, on both databases: nothing is lost or misread."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sqlalchemy import (
+    JSON,
+    Boolean,
+    Column,
+    DateTime,
+    Float,
+    Integer,
+    LargeBinary,
+    MetaData,
+    Table,
+    func,
+    insert,
+    select,
+)
+
+import db.migrations
+from db.engine.schema import HEAD_REVISION, revision, upgrade
+from db.engine.session import Database, Session, sqlite_url
+from db.tables.base import Base
+from tests.db.conftest import NOON
+
+_MIGRATIONS = Path(next(iter(db.migrations.__path__))) / "versions"
+REVISIONS = sorted({path.name[:4] for path in _MIGRATIONS.glob("0*.py")} - {HEAD_REVISION})
+Old = Callable[[str], "Before"]
+
+
+class Before:
+    """A database at an older revision, and what puts rows into the tables that it has there."""
+
+    def __init__(self, database: Database) -> None:
+        self.database = database
+        self.tables = MetaData()
+        with database.engine.connect() as connection:
+            self.tables.reflect(connection)
+
+    def __contains__(self, table: str) -> bool:
+        return table in self.tables.tables
+
+    def add(self, session: Session, name: str, /, **values: object) -> None:
+        """Insert a row; a column that must have a value and is not named gets a plain one of its type."""
+        table = self.tables.tables[name]
+        plain = {column.name: _plain(column) for column in table.columns if not column.nullable}
+        plain.pop("id", None)
+        session.execute(insert(table).values({**plain, **_of_table(table, values)}))
+
+
+def _of_table(table: Table, values: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in values.items() if name in table.columns}
+
+
+def _plain(column: Column[Any]) -> object:
+    plain: tuple[tuple[type, object], ...] = (
+        (Boolean, False),
+        (DateTime, NOON),
+        (Float, 0.0),
+        (Integer, 1),
+        (LargeBinary, b""),
+        (JSON, []),
+    )
+    return next((value for kind, value in plain if isinstance(column.type, kind)), "")
+
+
+@pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.peer)])
+def old(tmp_path: Path, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[Old]:
+    opened: list[Database] = []
+
+    def make(number: str) -> Before:
+        if request.param == "sqlite":
+            database = Database(sqlite_url(tmp_path / "old.sqlite"))
+        else:
+            database = Database(request.getfixturevalue("postgres").database())
+        opened.append(database)
+        with monkeypatch.context() as patch:
+            patch.setattr("db.engine.schema.HEAD_REVISION", number)
+            upgrade(database, NOON)
+        return Before(database)
+
+    yield make
+    for database in opened:
+        database.dispose()
+
+
+def add_one_of_each(before: Before, session: Session) -> None:
+    """One row in every table, as far as the revision has it, each referring to the others."""
+    before.add(session, "study", id=1, study_instance_uid="1.2.1", priority="MEDIUM")
+    before.add(session, "instance", id=1, study_id=1, sop_instance_uid="1.2.3", origin="live")
+    before.add(session, "location", id=1, instance_id=1, uri="store:x", study_instance_uid="1.2.1")
+    before.add(session, "gate_decision", id=1, instance_id=1, accepted=True, current=True, rule="accepted", facts={})
+    before.add(session, "model", digest="d", name="m", active=True, is_default=True)
+    before.add(session, "analysis", id=1, instance_id=1, model_digest="d", state="done", attempts=1, record={})
+    before.add(session, "finding", analysis_id=1, position=0, label="Mass")
+    before.add(session, "logit_maps", analysis_id=1)
+    before.add(session, "object", id=1, study_id=1, analysis_id=1, sop_instance_uid="2.25.1", kind="heatmap")
+    before.add(session, "delivery", id=1, object_id=1, destination="pacs", state="sent")
+    before.add(session, "rejection", id=1, key="k")
+    for optional, values in {
+        "erasure": {"id": 1},
+        "commitment": {"id": 1, "transaction_uid": "1.2.9", "state": "reported"},
+        "ground_cell": {"age": 3, "view": "PA", "model_digest": "d"},
+        "model_scope_cell": {"age": 3, "view": "PA", "model_digest": "d"},
+        "stray": {"location_id": 1, "study_id": 1},
+        "misfiled_location": {"location_id": 1, "study_id": 1},
+    }.items():
+        if optional in before:
+            before.add(session, optional, **values)
+
+
+@pytest.mark.parametrize("number", REVISIONS)
+def test_every_row_is_kept_whatever_revision_it_comes_from(old: Old, number: str) -> None:
+    before = old(number)
+    with before.database.write() as session:
+        add_one_of_each(before, session)
+    assert upgrade(before.database, NOON) == HEAD_REVISION
+    renamed = {"stray": "misfiled_location", "ground_cell": "model_scope_cell"}
+    with before.database.read() as session:
+        for name in before.tables.tables:
+            if name != "alembic_version":
+                table = Base.metadata.tables[renamed.get(name, name)]
+                assert session.scalar(select(func.count()).select_from(table)) == 1, name
+                assert session.execute(select(table)).all(), name
+    assert revision(before.database) == HEAD_REVISION
+
+
+@pytest.mark.parametrize(
+    ("table", "reason", "code"),
+    [
+        ("analysis", "", ""),
+        ("analysis", "queued for preprocessing squash+gray9, but this program has squash+gray1", "other_version"),
+        (
+            "analysis",
+            "no active model reads age 45, view PA (children reads 0-17 years)",
+            "no_model_for_image",
+        ),
+        ("analysis", "not read by this model: first has read the image", "already_read"),
+        ("analysis", "not read for squash: for pad it is done already", "already_read"),
+        ("analysis", "stopped after 3 attempts: the worker died while reading it", "worker_lost"),
+        ("analysis", "stopped after 3 attempts: its process died: signal 11 (SIGSEGV)", "worker_died"),
+        ("analysis", "it did not end within 60 s, so its process was stopped", "worker_died"),
+        ("analysis", "stopped after 3 attempts: unexpected ValueError", "unexpected_error"),
+        ("analysis", "bundle /models/a: it is unfinished", "model_unavailable"),
+        ("analysis", "aa/bb.dcm is not in the store /srv/store", "store_unavailable"),
+        ("analysis", "database sqlite:///x: disk I/O error", "database_unavailable"),
+        ("analysis", "PixelData holds 12 bytes, 24 are needed", "other"),
+        ("delivery", "", ""),
+        ("delivery", "the peer is out of resources (status 0xA700)", "peer_status"),
+        ("delivery", "PACS@h:1 cannot be reached: Connection refused", "peer_unreachable"),
+        (
+            "delivery",
+            "PACS@h:1 rejected our association as CXRTRIAGE: no reason given",
+            "peer_unreachable",
+        ),
+        ("delivery", "the association with PACS@h:1 was lost", "not_sent"),
+        ("delivery", "unexpected KeyError", "unexpected_error"),
+        ("delivery", "something else", "other"),
+        ("commitment", "given up: unexpected KeyError", "unexpected_error"),
+        ("commitment", "given up: PACS@h:1 cannot be reached: Connection refused", "peer_unreachable"),
+        ("commitment", "", ""),
+    ],
+)
+def test_known_sentences_of_old_rows_get_their_code(old: Old, table: str, reason: str, code: str) -> None:
+    before = old("0008")
+    with before.database.write() as session:
+        add_one_of_each(before, session)
+        session.execute(before.tables.tables[table].update().values(reason=reason))
+    upgrade(before.database, NOON)
+    with before.database.read() as session:
+        assert session.scalar(select(Base.metadata.tables[table].c.reason_code)) == code
