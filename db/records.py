@@ -6,6 +6,18 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Literal
 
+Queue = Literal["live", "batch"]
+LIVE: Queue = "live"  # what has just arrived: always before everything else
+BATCH: Queue = "batch"
+
+
+@dataclass(frozen=True)
+class Queued:
+    """A pending analysis, and the queue that its row names."""
+
+    id: int
+    queue: Queue
+
 
 @dataclass(frozen=True)
 class Triage:
@@ -65,15 +77,21 @@ class NewInstance:
     decision: Decision
     triage: Triage  # of a study that is new
     received_at: datetime
+    priority: int = 0  # of its analysis within its queue; the smaller, the earlier
+    job_id: int | None = None  # the job that brought it, of an archive
 
 
 @dataclass(frozen=True)
 class Recorded:
-    """What became of a `NewInstance`. ``analysis_id`` is set where work was created."""
+    """What became of a `NewInstance`. ``queued`` is set where work was created."""
 
     outcome: Literal["new", "same", "different"]
     instance_id: int
-    analysis_id: int | None
+    queued: Queued | None
+
+    @property
+    def analysis_id(self) -> int | None:
+        return None if self.queued is None else self.queued.id
 
 
 @dataclass(frozen=True)

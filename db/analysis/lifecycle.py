@@ -15,7 +15,7 @@ from sqlalchemy import CursorResult, func, select, update
 from db.engine.leases import ENQUEUED_AHEAD, Claimed, Leases
 from db.engine.session import Session
 from db.reasons import ReasonCode
-from db.records import AnalysisResult, ClaimedAnalysis, ObjectRecord, Triage
+from db.records import LIVE, AnalysisResult, ClaimedAnalysis, ObjectRecord, Queue, Triage
 from db.tables.analyses import Analysis, Finding, LogitMaps
 from db.tables.delivery import Delivery, MadeObject
 from db.tables.gate import GateDecision
@@ -179,21 +179,33 @@ def release_dead(session: Session, is_dead: Callable[[str], bool], now: datetime
     return _LEASES.release_dead(session, is_dead, now, enqueued_at=None)
 
 
-def requeue_pending(session: Session, now: datetime, older_than: timedelta, limit: int) -> list[int]:
-    """Return up to ``limit`` pending analyses never queued, or longest ago and before ``older_than``.
+def requeue_pending(
+    session: Session, now: datetime, older_than: timedelta, limit: int, queue: Queue = LIVE
+) -> list[int]:
+    """Return up to ``limit`` analyses of a queue that nobody has queued, or ``older_than`` ago; marked as queued now.
 
-    They are marked as queued now; a second scheduler passes over what this one has just taken.
+    The smallest priority comes first; within it what was never queued, then what was queued longest ago. A second
+    scheduler passes over what this one has just taken.
     """
-    pending = (
-        select(Analysis.id)
-        .where(Analysis.state == "pending")
-        .order_by(Analysis.enqueued_at, Analysis.id)
-        .with_for_update(skip_locked=True)
+    of_queue = (Analysis.state == "pending", Analysis.queue == queue)
+    # asked apart, each is a range of an index; with OR, all that is pending would be read every few seconds
+    due = (
+        Analysis.enqueued_at.is_(None),
+        Analysis.enqueued_at < now - older_than,
+        Analysis.enqueued_at > now + ENQUEUED_AHEAD,
     )
-    # queried apart, each is a range of an index; with OR, all that is pending would be read every few seconds
-    ids = list(session.scalars(pending.where(Analysis.enqueued_at.is_(None)).limit(limit)))
-    ids += session.scalars(pending.where(Analysis.enqueued_at < now - older_than).limit(limit - len(ids)))
-    ids += session.scalars(pending.where(Analysis.enqueued_at > now + ENQUEUED_AHEAD).limit(limit - len(ids)))
+    ids: list[int] = []
+    priority = session.scalar(select(func.min(Analysis.priority)).where(*of_queue))
+    while priority is not None and len(ids) < limit:
+        pending = (
+            select(Analysis.id)
+            .where(*of_queue, Analysis.priority == priority)
+            .order_by(Analysis.enqueued_at, Analysis.id)
+            .with_for_update(skip_locked=True)
+        )
+        for when in due:
+            ids += session.scalars(pending.where(when).limit(limit - len(ids)))
+        priority = session.scalar(select(func.min(Analysis.priority)).where(*of_queue, Analysis.priority > priority))
     if ids:
         session.execute(update(Analysis).where(Analysis.id.in_(ids)).values(enqueued_at=now))
     return ids

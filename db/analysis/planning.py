@@ -13,7 +13,7 @@ from db.engine.session import Session
 from db.model_registry.activation import active_models
 from db.model_registry.scope import ActiveModels
 from db.reasons import ReasonCode
-from db.records import ActiveModel
+from db.records import BATCH, LIVE, ActiveModel, Queue
 from db.tables.analyses import Analysis
 from db.tables.gate import GateDecision
 from db.tables.studies import Instance, Location
@@ -21,14 +21,28 @@ from db.tables.studies import Instance, Location
 _AT_ONCE = 500  # ids a statement; each is a bound variable, of which SQLite takes 32,766
 
 
-def new_analysis(instance: Instance, models: ActiveModels, sha256: str, now: datetime) -> Analysis:
+def queue_of(instance: Instance) -> Queue:
+    """Return the queue that an image's work goes to: what has just arrived is read before what was archived."""
+    return LIVE if instance.origin == "live" else BATCH
+
+
+def new_analysis(
+    instance: Instance,
+    models: ActiveModels,
+    sha256: str,
+    now: datetime,
+    *,
+    priority: int = 0,
+    job_id: int | None = None,
+) -> Analysis:
     """Return a row of work for the model that reads this image; where no active one does, a row that says so.
 
-    ``enqueued_at`` is now because whoever creates it rings as soon as it is committed.
+    ``enqueued_at`` is now because whoever creates it queues it as soon as it is committed.
     """
     model = models.reader_of(instance.age_years, instance.view)
     row = Analysis(instance_id=instance.id, state="pending", reason="", created_at=now, enqueued_at=now)
     row.source_sha256 = sha256
+    row.queue, row.priority, row.job_id = queue_of(instance), priority, job_id
     if model is None:
         _read_by_nobody(row, models.nobody_reads(instance.age_years, instance.view), now)
     else:

@@ -5,11 +5,11 @@ from __future__ import annotations
 from sqlalchemy import select
 from sqlalchemy.exc import IntegrityError
 
-from db.analysis.planning import new_analysis
+from db.analysis.planning import new_analysis, queue_of
 from db.engine.session import Session
 from db.intake.identity_conflicts import contradictions, contradictions_of_repeat, fill_in
 from db.model_registry.activation import active_models
-from db.records import NewInstance, Recorded
+from db.records import NewInstance, Queued, Recorded
 from db.tables.delivery import MadeObject
 from db.tables.gate import GateDecision
 from db.tables.studies import Instance, Location, MisfiledLocation, Study
@@ -87,13 +87,13 @@ def record_instance(session: Session, new: NewInstance) -> Recorded:
             waits=decision.accepted and not models and new.origin == "live",
         )
     )
-    analysis_id = None
+    queued = None
     if decision.accepted and models:
-        analysis = new_analysis(instance, models, new.sha256, new.received_at)
+        analysis = new_analysis(instance, models, new.sha256, new.received_at, priority=new.priority, job_id=new.job_id)
         session.add(analysis)
         session.flush()
-        analysis_id = analysis.id if analysis.state == "pending" else None
-    return Recorded("new", instance.id, analysis_id)
+        queued = Queued(analysis.id, queue_of(instance)) if analysis.state == "pending" else None
+    return Recorded("new", instance.id, queued)
 
 
 def _record_again(session: Session, known: Instance, new: NewInstance) -> Recorded:

@@ -20,6 +20,7 @@ from sqlalchemy import (
 from sqlalchemy.orm import Mapped, mapped_column
 
 from db.tables.base import Base, Key, Leased, UtcDateTime
+from db.tables.jobs import Job
 
 
 class Analysis(Leased, Base):
@@ -29,7 +30,8 @@ class Analysis(Leased, Base):
     __table_args__ = (
         UniqueConstraint("instance_id", "model_digest", "preprocessing_id", name="uq_analysis_key"),
         Index("ix_analysis_state_lease_until", "state", "lease_until"),
-        Index("ix_analysis_state_enqueued_at", "state", "enqueued_at"),
+        Index("ix_analysis_state_queue_priority_enqueued_at", "state", "queue", "priority", "enqueued_at"),
+        Index("ix_analysis_job_id_state", "job_id", "state"),
     )
     id: Mapped[int] = mapped_column(Key, primary_key=True)
     instance_id: Mapped[int] = mapped_column(ForeignKey("instance.id"))
@@ -39,6 +41,9 @@ class Analysis(Leased, Base):
     state: Mapped[str] = mapped_column(String(16))
     reason: Mapped[str] = mapped_column(Text, default="")
     reason_code: Mapped[str] = mapped_column(String(32), default="")  # of `db.reasons.ReasonCode`
+    queue: Mapped[str] = mapped_column(String(8), default="live")  # of `db.records.Queue`
+    priority: Mapped[int] = mapped_column(Integer, default=0)  # within its queue; the smaller, the earlier
+    job_id: Mapped[int | None] = mapped_column(ForeignKey(Job.id))
     enqueued_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
     created_at: Mapped[datetime] = mapped_column(UtcDateTime)
     finished_at: Mapped[datetime | None] = mapped_column(UtcDateTime)

@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
+from db.records import BATCH, LIVE
 from tests.deploy.texts import DEPLOY, compose, judge, manifests
 from worker.config.settings import load_settings
 from worker.doctor.process_list import PROCESSES
-from worker.queue.broker import BATCH, LIVE
 from worker.runtime.timeouts import ANALYSIS_TIME_LIMIT
 
 FOLDER = DEPLOY / "kubernetes"

@@ -16,6 +16,7 @@ from celery.signals import worker_process_init
 from db.analysis import lifecycle
 from db.engine.session import Database, DatabaseUnavailable
 from db.model_registry.activation import active_models
+from db.records import BATCH, LIVE
 from model.bundle.bundle import BundleInvalid
 from model.engine.protocol import EngineUnsuitable
 from worker.analysis.celery_request import Request
@@ -23,7 +24,6 @@ from worker.analysis.codec_check import check_codecs
 from worker.analysis.runner import Analyst
 from worker.config.settings import Settings
 from worker.model_registry.bundles import UnknownModel
-from worker.queue.broker import BATCH, LIVE
 from worker.queue.celery_app import ANALYSE, make_app
 from worker.runtime.lease_owner import lease_owner
 from worker.runtime.parent_death import die_with_parent

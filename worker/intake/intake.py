@@ -14,7 +14,7 @@ from db.engine.group_commit import GroupedWrites
 from db.engine.session import Database, DatabaseUnavailable, Session
 from db.intake.instances import RecordedElsewhere, is_own_object, record_instance
 from db.intake.rejected_transfers import record_rejection
-from db.records import Decision, NewInstance, Recorded, StudyIdentity
+from db.records import Decision, NewInstance, Queued, Recorded, StudyIdentity
 from dicom_io.gate.decision import decide
 from dicom_io.header.facts import InstanceFacts, with_tags
 from dicom_io.network.status_codes import Status
@@ -38,7 +38,7 @@ class Intake:
         settings: Settings,
         database: Database,
         store: Store,
-        enqueue: Callable[[int], None],
+        enqueue: Callable[[Queued], None],
         limits: Limits | None = None,
     ) -> None:
         self._rules = gate_rules(settings)
@@ -50,7 +50,7 @@ class Intake:
         self.limits = limits or Limits(settings, database, store.free_bytes)
 
     def receive(self, received: Received) -> Status:
-        """Make one instance durable and return the status its sender gets. Rings after the commit."""
+        """Make one instance durable and return the status its sender gets. Queued after the commit."""
         try:
             pressure = self.limits.pressure(len(received.data) if isinstance(received.data, bytes) else 0)
             if pressure:
@@ -64,9 +64,9 @@ class Intake:
         except DatabaseUnavailable as error:  # nor could a refusal be recorded
             _log.error("instance not taken", status="out of resources", error=str(error))
             return Status.OUT_OF_RESOURCES
-        if recorded.analysis_id is not None:
+        if recorded.queued is not None:
             self.limits.took()
-            self._enqueue(recorded.analysis_id)
+            self._enqueue(recorded.queued)
         return Status.SUCCESS
 
     def arriving(self) -> Arriving:

@@ -25,6 +25,7 @@ from prometheus_client.metrics_core import (
 from prometheus_client.registry import Collector
 
 from db.engine.session import DatabaseUnavailable
+from db.records import BATCH, LIVE
 from db.views.metrics import DELIVERY_STATES, STAGES, Measures, measure
 from dicom_io.gate.decision import RULES
 from dicom_io.network.status_codes import Status, store_result
@@ -32,7 +33,7 @@ from worker import __version__
 from worker.config.settings import ConfigurationError
 from worker.installation import Site
 from worker.intake.back_pressure import backlog_pressure, space_pressure
-from worker.queue.broker import BATCH, LIVE, BrokerUnavailable, queue_lengths
+from worker.queue.broker import BrokerUnavailable, queue_lengths
 from worker.runtime.clock import now
 from worker.storage.store import StoreUnavailable
 

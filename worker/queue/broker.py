@@ -8,11 +8,10 @@ import re
 import tempfile
 from pathlib import Path
 
+from db.records import BATCH, LIVE
 from worker.config.settings import Settings
 from worker.runtime.timeouts import BROKER_TIMEOUT
 
-LIVE = "live"
-BATCH = "batch"
 _FIT_FOR_A_URL = re.compile(r"[A-Za-z0-9/._~+-]*")
 _LONGEST_SOCKET_PATH = 100  # sun_path has 108 bytes on Linux, 104 on macOS
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 from celery import Celery
 from kombu import Queue
 
+from db.records import BATCH, LIVE
 from worker.config.settings import Settings
-from worker.queue.broker import BATCH, LIVE, broker_url
+from worker.queue.broker import broker_url
 from worker.runtime.timeouts import ANALYSIS_TIME_LIMIT, BROKER_TIMEOUT, CHILD_START_LIMIT
 
 ANALYSE = "cxr_triage.analyse"

@@ -10,15 +10,15 @@ import structlog
 from celery import Celery
 from kombu.exceptions import KombuError
 
-from worker.queue.broker import LIVE
+from db.records import BATCH, LIVE, Queue, Queued
 from worker.queue.celery_app import ANALYSE
 
 _log = structlog.get_logger(__name__)
-_STOP = -1
+_STOP = Queued(-1, LIVE)
 
 
-def enqueue(app: Celery, analysis_ids: Sequence[int], queue_name: str = LIVE) -> bool:
-    """Publish one task a live analysis id. False if the broker could not be reached."""
+def enqueue(app: Celery, analysis_ids: Sequence[int], queue_name: Queue) -> bool:
+    """Publish one task an analysis id, to the queue that their rows name. False if the broker could not be reached."""
     try:
         with app.producer_pool.acquire(block=True, timeout=5) as producer:
             for analysis_id in analysis_ids:
@@ -34,12 +34,13 @@ class Dispatcher:
 
     def __init__(self, app: Celery) -> None:
         self._app = app
-        self._waiting: queue.SimpleQueue[int] = queue.SimpleQueue()
+        self._waiting: queue.SimpleQueue[Queued] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._run, name="dispatch", daemon=True)
         self._thread.start()
 
-    def enqueue(self, analysis_id: int) -> None:
-        self._waiting.put(analysis_id)
+    def enqueue(self, analysis: Queued) -> None:
+        """Queue one analysis where its row says, soon; returns at once."""
+        self._waiting.put(analysis)
 
     def close(self) -> None:
         """Queue what is waiting, then stop."""
@@ -48,12 +49,14 @@ class Dispatcher:
 
     def _run(self) -> None:
         while True:
-            ids = [self._waiting.get()]
+            analyses = [self._waiting.get()]
             while not self._waiting.empty():
-                ids.append(self._waiting.get())
+                analyses.append(self._waiting.get())
             try:
-                enqueue(self._app, [number for number in ids if number != _STOP])
+                for name in (LIVE, BATCH):
+                    if ids := [each.id for each in analyses if each.queue == name and each is not _STOP]:
+                        enqueue(self._app, ids, name)
             except Exception as error:  # noqa: BLE001 - the thread's edge: were it to end, nothing would be queued any more
-                _log.error("queueing failed; will be re-queued", error=type(error).__name__, count=len(ids))
-            if _STOP in ids:
+                _log.error("queueing failed; will be re-queued", error=type(error).__name__, count=len(analyses))
+            if _STOP in analyses:
                 return

@@ -13,6 +13,7 @@ from db.analysis.planning import create_missing
 from db.delivery import outbox
 from db.engine.leases import database_time
 from db.engine.session import Database, DatabaseUnavailable
+from db.records import BATCH, LIVE
 from worker.config.settings import Settings
 from worker.queue.broker import BrokerUnavailable, queue_lengths
 from worker.queue.dispatch import enqueue
@@ -26,7 +27,10 @@ _log = structlog.get_logger(__name__)
 
 
 def recover_once(settings: Settings, database: Database, app: Celery) -> int:
-    """Release leases of dead processes, create missing analyses, queue pending ones. Returns how many were queued."""
+    """Release leases of dead processes, create missing analyses, queue pending ones. Returns how many were queued.
+
+    Each is queued where its row says, the live ones first; a long batch queue delays no live image.
+    """
     with database.write() as session:
         moment = database_time(session, now)
         freed = lifecycle.release_dead(session, is_dead, moment)
@@ -35,17 +39,21 @@ def recover_once(settings: Settings, database: Database, app: Celery) -> int:
     if freed or freed_deliveries or created:
         _log.info("leases recovered", analyses=freed, deliveries=freed_deliveries, analyses_created=created)
     try:
-        waiting = sum(queue_lengths(settings).values())
+        lengths = queue_lengths(settings)
     except BrokerUnavailable as error:
         _log.warning("broker unreachable; will be re-queued", error=str(error))
         return 0
-    with database.write() as session:
-        older_than = REQUEUE_BUSY if waiting else REQUEUE_IDLE
-        ids = lifecycle.requeue_pending(session, database_time(session, now), older_than, RECOVERY_BATCH)
-    if ids:
-        enqueue(app, ids)
-        _log.info("queued again", count=len(ids))
-    return len(ids)
+    queued = 0
+    for name in (LIVE, BATCH):
+        older_than = REQUEUE_BUSY if lengths[name] else REQUEUE_IDLE
+        with database.write() as session:
+            moment = database_time(session, now)
+            ids = lifecycle.requeue_pending(session, moment, older_than, RECOVERY_BATCH - queued, name)
+        if ids:
+            enqueue(app, ids, name)
+            _log.info("queued again", queue=name, count=len(ids))
+        queued += len(ids)
+    return queued
 
 
 def recover_forever(

@@ -25,6 +25,7 @@ from sqlalchemy import (
 import db.migrations
 from db.engine.schema import HEAD_REVISION, revision, upgrade
 from db.engine.session import Database, Session, sqlite_url
+from db.tables.analyses import Analysis
 from db.tables.base import Base
 from tests.db.conftest import NOON
 
@@ -128,6 +129,18 @@ def test_every_row_is_kept_whatever_revision_it_comes_from(old: Old, number: str
                 assert session.scalar(select(func.count()).select_from(table)) == 1, name
                 assert session.execute(select(table)).all(), name
     assert revision(before.database) == HEAD_REVISION
+
+
+def test_old_analyses_get_the_queue_of_their_images_origin(old: Old) -> None:
+    before = old("0011")
+    with before.database.write() as session:
+        add_one_of_each(before, session)
+        before.add(session, "instance", id=2, study_id=1, sop_instance_uid="1.2.4", origin="archive")
+        before.add(session, "analysis", id=2, instance_id=2, model_digest="d", state="pending", record={})
+    upgrade(before.database, NOON)
+    with before.database.read() as session:
+        rows = session.execute(select(Analysis.id, Analysis.queue, Analysis.job_id).order_by(Analysis.id)).all()
+    assert rows == [(1, "live", None), (2, "batch", None)]
 
 
 @pytest.mark.parametrize(

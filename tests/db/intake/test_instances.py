@@ -12,12 +12,13 @@ from sqlalchemy import func, select
 
 from db.analysis import lifecycle
 from db.analysis.planning import create_missing
-from db.engine.session import Database
+from db.engine.session import Database, DatabaseUnavailable
 from db.intake.identity_conflicts import DIFFERENT_CONTENT, OTHER_PATIENT
 from db.intake.instances import RecordedElsewhere, record_instance
 from db.intake.rejected_transfers import record_rejection
-from db.records import NewInstance, Recorded
+from db.records import BATCH, NewInstance, Queued, Recorded
 from db.tables.analyses import Analysis
+from db.tables.jobs import Job
 from db.tables.studies import Instance, Location
 from db.views import ledger
 from tests.db.conftest import NOON
@@ -30,6 +31,26 @@ def test_accepted_instance_gets_a_pending_analysis(with_model: Database, new_ins
         recorded = record_instance(session, new_instance())
     assert recorded.outcome == "new"
     assert recorded.analysis_id is not None
+
+
+def test_work_of_a_job_names_it_and_its_queue_and_is_counted_by_state(with_model: Database, new_instance: Make) -> None:
+    with with_model.write() as session:
+        job = Job(source="folder", state="running", created_at=NOON)
+        session.add(job)
+        session.flush()
+        for number in (1, 2, 3):
+            new = new_instance(number, study=number, origin="archive", job_id=job.id, priority=5)
+            assert record_instance(session, new).queued == Queued(number, BATCH)
+        record_instance(session, new_instance(4, study=4))
+        assert lifecycle.claim(session, 2, owner="me", now=NOON, lease=timedelta(minutes=1), max_attempts=3)
+        counts = select(Analysis.state, func.count()).where(Analysis.job_id == job.id).group_by(Analysis.state)
+        assert dict(session.execute(counts).all()) == {"pending": 2, "running": 1}
+        assert session.execute(select(Analysis.queue, Analysis.priority).distinct().order_by(Analysis.queue)).all() == [
+            ("batch", 5),
+            ("live", 0),
+        ]
+    with pytest.raises(DatabaseUnavailable, match=r"(?i)foreign key"), with_model.write() as session:
+        record_instance(session, new_instance(5, study=5, origin="archive", job_id=404))
 
 
 def test_refused_instance_gets_no_analysis_but_stands_in_the_ledger(with_model: Database, new_instance: Make) -> None:

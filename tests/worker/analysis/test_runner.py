@@ -27,13 +27,12 @@ from dicom_io.receive.listener import Received
 from model.bundle.bundle import load_bundle
 from model.explain.gradcam import LogitMaps as Maps
 from model.publish.bundle_writer import renew_manifest_checksum
-from worker.analysis import pipeline
 from worker.analysis.runner import Analyst
 from worker.cli.app import app
 from worker.config.settings import Destination
 from worker.installation import Site
 from worker.intake.intake import Intake
-from worker.model_registry import bundles
+from worker.model_registry import bundles, preprocessing
 from worker.runtime.clock import now
 from worker.storage.store import Stored
 
@@ -48,7 +47,7 @@ def sited(site: Site, bundle_folder: Path) -> Site:
 
 def receive(site: Site, data: bytes) -> list[int]:
     rung: list[int] = []
-    intake = Intake(site.settings, site.database, site.store, rung.append)
+    intake = Intake(site.settings, site.database, site.store, lambda each: rung.append(each.id))
     received = Received(
         data=data,
         facts=read_facts(data),
@@ -140,14 +139,14 @@ def test_same_film_analysed_anew_gives_the_same_object_bytes(
 def test_an_upgrade_reads_what_was_queued_before_it_once_and_as_what_it_makes(
     sited: Site, films: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    before = pipeline.GRAYSCALE_VERSION
+    before = preprocessing.GRAYSCALE_VERSION
     (queued,) = receive(sited, (films / "RG1_UNCR.dcm").read_bytes())
     (failed,) = receive(sited, _other_film(films))
     with sited.database.write() as session:
         former = session.get_one(Analysis, failed)  # as versions before this one ended it
         former.state, former.reason_code = "failed", ReasonCode.OTHER_VERSION
     old = Analyst(sited.settings, sited.database, sited.store)
-    monkeypatch.setattr(pipeline, "GRAYSCALE_VERSION", before + 1)
+    monkeypatch.setattr(preprocessing, "GRAYSCALE_VERSION", before + 1)
     new = Analyst(sited.settings, sited.database, sited.store)
     assert new.analyse(queued) == "done"
     assert new.analyse(queued) == "not free"
@@ -162,7 +161,7 @@ def test_an_upgrade_reads_what_was_queued_before_it_once_and_as_what_it_makes(
 
     # the version before, still running beside it, reads what it gets and leaves the new one's word alone
     (again,) = receive(sited, _other_film(films, 2))
-    monkeypatch.setattr(pipeline, "GRAYSCALE_VERSION", before)
+    monkeypatch.setattr(preprocessing, "GRAYSCALE_VERSION", before)
     assert old.analyse(again) == "done"
     with sited.database.read() as session:
         assert session.get_one(Analysis, again).preprocessing_id.endswith(f"+gray{before}")

@@ -17,6 +17,7 @@ from typer.testing import CliRunner
 
 from db.model_registry.activation import ScopeTaken, active_models
 from db.model_registry.scope import ModelScope
+from db.records import Queued
 from db.tables.analyses import Analysis
 from dicom_io.header.facts import read_facts
 from dicom_io.receive.listener import Received
@@ -70,7 +71,7 @@ def test_each_film_is_read_by_the_model_of_its_age(
     bundles.activate(site.settings, site.database, str(bundle_folder))
     assert run(site, "model", "activate", str(second_bundle), "--ages", "0-17")[0] == 0
     rung: list[int] = []
-    intake = Intake(site.settings, site.database, site.store, rung.append)
+    intake = Intake(site.settings, site.database, site.store, lambda each: rung.append(each.id))
     for number, age in ((1, "004Y"), (2, "044Y"), (3, "")):
         data = film(films, number, age)
         intake.receive(Received(data, read_facts(data), "MODALITY", "CXRTRIAGE", "127.0.0.1", "1"))
@@ -102,12 +103,12 @@ def test_each_film_is_read_by_the_model_of_its_view(
     analyst = Analyst(site.settings, site.database, site.store)
     names, shown = [], []
     for number, (age, view) in enumerate((("044Y", "AP"), ("044Y", "PA"), ("004Y", "AP"), ("044Y", "")), 1):
-        data, rung = film(films, number, age, view), list[int]()
+        data, rung = film(films, number, age, view), list[Queued]()
         intake = Intake(site.settings, site.database, site.store, rung.append)
         intake.receive(Received(data, read_facts(data), "MODALITY", "CXRTRIAGE", "127.0.0.1", "1"))
-        assert analyst.analyse(rung[0]) == "done"
+        assert analyst.analyse(rung[0].id) == "done"
         with site.database.read() as session:
-            names.append(session.get_one(Analysis, rung[0]).model_name)
+            names.append(session.get_one(Analysis, rung[0].id).model_name)
         (tmp_path / "film.dcm").write_bytes(data)
         shown.append(json.loads(run(site, "analyse", str(tmp_path / "film.dcm"), "--json")[1])["results"][0]["model"])
     assert names == ["second", "demonstration", "demonstration", "demonstration"]

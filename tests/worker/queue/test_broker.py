@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from db.records import LIVE
 from worker.config.settings import load_settings
 from worker.queue.broker import queue_lengths
 from worker.queue.celery_app import make_app
@@ -18,7 +19,7 @@ def test_rings_arrive_in_a_home_folder_of_any_name(tmp_path: Path, name: str) ->
     settings = load_settings(home=tmp_path / name)
     process = start_embedded(settings, tmp_path / "broker.log")
     try:
-        assert enqueue(make_app(settings), [1])
+        assert enqueue(make_app(settings), [1], LIVE)
         assert queue_lengths(settings)["live"] == 1
     finally:
         process.terminate()

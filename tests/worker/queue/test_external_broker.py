@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from db.records import LIVE
 from tests.peers.processes import Process, port_answers, wait_until
 from tests.peers.programs import free_port, require_peer
 from worker.config.settings import Broker, Settings
@@ -63,7 +64,7 @@ def test_rings_and_queue_lengths_go_over_tls_with_the_password(
     site: Site, secured: int, certificate: tuple[Path, Path]
 ) -> None:
     settings = at(site, f"rediss://:s3cret@127.0.0.1:{secured}/0?ssl_ca_certs={certificate[0]}")
-    assert enqueue(make_app(settings), [1, 2])
+    assert enqueue(make_app(settings), [1, 2], LIVE)
     assert queue_lengths(settings) == {"live": 2, "batch": 0}
 
 
@@ -78,4 +79,4 @@ def test_wrong_password_and_untrusted_certificate_are_said_and_block_nobody(
     settings = at(site, f"rediss://:{password}@127.0.0.1:{secured}/0{trust}")
     with pytest.raises(BrokerUnavailable, match=words):
         queue_lengths(settings)
-    assert not enqueue(make_app(settings), [1])
+    assert not enqueue(make_app(settings), [1], LIVE)

@@ -11,11 +11,13 @@ from pathlib import Path
 
 import pytest
 import redis
+from sqlalchemy import update
 
 from db.analysis import lifecycle
 from db.intake.instances import record_instance
 from db.model_registry import activation
-from db.records import NewInstance
+from db.records import BATCH, LIVE, NewInstance, Queued
+from db.tables.analyses import Analysis
 from tests.db.conftest import MODEL, NOON
 from tests.db.conftest import new_instance as new_instance
 from worker.config.settings import Broker, load_settings
@@ -24,6 +26,7 @@ from worker.queue.broker import BrokerUnavailable, client_url, queue_lengths, so
 from worker.queue.celery_app import ANALYSE, make_app
 from worker.queue.dispatch import Dispatcher, enqueue
 from worker.queue.embedded_server import start_embedded
+from worker.runtime.clock import now
 from worker.runtime.lease_owner import lease_owner
 from worker.scheduling.recovery import recover_once
 
@@ -39,7 +42,7 @@ def analysis_id(site: Site, new_instance: Callable[..., NewInstance]) -> int:
 
 @pytest.mark.usefixtures("broker")
 def test_ring_is_a_task_that_carries_the_id_alone(site: Site) -> None:
-    assert enqueue(make_app(site.settings), [7])
+    assert enqueue(make_app(site.settings), [7], LIVE)
     message = json.loads(redis.Redis.from_url(client_url(site.settings)).lrange("live", 0, -1)[0])  # type: ignore[index]
     assert message["headers"]["task"] == ANALYSE
     assert message["headers"]["argsrepr"] == "[[7]]"
@@ -67,6 +70,48 @@ def test_work_of_a_dead_process_is_freed_and_rung_for(site: Site, analysis_id: i
     assert recover_once(site.settings, site.database, make_app(site.settings)) == 1
 
 
+@pytest.mark.usefixtures("broker")
+def test_each_is_queued_where_its_row_says_live_ones_first_and_by_priority(
+    site: Site, new_instance: Callable[..., NewInstance], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("worker.scheduling.recovery.RECOVERY_BATCH", 4)
+    with site.database.write() as session:
+        activation.activate(session, MODEL, NOON)
+        later, sooner, first, live, other = (
+            record_instance(session, new_instance(number, origin=origin, priority=priority)).analysis_id
+            for number, (origin, priority) in enumerate(
+                (("archive", 7), ("archive", 3), ("archive", 3), ("live", 0), ("live", 0)), 1
+            )
+        )
+        session.execute(update(Analysis).where(Analysis.id.in_([later, first])).values(enqueued_at=None))
+    assert recover_once(site.settings, site.database, make_app(site.settings)) == 4
+    broker = redis.Redis.from_url(client_url(site.settings))
+    queued = {
+        name: [json.loads(each)["headers"]["argsrepr"] for each in reversed(broker.lrange(name, 0, -1))]  # type: ignore[arg-type]
+        for name in (LIVE, BATCH)
+    }
+    assert queued == {LIVE: [f"[[{live}]]", f"[[{other}]]"], BATCH: [f"[[{first}]]", f"[[{sooner}]]"]}
+
+
+@pytest.mark.usefixtures("broker")
+def test_long_batch_queue_delays_no_live_image_that_is_in_none(site: Site, analysis_id: int) -> None:
+    app = make_app(site.settings)
+    assert enqueue(app, [1001, 1002], BATCH)
+    with site.database.write() as session:
+        session.execute(update(Analysis).values(enqueued_at=now() - timedelta(seconds=30)))
+    assert recover_once(site.settings, site.database, app) == 1
+    assert queue_lengths(site.settings) == {"live": 1, "batch": 2}
+
+
+@pytest.mark.usefixtures("broker")
+def test_dispatcher_queues_where_the_row_says(site: Site) -> None:
+    dispatcher = Dispatcher(make_app(site.settings))
+    for analysis in (Queued(1, BATCH), Queued(2, LIVE), Queued(3, BATCH)):
+        dispatcher.enqueue(analysis)
+    dispatcher.close()
+    assert queue_lengths(site.settings) == {"live": 1, "batch": 2}
+
+
 def test_sweep_without_a_broker_loses_nothing(site: Site, analysis_id: int, tmp_path: Path) -> None:
     app = make_app(site.settings)
     assert recover_once(site.settings, site.database, app) == 0
@@ -82,7 +127,7 @@ def test_doorbell_without_a_broker_neither_blocks_nor_raises(site: Site) -> None
     with pytest.raises(BrokerUnavailable):
         queue_lengths(site.settings)
     dispatcher = Dispatcher(make_app(site.settings))
-    dispatcher.enqueue(1)
+    dispatcher.enqueue(Queued(1, LIVE))
     dispatcher.close()
 
 
@@ -96,7 +141,7 @@ def test_doorbell_outlives_whatever_goes_wrong_in_a_ring(site: Site, monkeypatch
     heard: list[int] = []
     failed = threading.Event()
 
-    def sometimes(_app: object, ids: Sequence[int]) -> bool:
+    def sometimes(_app: object, ids: Sequence[int], _queue: str) -> bool:
         if 1 in ids:
             failed.set()
             raise ValueError("unforeseen")
@@ -105,9 +150,9 @@ def test_doorbell_outlives_whatever_goes_wrong_in_a_ring(site: Site, monkeypatch
 
     monkeypatch.setattr("worker.queue.dispatch.enqueue", sometimes)
     dispatcher = Dispatcher(make_app(site.settings))
-    dispatcher.enqueue(1)
+    dispatcher.enqueue(Queued(1, LIVE))
     assert failed.wait(5)
-    dispatcher.enqueue(2)
+    dispatcher.enqueue(Queued(2, LIVE))
     dispatcher.close()
     assert heard == [2]
 

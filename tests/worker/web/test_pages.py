@@ -68,7 +68,7 @@ class Reading:
             address="127.0.0.1",
             association_id="1",
         )
-        intake = Intake(self.site.settings, self.site.database, self.site.store, rung.append)
+        intake = Intake(self.site.settings, self.site.database, self.site.store, lambda each: rung.append(each.id))
         assert intake.receive(received) == Status.SUCCESS
         return rung[0] if rung else None
 
