@@ -135,17 +135,31 @@ class FindingRecord:
 
 
 @dataclass(frozen=True)
-class ObjectRecord:
-    """A made DICOM object whose bytes are already durable at ``uri``."""
+class ObjectKey:
+    """What an object is, through all its revisions; ``subject_uid`` is of the image or the study it speaks of."""
 
     kind: str
+    subject_uid: str
+    model_digest: str
+    preprocessing_id: str
     label: str
     variant: str
+
+
+@dataclass(frozen=True)
+class ObjectRecord:
+    """A made object whose bytes are already durable at ``uri``; ``analyses`` are what it is made of."""
+
+    key: ObjectKey
     revision: int
+    inputs_digest: str
+    study_id: int
+    analyses: tuple[int, ...]
     sop_instance_uid: str
     uri: str
     sha256: str
     size: int
+    created_at: datetime
     destinations: tuple[str, ...]
 
 
@@ -161,7 +175,6 @@ class AnalysisResult:
     findings: tuple[FindingRecord, ...]
     maps: bytes
     affine: tuple[float, ...]
-    objects: tuple[ObjectRecord, ...]
 
 
 @dataclass(frozen=True)

@@ -15,9 +15,8 @@ from sqlalchemy import CursorResult, func, select, update
 from db.engine.leases import ENQUEUED_AHEAD, Claimed, Leases
 from db.engine.session import Session
 from db.reasons import ReasonCode
-from db.records import LIVE, AnalysisResult, ClaimedAnalysis, ObjectRecord, Queue, Triage
+from db.records import LIVE, AnalysisResult, ClaimedAnalysis, Queue, Triage
 from db.tables.analyses import Analysis, Finding, LogitMaps
-from db.tables.delivery import Delivery, MadeObject
 from db.tables.gate import GateDecision
 from db.tables.studies import Instance, Location, Study
 
@@ -103,7 +102,7 @@ def read_as(session: Session, claimed: ClaimedAnalysis, preprocessing_id: str, n
 
 
 def complete(session: Session, claimed: ClaimedAnalysis, result: AnalysisResult, now: datetime) -> bool:
-    """Store a result with its objects and outbox rows; False, and nothing is written, if the lease was lost."""
+    """Store a result; False, and nothing is written, if the lease was lost."""
     ended = _LEASES.end(
         session,
         claimed,
@@ -134,8 +133,6 @@ def complete(session: Session, claimed: ClaimedAnalysis, result: AnalysisResult,
         for position, finding in enumerate(result.findings)
     )
     session.add(LogitMaps(analysis_id=claimed.id, data=result.maps, affine=list(result.affine)))
-    for made in result.objects:
-        _add_object(session, claimed, made, now)
     return True
 
 
@@ -223,28 +220,3 @@ def rank(session: Session, study_id: int, triage: Triage) -> None:
 def arrival(session: Session, study_id: int) -> datetime:
     """Return when the study's first image arrived."""
     return session.execute(select(Study.arrived_at).where(Study.id == study_id)).scalar_one()
-
-
-def _add_object(session: Session, claimed: ClaimedAnalysis, made: ObjectRecord, now: datetime) -> None:
-    row = MadeObject(
-        kind=made.kind,
-        subject_uid=claimed.sop_instance_uid,
-        model_digest=claimed.model_digest,
-        preprocessing_id=claimed.preprocessing_id,
-        label=made.label,
-        variant=made.variant,
-        revision=made.revision,
-        study_id=claimed.study_id,
-        analysis_id=claimed.id,
-        sop_instance_uid=made.sop_instance_uid,
-        uri=made.uri,
-        sha256=made.sha256,
-        size=made.size,
-        created_at=claimed.created_at,
-    )
-    session.add(row)
-    session.flush()
-    session.add_all(
-        Delivery(object_id=row.id, destination=name, state="pending", next_attempt_at=now, created_at=now)
-        for name in made.destinations
-    )

@@ -12,9 +12,11 @@ from sqlalchemy import ColumnElement, and_, delete, exists, func, or_, select, t
 from db.engine.session import Session
 from db.tables.analyses import Analysis, Finding, LogitMaps
 from db.tables.audit import Erasure
-from db.tables.delivery import Delivery, MadeObject
+from db.tables.delivery import Delivery, MadeObject, ObjectSource
 from db.tables.gate import GateDecision
 from db.tables.studies import Instance, Location, MisfiledLocation, Study
+
+_SETTLED = ("sent", "committed", "superseded")  # deliveries that nobody waits for
 
 
 @dataclass(frozen=True)
@@ -36,8 +38,8 @@ def studies_of(session: Session, *, study_instance_uid: str | None = None, patie
 def removable(session: Session, *, before: datetime | None, limit: int) -> list[int]:
     """Return studies, oldest first, of which everything is read and delivered; ``before``: last image older than this.
 
-    Unread: an analysis pending or running, or an accepted image without one. Undelivered: anything not sent, failures
-    included, since the only copy of the object is here.
+    Unread: an analysis pending or running, or an accepted image without one. Undelivered: anything neither sent nor
+    superseded, failures included, since the only copy of the object is here.
     """
     query = select(Study.id).where(*_nothing_owed())
     if before is not None:
@@ -60,7 +62,7 @@ def _nothing_owed() -> tuple[ColumnElement[bool], ...]:
     # for every study
     unread = exists().where(Analysis.instance_id == Instance.id, Analysis.state.in_(("pending", "running")))
     unanalysed = exists().where(GateDecision.instance_id == Instance.id, GateDecision.waits.is_(True))
-    unsent = exists().where(Delivery.object_id == MadeObject.id, Delivery.state.not_in(("sent", "committed")))
+    unsent = exists().where(Delivery.object_id == MadeObject.id, Delivery.state.not_in(_SETTLED))
     return (
         ~exists().where(Instance.study_id == Study.id, or_(unread, unanalysed)),
         ~exists().where(MadeObject.study_id == Study.id, unsent),
@@ -90,6 +92,7 @@ def erase(session: Session, study_id: int, *, requested_by: str, reason: str, no
     session.add(record)
     for statement in (
         delete(Delivery).where(Delivery.object_id.in_(objects)),
+        delete(ObjectSource).where(ObjectSource.object_id.in_(objects)),
         delete(MadeObject).where(MadeObject.study_id == study_id),
         delete(Finding).where(Finding.analysis_id.in_(analyses)),
         delete(LogitMaps).where(LogitMaps.analysis_id.in_(analyses)),

@@ -20,7 +20,11 @@ from db.tables.base import Base, Key, Retried, UtcDateTime
 
 
 class MadeObject(Base):
-    """A DICOM object we made. Its UID is derived from its key; its bytes are kept and the same bytes are resent."""
+    """An object we made, one row a revision; its bytes are kept and the same bytes are resent.
+
+    ``revision`` rises when an input changes (``inputs_digest``); what was made before migration 0014 has "rendering
+    version N" in place of a digest.
+    """
 
     __tablename__ = "object"
     __table_args__ = (
@@ -43,8 +47,8 @@ class MadeObject(Base):
     label: Mapped[str] = mapped_column(String(64))
     variant: Mapped[str] = mapped_column(String(32))
     revision: Mapped[int] = mapped_column(Integer)
+    inputs_digest: Mapped[str] = mapped_column(String(64))
     study_id: Mapped[int] = mapped_column(ForeignKey("study.id"), index=True)
-    analysis_id: Mapped[int] = mapped_column(ForeignKey("analysis.id"), index=True)
     sop_instance_uid: Mapped[str] = mapped_column(String(64), unique=True)
     uri: Mapped[str] = mapped_column(Text, index=True)
     sha256: Mapped[str] = mapped_column(String(64))
@@ -52,8 +56,19 @@ class MadeObject(Base):
     created_at: Mapped[datetime] = mapped_column(UtcDateTime)
 
 
+class ObjectSource(Base):
+    """The analyses that an object is made of."""
+
+    __tablename__ = "object_source"
+    object_id: Mapped[int] = mapped_column(ForeignKey("object.id"), primary_key=True)
+    analysis_id: Mapped[int] = mapped_column(ForeignKey("analysis.id"), primary_key=True, index=True)
+
+
 class Delivery(Retried, Base):
-    """The outbox: pending -> sending (lease) -> sent -> committed | failed (reason, attempts, next attempt)."""
+    """The outbox: pending -> sending (lease) -> sent -> committed | failed (reason, attempts, next attempt).
+
+    A pending one of which the object has a newer revision is ``superseded``.
+    """
 
     __tablename__ = "delivery"
     __table_args__ = (

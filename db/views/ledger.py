@@ -18,7 +18,7 @@ from db.tables.delivery import Delivery
 from db.tables.gate import GateDecision
 from db.tables.studies import Instance
 
-_DELIVERY_STATES = ("pending", "sending", "sent", "committed", "failed")
+_DELIVERY_STATES = ("pending", "sending", "sent", "committed", "failed", "superseded")
 _Rows: TypeAlias = "Select[Instance, str, str, str, str]"
 _UNFINISHED = ("pending", "running", "failed")
 _NO_MODEL = "no model was active when it came"

@@ -17,7 +17,7 @@ from db.model_registry.activation import active_models
 from db.model_registry.scope import ActiveModels
 from db.tables.analyses import Analysis
 from db.tables.audit import Rejection
-from db.tables.delivery import Delivery, MadeObject
+from db.tables.delivery import Delivery, ObjectSource
 from db.tables.gate import GateDecision
 from db.tables.studies import Instance
 from db.views.ledger import state_column
@@ -27,7 +27,7 @@ RESULT_TO_SENT = "result_to_sent"
 ARRIVAL_TO_SENT = "arrival_to_sent"
 STAGES = (ARRIVAL_TO_RESULT, RESULT_TO_SENT, ARRIVAL_TO_SENT)
 INSTANCE_STATES = ("pending", "running", "done", "not_applicable", "failed")
-DELIVERY_STATES = ("pending", "sending", "sent", "committed", "failed")
+DELIVERY_STATES = ("pending", "sending", "sent", "committed", "failed", "superseded")
 
 
 @dataclass(frozen=True)
@@ -153,18 +153,20 @@ def _stages(session: Session, since: datetime, newest: int) -> dict[str, tuple[f
     )
     arrival_to_result = tuple(_seconds(start, end) for start, end in readings)
     sent = (
-        select(Delivery.object_id, Delivery.created_at, Delivery.sent_at)
+        select(Delivery.id, Delivery.object_id, Delivery.created_at, Delivery.sent_at)
         .where(Delivery.sent_at.is_not(None))  # not by state: its index would have every delivery sorted by id
         .order_by(Delivery.id.desc())
         .limit(newest)
         .subquery("sent")
     )
+    # of an object made of several images, the last to arrive
     deliveries = session.execute(
-        select(Instance.received_at, sent.c.created_at, sent.c.sent_at)
-        .join(MadeObject, MadeObject.id == sent.c.object_id)
-        .join(Analysis, Analysis.id == MadeObject.analysis_id)
+        select(func.max(Instance.received_at), sent.c.created_at, sent.c.sent_at)
+        .join(ObjectSource, ObjectSource.object_id == sent.c.object_id)
+        .join(Analysis, Analysis.id == ObjectSource.analysis_id)
         .join(Instance, Instance.id == Analysis.instance_id)
         .where(Instance.origin == "live", sent.c.sent_at >= since)
+        .group_by(sent.c.id, sent.c.created_at, sent.c.sent_at)
     ).all()
     return {
         ARRIVAL_TO_RESULT: arrival_to_result,

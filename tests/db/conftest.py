@@ -12,10 +12,39 @@ import pytest
 from db.engine.schema import prepare
 from db.engine.session import Database, sqlite_url
 from db.model_registry import activation
-from db.records import ActiveModel, Decision, NewInstance, StudyIdentity, Triage
+from db.records import (
+    ActiveModel,
+    ClaimedAnalysis,
+    Decision,
+    NewInstance,
+    ObjectKey,
+    ObjectRecord,
+    StudyIdentity,
+    Triage,
+)
 
 NOON = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
 MODEL = ActiveModel(digest="a" * 64, name="first", folder="/models/first", preprocessing_id="squash")
+
+
+def heatmap(claimed: ClaimedAnalysis, **changes: object) -> ObjectRecord:
+    """A heatmap made of an analysis, for the destination ``pacs``."""
+    values: dict[str, Any] = {
+        "key": ObjectKey(
+            "heatmap", claimed.sop_instance_uid, claimed.model_digest, claimed.preprocessing_id, "Pneumonia", ""
+        ),
+        "revision": 1,
+        "inputs_digest": "f" * 64,
+        "study_id": claimed.study_id,
+        "analyses": (claimed.id,),
+        "sop_instance_uid": f"2.25.{claimed.id}",
+        "uri": "store:o",
+        "sha256": "e" * 64,
+        "size": 5,
+        "created_at": claimed.created_at,
+        "destinations": ("pacs",),
+    }
+    return ObjectRecord(**{**values, **changes})
 
 
 @pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.peer)])

@@ -22,9 +22,12 @@ from dicom_io.header.input_files import InputFile, find_inputs
 from dicom_io.pixels.grayscale import PixelsUnreadable
 from model.bundle.bundle import Bundle
 from model.preprocessing.image_files import UnreadableImage
-from worker.analysis.heatmaps import draw, explained_labels, make_heatmaps
 from worker.analysis.model_selection import Choose, ReadByNobody
-from worker.analysis.pipeline import ImageReading, read_dicom, read_picture
+from worker.analysis.pipeline import read_dicom, read_picture
+from worker.objects.heatmap import draw, explained_labels
+from worker.objects.kind import uid_text
+from worker.objects.registry import KINDS
+from worker.objects.request import ImageReading, ObjectRequest, ReadImage
 from worker.runtime.clock import now
 from worker.runtime.isolated_process import CallEnded, Handler, IsolatedCalls, unforeseen
 from worker.runtime.timeouts import ANALYSIS_TIME_LIMIT, CHILD_START_LIMIT
@@ -203,23 +206,12 @@ def _write_objects(
         objects.append({"kind": "overlay", "label": label, "path": str(overlay), "sop_instance_uid": None})
     if read.grayscale is None or not who.sop_instance_uid or not who.study_instance_uid:
         return objects
-    for heatmap in make_heatmaps(
-        found.path,
-        read,
-        bundle,
-        installation=how.installation,
-        sop_instance_uid=who.sop_instance_uid,
-        study_instance_uid=who.study_instance_uid,
-        created=now(),
-    ):
-        path = out / f"{stem}.{_in_file_name(heatmap.label)}.dcm"
-        path.write_bytes(heatmap.data)
-        objects.append(
-            {
-                "kind": "heatmap",
-                "label": heatmap.label,
-                "path": str(path),
-                "sop_instance_uid": heatmap.sop_instance_uid,
-            }
-        )
+    digest = hashlib.sha256(found.path.read_bytes()).hexdigest()
+    image = ReadImage(found.path, digest, who.sop_instance_uid, read, bundle)
+    request = ObjectRequest(how.installation, who.study_instance_uid, now(), (image,))
+    for draft in (draft for kind in KINDS for draft in kind.drafts(request)):
+        uid, data = draft.make(uid_text(draft.key, 1, draft.inputs_digest, request.created))
+        path = out / f"{stem}.{_in_file_name(draft.key.label)}.dcm"
+        path.write_bytes(data)
+        objects.append({"kind": draft.key.kind, "label": draft.key.label, "path": str(path), "sop_instance_uid": uid})
     return objects

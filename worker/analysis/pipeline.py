@@ -1,4 +1,4 @@
-"""One image, one pass: grayscale -> tensor -> network -> findings and maps -> pictures and DICOM objects.
+"""One image, one pass: grayscale -> tensor -> network -> findings and maps.
 
 The same functions serve `analyse` on the command line, a live image and a batch. Nothing here knows the database.
 """
@@ -6,7 +6,6 @@ The same functions serve `analyse` on the command line, a live image and a batch
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,46 +14,12 @@ from numpy.typing import NDArray
 
 from db.records import FindingRecord
 from dicom_io.pixels.grayscale import Grayscale, read_grayscale
-from model.inference.domain_flags import OUTSIDE, domain_flags, untrained_labels
-from model.inference.reader import Reader, Reading
+from model.inference.domain_flags import domain_flags, untrained_labels
+from model.inference.reader import Reader
 from model.preprocessing.image_files import read_raster
-from model.preprocessing.tensor import PreparedImage, prepare
+from model.preprocessing.tensor import prepare
 from worker.model_registry.preprocessing import enough_of
-
-
-@dataclass(frozen=True)
-class ImageReading:
-    """Everything one pass found out about one image.
-
-    Attributes
-    ----------
-    image : float32 [rows, cols] in [0, 1]
-        As displayed, oriented left\\foot; at a lower resolution where that is enough.
-    flags : tuple of str
-        In the order to be shown; `OUTSIDE` comes first where it applies.
-    """
-
-    image: NDArray[np.float32]
-    prepared: PreparedImage
-    reading: Reading
-    flags: tuple[str, ...]
-    findings: tuple[FindingRecord, ...]
-    record: dict[str, Any]
-    grayscale: Grayscale | None
-
-    @property
-    def outside_domain(self) -> bool:
-        return OUTSIDE in self.flags
-
-    @property
-    def affine(self) -> NDArray[np.float64]:
-        """Float64 [2, 3]: tensor pixel -> pixel of the whole image, at whatever resolution it was decoded."""
-        if self.grayscale is None:
-            return self.prepared.affine
-        (rows, columns), (height, width) = self.grayscale.whole_shape, self.image.shape
-        step_x, step_y = columns / width, rows / height
-        to_whole = np.array([[step_x, 0.0, step_x / 2 - 0.5], [0.0, step_y, step_y / 2 - 0.5]])
-        return to_whole @ np.vstack([self.prepared.affine, [0.0, 0.0, 1.0]])
+from worker.objects.request import ImageReading
 
 
 def read_dicom(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 import traceback
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 from uuid import UUID
@@ -16,18 +17,18 @@ from db.engine.schema import installation_uid
 from db.engine.session import Database, DatabaseUnavailable
 from db.model_registry.activation import active_models, keep_current, known_model
 from db.reasons import ReasonCode
-from db.records import ActiveModel, AnalysisResult, ClaimedAnalysis, ObjectRecord
+from db.records import ActiveModel, AnalysisResult, ClaimedAnalysis
 from dicom_io.pixels.grayscale import DecoderMissing, PixelsUnreadable
 from model.bundle.bundle import BundleInvalid
 from model.engine.protocol import EngineUnsuitable
 from model.inference.reader import Reader
-from model.rendering.overlay import RENDERING_VERSION
 from worker import APPLICATION
-from worker.analysis.heatmaps import Heatmap, make_heatmaps
-from worker.analysis.pipeline import ImageReading, read_dicom
+from worker.analysis.pipeline import read_dicom
 from worker.config.settings import Settings
 from worker.model_registry.bundles import UnknownModel
 from worker.model_registry.preprocessing import made_by_newer, preprocessing_id
+from worker.objects.request import ImageReading, ObjectRequest, ReadImage
+from worker.objects.writer import ObjectWriter, WrittenObject
 from worker.runtime.clock import now
 from worker.runtime.lease_owner import is_dead, lease_owner
 from worker.runtime.timeouts import ANALYSIS_LEASE, MAX_ATTEMPTS
@@ -45,6 +46,7 @@ class Analyst:
         self._settings = settings
         self.database = database
         self._store = store
+        self._objects = ObjectWriter(settings, database, store)
         self._owner = lease_owner()
         self._readers: dict[str, Reader] = {}
         self._installation: UUID | None = None
@@ -181,73 +183,30 @@ class Analyst:
             flags=claimed.flags,
             reduced_resolution=self._settings.reading.reduced_resolution,
         )
-        heatmaps = make_heatmaps(
-            source,
-            read,
-            reader.bundle,
-            installation=self._installation_uid(),
-            sop_instance_uid=claimed.sop_instance_uid,
-            study_instance_uid=claimed.study_instance_uid,
-            created=claimed.created_at,
+        request = ObjectRequest(
+            self._installation_uid(),
+            claimed.study_instance_uid,
+            claimed.created_at,
+            (ReadImage(source, claimed.sha256, claimed.sop_instance_uid, read, reader.bundle),),
         )
-        result = self._result(reader, read, heatmaps)
+        written = self._objects.write(request, claimed.study_id, [claimed.id])
+        result = _result(reader, read)
         with self.database.write() as session:
             kept = lifecycle.complete(session, claimed, result, database_time(session, now))
             if kept:
-                for heatmap, made in zip(heatmaps, result.objects, strict=True):
-                    self._keep(heatmap.data, made.uri)
+                self._objects.record(session, written, now())
                 rank_study(session, claimed.study_id, self._settings.triage.horizon_hours)
         if not kept:  # nothing of ours was written to the database
-            self._discard_if_forgotten(claimed, result)
+            self._discard_if_forgotten(claimed, written)
             return "lease lost"
         return "done"
 
-    def _keep(self, data: bytes, uri: str) -> None:
-        """Store an object anew if its file was cleared away since; now that its row is written, nobody does."""
-        try:
-            self._store.path(uri)
-        except StoreUnavailable:
-            self._store.put(data)
-
-    def _discard_if_forgotten(self, claimed: ClaimedAnalysis, result: AnalysisResult) -> None:
+    def _discard_if_forgotten(self, claimed: ClaimedAnalysis, written: Sequence[WrittenObject]) -> None:
         """Delete what was just written for a study that was removed meanwhile; else another worker needs it."""
         with self.database.read() as session:
             if lifecycle.is_known(session, claimed.id):
                 return
-        for made in result.objects:
-            self._store.discard(made.uri)
-
-    def _result(self, reader: Reader, read: ImageReading, heatmaps: list[Heatmap]) -> AnalysisResult:
-        destinations = tuple(place.name for place in self._settings.destinations if "heatmap" in place.send)
-        objects = []
-        for heatmap in heatmaps:
-            stored = self._store.put(heatmap.data)
-            objects.append(
-                ObjectRecord(
-                    kind="heatmap",
-                    label=heatmap.label,
-                    variant="",
-                    revision=RENDERING_VERSION,
-                    sop_instance_uid=heatmap.sop_instance_uid,
-                    uri=stored.uri,
-                    sha256=stored.sha256,
-                    size=stored.size,
-                    destinations=destinations,
-                )
-            )
-        return AnalysisResult(
-            engine=reader.engine.name,
-            precision=reader.engine.precision,
-            application_version=APPLICATION,
-            ood_score=read.reading.ood_score,
-            flags=read.flags,
-            outside_domain=read.outside_domain,
-            record=read.record,
-            findings=read.findings,
-            maps=read.reading.maps.to_bytes(),
-            affine=tuple(float(number) for number in read.affine.ravel()),
-            objects=tuple(objects),
-        )
+        self._objects.discard(written)
 
     def _installation_uid(self) -> UUID:
         if self._installation is None:
@@ -269,3 +228,18 @@ def _fault(error: Exception) -> ReasonCode:
     if isinstance(error, DatabaseUnavailable):
         return ReasonCode.DATABASE_UNAVAILABLE
     return ReasonCode.DECODER_MISSING if isinstance(error, DecoderMissing) else ReasonCode.MODEL_UNAVAILABLE
+
+
+def _result(reader: Reader, read: ImageReading) -> AnalysisResult:
+    return AnalysisResult(
+        engine=reader.engine.name,
+        precision=reader.engine.precision,
+        application_version=APPLICATION,
+        ood_score=read.reading.ood_score,
+        flags=read.flags,
+        outside_domain=read.outside_domain,
+        record=read.record,
+        findings=read.findings,
+        maps=read.reading.maps.to_bytes(),
+        affine=tuple(float(number) for number in read.affine.ravel()),
+    )

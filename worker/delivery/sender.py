@@ -9,7 +9,7 @@ from datetime import timedelta
 
 import structlog
 
-from db.delivery import outbox
+from db.delivery import objects, outbox
 from db.engine.leases import database_time
 from db.engine.session import Database, DatabaseUnavailable
 from db.reasons import ReasonCode
@@ -64,7 +64,7 @@ class DestinationSender:
         Between two objects the leases of those still to come are renewed, and given back once ``stopping()``.
         """
         with self._database.write() as session:
-            batch = outbox.claim_batch(
+            claimed = outbox.claim_batch(
                 session,
                 self._destination.name,
                 owner=self._owner,
@@ -72,8 +72,9 @@ class DestinationSender:
                 lease=DELIVERY_LEASE,
                 limit=self._batch,
             )
+            batch = objects.without_superseded(session, claimed, self._owner)
         if not batch:
-            return 0
+            return len(claimed)
         open_items = {str(item.id): item for item in batch}
         try:
             for outcome in send(self._peer, list(self._outgoing(open_items))):

@@ -14,6 +14,7 @@ STATES = {
     "sending": "being sent",
     "sent": "sent",
     "committed": "committed",
+    "superseded": "superseded",
 }
 _SEXES = {"M": "male", "F": "female", "O": "other"}
 

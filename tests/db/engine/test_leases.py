@@ -81,7 +81,7 @@ def delivery(database: Database, analysis_id: int) -> Work:
             **made,
             revision=1,
             study_id=1,
-            analysis_id=analysis_id,
+            inputs_digest="",
             sop_instance_uid="1.2.9",
             uri="store:x",
             sha256="0" * 64,

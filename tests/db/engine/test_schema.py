@@ -14,9 +14,12 @@ from alembic.script import ScriptDirectory
 from sqlalchemy import select, text
 
 import db.migrations
+from db.delivery.objects import newest_revision
 from db.engine.schema import HEAD_REVISION, SchemaMismatch, installation_uid, prepare, revision, upgrade
 from db.engine.session import Database, DatabaseUnavailable, sqlite_url
+from db.records import ObjectKey
 from db.tables.base import Base
+from db.tables.delivery import Delivery, MadeObject, ObjectSource
 from db.tables.gate import GateDecision
 from db.tables.studies import MisfiledLocation
 from tests.db.conftest import NOON
@@ -183,6 +186,63 @@ def test_upgrade_from_0008_releases_what_the_former_program_held_and_keeps_the_r
             ).all()
             assert [tuple(row) for row in rows] == [("pending", 2, None, None), (kept, 2, None, None)]
         assert session.scalars(text("SELECT enqueued_at IS NULL FROM analysis ORDER BY id")).all() == [True, False]
+
+
+@pytest.mark.parametrize("kind", ["sqlite", pytest.param("postgresql", marks=pytest.mark.peer)])
+def test_upgrade_from_0008_keeps_every_object_its_uid_its_source_and_its_deliveries(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest, kind: str
+) -> None:
+    if kind == "sqlite":
+        database = Database(sqlite_url(tmp_path / "old.sqlite"))
+    else:
+        database = Database(request.getfixturevalue("postgres").database())
+    with monkeypatch.context() as patch:
+        patch.setattr("db.engine.schema.HEAD_REVISION", "0008")
+        upgrade(database, NOON)
+    with database.write() as session:
+        for statement in (
+            "INSERT INTO study (id, study_instance_uid, patient_id, patient_name, patient_birth_date, patient_sex,"
+            " accession_number, study_date, study_time, study_description, arrived_at, priority, score, reading_key)"
+            " VALUES (1, '1.2.1', '', '', '', '', '', '', '', '', '2026-01-01', 'MEDIUM', 0, 0)",
+            "INSERT INTO instance (id, study_id, sop_class_uid, series_instance_uid, transfer_syntax_uid, origin,"
+            " calling_ae, correlation_id, received_at, flags)"
+            " VALUES (1, 1, '1', '1', '1', 'live', 'A', '0', '2026-01-01', '[]')",
+            "INSERT INTO analysis (id, instance_id, model_digest, preprocessing_id, model_name, state, reason,"
+            " attempts, created_at, engine, precision, application_version, source_sha256, flags, outside_domain,"
+            " record) VALUES (7, 1, 'd', 'p', 'm', 'done', '', 1, '2026-01-01', '', '', '', '', '[]', false, '{}')",
+            "INSERT INTO object (id, kind, subject_uid, model_digest, preprocessing_id, label, variant, revision,"
+            " study_id, analysis_id, sop_instance_uid, uri, sha256, size, created_at) VALUES"
+            " (3, 'heatmap', '1.2.3', 'd', 'p', 'Mass', '', 2, 1, 7, '2.25.3', 'store:3', 's', 1, '2026-01-01'),"
+            " (4, 'heatmap', '1.2.3', 'd', 'p', 'Edema', '', 2, 1, 7, '2.25.4', 'store:4', 's', 1, '2026-01-01')",
+            "INSERT INTO delivery (id, object_id, destination, state, reason, attempts, next_attempt_at, created_at)"
+            " VALUES (5, 3, 'pacs', 'sent', '', 1, '2026-01-01', '2026-01-01'),"
+            " (6, 4, 'pacs', 'pending', 'A700', 2, '2026-01-01', '2026-01-01')",
+        ):
+            session.execute(text(statement.replace(":", "\\:")))
+    upgrade(database, NOON)
+    with database.write() as session:
+        kept = session.execute(
+            select(MadeObject.id, MadeObject.sop_instance_uid, MadeObject.revision, MadeObject.inputs_digest)
+        ).all()
+        assert sorted(kept) == [(3, "2.25.3", 2, "rendering version 2"), (4, "2.25.4", 2, "rendering version 2")]
+        sources = select(ObjectSource.object_id, ObjectSource.analysis_id)
+        assert sorted(session.execute(sources).all()) == [(3, 7), (4, 7)]
+        deliveries = session.execute(
+            select(Delivery.id, Delivery.object_id, Delivery.state, Delivery.reason, Delivery.attempts)
+        ).all()
+        assert sorted(deliveries) == [(5, 3, "sent", "", 1), (6, 4, "pending", "A700", 2)]
+        context = MigrationContext.configure(session.connection(), opts={"compare_type": False})
+        assert compare_metadata(context, Base.metadata) == []
+        key = ObjectKey("heatmap", "1.2.3", "d", "p", "Mass", "")
+        assert newest_revision(session, key) == (2, "rendering version 2")
+    with pytest.raises(DatabaseUnavailable), database.write() as session:  # the foreign key is still there
+        session.execute(
+            text(
+                "INSERT INTO delivery (object_id, destination, state, reason, attempts, next_attempt_at, created_at)"
+                " VALUES (404, 'pacs', 'pending', '', 0, '2026-01-01', '2026-01-01')"
+            )
+        )
+    database.dispose()
 
 
 def test_processes_that_start_together_on_an_empty_database_agree(tmp_path: Path) -> None:

@@ -110,6 +110,9 @@ def add_one_of_each(before: Before, session: Session) -> None:
         "model_scope_cell": {"age": 3, "view": "PA", "model_digest": "d"},
         "stray": {"location_id": 1, "study_id": 1},
         "misfiled_location": {"location_id": 1, "study_id": 1},
+        "job": {"id": 1, "state": "planned"},
+        "object_source": {"object_id": 1, "analysis_id": 1},
+        "process": {"id": 1},
     }.items():
         if optional in before:
             before.add(session, optional, **values)

@@ -150,7 +150,7 @@ def test_study_read_by_two_models_shows_the_maximum_over_its_images(with_model: 
             assert analysis_id is not None
             claimed = lifecycle.claim(session, analysis_id, owner="me", now=NOON, lease=LEASE, max_attempts=3)
             assert claimed is not None
-            assert lifecycle.complete(session, claimed, result(probability, uid=f"2.25.{number}"), NOON)
+            assert lifecycle.complete(session, claimed, result(probability), NOON)
     with with_model.read() as session:
         (item,) = worklist(session)
     assert [finding.probability for finding in item.findings] == [0.7]

@@ -9,7 +9,7 @@ import pytest
 from sqlalchemy import func, select
 
 from db.analysis.lifecycle import claim, complete
-from db.delivery import outbox
+from db.delivery import objects, outbox
 from db.engine.session import Database
 from db.intake.instances import record_instance
 from db.reasons import ReasonCode
@@ -19,7 +19,7 @@ from db.tables.audit import Erasure
 from db.tables.base import Base, Installation
 from db.tables.model_registry import Model
 from tests.db.analysis.test_lifecycle import LEASE, result
-from tests.db.conftest import NOON
+from tests.db.conftest import NOON, heatmap
 
 Make = Callable[..., NewInstance]
 
@@ -32,6 +32,7 @@ def read_study(with_model: Database, new_instance: Make) -> Database:
         claimed = claim(session, recorded.analysis_id, owner="me", now=NOON, lease=LEASE, max_attempts=3)
         assert claimed is not None
         complete(session, claimed, result(), NOON)
+        objects.record(session, heatmap(claimed), NOON)
     return with_model
 
 

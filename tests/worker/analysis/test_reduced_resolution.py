@@ -17,11 +17,12 @@ from model.inference.reader import Reader
 from tests.dicom_io.images import image_file
 from tests.peers.radiographs import sample
 from tests.worker.analysis.test_runner import receive
-from worker.analysis.heatmaps import draw
-from worker.analysis.pipeline import ImageReading, read_dicom
+from worker.analysis.pipeline import read_dicom
 from worker.analysis.runner import Analyst
 from worker.installation import Site
 from worker.model_registry import bundles
+from worker.objects.heatmap import draw
+from worker.objects.request import ImageReading
 
 MOVES = 0.01
 

@@ -10,13 +10,13 @@ import pytest
 from typer.testing import CliRunner
 
 from db.analysis import lifecycle
-from db.delivery import outbox
+from db.delivery import objects, outbox
 from db.intake.instances import record_instance
 from db.model_registry import activation
 from db.reasons import ReasonCode
 from db.records import NewInstance
 from tests.db.analysis.test_lifecycle import LEASE, result
-from tests.db.conftest import MODEL, NOON
+from tests.db.conftest import MODEL, NOON, heatmap
 from tests.db.conftest import new_instance as new_instance
 from worker.cli.app import app
 from worker.installation import Site
@@ -32,6 +32,7 @@ def refused(site: Site, new_instance: Callable[..., NewInstance]) -> Site:
         claimed = lifecycle.claim(session, recorded.analysis_id, owner="me", now=NOON, lease=LEASE, max_attempts=3)
         assert claimed is not None
         lifecycle.complete(session, claimed, result(), NOON)
+        objects.record(session, heatmap(claimed), NOON)
         (item,) = outbox.claim_batch(session, "pacs", owner="d", now=NOON, lease=LEASE, limit=9)
         outbox.mark_failed(session, item, "status A900", ReasonCode.PEER_STATUS)
     return site

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 
@@ -12,15 +11,17 @@ import pytest
 from sqlalchemy import select, update
 
 from db.analysis import lifecycle
-from db.delivery import outbox
+from db.delivery import objects, outbox
 from db.intake.instances import record_instance
 from db.model_registry import activation
-from db.records import NewInstance, ObjectRecord
+from db.reasons import ReasonCode
+from db.records import NewInstance, ObjectKey, ObjectRecord
+from db.tables.analyses import Analysis
 from db.tables.delivery import Delivery, MadeObject
 from dicom_io.network.association import Peer, PeerUnreachable
 from dicom_io.send.storage_scu import Outgoing, SendOutcome
 from tests.db.analysis.test_lifecycle import LEASE, result
-from tests.db.conftest import MODEL, NOON
+from tests.db.conftest import MODEL, NOON, heatmap
 from tests.db.conftest import new_instance as new_instance
 from worker.config.settings import Destination
 from worker.delivery import sender
@@ -34,16 +35,15 @@ from worker.runtime.timeouts import DELIVERY_LEASE, DELIVERY_POLL, PEER_AWAY
 def owed(site: Site, new_instance: Callable[..., NewInstance]) -> Site:
     """A site that owes one object to one destination."""
     stored = site.store.put(b"heatmap")
-    made = ObjectRecord(
-        "heatmap", "Pneumonia", "", 1, "2.25.1", stored.uri, stored.sha256, stored.size, destinations=("pacs",)
-    )
     with site.database.write() as session:
         activation.activate(session, MODEL, NOON)
         recorded = record_instance(session, new_instance())
         assert recorded.analysis_id is not None
         claimed = lifecycle.claim(session, recorded.analysis_id, owner="me", now=NOON, lease=LEASE, max_attempts=3)
         assert claimed is not None
-        lifecycle.complete(session, claimed, replace(result(), objects=(made,)), NOON)
+        lifecycle.complete(session, claimed, result(), NOON)
+        made = heatmap(claimed, uri=stored.uri, sha256=stored.sha256, size=stored.size)
+        objects.record(session, made, NOON)
     return site
 
 
@@ -83,6 +83,31 @@ def test_damaged_object_is_not_sent_and_says_so(owed: Site, monkeypatch: pytest.
     row = the_delivery(owed)
     assert row.state == "pending"
     assert "damaged" in row.reason
+
+
+def test_object_with_a_newer_revision_is_not_sent(owed: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    offered: list[str] = []
+
+    def send(_peer: Peer, items: Sequence[Outgoing]) -> Iterator[SendOutcome]:
+        offered.extend(item.path.read_text() for item in items)
+        return (SendOutcome(item.key, "stored", 0, "") for item in items)
+
+    monkeypatch.setattr(sender, "send", send)
+    with owed.database.write() as session:
+        (item,) = outbox.claim_batch(session, "pacs", owner="d", now=NOON, lease=LEASE, limit=9)
+    stored = owed.store.put(b"revised")
+    with owed.database.write() as session:
+        analysis = session.scalars(select(Analysis)).one()
+        first = session.scalars(select(MadeObject)).one()
+        key = ObjectKey(**{name: getattr(first, name) for name in ObjectKey.__dataclass_fields__})
+        revised = ObjectRecord(
+            key, 2, "0" * 64, first.study_id, (analysis.id,), "2.25.2", stored.uri, stored.sha256, 7, NOON, ("pacs",)
+        )
+        objects.record(session, revised, NOON)
+        outbox.mark_retry(session, item, next_attempt_at=NOON, reason="A700", code=ReasonCode.PEER_STATUS)
+    assert courier(owed).send_batch() == 1
+    assert offered == ["revised"]
+    assert [state for state, _ in states(owed)] == ["superseded", "sent"]
 
 
 @pytest.fixture

@@ -14,17 +14,17 @@ from prometheus_client.parser import text_string_to_metric_families
 from sqlalchemy import delete
 
 from db.analysis import lifecycle
-from db.delivery import outbox
+from db.delivery import objects, outbox
 from db.engine.session import Session
 from db.intake.instances import record_instance
 from db.intake.rejected_transfers import record_rejection
 from db.model_registry import activation
-from db.records import AnalysisResult, FindingRecord, NewInstance, ObjectRecord, StudyIdentity
+from db.records import AnalysisResult, FindingRecord, NewInstance, StudyIdentity
 from db.tables.gate import GateDecision
 from db.tables.studies import Instance, Location
 from db.views.metrics import measure
 from dicom_io.network.status_codes import Status
-from tests.db.conftest import MODEL
+from tests.db.conftest import MODEL, heatmap
 from tests.db.conftest import new_instance as new_instance
 from tests.peers.postgres import Postgres
 from worker.config.settings import load_settings
@@ -52,7 +52,6 @@ def read(session: Session, analysis_id: int, *, finished: datetime, outside_doma
     """Claim an analysis and complete it at a given moment, with one heatmap for the destination ``pacs``."""
     claimed = lifecycle.claim(session, analysis_id, owner="w", now=finished, lease=LEASE, max_attempts=3)
     assert claimed is not None
-    made = ObjectRecord("heatmap", "Mass", "", 1, f"2.25.{analysis_id}", "store:x", "0" * 64, 9, ("pacs",))
     values: dict[str, Any] = {
         "engine": "openvino",
         "precision": "f32",
@@ -64,9 +63,9 @@ def read(session: Session, analysis_id: int, *, finished: datetime, outside_doma
         "findings": (FindingRecord("Mass", 0.7, 1.0, 0.5, True),),
         "maps": b"",
         "affine": (1.0,) * 6,
-        "objects": (made,),
     }
     assert lifecycle.complete(session, claimed, AnalysisResult(**values), finished)
+    objects.record(session, heatmap(claimed), finished)
 
 
 @pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.peer)])

@@ -80,7 +80,7 @@ def test_reading_queued_for_the_former_model_does_not_take_back_what_the_active_
         with site.database.write() as session:
             claimed = lifecycle.claim(session, analysis_id, owner="me", now=NOON, lease=LEASE, max_attempts=3)
             assert claimed is not None
-            assert lifecycle.complete(session, claimed, result(probability, uid=f"2.25.{number}"), NOON)
+            assert lifecycle.complete(session, claimed, result(probability), NOON)
             rank_study(session, claimed.study_id, 8)
     with site.database.read() as session:
         item = study_item(session, "1.2.1")

@@ -1,40 +1,62 @@
-"""Heatmaps of one analysis: which labels, the drawn image, and the Secondary Capture objects."""
+"""Heatmaps: which labels of an image get one, the drawn image, and its Secondary Capture."""
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass
-from datetime import datetime
-from pathlib import Path
-from uuid import UUID
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
 
-from db.records import FindingRecord
+from db.records import FindingRecord, ObjectKey
 from dicom_io.objects.heatmap_secondary_capture import HeatmapRequest, heatmap_secondary_capture
 from model.bundle.bundle import Bundle
 from model.rendering.overlay import RENDERING_VERSION, draw_overlay, legend_for
 from worker import APPLICATION
-from worker.analysis.pipeline import ImageReading
 from worker.model_registry.preprocessing import HEATMAP_LONGEST_SIDE, preprocessing_id
+from worker.objects.kind import ObjectDraft
+from worker.objects.request import ImageReading, ObjectRequest, ReadImage
 
 HEATMAP_SERIES_NUMBER = 9001
 
 
-@dataclass(frozen=True)
-class Heatmap:
-    """A heatmap Secondary Capture, ready to be stored."""
+class HeatmapKind:
+    """A Secondary Capture for each explained label of each image."""
 
-    label: str
-    sop_instance_uid: str
-    data: bytes
+    name = "heatmap"
+
+    def drafts(self, request: ObjectRequest) -> Sequence[ObjectDraft]:
+        return [
+            self._draft(request, image, index)
+            for image in request.images
+            for index in explained_labels(image.reading.findings)
+        ]
+
+    def _draft(self, request: ObjectRequest, image: ReadImage, index: int) -> ObjectDraft:
+        read, bundle = image.reading, image.bundle
+        finding = read.findings[index]
+        inputs = (
+            RENDERING_VERSION,
+            image.sha256,
+            f"{finding.probability:.4f}",  # as the object states it: the same image on another machine is no new input
+            finding.threshold,
+            legend_for(bundle, read.reading, index, read.flags),
+        )
+        return ObjectDraft(
+            key=ObjectKey(
+                self.name, image.sop_instance_uid, bundle.digest, preprocessing_id(bundle), finding.label, variant=""
+            ),
+            inputs_digest=hashlib.sha256(repr(inputs).encode()).hexdigest(),
+            former_inputs=f"rendering version {RENDERING_VERSION}",
+            make=partial(_secondary_capture, request, image, index),
+        )
 
 
 def explained_labels(findings: Sequence[FindingRecord]) -> list[int]:
     """Return the labels a heatmap is made for: every positive one, else the one nearest to its threshold.
 
-    A label that reaches its threshold without being positive was not trained at this age: it is not drawn.
+    A label that reaches its threshold without being positive is not validated for this age group: it is not drawn.
     """
     positive = [index for index, finding in enumerate(findings) if finding.positive]
     counted = [index for index, finding in enumerate(findings) if finding.probability < finding.threshold]
@@ -66,44 +88,28 @@ def draw(read: ImageReading, index: int, bundle: Bundle) -> tuple[NDArray[np.uin
     return drawn.rgb, drawn.scale
 
 
-def make_heatmaps(
-    source: Path,
-    read: ImageReading,
-    bundle: Bundle,
-    *,
-    installation: UUID,
-    sop_instance_uid: str,
-    study_instance_uid: str,
-    created: datetime,
-) -> list[Heatmap]:
-    """Make the heatmap Secondary Captures of one reading; the same input gives the same bytes."""
+def _secondary_capture(request: ObjectRequest, image: ReadImage, index: int, uid_text: str) -> tuple[str, bytes]:
+    read, bundle, finding = image.reading, image.bundle, image.reading.findings[index]
     assert read.grayscale is not None, "heatmap objects are made of DICOM sources only"
-    made = []
-    for index in explained_labels(read.findings):
-        finding = read.findings[index]
-        picture, scale = draw(read, index, bundle)
-        spacing = read.grayscale.pixel_spacing
-        request = HeatmapRequest(
-            installation_id=installation,
-            object_key=object_key("heatmap", sop_instance_uid, bundle, finding.label),
-            series_key=f"series|heatmap|{study_instance_uid}|{bundle.digest}",
+    picture, scale = draw(read, index, bundle)
+    spacing = read.grayscale.pixel_spacing
+    return heatmap_secondary_capture(
+        image.source,
+        picture,
+        HeatmapRequest(
+            installation_id=request.installation,
+            object_key=uid_text,
+            series_key=f"series|heatmap|{request.study_instance_uid}|{bundle.digest}",
             label=finding.label,
             probability=finding.probability,
             threshold=finding.threshold,
             model_name=bundle.name,
             model_digest=bundle.digest,
             application_version=APPLICATION,
-            created=created,
+            created=request.created,
             series_number=HEATMAP_SERIES_NUMBER,
             spatial_locations_preserved=False,  # the picture is scaled and carries a legend strip
             pixel_spacing=None if spacing is None else (spacing[0] / scale, spacing[1] / scale),
             patient_orientation=read.grayscale.patient_orientation,
-        )
-        uid, data = heatmap_secondary_capture(source, picture, request)
-        made.append(Heatmap(finding.label, uid, data))
-    return made
-
-
-def object_key(kind: str, subject_uid: str, bundle: Bundle, label: str) -> str:
-    """Return the key that an object's UID is derived from; the columns of the database's unique key, in order."""
-    return "|".join((kind, subject_uid, bundle.digest, preprocessing_id(bundle), label, "", str(RENDERING_VERSION)))
+        ),
+    )

@@ -1,0 +1,1 @@
+"""How objects get to a destination: one file a kind of destination, each behind the protocol `Transport`."""
