@@ -5,7 +5,7 @@ queue and decides when to try again: there is no retry in here.
 """
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -77,7 +77,7 @@ def echo(peer: Peer) -> None:
         end(association)
 
 
-def send(peer: Peer, items: Sequence[Outgoing]) -> Iterator[SendOutcome]:
+def send(peer: Peer, items: Sequence[Outgoing]) -> Generator[SendOutcome]:
     """Send files over one association, each read when its turn comes.
 
     A file is sent in its own transfer syntax, byte for byte. Only an uncompressed one is re-encoded, and only where

@@ -84,14 +84,14 @@ def redeliver(
     """Offer once more what a destination refused for good, after the cause was mended."""
     from db.delivery.outbox import retry_failed
     from db.engine.leases import database_time
-    from worker.config.dicom_peers import OURSELVES, named_peer
+    from worker.config.dicom_peers import OURSELVES, named_destination
     from worker.config.settings import ConfigurationError
     from worker.runtime.clock import now
 
     site = open_site(home, config).existing()
     if name == OURSELVES:
         raise ConfigurationError("nothing is delivered to ourselves; name a configured destination")
-    named_peer(site.settings, name)
+    named_destination(site.settings, name)
     with site.database.write() as session:
         number = retry_failed(session, name, database_time(session, now))
     if json:

@@ -9,7 +9,7 @@ from functools import partial
 from pathlib import Path
 
 from dicom_io.network.tls import CertificateFacts, TlsProblem, calling_context, certificate_facts, listening_context
-from worker.config.dicom_peers import listener_tls, peer_tls
+from worker.config.dicom_peers import dicom_destinations, listener_tls, peer_tls
 from worker.config.settings import ConfigurationError, Settings
 from worker.runtime.clock import now
 
@@ -28,7 +28,7 @@ def shown_certificates(settings: Settings) -> Iterator[NamedCertificate]:
     if settings.dicom.tls is not None:
         files = listener_tls(settings.dicom.tls)
         yield NamedCertificate("listener", settings.dicom.tls.certificate, partial(listening_context, files))
-    for destination in settings.destinations:
+    for destination in dicom_destinations(settings):
         if destination.tls is not None and destination.tls.certificate is not None:
             use = partial(calling_context, peer_tls(destination.tls))
             yield NamedCertificate(f"destination {destination.name}", destination.tls.certificate, use)
@@ -54,7 +54,7 @@ def require_destination_certificates(settings: Settings) -> None:
 
     One that is out of date is not asked for here: it would keep what is made from the other destinations, too.
     """
-    named = [(f"[destinations.tls] of {each.name}", each.tls) for each in settings.destinations]
+    named = [(f"[destinations.tls] of {each.name}", each.tls) for each in dicom_destinations(settings)]
     named += [(f"[peers.tls] of {each.ae_title}", each.tls) for each in settings.peers]
     for name, tls in named:
         if tls is None:

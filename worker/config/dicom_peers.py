@@ -5,13 +5,19 @@ from __future__ import annotations
 from dicom_io.network.association import Peer
 from dicom_io.network.tls import TlsFiles
 from dicom_io.receive.messages import ListenerSettings
-from worker.config.settings import ConfigurationError, Destination, KnownPeer, Settings
+from worker.config.destinations import AnyDestination, DicomDestination
+from worker.config.settings import ConfigurationError, KnownPeer, Settings
 from worker.config.tls import ListenerTls, PeerTls
 
 OURSELVES = "self"
 
 
-def destination_peer(settings: Settings, destination: Destination) -> Peer:
+def dicom_destinations(settings: Settings) -> list[DicomDestination]:
+    """Return the destinations that are DICOM nodes."""
+    return [each for each in settings.destinations if isinstance(each, DicomDestination)]
+
+
+def destination_peer(settings: Settings, destination: DicomDestination) -> Peer:
     """Return a destination as the sender knows it."""
     return Peer(
         destination.ae_title,
@@ -24,7 +30,7 @@ def destination_peer(settings: Settings, destination: Destination) -> Peer:
 
 def requester_peer(settings: Settings, ae_title: str) -> Peer | None:
     """Return the node of this AE title, from ``[[peers]]`` or else ``[[destinations]]``; None where neither has it."""
-    nodes: list[KnownPeer | Destination] = [*settings.peers, *settings.destinations]
+    nodes: list[KnownPeer | DicomDestination] = [*settings.peers, *dicom_destinations(settings)]
     for node in nodes:
         if node.ae_title == ae_title.strip():
             tls = None if node.tls is None else peer_tls(node.tls)
@@ -74,18 +80,32 @@ def own_peer(settings: Settings) -> Peer:
     return Peer(dicom.ae_title, host, dicom.port, calling_ae_title=caller, tls=tls)
 
 
-def named_peer(settings: Settings, name: str) -> Peer:
-    """Return the destination with this name, or our own listener for ``self``.
+def named_destination(settings: Settings, name: str) -> AnyDestination:
+    """Return the destination with this name.
 
     Raises
     ------
     ConfigurationError
         If there is no such destination; the message lists those there are.
     """
-    if name == OURSELVES:
-        return own_peer(settings)
     for destination in settings.destinations:
         if destination.name == name:
-            return destination_peer(settings, destination)
+            return destination
     names = ", ".join([OURSELVES, *(destination.name for destination in settings.destinations)])
     raise ConfigurationError(f"no destination is named {name!r}; there are: {names}")
+
+
+def named_peer(settings: Settings, name: str) -> Peer:
+    """Return the DICOM destination with this name, or our own listener for ``self``.
+
+    Raises
+    ------
+    ConfigurationError
+        If there is no such destination, or it is no DICOM node.
+    """
+    if name == OURSELVES:
+        return own_peer(settings)
+    destination = named_destination(settings, name)
+    if not isinstance(destination, DicomDestination):
+        raise ConfigurationError(f"destination {name!r} is of kind {destination.kind!r}; allowed here: 'dicom'")
+    return destination_peer(settings, destination)

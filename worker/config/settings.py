@@ -16,6 +16,8 @@ from pydantic import AfterValidator, BaseModel, Field, ValidationError, model_va
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, SettingsError
 
 from dicom_io.network.addresses import network
+from worker.config.ae_titles import AETitle, checked_ae_title
+from worker.config.destinations import DESTINATION_KINDS, AnyDestination
 from worker.config.section import Section
 from worker.config.tls import ListenerTls, PeerTls
 from worker.config.urls import url_fault
@@ -23,7 +25,7 @@ from worker.config.urls import url_fault
 if TYPE_CHECKING:
     from dicom_io.gate.site_rules import SiteRule
 
-__all__ = ["ConfigurationError", "Destination", "Settings", "load_settings"]
+__all__ = ["ConfigurationError", "Settings", "load_settings"]
 
 ENVIRONMENT_PREFIX = "CXR_TRIAGE_"
 _CONFIG_NAME = "cxr-triage.toml"
@@ -36,15 +38,9 @@ class ConfigurationError(Exception):
     """The configuration cannot be used; the message names the key, the value and what is allowed."""
 
 
-def _ae_title(value: str) -> str:
-    if not 1 <= len(value.strip()) <= 16 or "\\" in value or not value.isascii() or not value.isprintable():
-        raise ValueError("an AE title has 1 to 16 printable ASCII characters without a backslash (PS3.5 6.2)")
-    return value.strip()
-
-
 def _caller(value: str) -> str:
     title, at, place = value.partition("@")
-    _ae_title(title)
+    checked_ae_title(title)
     if at:
         try:
             network(place)
@@ -53,7 +49,6 @@ def _caller(value: str) -> str:
     return value
 
 
-AETitle = Annotated[str, AfterValidator(_ae_title)]
 Port = Annotated[int, Field(ge=0, le=65535)]
 
 
@@ -73,18 +68,6 @@ class Dicom(Section):
     idle_timeout: float = Field(default=60.0, gt=0, le=_DAY)
     pdu_timeout: float = Field(default=30.0, gt=0, le=_DAY)
     tls: ListenerTls | None = None
-
-
-class Destination(Section):
-    """A PACS or workstation that made objects are sent to."""
-
-    name: str = Field(min_length=1, max_length=64)
-    ae_title: AETitle
-    host: str
-    port: Annotated[int, Field(ge=1, le=65535)]
-    send: tuple[Literal["heatmap", "report"], ...] = ("heatmap", "report")
-    commitment: Literal[False] = False  # storage commitment is not requested yet
-    tls: PeerTls | None = None
 
 
 class KnownPeer(Section):
@@ -230,7 +213,7 @@ class Settings(BaseSettings):
     )
 
     dicom: Dicom = Dicom()
-    destinations: tuple[Destination, ...] = ()
+    destinations: tuple[AnyDestination, ...] = ()
     peers: tuple[KnownPeer, ...] = ()
     web: Web = Web()
     stow: Stow = Stow()
@@ -343,14 +326,17 @@ def _explain(error: ValidationError, path: Path | None) -> str:
     """Say of every problem what was wrong, its value and what is allowed, under the place where it was written."""
     found: dict[str, list[str]] = {}
     for problem in error.errors():
-        key = ".".join(str(part) for part in problem["loc"])
+        location, kind = _without_kind(problem["loc"])
+        key = ".".join(str(part) for part in location)
         variable = _variable(problem["loc"])
         source = f"environment variable {variable}" if variable else f"configuration {path or 'from the environment'}"
         if problem["type"] == "extra_forbidden":
-            allowed = _allowed_keys(problem["loc"])
+            allowed = _allowed_keys(location, kind)
             near = difflib.get_close_matches(str(problem["loc"][-1]), allowed, n=1)
             hint = f"did you mean {near[0]}? " if near else ""
             line = f"{key}: no such key; {hint}allowed: {', '.join(allowed)}"
+        elif problem["type"] == "union_tag_invalid":
+            line = f"{key}.kind: must be {problem['ctx']['expected_tags']} (got {problem['ctx']['tag']!r})"
         else:
             # what a check of our own says names the value itself; the input is the whole section
             is_whole = problem["type"] in ("missing", "value_error") and isinstance(problem["input"], dict | BaseModel)
@@ -367,11 +353,18 @@ def _variable(location: tuple[int | str, ...]) -> str | None:
     return next((name for name in os.environ if name.upper() in wanted), None)
 
 
-def _allowed_keys(location: tuple[int | str, ...]) -> list[str]:
+def _without_kind(location: tuple[int | str, ...]) -> tuple[tuple[int | str, ...], str]:
+    """The place as it was written, and the kind of the destination there, which pydantic puts into the place."""
+    if location[0] == "destinations" and len(location) > 2:
+        return (*location[:2], *location[3:]), str(location[2])
+    return location, ""
+
+
+def _allowed_keys(location: tuple[int | str, ...], kind: str) -> list[str]:
     fields = Settings.model_fields
     if len(location) == 1:
         return list(fields)
-    section = section_of(fields[str(location[0])].annotation)
+    section = DESTINATION_KINDS.get(kind) or section_of(fields[str(location[0])].annotation)
     for part in location[1:-1]:
         if section is not None and part in section.model_fields:
             section = section_of(section.model_fields[str(part)].annotation)

@@ -1,10 +1,11 @@
-"""Delivery: a process of its own, a thread a destination, one association for many objects, from the outbox alone."""
+"""Delivery: a process of its own, a thread a destination, many objects at once, from the outbox alone."""
 
 from __future__ import annotations
 
 import threading
 import traceback
 from collections.abc import Callable, Collection, Iterator
+from contextlib import closing
 from datetime import timedelta
 
 import structlog
@@ -14,10 +15,9 @@ from db.engine.leases import database_time
 from db.engine.session import Database, DatabaseUnavailable
 from db.reasons import ReasonCode
 from db.records import ClaimedDelivery
-from dicom_io.network.association import PeerUnreachable
-from dicom_io.send.storage_scu import Outgoing, SendOutcome, send
-from worker.config.dicom_peers import destination_peer
-from worker.config.settings import Destination, Settings
+from worker.config.settings import Settings
+from worker.delivery.transports.opening import open_transport
+from worker.delivery.transports.transport import DestinationUnreachable, Item, SendOutcome, Transport
 from worker.runtime.clock import now
 from worker.runtime.lease_owner import lease_owner
 from worker.runtime.timeouts import DELIVERY_BATCH, DELIVERY_LEASE, DELIVERY_POLL, PEER_AWAY, SENDER_WATCH, backoff
@@ -31,42 +31,45 @@ class SenderDied(Exception):
 
 
 class DestinationSender:
-    """Carries the outbox of one destination."""
+    """Sends the outbox of one destination, whatever its transport."""
 
-    def __init__(self, settings: Settings, destination: Destination, database: Database, store: Store) -> None:
+    def __init__(self, destination: str, transport: Transport, database: Database, store: Store) -> None:
         self._destination = destination
-        self._peer = destination_peer(settings, destination)
+        self._transport = transport
         self._database = database
         self._store = store
         self._owner = lease_owner()
         self._batch = DELIVERY_BATCH
-        self._refusals = 0  # associations that could not be had, in a row
+        self._unreachable = 0  # times in a row that no connection could be had
 
     def run(self, stop: threading.Event) -> None:
         """Deliver until ``stop`` is set; a database or a destination that is away is waited for."""
-        while not stop.is_set():
-            try:
-                carried = self.send_batch(stop.is_set)
-            except DatabaseUnavailable as error:
-                _log.error("outbox cannot be read", destination=self._destination.name, error=str(error))
-                carried = 0
-            if not carried:
-                stop.wait(self.pause)
+        try:
+            while not stop.is_set():
+                try:
+                    due = self.send_batch(stop.is_set)
+                except DatabaseUnavailable as error:
+                    _log.error("outbox cannot be read", destination=self._destination, error=str(error))
+                    due = 0
+                if not due:
+                    stop.wait(self.pause)
+        finally:
+            self._transport.close()
 
     @property
     def pause(self) -> float:
         """Seconds until the next look at the outbox: longer, the longer the destination is away."""
-        return PEER_AWAY[min(self._refusals, len(PEER_AWAY)) - 1] if self._refusals else DELIVERY_POLL
+        return PEER_AWAY[min(self._unreachable, len(PEER_AWAY)) - 1] if self._unreachable else DELIVERY_POLL
 
     def send_batch(self, stopping: Callable[[], bool] = lambda: False) -> int:
-        """Offer what is due, in one association. Returns how many objects were due; 0: wait before the next look.
+        """Offer what is due. Returns how many objects were due; 0: wait before the next look.
 
-        Between two objects the leases of those still to come are renewed, and given back once ``stopping()``.
+        Between two objects the leases of those not yet offered are renewed, and given back once ``stopping()``.
         """
         with self._database.write() as session:
             claimed = outbox.claim_batch(
                 session,
-                self._destination.name,
+                self._destination,
                 owner=self._owner,
                 now=database_time(session, now),
                 lease=DELIVERY_LEASE,
@@ -77,16 +80,17 @@ class DestinationSender:
             return len(claimed)
         open_items = {str(item.id): item for item in batch}
         try:
-            for outcome in send(self._peer, list(self._outgoing(open_items))):
-                self._settle(open_items.pop(outcome.key), outcome, open_items.values())
-                if open_items and stopping():
-                    self._give_back(open_items.values())
-                    return len(batch)  # the iterator goes with this frame, and ends its association
-        except PeerUnreachable as error:
-            self._refusals += 1
+            with closing(self._transport.send(list(self._items(open_items)))) as outcomes:
+                for outcome in outcomes:
+                    self._settle(open_items.pop(outcome.key), outcome, open_items.values())
+                    if open_items and stopping():
+                        self._give_back(open_items.values())
+                        return len(batch)
+        except DestinationUnreachable as error:  # no object's fault
+            self._unreachable += 1
             self._retry(open_items.values(), str(error), ReasonCode.PEER_UNREACHABLE, timedelta(seconds=self.pause))
             _log.warning(
-                "destination unreachable", destination=self._destination.name, waiting=len(open_items), error=str(error)
+                "destination unreachable", destination=self._destination, waiting=len(open_items), error=str(error)
             )
             return 0
         except DatabaseUnavailable:
@@ -96,19 +100,19 @@ class DestinationSender:
             self._batch = 1  # so that the object it came of holds up no other
             _log.error(
                 "delivery failed unexpectedly",
-                destination=self._destination.name,
+                destination=self._destination,
                 error=type(error).__name__,
                 raised_at=[f"{frame.filename}:{frame.lineno}" for frame in traceback.extract_tb(error.__traceback__)],
             )
             return 0
-        self._retry(open_items.values(), "the association ended before it was offered", ReasonCode.NOT_SENT)
-        self._batch, self._refusals = DELIVERY_BATCH, 0
+        self._retry(open_items.values(), "the connection ended before it was offered", ReasonCode.NOT_SENT)
+        self._batch, self._unreachable = DELIVERY_BATCH, 0
         return len(batch)
 
-    def _outgoing(self, items: dict[str, ClaimedDelivery]) -> Iterator[Outgoing]:
+    def _items(self, items: dict[str, ClaimedDelivery]) -> Iterator[Item]:
         for key, item in list(items.items()):
             try:
-                yield Outgoing(key=key, path=self._store.whole(item.uri))
+                yield Item(key=key, path=self._store.whole(item.uri))
             except StoreUnavailable as error:
                 del items[key]
                 self._retry([item], str(error), ReasonCode.STORE_UNAVAILABLE)
@@ -126,8 +130,8 @@ class DestinationSender:
                 kept = outbox.mark_failed(session, item, outcome.reason, code)
             outbox.renew(session, list(others), moment + DELIVERY_LEASE)
         if not kept:
-            _log.warning("lease lost: another process sends this object", destination=self._destination.name)
-        _log.info("delivered", destination=self._destination.name, result=outcome.result, status=outcome.status)
+            _log.warning("lease lost: another process sends this object", destination=self._destination)
+        _log.info("delivered", destination=self._destination, result=outcome.result, status=outcome.status)
 
     def _retry(
         self, items: Collection[ClaimedDelivery], reason: str, code: ReasonCode, wait: timedelta | None = None
@@ -144,16 +148,16 @@ class DestinationSender:
 
 
 def deliver_forever(settings: Settings, database: Database, store: Store, stop: threading.Event) -> None:
-    """Run a courier a destination until ``stop`` is set; the object under way is finished.
+    """Run a sender a destination until ``stop`` is set; the object under way is finished.
 
     Raises
     ------
     SenderDied
-        If a courier's thread ended before that, once the others have stopped.
+        If a sender's thread ended before that, once the others have stopped.
     """
     threads = [
         threading.Thread(
-            target=DestinationSender(settings, destination, database, store).run,
+            target=DestinationSender(destination.name, open_transport(settings, destination), database, store).run,
             args=(stop,),
             name=f"deliver {destination.name}",
         )

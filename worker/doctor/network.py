@@ -17,7 +17,7 @@ from db.engine.health import condition
 from db.engine.session import Database, DatabaseUnavailable
 from dicom_io.network.association import Peer, PeerUnreachable
 from dicom_io.send.storage_scu import echo
-from worker.config.dicom_peers import destination_peer, own_peer
+from worker.config.dicom_peers import destination_peer, dicom_destinations, own_peer
 from worker.doctor.check_result import Examined, Finding
 from worker.queue.broker import BrokerUnavailable, queue_lengths
 from worker.queue.embedded_server import server_program
@@ -63,15 +63,16 @@ def listener(examined: Examined) -> Iterator[Finding]:
 
 
 def destinations(examined: Examined) -> Iterator[Finding]:
-    """Every destination, by C-ECHO, all at once."""
+    """Every DICOM destination, by C-ECHO, all at once."""
     settings = examined.settings
     if not settings.destinations:
         yield Finding("destinations", "ok", "none configured: results stay here, on the worklist")
         return
-    peers = [destination_peer(settings, destination) for destination in settings.destinations]
-    with ThreadPoolExecutor(len(peers)) as pool:
+    nodes = dicom_destinations(settings)
+    peers = [destination_peer(settings, destination) for destination in nodes]
+    with ThreadPoolExecutor(max(len(peers), 1)) as pool:
         problems = list(pool.map(_echo, peers))
-    for destination, peer, problem in zip(settings.destinations, peers, problems, strict=True):
+    for destination, peer, problem in zip(nodes, peers, problems, strict=True):
         check = f"destination {destination.name}"
         if problem is None:
             yield Finding(check, "ok", f"{peer} answers C-ECHO")

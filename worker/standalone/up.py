@@ -179,6 +179,6 @@ def _say_ready(settings: Settings, console: Console, active: str | None) -> None
     else:
         console.print(f"model  {active}", markup=False)
     for place in settings.destinations:
-        console.print(f"sends  to {place.name}: {place.ae_title} at {place.host}:{place.port}", soft_wrap=True)
+        console.print(f"sends  to {place.name}: {place.address}", soft_wrap=True)
     if not settings.destinations:
         console.print("no destination is configured: results stay here, on the worklist")

@@ -59,6 +59,7 @@ _MEANINGS = {
     ("peers", "ae_title"): "its AE title, as it calls us",
     ("peers", "host"): "its host name or address",
     ("peers", "port"): "its DICOM port",
+    ("destinations", "kind"): "how objects get there: `dicom` by C-STORE",
     ("destinations", "commitment"): "storage commitment is not requested yet",
     ("web", "host"): "the address that is listened on; the pages ask for no password",
     ("web", "port"): "0: any free one",

@@ -29,7 +29,7 @@ from model.explain.gradcam import LogitMaps as Maps
 from model.publish.bundle_writer import renew_manifest_checksum
 from worker.analysis.runner import Analyst
 from worker.cli.app import app
-from worker.config.settings import Destination
+from worker.config.destinations import DicomDestination
 from worker.installation import Site
 from worker.intake.intake import Intake
 from worker.model_registry import bundles, preprocessing
@@ -39,7 +39,7 @@ from worker.storage.store import Stored
 
 @pytest.fixture
 def sited(site: Site, bundle_folder: Path) -> Site:
-    destination = Destination(name="pacs", ae_title="PACS", host="127.0.0.1", port=1)
+    destination = DicomDestination(name="pacs", ae_title="PACS", host="127.0.0.1", port=1)
     site = Site(site.settings.model_copy(update={"destinations": (destination,)}))
     bundles.activate(site.settings, site.database, str(bundle_folder))
     return site

@@ -41,7 +41,7 @@ def test_environment_wins_over_the_file(tmp_path: Path, monkeypatch: pytest.Monk
     )
     settings = load_settings(write(tmp_path, '[dicom]\nae_title = "FILE"\nport = 4001\n'), tmp_path)
     assert (settings.dicom.ae_title, settings.dicom.port) == ("OTHER", 4001)
-    assert settings.destinations[0].name == "pacs"
+    assert (settings.destinations[0].name, settings.destinations[0].kind) == ("pacs", "dicom")
 
 
 @pytest.mark.parametrize(
@@ -53,6 +53,13 @@ def test_environment_wins_over_the_file(tmp_path: Path, monkeypatch: pytest.Monk
         ('[dicom]\nae_title = "SEVENTEEN LETTERS"\n', r"dicom\.ae_title: .*16.*got 'SEVENTEEN LETTERS'"),
         ('[[destinations]]\nname = "a"\nhost = "h"\nport = 1\n', r"destinations\.0\.ae_title: Field required"),
         ('[[destinations]]\nnaem = "a"\n', r"destinations\.0\.naem: no such key; did you mean name\?"),
+        ('[[destinations]]\nname = "a"\nkind = "fax"\n', r"destinations\.0\.kind: must be 'dicom' \(got 'fax'\)"),
+        ('[[destinations]]\nname = "a"\nkind = ["dicom"]\n', r"destinations\.0\.kind: must be 'dicom' \(got"),
+        (
+            '[[destinations]]\n[destinations.tls]\nkee = "a"\n',
+            r"destinations\.0\.tls\.kee: .*did you mean key\?",
+        ),
+        ("destinations = [3]\n", r"destinations\.0: .*DicomDestination.*got 3"),
         ('[reading]\nprecision = "f16"\n', r"reading\.precision: .*'auto', 'f32' or 'bf16'.*got 'f16'"),
         ("[dicom\n", r"cannot be read"),
         ("a = " + "[" * 5000, r"cannot be read: maximum recursion"),

@@ -1,9 +1,9 @@
-"""A destination's courier: what it cannot carry says why and is tried again, whatever went wrong; others go on."""
+"""A destination's sender: what it cannot send says why and is tried again, whatever went wrong; others go on."""
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Sequence
 from datetime import timedelta
 from pathlib import Path
 
@@ -18,14 +18,13 @@ from db.reasons import ReasonCode
 from db.records import NewInstance, ObjectKey, ObjectRecord
 from db.tables.analyses import Analysis
 from db.tables.delivery import Delivery, MadeObject
-from dicom_io.network.association import Peer, PeerUnreachable
-from dicom_io.send.storage_scu import Outgoing, SendOutcome
 from tests.db.analysis.test_lifecycle import LEASE, result
 from tests.db.conftest import MODEL, NOON, heatmap
 from tests.db.conftest import new_instance as new_instance
-from worker.config.settings import Destination
+from worker.config.destinations import DicomDestination
 from worker.delivery import sender
 from worker.delivery.sender import DestinationSender, SenderDied, deliver_forever
+from worker.delivery.transports.transport import DestinationUnreachable, Item, SendOutcome
 from worker.installation import Site
 from worker.runtime.clock import now
 from worker.runtime.timeouts import DELIVERY_LEASE, DELIVERY_POLL, PEER_AWAY
@@ -34,7 +33,7 @@ from worker.runtime.timeouts import DELIVERY_LEASE, DELIVERY_POLL, PEER_AWAY
 @pytest.fixture
 def owed(site: Site, new_instance: Callable[..., NewInstance]) -> Site:
     """A site that owes one object to one destination."""
-    stored = site.store.put(b"heatmap")
+    file = site.store.put(b"heatmap")
     with site.database.write() as session:
         activation.activate(session, MODEL, NOON)
         recorded = record_instance(session, new_instance())
@@ -42,14 +41,31 @@ def owed(site: Site, new_instance: Callable[..., NewInstance]) -> Site:
         claimed = lifecycle.claim(session, recorded.analysis_id, owner="me", now=NOON, lease=LEASE, max_attempts=3)
         assert claimed is not None
         lifecycle.complete(session, claimed, result(), NOON)
-        made = heatmap(claimed, uri=stored.uri, sha256=stored.sha256, size=stored.size)
+        made = heatmap(claimed, uri=file.uri, sha256=file.sha256, size=file.size)
         objects.record(session, made, NOON)
     return site
 
 
-def courier(site: Site) -> DestinationSender:
-    destination = Destination(name="pacs", ae_title="PACS", host="127.0.0.1", port=1)
-    return DestinationSender(site.settings, destination, site.database, site.store)
+class FakeTransport:
+    """Does with the items what ``send`` does."""
+
+    def __init__(self, send: Callable[[Sequence[Item]], Iterable[SendOutcome]]) -> None:
+        self._send = send
+        self.closed = False
+
+    def send(self, items: Sequence[Item]) -> Generator[SendOutcome]:
+        yield from self._send(items)
+
+    def close(self) -> None:
+        self.closed = True
+
+
+def sender_by(site: Site, send: Callable[[Sequence[Item]], Iterable[SendOutcome]]) -> DestinationSender:
+    return DestinationSender("pacs", FakeTransport(send), site.database, site.store)
+
+
+def stored(items: Sequence[Item]) -> list[SendOutcome]:
+    return [SendOutcome(item.key, "stored", "", 0) for item in items]
 
 
 def the_delivery(site: Site) -> Delivery:
@@ -57,14 +73,13 @@ def the_delivery(site: Site) -> Delivery:
         return session.scalars(select(Delivery)).one()
 
 
-def test_unforeseen_error_is_told_without_its_text_and_the_object_is_tried_again(
-    owed: Site, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+def test_unforeseen_error_is_reported_without_its_text_and_the_object_is_tried_again(
+    owed: Site, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    def broken(*_arguments: object) -> None:
+    def broken(_items: Sequence[Item]) -> list[SendOutcome]:
         raise ValueError("Doe^Jane")
 
-    monkeypatch.setattr(sender, "send", broken)
-    assert courier(owed).send_batch() == 0
+    assert sender_by(owed, broken).send_batch() == 0
     row = the_delivery(owed)
     assert (row.state, row.reason, row.lease_owner) == ("pending", "unexpected ValueError", None)
     assert row.next_attempt_at <= now() + timedelta(seconds=10)
@@ -73,39 +88,37 @@ def test_unforeseen_error_is_told_without_its_text_and_the_object_is_tried_again
     assert "Doe" not in output.out + output.err
 
 
-def test_damaged_object_is_not_sent_and_says_so(owed: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_damaged_object_is_not_sent_and_says_so(owed: Site) -> None:
     offered: list[Path] = []
-    monkeypatch.setattr(sender, "send", lambda _peer, items: offered.extend(item.path for item in items) or iter(()))
     (file,) = owed.store.root.glob("*/*/*.dcm")
     file.write_bytes(b"heatmaP")
-    courier(owed).send_batch()
+    sender_by(owed, lambda items: offered.extend(item.path for item in items) or ()).send_batch()
     assert offered == []
     row = the_delivery(owed)
     assert row.state == "pending"
     assert "damaged" in row.reason
 
 
-def test_object_with_a_newer_revision_is_not_sent(owed: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_object_with_a_newer_revision_is_not_sent(owed: Site) -> None:
     offered: list[str] = []
 
-    def send(_peer: Peer, items: Sequence[Outgoing]) -> Iterator[SendOutcome]:
+    def send(items: Sequence[Item]) -> Iterable[SendOutcome]:
         offered.extend(item.path.read_text() for item in items)
-        return (SendOutcome(item.key, "stored", 0, "") for item in items)
+        return stored(items)
 
-    monkeypatch.setattr(sender, "send", send)
     with owed.database.write() as session:
         (item,) = outbox.claim_batch(session, "pacs", owner="d", now=NOON, lease=LEASE, limit=9)
-    stored = owed.store.put(b"revised")
+    file = owed.store.put(b"revised")
     with owed.database.write() as session:
         analysis = session.scalars(select(Analysis)).one()
         first = session.scalars(select(MadeObject)).one()
         key = ObjectKey(**{name: getattr(first, name) for name in ObjectKey.__dataclass_fields__})
         revised = ObjectRecord(
-            key, 2, "0" * 64, first.study_id, (analysis.id,), "2.25.2", stored.uri, stored.sha256, 7, NOON, ("pacs",)
+            key, 2, "0" * 64, first.study_id, (analysis.id,), "2.25.2", file.uri, file.sha256, 7, NOON, ("pacs",)
         )
         objects.record(session, revised, NOON)
         outbox.mark_retry(session, item, next_attempt_at=NOON, reason="A700", code=ReasonCode.PEER_STATUS)
-    assert courier(owed).send_batch() == 1
+    assert sender_by(owed, send).send_batch() == 1
     assert offered == ["revised"]
     assert [state for state, _ in states(owed)] == ["superseded", "sent"]
 
@@ -137,74 +150,83 @@ def test_lease_of_what_is_still_to_come_is_renewed_after_each_object(
     slow = [now()]
     monkeypatch.setattr(sender, "now", lambda: slow[0])
 
-    def send(_peer: Peer, items: Sequence[Outgoing]) -> Iterator[SendOutcome]:
+    def send(items: Sequence[Item]) -> Iterable[SendOutcome]:
         for item in items:
             slow[0] += DELIVERY_LEASE * 0.6  # less than a lease an object, more than a lease for two
             with owed_five.database.write() as session:
                 assert outbox.release_dead(session, lambda _owner: False, slow[0]) == 0
-            yield SendOutcome(item.key, "stored", 0, "")
+            yield SendOutcome(item.key, "stored", "", 0)
 
-    monkeypatch.setattr(sender, "send", send)
-    assert courier(owed_five).send_batch() == 5
+    assert sender_by(owed_five, send).send_batch() == 5
     assert states(owed_five) == [("sent", 1)] * 5
 
 
-def test_stop_between_two_objects_gives_the_rest_back_without_counting_an_attempt(
-    owed_five: Site, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_stop_between_two_objects_gives_the_rest_back_without_counting_an_attempt(owed_five: Site) -> None:
     stop = threading.Event()
 
-    def send(_peer: Peer, items: Sequence[Outgoing]) -> Iterator[SendOutcome]:
+    def send(items: Sequence[Item]) -> Iterable[SendOutcome]:
         for item in items:
             stop.set()
-            yield SendOutcome(item.key, "stored", 0, "")
+            yield SendOutcome(item.key, "stored", "", 0)
 
-    monkeypatch.setattr(sender, "send", send)
-    courier(owed_five).run(stop)
+    sender_by(owed_five, send).run(stop)
     assert states(owed_five) == [("sent", 1)] + [("pending", 0)] * 4
 
 
-def test_destination_that_is_away_is_asked_less_and_less_and_its_objects_wait_no_longer_than_that(
-    owed: Site, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def away(*_arguments: object) -> None:
-        raise PeerUnreachable("nobody answers")
+def test_destination_that_is_away_is_asked_less_and_less_and_its_objects_wait_no_longer_than_that(owed: Site) -> None:
+    answering = False
 
-    monkeypatch.setattr(sender, "send", away)
-    carrier = courier(owed)
+    def send(items: Sequence[Item]) -> list[SendOutcome]:
+        if not answering:
+            raise DestinationUnreachable("nobody answers")
+        return stored(items)
+
+    sends = sender_by(owed, send)
     pauses = []
     for _ in range(6):
-        assert carrier.send_batch() == 0
-        pauses.append(carrier.pause)
+        assert sends.send_batch() == 0
+        pauses.append(sends.pause)
         row = the_delivery(owed)
         assert (row.state, row.reason) == ("pending", "nobody answers")
-        assert row.next_attempt_at <= now() + timedelta(seconds=carrier.pause)
+        assert row.next_attempt_at <= now() + timedelta(seconds=sends.pause)
         with owed.database.write() as session:
             session.execute(update(Delivery).values(next_attempt_at=NOON))
     assert pauses == [*PEER_AWAY, PEER_AWAY[-1], PEER_AWAY[-1]]
-    monkeypatch.setattr(sender, "send", lambda _peer, items: (SendOutcome(i.key, "stored", 0, "") for i in items))
-    assert carrier.send_batch() == 1
-    assert carrier.pause == DELIVERY_POLL
+    answering = True
+    assert sends.send_batch() == 1
+    assert sends.pause == DELIVERY_POLL
 
 
-def test_object_that_breaks_the_sender_holds_up_no_other(owed_five: Site, monkeypatch: pytest.MonkeyPatch) -> None:
-    def send(_peer: Peer, items: Sequence[Outgoing]) -> Iterator[SendOutcome]:
+def test_object_that_breaks_the_sender_holds_up_no_other(owed_five: Site) -> None:
+    def send(items: Sequence[Item]) -> Iterable[SendOutcome]:
         if any(item.key == "1" for item in items):
             raise KeyError("poison")
-        return (SendOutcome(item.key, "stored", 0, "") for item in items)
+        return stored(items)
 
-    monkeypatch.setattr(sender, "send", send)
-    carrier = courier(owed_five)
+    sends = sender_by(owed_five, send)
     for _ in range(3):
-        carrier.send_batch()
+        sends.send_batch()
         with owed_five.database.write() as session:  # the others are due again, the broken one is not yet
             session.execute(update(Delivery).where(Delivery.id > 1).values(next_attempt_at=NOON))
             session.execute(update(Delivery).where(Delivery.id == 1).values(next_attempt_at=now() + LEASE))
     assert [state for state, _ in states(owed_five)] == ["pending", "sent", "sent", "sent", "sent"]
 
 
+def test_transport_is_closed_when_the_sender_stops(owed: Site) -> None:
+    stop = threading.Event()
+
+    def send(items: Sequence[Item]) -> list[SendOutcome]:
+        stop.set()
+        return stored(items)
+
+    transport = FakeTransport(send)
+    DestinationSender("pacs", transport, owed.database, owed.store).run(stop)
+    assert transport.closed
+    assert states(owed) == [("sent", 1)]
+
+
 def test_thread_that_ends_by_itself_ends_the_process(owed: Site, monkeypatch: pytest.MonkeyPatch) -> None:
-    destination = Destination(name="pacs", ae_title="PACS", host="127.0.0.1", port=1)
+    destination = DicomDestination(name="pacs", ae_title="PACS", host="127.0.0.1", port=1)
     settings = owed.settings.model_copy(update={"destinations": (destination,)})
     monkeypatch.setattr(DestinationSender, "run", lambda _self, _stop: None)
     with pytest.raises(SenderDied, match="deliver pacs"):

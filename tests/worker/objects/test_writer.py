@@ -18,7 +18,7 @@ from db.tables.delivery import Delivery, MadeObject
 from tests.db.analysis.test_lifecycle import LEASE, result
 from tests.db.conftest import MODEL, NOON, heatmap
 from tests.db.conftest import new_instance as new_instance
-from worker.config.settings import Destination
+from worker.config.destinations import DicomDestination
 from worker.installation import Site
 from worker.objects import writer as module
 from worker.objects.kind import ObjectDraft, uid_text
@@ -27,8 +27,8 @@ from worker.objects.writer import ObjectWriter
 
 REQUEST = ObjectRequest(UUID(int=1), "1.2.1", NOON, ())
 DESTINATIONS = (
-    Destination(name="pacs", ae_title="PACS", host="127.0.0.1", port=1),
-    Destination(name="reports", ae_title="REPORTS", host="127.0.0.1", port=1, send=("report",)),
+    DicomDestination(name="pacs", ae_title="PACS", host="127.0.0.1", port=1),
+    DicomDestination(name="reports", ae_title="REPORTS", host="127.0.0.1", port=1, send=("report",)),
 )
 
 

@@ -25,7 +25,8 @@ from model.explain.gradcam import LogitMaps as Maps
 from model.rendering.overlay import DENSITY_FULL
 from tests.peers.radiographs import Radiograph, chest, described, sample
 from worker.analysis.runner import Analyst
-from worker.config.settings import Destination, load_settings
+from worker.config.destinations import DicomDestination
+from worker.config.settings import load_settings
 from worker.installation import Site
 from worker.intake.intake import Intake
 from worker.model_registry import bundles
@@ -77,7 +78,7 @@ class Reading:
 def reading(tmp_path_factory: pytest.TempPathFactory, bundle_folder: Path) -> Iterator[Reading]:
     folder = tmp_path_factory.mktemp("pages")
     settings = load_settings(home=folder / "home").model_copy(
-        update={"destinations": (Destination(name="pacs", ae_title="PACS", host="127.0.0.1", port=1),)}
+        update={"destinations": (DicomDestination(name="pacs", ae_title="PACS", host="127.0.0.1", port=1),)}
     )
     site = Site(settings)
     bundles.activate(settings, site.database, str(bundle_folder))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, Protocol
@@ -41,10 +41,10 @@ class SendOutcome:
 class Transport(Protocol):
     """A way to one destination; used by one thread."""
 
-    def send(self, items: Sequence[Item]) -> Iterator[SendOutcome]:
+    def send(self, items: Sequence[Item]) -> Generator[SendOutcome]:
         """Send objects one after the other.
 
-        The caller may stop between two outcomes by closing the iterator; what is still open then is not offered.
+        The caller may stop between two outcomes by closing the generator; what is still open then is not offered.
 
         Yields
         ------
