@@ -61,7 +61,7 @@ def analyse_files(
         Folder for a PNG overlay per label explained, and for the DICOM objects of DICOM inputs. The UIDs of these
         objects are new on every run: nobody keeps their bytes, so none may be used twice.
     begun : callable
-        Told (number done, number of inputs) before each input.
+        Called with (number done, number of inputs) before each input.
     reduced_resolution
         As for `worker.analysis.pipeline.read_dicom`.
     """
@@ -211,7 +211,7 @@ def _write_objects(
     request = ObjectRequest(how.installation, who.study_instance_uid, now(), (image,))
     for draft in (draft for kind in KINDS for draft in kind.drafts(request)):
         uid, data = draft.make(uid_text(draft.key, 1, draft.inputs_digest, request.created))
-        path = out / f"{stem}.{_in_file_name(draft.key.label)}.dcm"
+        path = out / f"{stem}.{_in_file_name(draft.key.label)}{draft.suffix}"
         path.write_bytes(data)
         objects.append({"kind": draft.key.kind, "label": draft.key.label, "path": str(path), "sop_instance_uid": uid})
     return objects

@@ -174,7 +174,7 @@ class Analyst:
             if renamed is None:
                 return "not read"
             claimed = renamed
-        source = self._store.whole(claimed.uri)  # never a result, nor an identity, out of damaged bytes
+        source = self._store.whole(claimed.uri, claimed.sha256)  # no result or identity out of damaged bytes
         read = read_dicom(
             source,
             reader,

@@ -112,7 +112,7 @@ class DestinationSender:
     def _items(self, items: dict[str, ClaimedDelivery]) -> Iterator[Item]:
         for key, item in list(items.items()):
             try:
-                yield Item(key=key, path=self._store.whole(item.uri))
+                yield Item(key=key, path=self._store.whole(item.uri, item.sha256))
             except StoreUnavailable as error:
                 del items[key]
                 self._retry([item], str(error), ReasonCode.STORE_UNAVAILABLE)

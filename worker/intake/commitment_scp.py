@@ -198,8 +198,7 @@ class Committer:
             return FailureReason.CLASS_INSTANCE_CONFLICT
         for uri, sha256 in kept.copies:
             try:
-                if self._store.whole(uri).stem != sha256:
-                    return FailureReason.PROCESSING_FAILURE
+                self._store.whole(uri, sha256)
             except StoreUnavailable as error:
                 _log.error("an instance that was acknowledged is not whole", error=str(error))
                 return FailureReason.PROCESSING_FAILURE

@@ -24,7 +24,7 @@ from worker.config.settings import Settings
 from worker.intake.back_pressure import Limits
 from worker.runtime.clock import now
 from worker.storage.incoming_file import Arriving
-from worker.storage.store import Store, Stored, StoreUnavailable
+from worker.storage.store import DICOM_SUFFIX, Store, Stored, StoreUnavailable
 from worker.worklist.priority import place
 
 _log = structlog.get_logger(__name__)
@@ -75,8 +75,8 @@ class Intake:
 
     def _put(self, received: Received) -> Stored:
         if isinstance(received.data, Arriving):
-            return self._store.keep(received.data)
-        return self._store.put(_whole(received))
+            return self._store.keep(received.data, DICOM_SUFFIX)
+        return self._store.put(_whole(received), DICOM_SUFFIX)
 
     def _refuse(self, received: Received, reason: str) -> None:
         self.rejected(Rejection(received.calling_ae, received.address, Status.OUT_OF_RESOURCES, reason, now()))
@@ -128,7 +128,7 @@ class Intake:
         try:
             self._store.path(stored.uri)
         except StoreUnavailable:
-            self._store.put(_whole(received))
+            self._store.put(_whole(received), DICOM_SUFFIX)
 
     def _instance(self, session: Session, received: Received, stored: Stored, correlation: str) -> NewInstance:
         facts = with_tags(received.facts, received.data, self._rules.tags)

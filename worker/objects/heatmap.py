@@ -17,6 +17,7 @@ from worker import APPLICATION
 from worker.model_registry.preprocessing import HEATMAP_LONGEST_SIDE, preprocessing_id
 from worker.objects.kind import ObjectDraft
 from worker.objects.request import ImageReading, ObjectRequest, ReadImage
+from worker.storage.store import DICOM_SUFFIX
 
 HEATMAP_SERIES_NUMBER = 9001
 
@@ -49,6 +50,7 @@ class HeatmapKind:
             ),
             inputs_digest=hashlib.sha256(repr(inputs).encode()).hexdigest(),
             former_inputs=f"rendering version {RENDERING_VERSION}",
+            suffix=DICOM_SUFFIX,
             make=partial(_secondary_capture, request, image, index),
         )
 

@@ -21,6 +21,8 @@ class ObjectDraft:
         SHA-256, in hexadecimal, of what the object is made of besides its key; another digest is another revision.
     former_inputs
         What stands for the digest in a row from before digests were recorded (migration 0014), if this object is it.
+    suffix
+        Of the file, such as ``.dcm``.
     make
         Given the text that the SOP Instance UID is derived from (`uid_text`), returns that UID and the file's bytes.
         The same text gives the same bytes.
@@ -29,6 +31,7 @@ class ObjectDraft:
     key: ObjectKey
     inputs_digest: str
     former_inputs: str
+    suffix: str
     make: Callable[[str], tuple[str, bytes]]
 
 

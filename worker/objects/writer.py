@@ -22,6 +22,7 @@ class WrittenObject:
 
     record: ObjectRecord
     data: bytes
+    suffix: str
 
 
 class ObjectWriter:
@@ -54,7 +55,7 @@ class ObjectWriter:
             if revision and inputs in (draft.inputs_digest, draft.former_inputs):
                 continue  # made before: its bytes are kept
             uid, data = draft.make(uid_text(draft.key, revision + 1, draft.inputs_digest, request.created))
-            stored = self._store.put(data)
+            stored = self._store.put(data, draft.suffix)
             record = ObjectRecord(
                 key=draft.key,
                 revision=revision + 1,
@@ -68,7 +69,7 @@ class ObjectWriter:
                 created_at=request.created,
                 destinations=tuple(each.name for each in self._destinations if draft.key.kind in each.send),
             )
-            written.append(WrittenObject(record, data))
+            written.append(WrittenObject(record, data, draft.suffix))
         return written
 
     def record(self, session: Session, written: Sequence[WrittenObject], now: datetime) -> None:
@@ -78,7 +79,7 @@ class ObjectWriter:
             try:  # its file may have been cleared away since; now that its row is written, nobody does
                 self._store.path(each.record.uri)
             except StoreUnavailable:
-                self._store.put(each.data)
+                self._store.put(each.data, each.suffix)
 
     def discard(self, written: Sequence[WrittenObject]) -> None:
         """Delete the files of objects whose rows will never be written. `StoreUnavailable`."""

@@ -1,4 +1,4 @@
-"""Where received instances and made objects lie: files addressed by their hash, never by text from the wire."""
+"""The store of received instances and made objects: files named by their hash, never by text from the wire."""
 
 from __future__ import annotations
 
@@ -13,8 +13,9 @@ from pathlib import Path
 from typing import Protocol
 
 from worker.storage.incoming_file import Arriving
+from worker.storage.uris import STORE, resolve, uri_of
 
-_SCHEME = "store:"
+DICOM_SUFFIX = ".dcm"  # of every DICOM file, so that the same bytes have the same address
 
 
 class StoreUnavailable(Exception):
@@ -34,17 +35,17 @@ class Store(Protocol):
     def arriving(self, room: Callable[[], str] = ...) -> Arriving:
         """Begin to take an object, which goes on while ``room`` says nothing; discard it in any case."""
 
-    def keep(self, arriving: Arriving) -> Stored:
+    def keep(self, arriving: Arriving, suffix: str = "") -> Stored:
         """Make what has arrived durable, like `put`. `StoreUnavailable`, also for what went wrong on its way."""
 
-    def put(self, data: bytes) -> Stored:
-        """Make ``data`` durable and return its address; the same bytes have the same address. `StoreUnavailable`."""
+    def put(self, data: bytes, suffix: str = "") -> Stored:
+        """Make ``data`` durable; the same bytes with the same suffix have the same address. `StoreUnavailable`."""
 
     def path(self, uri: str) -> Path:
         """Return a local path of stored bytes. `StoreUnavailable` if they are not there."""
 
-    def whole(self, uri: str) -> Path:
-        """Return a local path of bytes that are still those that were stored. `StoreUnavailable` if they are not."""
+    def whole(self, uri: str, sha256: str) -> Path:
+        """Return a local path of bytes that still have the SHA-256 of their row. `StoreUnavailable` if they do not."""
 
     def discard(self, uri: str) -> None:
         """Delete stored bytes; nothing happens if they are gone already. `StoreUnavailable`."""
@@ -74,19 +75,19 @@ class FolderStore:
     def arriving(self, room: Callable[[], str] = lambda: "") -> Arriving:
         return Arriving(self._incoming / uuid.uuid4().hex, room)
 
-    def put(self, data: bytes) -> Stored:
+    def put(self, data: bytes, suffix: str = "") -> Stored:
         arriving = self.arriving()
         try:
             arriving.write(data)
-            return self.keep(arriving)
+            return self.keep(arriving, suffix)
         finally:
             arriving.discard()
 
-    def keep(self, arriving: Arriving) -> Stored:
+    def keep(self, arriving: Arriving, suffix: str = "") -> Stored:
         try:
             digest = arriving.digest()
-            relative = f"{digest[:2]}/{digest[2:4]}/{digest}.dcm"
-            target, stored = self.root / relative, Stored(_SCHEME + relative, digest, len(arriving))
+            target = self.root / digest[:2] / digest[2:4] / f"{digest}{suffix}"
+            stored = Stored(self.uri(target), digest, len(arriving))
             if target.exists() and _sha256(target) == digest:
                 # whole; but whoever renamed it into place a moment ago may not have synced the folders yet
                 for folder in (self.root, target.parent.parent, target.parent):
@@ -116,7 +117,7 @@ class FolderStore:
                 self._named.add(folder)
 
     def path(self, uri: str) -> Path:
-        path = self.root / uri.removeprefix(_SCHEME)
+        path = self._resolved(uri)
         try:
             there = path.is_file()
         except OSError as error:  # not permitted, a stale mount: nothing is known of the file
@@ -127,21 +128,27 @@ class FolderStore:
 
     def uri(self, path: Path) -> str:
         """Return the address of a file in the store, the inverse of `path`."""
-        return _SCHEME + path.relative_to(self.root).as_posix()
+        return uri_of(path, self.root, STORE)
 
-    def whole(self, uri: str) -> Path:
+    def _resolved(self, uri: str) -> Path:
+        try:
+            return resolve(uri, {STORE: self.root})
+        except ValueError as error:
+            raise StoreUnavailable(f"store {self.root}: {error}") from error
+
+    def whole(self, uri: str, sha256: str) -> Path:
         path = self.path(uri)
         try:
             digest = _sha256(path)
         except OSError as error:
             raise StoreUnavailable(f"store {self.root}: {uri} cannot be read: {error.strerror}") from error
-        if digest != path.stem:  # the address is the hash
+        if digest != sha256:
             raise StoreUnavailable(f"{uri} is damaged: its bytes are no longer those that were stored")
         return path
 
     def discard(self, uri: str) -> None:
         try:
-            (self.root / uri.removeprefix(_SCHEME)).unlink(missing_ok=True)
+            self._resolved(uri).unlink(missing_ok=True)
         except OSError as error:
             raise StoreUnavailable(f"store {self.root}: {uri} cannot be deleted: {error.strerror}") from error
 

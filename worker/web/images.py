@@ -106,7 +106,7 @@ async def _source(site: Site, digest: str) -> Callable[[], FilePath]:
         return uri
 
     uri = await to_thread.run_sync(look_up)
-    return lambda: site.store.whole(uri)
+    return lambda: site.store.whole(uri, digest)
 
 
 def _maps(site: Site, analysis_id: int, digest: str) -> StoredMaps:

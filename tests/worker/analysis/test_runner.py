@@ -119,7 +119,7 @@ def test_same_film_analysed_anew_gives_the_same_object_bytes(
     analyst = Analyst(sited.settings, sited.database, sited.store)
     stored: list[str] = []
     real_put = sited.store.put
-    monkeypatch.setattr(sited.store, "put", lambda data: stored.append(real_put(data).sha256) or real_put(data))
+    monkeypatch.setattr(sited.store, "put", lambda *what: stored.append(real_put(*what).sha256) or real_put(*what))
     real_complete = lifecycle.complete
 
     def power_cut(*_arguments: object) -> bool:
@@ -245,8 +245,8 @@ def test_object_whose_file_is_cleared_away_before_its_row_is_written_is_stored_a
     (analysis_id,) = receive(sited, (films / "RG1_UNCR.dcm").read_bytes())
     put = sited.store.put
 
-    def cleared(data: bytes) -> Stored:
-        stored = put(data)
+    def cleared(data: bytes, suffix: str) -> Stored:
+        stored = put(data, suffix)
         sited.store.discard(stored.uri)
         monkeypatch.undo()
         return stored
@@ -254,5 +254,5 @@ def test_object_whose_file_is_cleared_away_before_its_row_is_written_is_stored_a
     monkeypatch.setattr(sited.store, "put", cleared)
     assert Analyst(sited.settings, sited.database, sited.store).analyse(analysis_id) == "done"
     with sited.database.read() as session:
-        for uri in session.scalars(select(MadeObject.uri)):
-            assert sited.store.whole(uri)
+        for made in session.scalars(select(MadeObject)):
+            assert sited.store.whole(made.uri, made.sha256)

@@ -102,4 +102,4 @@ def test_two_listeners_on_one_database_take_the_same_films_at_once(shared_site: 
     assert studies[0] == studies[1]
     assert len({(row[0], row[1]) for row in rows}) == len(rows), "no copy is kept twice"
     assert len({row[1] for row in rows}) == 4, "and none of the four is lost"
-    assert all(shared_site.store.whole(row[2]).stem == row[1] for row in rows)
+    assert all(shared_site.store.whole(row[2], row[1]) for row in rows)

@@ -59,8 +59,8 @@ def test_film_that_is_forgotten_in_the_moment_it_comes_again_is_stored(
     assert intake.receive(film) == Status.SUCCESS
     put = either.store.put
 
-    def forgotten_right_after(data: bytes) -> Stored:
-        stored = put(data)
+    def forgotten_right_after(data: bytes, suffix: str) -> Stored:
+        stored = put(data, suffix)
         monkeypatch.undo()
         study = film.facts.study_instance_uid
         assert forget(either.database, either.store, study_instance_uid=study, patient_id=None, reason="asked")
@@ -69,4 +69,4 @@ def test_film_that_is_forgotten_in_the_moment_it_comes_again_is_stored(
     monkeypatch.setattr(either.store, "put", forgotten_right_after)
     assert intake.receive(film) == Status.SUCCESS
     with either.database.read() as session:
-        assert either.store.whole(session.scalars(select(Location.uri)).one())
+        assert either.store.whole(*session.execute(select(Location.uri, Location.sha256)).one())

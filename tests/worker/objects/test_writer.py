@@ -43,7 +43,7 @@ class Kind:
         self.made: list[str] = []
 
     def drafts(self, _request: ObjectRequest) -> Sequence[ObjectDraft]:
-        return [ObjectDraft(self.key, self.inputs, "rendering version 2", self.make)]
+        return [ObjectDraft(self.key, self.inputs, "rendering version 2", ".dcm", self.make)]
 
     def make(self, text: str) -> tuple[str, bytes]:
         self.made.append(text)

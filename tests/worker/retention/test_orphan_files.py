@@ -18,6 +18,7 @@ from worker.installation import Site
 from worker.intake.intake import Intake
 from worker.retention.orphan_files import set_aside
 from worker.runtime.timeouts import UNREFERENCED_AGE, UNREFERENCED_KEPT
+from worker.storage.store import DICOM_SUFFIX
 
 NOW = datetime.now(UTC)
 LATER = NOW + UNREFERENCED_AGE + timedelta(hours=1)
@@ -51,7 +52,7 @@ def test_file_that_no_row_names_is_set_aside_when_old_and_deleted_much_later(eit
     aside = site.store.root / "unreferenced" / stray.name
     assert (stray.exists(), aside.read_bytes()) == (False, b"half a crash")
     with site.database.read() as session:
-        assert site.store.whole(session.scalars(select(Location.uri)).one())
+        assert site.store.whole(*session.execute(select(Location.uri, Location.sha256)).one())
     age(aside, NOW - UNREFERENCED_KEPT - timedelta(days=1))
     assert set_aside(site.database, site.store, NOW) == 0
     assert not aside.exists()
@@ -63,11 +64,11 @@ def test_film_that_is_recorded_while_its_old_file_is_set_aside_keeps_its_bytes(
     """A crash left the file; its sender comes again, and finds it there, in the moment it is cleared away."""
     site = either
     film = received(films / "RG1_UNCR.dcm")
-    age(site.store.path(site.store.put(film.data).uri), NOW - timedelta(days=3))
+    age(site.store.path(site.store.put(film.data, DICOM_SUFFIX).uri), NOW - timedelta(days=3))
     put = site.store.put
 
-    def cleared_right_after(data: bytes) -> object:
-        stored = put(data)
+    def cleared_right_after(data: bytes, suffix: str) -> object:
+        stored = put(data, suffix)
         monkeypatch.undo()
         assert whole_round(site, NOW) == 1
         return stored
@@ -75,7 +76,7 @@ def test_film_that_is_recorded_while_its_old_file_is_set_aside_keeps_its_bytes(
     monkeypatch.setattr(site.store, "put", cleared_right_after)
     assert Intake(site.settings, site.database, site.store, lambda _id: None).receive(film) == Status.SUCCESS
     with site.database.read() as session:
-        assert site.store.whole(session.scalars(select(Location.uri)).one())
+        assert site.store.whole(*session.execute(select(Location.uri, Location.sha256)).one())
 
 
 def test_store_whose_database_knows_nothing_of_it_is_left_alone(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -17,7 +17,7 @@ from tests.dicom_io.images import CR, INSTANCE, data_set_of, image_file
 from tests.dicom_io.wire import Witness, associated, store
 from tests.peers.processes import wait_until
 from worker.storage.incoming_file import Arriving
-from worker.storage.store import FolderStore, StoreUnavailable
+from worker.storage.store import DICOM_SUFFIX, FolderStore, StoreUnavailable
 
 FILM = bytes(range(256)) * 3000  # larger than a slice
 DATA_SET = data_set_of(image_file(np.arange(60_000, dtype=np.uint16).reshape(200, 300)))
@@ -49,7 +49,7 @@ def test_whatever_the_pieces_the_same_file_is_kept(folder: FolderStore, incoming
     stored = folder.keep(arriving)
     assert arriving.read(0, len(film)) == film  # also in its place
     arriving.discard()
-    assert folder.whole(stored.uri).read_bytes() == film
+    assert folder.whole(stored.uri, stored.sha256).read_bytes() == film
     assert stored == folder.put(film)
     assert names(incoming) == []
 
@@ -106,7 +106,7 @@ def heard(folder: FolderStore) -> Iterator[tuple[Witness, Listener]]:
 
     def keep(received: Received) -> Status:
         assert isinstance(received.data, Arriving)
-        folder.keep(received.data)
+        folder.keep(received.data, DICOM_SUFFIX)
         return Status.SUCCESS
 
     witness = Witness(keep)

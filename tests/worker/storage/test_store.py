@@ -13,11 +13,36 @@ from worker.storage.store import FolderStore, StoreUnavailable
 
 def test_stored_bytes_come_back_from_an_address_made_of_their_hash(tmp_path: Path) -> None:
     store = FolderStore(tmp_path / "store")
-    stored = store.put(b"some film")
     digest = hashlib.sha256(b"some film").hexdigest()
-    assert stored.uri == f"store:{digest[:2]}/{digest[2:4]}/{digest}.dcm"
-    assert store.path(stored.uri).read_bytes() == b"some film"
-    assert store.put(b"some film") == stored
+    for suffix in (".dcm", ""):
+        stored = store.put(b"some film", suffix)
+        assert stored.uri == f"store:{digest[:2]}/{digest[2:4]}/{digest}{suffix}"
+        assert store.path(stored.uri).read_bytes() == b"some film"
+        assert store.put(b"some film", suffix) == stored
+        assert store.uri(store.path(stored.uri)) == stored.uri
+
+
+@pytest.mark.parametrize(
+    "uri", ["file:/etc/hosts", "aa/bb/1.dcm", "store:../outside", "store:/etc/hosts", "store:", ""]
+)
+def test_address_of_another_scheme_or_outside_the_store_is_refused(tmp_path: Path, uri: str) -> None:
+    store = FolderStore(tmp_path / "store")
+    (tmp_path / "outside").write_bytes(b"kept")
+    with pytest.raises(StoreUnavailable, match=r"allowed"):
+        store.path(uri)
+    with pytest.raises(StoreUnavailable, match=r"allowed"):
+        store.discard(uri)
+    assert (tmp_path / "outside").is_file()
+
+
+def test_bytes_are_held_against_the_rows_sha256_not_against_their_file_name(tmp_path: Path) -> None:
+    store = FolderStore(tmp_path / "store")
+    named = store.root / "some name"
+    named.write_bytes(b"film")
+    digest = hashlib.sha256(b"film").hexdigest()
+    assert store.whole(store.uri(named), digest) == named
+    with pytest.raises(StoreUnavailable, match="damaged"):
+        store.whole(store.put(b"film").uri, "0" * 64)
 
 
 def test_file_and_folders_are_synced_before_put_returns(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -95,12 +120,12 @@ def test_store_that_cannot_be_made_says_why(tmp_path: Path) -> None:
 def test_damaged_bytes_are_never_handed_out_and_coming_again_mends_them(tmp_path: Path) -> None:
     store = FolderStore(tmp_path / "store")
     stored = store.put(b"some film")
-    assert store.whole(stored.uri).read_bytes() == b"some film"
+    assert store.whole(stored.uri, stored.sha256).read_bytes() == b"some film"
     store.path(stored.uri).write_bytes(b"somE film")
     with pytest.raises(StoreUnavailable, match="damaged"):
-        store.whole(stored.uri)
+        store.whole(stored.uri, stored.sha256)
     assert store.put(b"some film") == stored
-    assert store.whole(stored.uri).read_bytes() == b"some film"
+    assert store.whole(stored.uri, stored.sha256).read_bytes() == b"some film"
 
 
 def test_folders_are_synced_also_where_another_process_has_just_renamed_the_same_bytes(
