@@ -44,7 +44,7 @@ def removable(session: Session, *, before: datetime | None, limit: int) -> list[
     query = select(Study.id).where(*_nothing_owed())
     if before is not None:
         newest = select(func.max(Instance.received_at)).where(Instance.study_id == Study.id).correlate(Study)
-        # the first image is no younger than the last; said for the index. A study without images has only strays
+        # the first image is no younger than the last; said for the index. A study without images has only misfiled ones
         query = query.where(
             Study.arrived_at < before, func.coalesce(newest.scalar_subquery(), Study.arrived_at) < before
         )
@@ -76,8 +76,8 @@ def erase(session: Session, study_id: int, *, requested_by: str, reason: str, no
     analyses = select(Analysis.id).where(Analysis.instance_id.in_(instances))
     objects = select(MadeObject.id).where(MadeObject.study_id == study_id)
     # bytes that name this study go with it, though another one's image keeps them
-    strays = list(session.scalars(select(MisfiledLocation.location_id).where(MisfiledLocation.study_id == study_id)))
-    kept = or_(Location.instance_id.in_(instances), Location.id.in_(strays))
+    misfiled = list(session.scalars(select(MisfiledLocation.location_id).where(MisfiledLocation.study_id == study_id)))
+    kept = or_(Location.instance_id.in_(instances), Location.id.in_(misfiled))
     uris = list(session.scalars(select(Location.uri).where(kept)))
     uris += session.scalars(select(MadeObject.uri).where(MadeObject.study_id == study_id))
     record = Erasure(

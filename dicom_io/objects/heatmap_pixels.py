@@ -1,4 +1,4 @@
-"""The picture of a heatmap Secondary Capture, for faces that show it."""
+"""The picture of a heatmap Secondary Capture, for interfaces that show it."""
 
 from pathlib import Path
 

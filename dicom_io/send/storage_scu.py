@@ -1,6 +1,6 @@
 """Sending objects to a peer: C-STORE of many files over one association, and C-ECHO.
 
-Every wait has a timeout. What cannot be delivered now and what can never be are told apart; the caller keeps the
+Every wait has a timeout. What cannot be delivered now and what never can are two outcomes; the caller keeps the
 queue and decides when to try again: there is no retry in here.
 """
 

@@ -1,9 +1,9 @@
-"""A Celery request whose acknowledgement may fail without making the worker deaf, and that tells how a child was lost.
+"""A Celery request that survives a failed acknowledgement, and that reports how a child was lost.
 
 With late acknowledgement, a task that ends while the broker is away cannot be acknowledged. kombu (5.7) logs that, but
 goes on counting the message as unacknowledged: with every child so, the prefetch window stays full, the worker
 never asks the broker for anything again, never notices that the connection is gone, and never reconnects. Here the
-message is taken off that count. What became of the task is in the database; the sweep rings for what is unfinished.
+message is taken off that count. What became of the task is in the database; recovery queues again what is unfinished.
 """
 
 from __future__ import annotations
@@ -25,19 +25,19 @@ _HOW = re.compile(r"signal \d+ \(\w+\)|exitcode -?\d+")  # of billiard's message
 
 
 class Request(CeleryRequest):
-    """Celery's request; a message that the broker could not be told about no longer takes a place.
+    """Celery's request; a message whose acknowledgement failed no longer counts as unacknowledged.
 
     Attributes
     ----------
     on_lost
-        Told, in the worker's parent process, the ids of a task whose child died or was killed, and how.
+        Called, in the worker's parent process, with the ids of a task whose child died or was killed, and how.
     """
 
     on_lost: ClassVar[Callable[[Sequence[int], str], None] | None] = None
 
     def on_timeout(self, soft: bool, timeout: float) -> None:
         if not soft:
-            self._tell(why_stopped(self.worker_pid, timeout))
+            self._report(why_stopped(self.worker_pid, timeout))
         super().on_timeout(soft, timeout)
 
     def on_failure(self, exc_info: ExceptionInfo, send_failed_event: bool = True, return_ok: bool = False) -> None:
@@ -46,10 +46,10 @@ class Request(CeleryRequest):
             error = error.exc
         if isinstance(error, WorkerLostError):
             how = _HOW.search(str(error))
-            self._tell(f"its process died: {how[0] if how else 'nobody knows how'}")
+            self._report(f"its process died: {how[0] if how else 'nobody knows how'}")
         super().on_failure(exc_info, send_failed_event, return_ok)
 
-    def _tell(self, how: str) -> None:
+    def _report(self, how: str) -> None:
         on_lost = type(self).on_lost
         if on_lost is not None and self.args:
             on_lost(self.args[0], how)

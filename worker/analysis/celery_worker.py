@@ -64,7 +64,7 @@ class Child:
         )
 
     def analyse(self, analysis_ids: Sequence[int]) -> None:
-        """Analyse each; what cannot even be claimed now is left to the sweep."""
+        """Analyse each; what cannot even be claimed now is left to recovery."""
         for analysis_id in analysis_ids:
             try:
                 self._open().analyse(analysis_id)
@@ -89,7 +89,7 @@ def run_worker(settings: Settings) -> None:
     child = Child(settings)  # the parent's holds nothing; each fork opens its own
 
     def open_child(**_signal: object) -> None:
-        die_with_parent(signal.SIGKILL)  # an orphan would hold its model and its lease; the sweep frees both
+        die_with_parent(signal.SIGKILL)  # an orphan would hold its model and its lease; recovery frees both
         child.start()
 
     @app.task(name=ANALYSE, Request="worker.analysis.celery_request:Request")

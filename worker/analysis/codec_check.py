@@ -1,4 +1,4 @@
-"""Which compressed transfer syntaxes this machine decodes, found out by decoding a film of 8 x 8 pixels in each."""
+"""Which compressed transfer syntaxes this machine decodes, found out by decoding an image of 8 x 8 pixels in each."""
 
 from __future__ import annotations
 

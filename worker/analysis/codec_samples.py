@@ -1,4 +1,4 @@
-"""One film of 8 x 8 pixels in each compressed transfer syntax: what shows that this machine decodes it.
+"""One image of 8 x 8 pixels in each compressed transfer syntax: what shows that this machine decodes it.
 
 The pixel in row r, column c is ``7 + 16 c + 256 r`` in 12 bits, or ``7 + 8 c + 16 r`` in 8. The frames were encoded
 with imagecodecs 2026.3; lossy ones differ from the formula by no more than `tolerance`.

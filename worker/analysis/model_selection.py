@@ -25,8 +25,8 @@ class Readers:
     active : ActiveModels
         The table; where it is empty, one model reads all.
     first : Path
-        Bundle folder of that one model, or of one of the table's: it is opened at once, so that a broken one is told
-        before any file is read.
+        Bundle folder of that one model, or of one of the table's: it is opened at once, so that a broken one is
+        reported before any file is read.
 
     Raises
     ------

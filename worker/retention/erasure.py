@@ -42,7 +42,7 @@ def finish_removals(database: Database, store: Store) -> int:
         open_records = erasure.unfinished(session)
     for record in open_records:
         for uri in record.uris:
-            with database.write() as session:  # a film that comes again meanwhile is recorded before, or stored after
+            with database.write() as session:  # an image received again meanwhile is recorded before, or stored after
                 erasure.hold_arrivals(session)
                 if not erasure.referenced(session, uri):
                     store.discard(uri)

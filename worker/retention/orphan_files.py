@@ -1,6 +1,6 @@
 """Files in the store that no row names: a process died between writing the file and recording it.
 
-Nobody was told that they are kept, and their senders sent them again. They are set aside first and deleted much later:
+They were never acknowledged, and their senders sent them again. They are set aside first and deleted much later:
 were the database a restored backup, or another store's, these could be the only copies.
 """
 
@@ -44,15 +44,15 @@ def set_aside(database: Database, store: FolderStore, moment: datetime) -> int:
 def _set_aside(database: Database, store: FolderStore, moment: datetime) -> int:
     before = (moment - UNREFERENCED_AGE).timestamp()
     files = _old_files(store.root / f"{int(moment.timestamp()) // 60 % _FOLDERS:02x}", before)
-    strays: list[Path] = []
+    orphans: list[Path] = []
     while chunk := {store.uri(path): path for path in islice(files, _AT_ONCE)}:
         with database.read() as session:
             known = erasure.referenced_of(session, list(chunk))
-        strays += [path for uri, path in chunk.items() if uri not in known]
-    if len(strays) > _SUSPICIOUS:
-        _log.error("files that no row names are left alone: is the database this store's?", files=len(strays))
+        orphans += [path for uri, path in chunk.items() if uri not in known]
+    if len(orphans) > _SUSPICIOUS:
+        _log.error("files that no row names are left alone: is the database this store's?", files=len(orphans))
         return 0
-    moved = sum(_move(database, store, path, before) for path in strays)
+    moved = sum(_move(database, store, path, before) for path in orphans)
     if moved:
         _log.warning("files that no row names were set aside", files=moved)
     return moved
