@@ -1,1 +1,1 @@
-"""Connections, transactions, the schema and leases."""
+"""Connections, transactions, the schema, leases, and the rows of processes."""

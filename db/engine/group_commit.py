@@ -1,4 +1,4 @@
-"""Several threads' writes in one transaction where they come at once: SQLite syncs its log once for all of them."""
+"""Concurrent writes of several threads share one transaction, so that SQLite syncs its log once for all of them."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _MOST = 16  # writes a transaction; other processes wait for the end of it
 
 
 class _Write(Generic[T]):
-    """One thread's write, and what became of it."""
+    """One thread's write, and its outcome."""
 
     def __init__(self, job: Callable[[Session], T]) -> None:
         self.job = job
@@ -28,11 +28,11 @@ class _Write(Generic[T]):
 
 
 class GroupedWrites:
-    """Runs writes of one process; each is committed when `run` returns, whoever's thread did it.
+    """Runs writes of one process; each is committed when `run` returns, whichever thread ran it.
 
-    Whoever comes while a transaction is being committed waits for it, and the first of those who waited writes for all
-    of them. Elsewhere than on SQLite, whose writers take turns anyway, everybody writes alone: groups would lock rows
-    in different orders.
+    Threads that come while a transaction is being committed wait for it, and the first of them then writes for all.
+    On other databases than SQLite, whose writers take turns anyway, each writes alone: groups would lock rows in
+    different orders.
     """
 
     def __init__(self, database: Database) -> None:
@@ -69,11 +69,11 @@ class GroupedWrites:
                     for each in group:
                         results.append(each.job(session))
                         session.flush()
-            except DatabaseUnavailable as error:  # for each of them: every further try would take as long to fail
+            except DatabaseUnavailable as error:  # for each of them: every further attempt would take as long to fail
                 for each in group:
                     each.error, each.ended = error, True
                 return
-            except Exception:  # noqa: BLE001 - whose it is, and what it is, shows when each of them is run alone
+            except Exception:  # noqa: BLE001 - which write failed, and how, shows when each is run alone
                 pass
             else:
                 for each, result in zip(group, results, strict=True):
@@ -86,7 +86,7 @@ class GroupedWrites:
         try:
             with self._database.write() as session:
                 result = write.job(session)
-        except Exception as error:  # noqa: BLE001 - raised again in the thread whose write it is
+        except Exception as error:  # noqa: BLE001 - raised again in the thread of this write
             write.error = error
         else:
             write.result = result

@@ -1,4 +1,4 @@
-"""The condition of the database itself: whether it answers, fits this program, and keeps what it says it keeps."""
+"""The condition of the database: whether it answers, has this program's schema, and makes commits durable."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _NETWORK_FILE_SYSTEMS = {"nfs", "nfs4", "cifs", "smb3", "smbfs", "fuse.sshfs", "
 
 @dataclass(frozen=True)
 class DatabaseCondition:
-    """What a database says of itself.
+    """What a database reports about itself.
 
     Attributes
     ----------
@@ -28,7 +28,7 @@ class DatabaseCondition:
     settings
         What decides whether a commit survives a power cut, as the database names and states it.
     faults
-        What of that is wrong, in words; empty where a commit is durable.
+        Which of these settings lose commits, in words; empty where a commit is durable.
     clock
         The database's own time; None for SQLite, which has none.
     """
@@ -79,7 +79,7 @@ def _postgresql(database: Database) -> tuple[str, dict[str, str], list[str], dat
 
 
 def file_system(path: Path) -> str:
-    """Return the kind of file system that holds ``path``, such as ``ext4``; ``unknown`` where the system tells none."""
+    """Return the file system that holds ``path``, such as ``ext4``; ``unknown`` where it is not reported."""
     try:
         lines = Path("/proc/self/mounts").read_text(encoding="utf-8", errors="replace").splitlines()
     except OSError:

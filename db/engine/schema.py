@@ -1,4 +1,4 @@
-"""Creating and upgrading the schema with Alembic, and saying plainly when a database does not fit this program."""
+"""Creating and upgrading the schema with Alembic; a database whose schema does not fit this program is rejected."""
 
 from __future__ import annotations
 
@@ -47,12 +47,12 @@ def upgrade(database: Database, now: datetime) -> str:
 
 
 def prepare(database: Database, now: datetime) -> None:
-    """Create the schema in an empty database; refuse one of another revision.
+    """Create the schema in an empty database; reject one of another revision.
 
     Raises
     ------
     SchemaMismatch
-        If the database has another revision than this program; the message names both and the command that mends it.
+        If the database has another revision than this program; the message names both and the command to run.
     """
     found = revision(database)
     if found is None:

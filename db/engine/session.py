@@ -23,7 +23,7 @@ from sqlalchemy.pool import ConnectionPoolEntry
 
 __all__ = ["Database", "DatabaseUnavailable", "Session", "sqlite_url"]
 
-# libpq's names: a server behind a broken line, or a lock whose holder is frozen, must not hold a listener for ever
+# libpq's names: a server behind a broken connection, or a frozen holder of a lock, must not block a listener for ever
 _POSTGRES_WAITS = {"connect_timeout": 10, "tcp_user_timeout": 30_000, "options": "-c lock_timeout=20s"}
 _BUSY_SECONDS = 20  # how long a SQLite writer waits for another one; the longest transaction here takes milliseconds
 
@@ -86,7 +86,7 @@ class Database:
 
     @contextmanager
     def _turn(self) -> Iterator[None]:
-        """Let the threads of this process write to SQLite in turn: its own wait for a lock is ever longer sleep."""
+        """Let the threads of this process write to SQLite in turn: its own busy handler sleeps ever longer."""
         if not self.is_sqlite:
             yield
             return
@@ -103,12 +103,12 @@ class Database:
             with Session(self.engine.execution_options(**options), expire_on_commit=False) as session:
                 yield session
         except DataError:
-            raise  # a value that no later try will make fit: a defect, which must not pass for an absent database
+            raise  # a value that no later try will make fit: a defect, which must not be reported as an absent database
         except (DBAPIError, PoolTimeout) as error:
             raise DatabaseUnavailable(f"database {self.place}: {_first_line(error)}") from error
 
     def ping(self) -> None:
-        """Ask the database for nothing; raises `DatabaseUnavailable` if it does not answer."""
+        """Run an empty query; raises `DatabaseUnavailable` if the database does not answer."""
         with self.read() as session:
             session.execute(text("SELECT 1"))
 
@@ -119,7 +119,7 @@ class Database:
 
 
 class _SameFile:
-    """Gives up a connection whose file was removed or replaced: nobody would find what it wrote."""
+    """Invalidates a connection whose file was removed or replaced: what it writes would be lost."""
 
     def __init__(self, path: str) -> None:
         self._path = Path(path)
@@ -144,7 +144,7 @@ def _first_line(error: SQLAlchemyError) -> str:
 def _configure_sqlite(connection: Any, _record: object) -> None:  # noqa: ANN401 - the driver's own connection
     connection.isolation_level = None  # transactions are begun below, never by the driver
     _use_write_ahead_log(connection)
-    # secure_delete: what was forgotten is overwritten in the file, too
+    # secure_delete: what was erased is overwritten in the file, too
     for pragma in ("synchronous=FULL", "foreign_keys=ON", "secure_delete=ON"):
         connection.execute(f"PRAGMA {pragma}")
 

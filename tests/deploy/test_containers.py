@@ -21,7 +21,7 @@ from tests.peers.processes import Process
 from tests.peers.programs import free_port
 from tests.peers.valkey import Valkey
 from worker.config.settings import Settings
-from worker.doctor.process_list import PROCESSES
+from worker.runtime.registered_process import PROCESSES
 
 SERVICES = compose()["services"]
 OURS = {name: service for name, service in SERVICES.items() if service["image"].startswith("cxr-triage:")}

@@ -11,7 +11,7 @@ import pytest
 from db.records import BATCH, LIVE
 from tests.deploy.texts import DEPLOY, compose, judge, manifests
 from worker.config.settings import load_settings
-from worker.doctor.process_list import PROCESSES
+from worker.runtime.registered_process import PROCESSES
 from worker.runtime.timeouts import ANALYSIS_TIME_LIMIT
 
 FOLDER = DEPLOY / "kubernetes"

@@ -15,8 +15,8 @@ from tests.deploy.texts import DEPLOY, judge
 from tests.peers.processes import Process
 from tests.peers.programs import require_peer
 from worker.config.settings import load_settings
-from worker.doctor.process_list import PROCESSES
 from worker.queue.broker import queue_lengths, socket_path
+from worker.runtime.registered_process import PROCESSES
 from worker.tools.reference_docs import pages
 
 UNITS = DEPLOY / "systemd"
@@ -84,7 +84,7 @@ def test_running_images_may_finish_before_the_worker_is_killed() -> None:
 
 def test_dead_process_of_the_machine_can_still_be_told() -> None:
     sandbox = dict(settings_of(SANDBOX))
-    assert sandbox.get("ProcSubset", "all") == "all"  # worker.runtime.lease_owner reads /proc/sys/kernel/random/boot_id
+    assert sandbox.get("ProcSubset", "all") == "all"  # registered_process reads the boot id of /proc
     assert "PrivatePIDs" not in sandbox
 
 

@@ -7,11 +7,11 @@ import signal
 import time
 import warnings
 from collections.abc import Sequence
-from functools import partial
+from functools import cached_property, partial
 
 import structlog
 from celery.platforms import SecurityWarning
-from celery.signals import worker_process_init
+from celery.signals import worker_process_init, worker_process_shutdown
 
 from db.analysis import lifecycle
 from db.engine.session import Database, DatabaseUnavailable
@@ -25,8 +25,8 @@ from worker.analysis.runner import Analyst
 from worker.config.settings import Settings
 from worker.model_registry.bundles import UnknownModel
 from worker.queue.celery_app import ANALYSE, make_app
-from worker.runtime.lease_owner import lease_owner
 from worker.runtime.parent_death import die_with_parent
+from worker.runtime.registered_process import ANALYSIS_CHILD, RegisteredProcess
 from worker.storage.store import FolderStore, StoreUnavailable
 
 _log = structlog.get_logger(__name__)
@@ -38,6 +38,11 @@ class Child:
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._analyst: Analyst | None = None
+        self.process = RegisteredProcess(lambda: self._database, ANALYSIS_CHILD)
+
+    @cached_property
+    def _database(self) -> Database:
+        return Database(self._settings.database_url)
 
     def start(self) -> None:
         """Open everything, the active models included, and say how long it took and what it weighs.
@@ -60,7 +65,7 @@ class Child:
             model=name,
             seconds=round(time.monotonic() - started, 2),
             resident_megabytes=_resident_megabytes(),
-            owner=lease_owner(),
+            pid=os.getpid(),
         )
 
     def analyse(self, analysis_ids: Sequence[int]) -> None:
@@ -74,7 +79,7 @@ class Child:
     def _open(self) -> Analyst:
         if self._analyst is None:
             store = FolderStore(self._settings.home / "store")
-            self._analyst = Analyst(self._settings, Database(self._settings.database_url), store)
+            self._analyst = Analyst(self._settings, self._database, store, self.process)
         return self._analyst
 
 
@@ -89,8 +94,12 @@ def run_worker(settings: Settings) -> None:
     child = Child(settings)  # the parent's holds nothing; each fork opens its own
 
     def open_child(**_signal: object) -> None:
-        die_with_parent(signal.SIGKILL)  # an orphan would hold its model and its lease; recovery frees both
+        die_with_parent(signal.SIGKILL)  # an orphan would keep its model in memory, and its lease
+        child.process.start()
         child.start()
+
+    def close_child(**_signal: object) -> None:
+        child.process.stop()
 
     @app.task(name=ANALYSE, Request="worker.analysis.celery_request:Request")
     def analyse(analysis_ids: Sequence[int]) -> None:
@@ -98,6 +107,7 @@ def run_worker(settings: Settings) -> None:
 
     Request.on_lost = staticmethod(partial(_note_loss, settings))
     worker_process_init.connect(open_child, weak=False)
+    worker_process_shutdown.connect(close_child, weak=False)
     worker = app.Worker(
         queues=[LIVE, BATCH],
         concurrency=settings.worker.processes or os.cpu_count() or 1,

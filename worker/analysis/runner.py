@@ -30,7 +30,7 @@ from worker.model_registry.preprocessing import made_by_newer, preprocessing_id
 from worker.objects.request import ImageReading, ObjectRequest, ReadImage
 from worker.objects.writer import ObjectWriter, WrittenObject
 from worker.runtime.clock import now
-from worker.runtime.lease_owner import is_dead, lease_owner
+from worker.runtime.registered_process import ANALYSIS_CHILD, RegisteredProcess
 from worker.runtime.timeouts import ANALYSIS_LEASE, MAX_ATTEMPTS
 from worker.storage.store import Store, StoreUnavailable
 from worker.worklist.priority import rank_study
@@ -40,14 +40,19 @@ _SPARE_READERS = 1  # beside the active models', that of rows created just befor
 
 
 class Analyst:
-    """Holds the models of one process, loaded after the fork, and analyses ids."""
+    """Holds the models of one process, loaded after the fork, and analyses ids.
 
-    def __init__(self, settings: Settings, database: Database, store: Store) -> None:
+    ``process`` is the row that its leases name; without one it registers a row without a heartbeat.
+    """
+
+    def __init__(
+        self, settings: Settings, database: Database, store: Store, process: RegisteredProcess | None = None
+    ) -> None:
         self._settings = settings
         self.database = database
         self._store = store
         self._objects = ObjectWriter(settings, database, store)
-        self._owner = lease_owner()
+        self._process = process or RegisteredProcess(lambda: database, ANALYSIS_CHILD)
         self._readers: dict[str, Reader] = {}
         self._installation: UUID | None = None
 
@@ -146,20 +151,23 @@ class Analyst:
             _log.info("upgraded", model=model.name, was=model.preprocessing_id, makes=makes, read_after_all=again)
 
     def _claim(self, analysis_id: int) -> ClaimedAnalysis | None:
+        owner = self._process.owner
         for first in (True, False):
             with self.database.write() as session:
                 moment = database_time(session, now)
                 claimed = lifecycle.claim(
                     session,
                     analysis_id,
-                    owner=self._owner,
+                    owner=owner,
                     now=moment,
                     lease=ANALYSIS_LEASE,
                     max_attempts=MAX_ATTEMPTS,
                 )
                 # redelivered because its child died: that child's lease is released at once, before the next recovery
-                if claimed is not None or not first or not lifecycle.release_dead(session, is_dead, moment):
+                if claimed is not None or not first:
                     return claimed
+                if not lifecycle.release_dead(session, self._process.judge(session, moment), moment):
+                    return None
         return None
 
     def _read_and_store(self, claimed: ClaimedAnalysis) -> str:

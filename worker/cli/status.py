@@ -57,10 +57,13 @@ def worklist(
 def status(home: Home = None, config: Config = None, json: Json = False) -> None:
     """Health: database, broker, store, model, and what waits. Exit code 1 when not ready."""
     from worker.monitoring.health import status_facts
+    from worker.monitoring.processes import process_fact, process_states
 
-    facts = status_facts(open_site(home, config).existing())
+    site = open_site(home, config).existing()
+    facts = status_facts(site)
+    processes = process_states(site.database) if facts["database"] == "ok" else ()
     if json:
-        print_json(facts)
+        print_json({**facts, "processes": [process_fact(each) for each in processes]})
     else:
         for key, value in facts.items():
             if key == "models":  # the table, a line each
@@ -69,6 +72,8 @@ def status(home: Home = None, config: Config = None, json: Json = False) -> None
                 continue
             text = ", ".join(f"{name} {number}" for name, number in value.items()) if isinstance(value, dict) else value
             print(f"{key.replace('_', ' '):<18} {visible(str(text))}")
+        for process in processes:
+            print(f"{'process':<18} {visible(str(process))}")
     if not facts["ready"]:
         raise typer.Exit(1)
 

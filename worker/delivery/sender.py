@@ -19,7 +19,7 @@ from worker.config.settings import Settings
 from worker.delivery.transports.opening import open_transport
 from worker.delivery.transports.transport import DestinationUnreachable, Item, SendOutcome, Transport
 from worker.runtime.clock import now
-from worker.runtime.lease_owner import lease_owner
+from worker.runtime.registered_process import RegisteredProcess
 from worker.runtime.timeouts import DELIVERY_BATCH, DELIVERY_LEASE, DELIVERY_POLL, PEER_AWAY, SENDER_WATCH, backoff
 from worker.storage.store import Store, StoreUnavailable
 
@@ -31,14 +31,16 @@ class SenderDied(Exception):
 
 
 class DestinationSender:
-    """Sends the outbox of one destination, whatever its transport."""
+    """Sends the outbox of one destination, whatever its transport; its leases name the row of ``process``."""
 
-    def __init__(self, destination: str, transport: Transport, database: Database, store: Store) -> None:
+    def __init__(
+        self, destination: str, transport: Transport, database: Database, store: Store, process: RegisteredProcess
+    ) -> None:
         self._destination = destination
         self._transport = transport
         self._database = database
         self._store = store
-        self._owner = lease_owner()
+        self._process = process
         self._batch = DELIVERY_BATCH
         self._unreachable = 0  # times in a row that no connection could be had
 
@@ -66,16 +68,17 @@ class DestinationSender:
 
         Between two objects the leases of those not yet offered are renewed, and given back once ``stopping()``.
         """
+        owner = self._process.owner
         with self._database.write() as session:
             claimed = outbox.claim_batch(
                 session,
                 self._destination,
-                owner=self._owner,
+                owner=owner,
                 now=database_time(session, now),
                 lease=DELIVERY_LEASE,
                 limit=self._batch,
             )
-            batch = objects.without_superseded(session, claimed, self._owner)
+            batch = objects.without_superseded(session, claimed, owner)
         if not batch:
             return len(claimed)
         open_items = {str(item.id): item for item in batch}
@@ -147,7 +150,9 @@ class DestinationSender:
                 outbox.give_back(session, item)
 
 
-def deliver_forever(settings: Settings, database: Database, store: Store, stop: threading.Event) -> None:
+def deliver_forever(
+    settings: Settings, database: Database, store: Store, stop: threading.Event, process: RegisteredProcess
+) -> None:
     """Run a sender a destination until ``stop`` is set; the object under way is finished.
 
     Raises
@@ -157,7 +162,9 @@ def deliver_forever(settings: Settings, database: Database, store: Store, stop: 
     """
     threads = [
         threading.Thread(
-            target=DestinationSender(destination.name, open_transport(settings, destination), database, store).run,
+            target=DestinationSender(
+                destination.name, open_transport(settings, destination), database, store, process
+            ).run,
             args=(stop,),
             name=f"deliver {destination.name}",
         )

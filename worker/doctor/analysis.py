@@ -22,9 +22,10 @@ from worker.analysis.codec_check import check_codecs
 from worker.analysis.codec_samples import SAMPLES
 from worker.config.settings import Settings
 from worker.doctor.check_result import Examined, Finding
-from worker.doctor.process_list import PROCESSES
 from worker.model_registry.bundles import list_bundles
+from worker.monitoring.processes import ProcessState, process_states
 from worker.runtime.clock import now
+from worker.runtime.registered_process import PROCESSES
 
 _RUNS = 10
 _UNREAD_WARNING = timedelta(minutes=10)
@@ -142,21 +143,26 @@ def _commitments(found: Measures) -> Finding:
 
 
 def processes(examined: Examined) -> Iterator[Finding]:
-    """Which processes of this installation run on this machine."""
-    running = examined.running
+    """Which processes of this installation run, on every machine, and which service runs nowhere."""
+    running = {each.name for each in examined.processes if each.state == "running"}
+    missing = [name for name in PROCESSES if name not in running]
+    detail = "; ".join(str(each) for each in examined.processes)
     if not running:
-        yield Finding("processes", "warning", "none runs on this machine", "start them: 'cxr-triage up'")
-        return
-    seen = ", ".join(
-        f"{each.name} {each.resident_bytes / 1e6:.0f} MB" + (f" in {1 + each.children}" if each.children else "")
-        for each in running
-    )
-    missing = [name for name in PROCESSES if name not in {each.name for each in running}]
-    if missing:
-        mend = "start what does not run on another machine: " + ", ".join(f"'cxr-triage {name}'" for name in missing)
-        yield Finding("processes", "warning", f"{seen}; not here: {', '.join(missing)}", mend)
+        yield Finding("processes", "warning", detail or "none has registered yet", "start them: 'cxr-triage up'")
+    elif missing:
+        mend = "start " + ", ".join(f"'cxr-triage {name}'" for name in missing)
+        yield Finding("processes", "warning", detail, mend)
     else:
-        yield Finding("processes", "ok", seen)
+        yield Finding("processes", "ok", detail)
+
+
+def registered_processes(settings: Settings) -> tuple[ProcessState, ...]:
+    """Return the processes that the database knows of; none where it does not answer, which is a finding of its own."""
+    try:
+        database = _database(settings)
+        return () if database is None else process_states(database)
+    except DatabaseUnavailable:
+        return ()
 
 
 def _active(settings: Settings) -> ActiveModels:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from worker.config.settings import Settings
-from worker.doctor.process_list import Running
+from worker.monitoring.processes import ProcessState
 
 Level = Literal["ok", "warning", "failed"]
 
@@ -36,15 +36,15 @@ class Finding:
 
 @dataclass(frozen=True)
 class Examined:
-    """One installation, and which of its processes run on this machine."""
+    """One installation, and its processes on every machine; empty where the database has none or does not answer."""
 
     settings: Settings
-    running: tuple[Running, ...]
+    processes: tuple[ProcessState, ...] = ()
 
     @property
     def level_if_silent(self) -> Level:
         """How bad it is that a service of ours does not answer: before anything was started it is no fault."""
-        return "failed" if self.running else "warning"
+        return "failed" if any(each.state == "running" for each in self.processes) else "warning"
 
 
 Check = Callable[[Examined], Iterator[Finding]]

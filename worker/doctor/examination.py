@@ -10,7 +10,6 @@ from pathlib import Path
 from worker.config.settings import ConfigurationError, Settings, load_settings
 from worker.doctor import analysis, certificates, network, storage
 from worker.doctor.check_result import Check, Examined, Finding
-from worker.doctor.process_list import running_processes
 
 # name -> check, in the order in which a person would look
 CHECKS: dict[str, Check] = {
@@ -55,7 +54,7 @@ def examine(
         yield Finding("configuration", "failed", str(error), "mend the named key; docs/configuration.md lists all")
         return
     yield configuration(settings, config)
-    examined = Examined(settings, tuple(running_processes(settings.home)))
+    examined = Examined(settings, analysis.registered_processes(settings))
     for name, check in CHECKS.items():
         if name not in skip:
             begun(name)

@@ -31,7 +31,7 @@ from dicom_io.receive.storage_commitment import (
 from worker.config.dicom_peers import requester_peer
 from worker.config.settings import Settings
 from worker.runtime.clock import now
-from worker.runtime.lease_owner import is_dead, lease_owner
+from worker.runtime.registered_process import RegisteredProcess
 from worker.runtime.timeouts import (
     COMMITMENT_LEASE,
     COMMITMENT_OTHERS,
@@ -58,14 +58,23 @@ class Committer:
         Of the site.
     report
         Reports on the association with this id, once quiet so long: `dicom_io.receive.listener.Listener.report`.
+    process
+        The row that its leases name.
     """
 
-    def __init__(self, settings: Settings, database: Database, store: FolderStore, report: Report) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        database: Database,
+        store: FolderStore,
+        report: Report,
+        process: RegisteredProcess,
+    ) -> None:
         self._settings = settings
         self._database = database
         self._store = store
         self._report = report
-        self._owner = lease_owner()
+        self._process = process
         self._own: dict[int, tuple[str, float]] = {}  # requests of our associations: (association, when to look)
         self._lock = threading.Lock()
         self._wake = threading.Event()
@@ -117,18 +126,17 @@ class Committer:
         with self._database.read() as session:
             if not own and not commitment_requests.is_any_open(session, database_time(session, now)):
                 return []
+        owner = self._process.owner
         with self._database.write() as session:
             moment = database_time(session, now)
-            commitment_requests.release_dead(session, is_dead, moment)
+            commitment_requests.release_dead(session, self._process.judge(session, moment), moment)
             taken: list[tuple[ClaimedCommitment, str | None]] = []
             for number, association in own.items():
-                claimed = commitment_requests.claim(
-                    session, number, owner=self._owner, now=moment, lease=COMMITMENT_LEASE
-                )
+                claimed = commitment_requests.claim(session, number, owner=owner, now=moment, lease=COMMITMENT_LEASE)
                 if claimed is not None:
                     taken.append((claimed, association))
             due = commitment_requests.claim_due(
-                session, owner=self._owner, now=moment, lease=COMMITMENT_LEASE, limit=_AT_ONCE
+                session, owner=owner, now=moment, lease=COMMITMENT_LEASE, limit=_AT_ONCE
             )
         return taken + [(claimed, None) for claimed in due]
 

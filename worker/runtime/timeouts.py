@@ -30,6 +30,11 @@ COMMITMENT_LEASE = timedelta(seconds=120)  # one association with a slow request
 COMMITMENT_RENEW = 20.0  # seconds
 COMMITMENT_PATIENCE = timedelta(hours=24)  # a requester that cannot be told by then has asked again long ago
 LISTENER_WATCH = 1.0  # seconds between looks at whether the listener still accepts
+HEARTBEAT_EVERY = 10.0  # seconds; each is one small UPDATE, which SQLite syncs to disk
+# four heartbeats missed; one may wait 10 s for a connection and 20 s for a lock, and is then at most 40 s late. Less
+# than the shortest lease, which else would end first
+PROCESS_LOST = timedelta(seconds=45)
+PROCESS_KEPT = timedelta(days=1)  # rows of processes that have ended; what they held was released long before
 RECOVERY_EVERY = 3.0  # seconds
 REQUEUE_IDLE = timedelta(seconds=6)  # the queue is empty, so a pending analysis this old is in no queue
 REQUEUE_BUSY = timedelta(minutes=10)  # the queue is long: most of them simply wait in it

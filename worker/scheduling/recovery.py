@@ -11,6 +11,7 @@ from celery import Celery
 from db.analysis import lifecycle
 from db.analysis.planning import create_missing
 from db.delivery import outbox
+from db.engine import processes
 from db.engine.leases import database_time
 from db.engine.session import Database, DatabaseUnavailable
 from db.records import BATCH, LIVE
@@ -19,22 +20,30 @@ from worker.queue.broker import BrokerUnavailable, queue_lengths
 from worker.queue.dispatch import enqueue
 from worker.retention.policy import retain
 from worker.runtime.clock import now
-from worker.runtime.lease_owner import is_dead
-from worker.runtime.timeouts import RECOVERY_BATCH, RECOVERY_EVERY, REQUEUE_BUSY, REQUEUE_IDLE, RETENTION_EVERY
+from worker.runtime.registered_process import RegisteredProcess
+from worker.runtime.timeouts import (
+    PROCESS_KEPT,
+    RECOVERY_BATCH,
+    RECOVERY_EVERY,
+    REQUEUE_BUSY,
+    REQUEUE_IDLE,
+    RETENTION_EVERY,
+)
 from worker.storage.store import FolderStore, StoreUnavailable
 
 _log = structlog.get_logger(__name__)
 
 
-def recover_once(settings: Settings, database: Database, app: Celery) -> int:
+def recover_once(settings: Settings, database: Database, app: Celery, process: RegisteredProcess) -> int:
     """Release leases of dead processes, create missing analyses, queue pending ones. Returns how many were queued.
 
-    Each is queued where its row says, the live ones first; a long batch queue delays no live image.
+    Each is queued where its row says, the live ones first; a long batch queue delays no live image. ``process`` is this
+    process's row; it judges which others are dead.
     """
     with database.write() as session:
         moment = database_time(session, now)
-        freed = lifecycle.release_dead(session, is_dead, moment)
-        freed_deliveries = outbox.release_dead(session, is_dead, moment)
+        freed = lifecycle.release_dead(session, process.judge(session, moment), moment)
+        freed_deliveries = outbox.release_dead(session, process.judge(session, moment), moment)
         created = create_missing(session, moment, RECOVERY_BATCH)
     if freed or freed_deliveries or created:
         _log.info("leases recovered", analyses=freed, deliveries=freed_deliveries, analyses_created=created)
@@ -57,15 +66,22 @@ def recover_once(settings: Settings, database: Database, app: Celery) -> int:
 
 
 def recover_forever(
-    settings: Settings, database: Database, store: FolderStore, app: Celery, stop: threading.Event
+    settings: Settings,
+    database: Database,
+    store: FolderStore,
+    app: Celery,
+    stop: threading.Event,
+    process: RegisteredProcess,
 ) -> None:
     """Recover every few seconds until ``stop`` is set; a database or store that is away is waited for."""
     retained_at = -RETENTION_EVERY
     while not stop.is_set():
         try:
-            recover_once(settings, database, app)
+            recover_once(settings, database, app, process)
             if time.monotonic() - retained_at >= RETENTION_EVERY:
                 retain(settings, database, store)
+                with database.write() as session:
+                    processes.prune(session, database_time(session, now) - PROCESS_KEPT)
                 retained_at = time.monotonic()
         except (DatabaseUnavailable, StoreUnavailable, OSError) as error:
             _log.error("recovery failed", error=str(error))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from worker.analysis.celery_worker import run_worker
 from worker.installation import Site
+from worker.runtime.registered_process import RegisteredProcess
 
 
 def run_analysis(site: Site) -> None:
@@ -11,4 +12,5 @@ def run_analysis(site: Site) -> None:
     site.database.ping()
     site.database.dispose()  # children open their own
     site.store  # noqa: B018 - created before the children look for it
-    run_worker(site.settings)
+    with RegisteredProcess(lambda: site.database, "work", forks=True):
+        run_worker(site.settings)

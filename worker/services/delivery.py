@@ -7,6 +7,7 @@ import structlog
 from worker.config.certificates import require_destination_certificates
 from worker.delivery.sender import deliver_forever
 from worker.installation import Site
+from worker.runtime.registered_process import RegisteredProcess
 from worker.runtime.signals import stop_event
 
 _log = structlog.get_logger(__name__)
@@ -24,4 +25,5 @@ def run_delivery(site: Site) -> None:
     stop = stop_event()
     database, store = site.database, site.store
     _log.info("ready", destinations=[destination.name for destination in site.settings.destinations])
-    deliver_forever(site.settings, database, store, stop)
+    with RegisteredProcess(lambda: database, "deliver") as process:
+        deliver_forever(site.settings, database, store, stop, process)

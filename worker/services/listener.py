@@ -16,6 +16,7 @@ from worker.intake.intake import Intake
 from worker.queue.celery_app import make_app
 from worker.queue.dispatch import Dispatcher
 from worker.runtime.ports import StartFailed
+from worker.runtime.registered_process import RegisteredProcess
 from worker.runtime.signals import stop_event
 from worker.runtime.timeouts import LISTENER_WATCH
 
@@ -37,7 +38,8 @@ def run_listener(site: Site) -> None:
     dicom = site.settings.dicom
     dispatcher = Dispatcher(make_app(site.settings))
     intake = Intake(site.settings, site.database, site.store, dispatcher.enqueue)
-    committer = Committer(site.settings, site.database, site.store, lambda *words: listener.report(*words))
+    process = RegisteredProcess(lambda: site.database, "listen")
+    committer = Committer(site.settings, site.database, site.store, lambda *words: listener.report(*words), process)
     listener = Listener(
         listener_settings(site.settings),
         on_instance=intake.receive,
@@ -52,11 +54,12 @@ def run_listener(site: Site) -> None:
     reporting = threading.Thread(target=committer.run, args=(stop,), name="commitment", daemon=True)
     reporting.start()
     _log.info("ready", ae_title=dicom.ae_title, host=dicom.host, port=listener.port)
-    while not stop.wait(LISTENER_WATCH):
-        if not listener.is_listening:
-            raise StartFailed("the thread that accepts associations has ended by itself")
-        if not reporting.is_alive():
-            raise StartFailed("the thread that reports storage commitment has ended by itself")
-    listener.stop()
-    committer.wake()
-    dispatcher.close()
+    with process:
+        while not stop.wait(LISTENER_WATCH):
+            if not listener.is_listening:
+                raise StartFailed("the thread that accepts associations has ended by itself")
+            if not reporting.is_alive():
+                raise StartFailed("the thread that reports storage commitment has ended by itself")
+        listener.stop()
+        committer.wake()
+        dispatcher.close()

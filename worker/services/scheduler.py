@@ -15,6 +15,7 @@ from worker.intake.folder.watcher import Importer, import_folder
 from worker.intake.intake import Intake
 from worker.queue.celery_app import make_app
 from worker.queue.dispatch import Dispatcher
+from worker.runtime.registered_process import RegisteredProcess
 from worker.runtime.signals import stop_event
 from worker.scheduling.recovery import recover_forever
 
@@ -27,8 +28,8 @@ def run_scheduler(site: Site) -> None:
     database, store, app = site.database, site.store, make_app(site.settings)
     folder = import_folder(site.settings)
     _log.info("ready")
-    with _watched(site, folder, app, stop):
-        recover_forever(site.settings, database, store, app, stop)
+    with RegisteredProcess(lambda: database, "schedule") as process, _watched(site, folder, app, stop):
+        recover_forever(site.settings, database, store, app, stop, process)
 
 
 @contextmanager

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import socket
 from contextlib import suppress
 
@@ -15,6 +16,7 @@ from db.engine.session import DatabaseUnavailable
 from worker import __version__
 from worker.installation import Site
 from worker.runtime.ports import require_port
+from worker.runtime.registered_process import RegisteredProcess
 from worker.web.actions import action_routes
 from worker.web.api import api_routes
 from worker.web.dicomweb.stow import stow_routes
@@ -77,9 +79,17 @@ def serve(site: Site) -> None:
     """Serve until SIGTERM or SIGINT. Blocks."""
     host, port = site.settings.web.host, site.settings.web.port
     require_port(host, port, "web", "[web] port")
+    process = RegisteredProcess(lambda: site.database, "web")
+
+    def end(number: int, _frame: object) -> None:
+        process.stop()
+        signal.signal(number, signal.SIG_DFL)
+        signal.raise_signal(number)
+
+    signal.signal(signal.SIGTERM, end)  # uvicorn stops on it, and then raises it again for whoever ran uvicorn
     # no access log: a query string may carry a patient's identifier
     config = uvicorn.Config(
         make_web(site), host=host, port=port, access_log=False, log_level="warning", server_header=False
     )
-    with suppress(KeyboardInterrupt):
+    with process, suppress(KeyboardInterrupt):
         _Server(config).run()

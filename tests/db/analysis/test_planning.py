@@ -15,7 +15,8 @@ from sqlalchemy import event, text
 
 from db.analysis import lifecycle
 from db.analysis.planning import create_missing
-from db.delivery import outbox
+from db.delivery import commitment_requests, outbox
+from db.engine import processes
 from db.engine.schema import prepare
 from db.engine.session import Database, Session, sqlite_url
 from db.model_registry import activation
@@ -24,12 +25,15 @@ from tests.db.conftest import MODEL, NOON
 
 LEASE = timedelta(minutes=2)
 HOT: dict[str, Callable[[Session], object]] = {
-    "free analyses": lambda session: lifecycle.release_dead(session, lambda _owner: False, NOON),
-    "free deliveries": lambda session: outbox.release_dead(session, lambda _owner: False, NOON),
+    "release analyses": lambda session: lifecycle.release_dead(session, lambda _owner: False, NOON),
+    "release deliveries": lambda session: outbox.release_dead(session, lambda _owner: False, NOON),
     "create missing": lambda session: create_missing(session, NOON, 10),
-    "ring again": lambda session: lifecycle.requeue_pending(session, NOON, LEASE, 10),
+    "release commitments": lambda session: commitment_requests.release_dead(session, lambda _owner: False, NOON),
+    "living processes": processes.unstopped,
+    "queue again": lambda session: lifecycle.requeue_pending(session, NOON, LEASE, 10),
     "claim": lambda session: lifecycle.claim(session, 1, owner="me", now=NOON, lease=LEASE, max_attempts=3),
     "outbox": lambda session: outbox.claim_batch(session, "pacs", owner="me", now=NOON, lease=LEASE, limit=10),
+    "commitments": lambda session: commitment_requests.claim_due(session, owner="me", now=NOON, lease=LEASE, limit=10),
     "retention by age": lambda session: erasure.removable(session, before=NOON, limit=10),
     "retention by space": lambda session: erasure.removable(session, before=None, limit=10),
     "removal still allowed": lambda session: erasure.is_removable(session, 1),
@@ -84,6 +88,6 @@ def test_retention_never_looks_at_all_that_is_pending_for_each_study(empty: Data
     assert [step for step in plans(empty, HOT[name]) if "ix_analysis_state" in step or "ix_delivery_" in step] == []
 
 
-@pytest.mark.parametrize("name", ["ring again", "retention by age", "retention by space"])
+@pytest.mark.parametrize("name", ["queue again", "retention by age", "retention by space"])
 def test_oldest_first_is_the_order_of_an_index(empty: Database, name: str) -> None:
     assert [step for step in plans(empty, HOT[name]) if "TEMP B-TREE" in step] == []

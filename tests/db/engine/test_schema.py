@@ -15,6 +15,7 @@ from sqlalchemy import select, text
 
 import db.migrations
 from db.delivery.objects import newest_revision
+from db.engine import processes
 from db.engine.schema import HEAD_REVISION, SchemaMismatch, installation_uid, prepare, revision, upgrade
 from db.engine.session import Database, DatabaseUnavailable, sqlite_url
 from db.records import ObjectKey
@@ -186,6 +187,10 @@ def test_upgrade_from_0008_releases_what_the_former_program_held_and_keeps_the_r
             ).all()
             assert [tuple(row) for row in rows] == [("pending", 2, None, None), (kept, 2, None, None)]
         assert session.scalars(text("SELECT enqueued_at IS NULL FROM analysis ORDER BY id")).all() == [True, False]
+    with older.write() as session:
+        identity = processes.ProcessIdentity("listen", "host", "boot", 7, "99")
+        number = processes.register(session, identity, NOON)
+        assert [each.id for each in processes.unstopped(session)] == [number]
 
 
 @pytest.mark.parametrize("kind", ["sqlite", pytest.param("postgresql", marks=pytest.mark.peer)])

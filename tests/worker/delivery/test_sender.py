@@ -27,6 +27,7 @@ from worker.delivery.sender import DestinationSender, SenderDied, deliver_foreve
 from worker.delivery.transports.transport import DestinationUnreachable, Item, SendOutcome
 from worker.installation import Site
 from worker.runtime.clock import now
+from worker.runtime.registered_process import RegisteredProcess
 from worker.runtime.timeouts import DELIVERY_LEASE, DELIVERY_POLL, PEER_AWAY
 
 
@@ -46,6 +47,11 @@ def owed(site: Site, new_instance: Callable[..., NewInstance]) -> Site:
     return site
 
 
+def of(site: Site) -> RegisteredProcess:
+    """The row of the process that delivers."""
+    return RegisteredProcess(lambda: site.database, "deliver")
+
+
 class FakeTransport:
     """Does with the items what ``send`` does."""
 
@@ -61,7 +67,7 @@ class FakeTransport:
 
 
 def sender_by(site: Site, send: Callable[[Sequence[Item]], Iterable[SendOutcome]]) -> DestinationSender:
-    return DestinationSender("pacs", FakeTransport(send), site.database, site.store)
+    return DestinationSender("pacs", FakeTransport(send), site.database, site.store, of(site))
 
 
 def stored(items: Sequence[Item]) -> list[SendOutcome]:
@@ -230,4 +236,4 @@ def test_thread_that_ends_by_itself_ends_the_process(owed: Site, monkeypatch: py
     settings = owed.settings.model_copy(update={"destinations": (destination,)})
     monkeypatch.setattr(DestinationSender, "run", lambda _self, _stop: None)
     with pytest.raises(SenderDied, match="deliver pacs"):
-        deliver_forever(settings, owed.database, owed.store, threading.Event())
+        deliver_forever(settings, owed.database, owed.store, threading.Event(), of(owed))

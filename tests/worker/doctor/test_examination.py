@@ -8,8 +8,9 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 from sqlalchemy import text
@@ -27,21 +28,22 @@ from dicom_io.receive.listener import Listener, ListenerSettings
 from tests.db.conftest import MODEL
 from tests.db.conftest import new_instance as new_instance
 from tests.peers.postgres import Postgres
+from tests.peers.processes import wait_until
 from worker.analysis import codec_samples
 from worker.analysis.codec_samples import SAMPLES
 from worker.cli.app import app
 from worker.config.settings import load_settings
 from worker.doctor.check_result import Examined, Finding
 from worker.doctor.examination import CHECKS, examine
-from worker.doctor.process_list import Running, process_name, running_processes
 from worker.installation import Site
 from worker.model_registry.bundles import activate
+from worker.monitoring.processes import ProcessState
 from worker.runtime.clock import now
 
-UP = (Running("up", 1, 0, 1),)
+UP = (ProcessState("listen", "running"),)
 
 
-def look(site: Site, check: str, *, running: tuple[Running, ...] = ()) -> Finding:
+def look(site: Site, check: str, *, running: tuple[ProcessState, ...] = ()) -> Finding:
     """What one check of the doctor says; it must say one thing."""
     (finding,) = CHECKS[check](Examined(load_settings(home=site.settings.home), running))
     return finding
@@ -222,9 +224,11 @@ def test_little_space_is_said_before_it_ends(
     assert look(made, "space").level == level
 
 
-@pytest.mark.parametrize(("running", "level"), [((), "warning"), (UP, "failed")], ids=["nothing runs", "up runs"])
+@pytest.mark.parametrize(
+    ("running", "level"), [((), "warning"), (UP, "failed")], ids=["nothing runs", "a listener runs"]
+)
 def test_silent_service_of_ours_is_a_failure_only_where_something_runs(
-    made: Site, silent_port: int, running: tuple[Running, ...], level: str, monkeypatch: pytest.MonkeyPatch
+    made: Site, silent_port: int, running: tuple[ProcessState, ...], level: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("CXR_TRIAGE_DICOM_PORT", str(silent_port))
     assert look(made, "broker", running=running).level == level
@@ -339,36 +343,37 @@ def test_pages_open_to_the_network_are_said(made: Site, monkeypatch: pytest.Monk
     assert look(made, "certificates").level == "warning"
 
 
-@pytest.mark.parametrize(
-    ("words", "name"),
-    [
-        ("/x/bin/python /x/bin/cxr-triage listen --home /h", "listen"),
-        ("/x/bin/python -P -m worker work", "work"),
-        ("cxr-triage up", "up"),
-        ("python -m worker model list", None),
-        ("vim worker work", None),
-        ("python -m other.worker work", None),
-        ("", None),
-    ],
-)
-def test_processes_are_known_by_their_command_line(words: str, name: str | None) -> None:
-    assert process_name(words.split()) == name
+def test_running_processes_are_listed_and_those_that_run_nowhere_are_named(made: Site, tmp_path: Path) -> None:
+    words = ["--home", str(made.settings.home)]
+    command = [sys.executable, "-P", "-m", "worker", "schedule", *words]
+    skip = [word for check in CHECKS if check != "processes" for word in ("--skip", check)]
 
+    def states() -> dict[str, dict[str, Any]]:
+        done = CliRunner().invoke(app, ["status", "--json", *words])
+        return {each["name"]: each for each in json.loads(done.stdout)["processes"]}
 
-def test_running_process_is_found_on_its_own_home_only(made: Site, tmp_path: Path) -> None:
-    home = made.settings.home
-    command = [sys.executable, "-P", "-m", "worker", "schedule", "--home", str(home)]
+    assert {each["state"] for each in states().values()} == {"missing"}
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, cwd=tmp_path) as process:
-        assert process.stdout is not None
-        next(line for line in process.stdout if b"ready" in line)
         try:
-            assert [(each.name, each.pid) for each in running_processes(home)] == [("schedule", process.pid)]
-            assert process.pid not in {each.pid for each in running_processes(tmp_path)}
+            wait_until(lambda: states()["schedule"]["state"] == "running", 30, "registered")
+            found = states()["schedule"]
+            assert (found["pid"], found["host"]) == (process.pid, socket.gethostname())
+            assert datetime.fromisoformat(found["since"]) <= datetime.fromisoformat(found["last_heartbeat"])
+            assert states()["listen"]["state"] == "missing"
+            done = CliRunner().invoke(app, ["doctor", "--running", "--json", *skip, *words])
+            finding = json.loads(done.stdout)["findings"][-1]
+            assert (done.exit_code, finding["level"]) == (1, "failed")
+            assert f"schedule running on {socket.gethostname()} (pid {process.pid}) since " in str(finding)
+            assert "web missing" in str(finding)
+            assert "'cxr-triage web'" in str(finding)
+            assert "'cxr-triage schedule'" not in str(finding)
+            line = next(
+                each for each in CliRunner().invoke(app, ["status", *words]).stdout.splitlines() if "pid" in each
+            )
+            assert line.split()[:3] == ["process", "schedule", "running"]
         finally:
             process.terminate()
-    finding = look(made, "processes", running=(Running("schedule", 5, 0, 40_000_000),))
-    assert finding.level == "warning"
-    assert finding.seen == "schedule 40 MB; not here: listen, work, deliver, web"
+    assert states()["schedule"]["state"] == "missing", "it ended in order"
 
 
 def test_what_is_stopped_fails_where_it_should_be_running(tmp_path: Path) -> None:

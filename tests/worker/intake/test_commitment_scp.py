@@ -31,6 +31,7 @@ from worker.installation import Site
 from worker.intake import commitment_scp as committing
 from worker.intake.commitment_scp import Committer
 from worker.intake.intake import Intake
+from worker.runtime.registered_process import RegisteredProcess
 from worker.web.app import make_web
 
 FILM = data_set_of(image_file(np.zeros((64, 64), np.uint16)))
@@ -91,7 +92,8 @@ def committing_site(site: Site, settings: Settings) -> Iterator[Listener]:
     """A listener of the site that commits, with its thread."""
     stop = threading.Event()
     intake = Intake(settings, site.database, site.store, lambda _analysis: None)
-    committer = Committer(settings, site.database, site.store, lambda *words: listener.report(*words))
+    process = RegisteredProcess(lambda: site.database, "listen")
+    committer = Committer(settings, site.database, site.store, lambda *words: listener.report(*words), process)
     listener = Listener(listener_settings(settings), intake.receive, intake.rejected, on_commitment=committer.receive)
     thread = threading.Thread(target=committer.run, args=(stop,))
     with listener:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
 import threading
 from collections.abc import Callable, Sequence
 from datetime import timedelta
@@ -14,6 +13,8 @@ import redis
 from sqlalchemy import update
 
 from db.analysis import lifecycle
+from db.engine import processes
+from db.engine.processes import ProcessIdentity
 from db.intake.instances import record_instance
 from db.model_registry import activation
 from db.records import BATCH, LIVE, NewInstance, Queued
@@ -27,8 +28,13 @@ from worker.queue.celery_app import ANALYSE, make_app
 from worker.queue.dispatch import Dispatcher, enqueue
 from worker.queue.embedded_server import start_embedded
 from worker.runtime.clock import now
-from worker.runtime.lease_owner import lease_owner
+from worker.runtime.registered_process import RegisteredProcess
 from worker.scheduling.recovery import recover_once
+
+
+def of(site: Site) -> RegisteredProcess:
+    """The row of the process that recovers."""
+    return RegisteredProcess(lambda: site.database, "schedule")
 
 
 @pytest.fixture
@@ -51,23 +57,27 @@ def test_ring_is_a_task_that_carries_the_id_alone(site: Site) -> None:
 @pytest.mark.usefixtures("broker")
 def test_pending_analysis_whose_ring_was_lost_is_rung_again_once(site: Site, analysis_id: int) -> None:
     app = make_app(site.settings)
-    assert recover_once(site.settings, site.database, app) == 1  # it was created long ago, and the queue is empty
+    assert (
+        recover_once(site.settings, site.database, app, of(site)) == 1
+    )  # it was created long ago, and the queue is empty
     assert queue_lengths(site.settings) == {"live": 1, "batch": 0}
-    assert recover_once(site.settings, site.database, app) == 0
+    assert recover_once(site.settings, site.database, app, of(site)) == 0
 
 
 @pytest.mark.usefixtures("broker")
 def test_work_of_a_dead_process_is_freed_and_rung_for(site: Site, analysis_id: int) -> None:
-    process = subprocess.Popen(["sleep", "0"])
-    process.wait()
-    place, _, _start = lease_owner().rpartition("/")
-    dead = f"{place.rpartition('/')[0]}/{process.pid}/1"
+    moment = now()
     with site.database.write() as session:
+        owner = str(processes.register(session, ProcessIdentity("work", "other", "boot", 1, "1"), moment))
         claimed = lifecycle.claim(
-            session, analysis_id, owner=dead, now=NOON, lease=timedelta(days=99999), max_attempts=3
+            session, analysis_id, owner=owner, now=moment, lease=timedelta(minutes=2), max_attempts=3
         )
     assert claimed is not None
-    assert recover_once(site.settings, site.database, make_app(site.settings)) == 1
+    judge = of(site)
+    assert recover_once(site.settings, site.database, make_app(site.settings), judge) == 0
+    with site.database.write() as session:
+        processes.stop(session, int(owner), moment)
+    assert recover_once(site.settings, site.database, make_app(site.settings), judge) == 1
 
 
 @pytest.mark.usefixtures("broker")
@@ -114,10 +124,10 @@ def test_dispatcher_queues_where_the_row_says(site: Site) -> None:
 
 def test_sweep_without_a_broker_loses_nothing(site: Site, analysis_id: int, tmp_path: Path) -> None:
     app = make_app(site.settings)
-    assert recover_once(site.settings, site.database, app) == 0
+    assert recover_once(site.settings, site.database, app, of(site)) == 0
     process = start_embedded(site.settings, tmp_path / "late.log")
     try:
-        assert recover_once(site.settings, site.database, app) == 1
+        assert recover_once(site.settings, site.database, app, of(site)) == 1
     finally:
         process.terminate()
         process.wait(10)
