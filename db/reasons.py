@@ -30,6 +30,7 @@ class ReasonCode(StrEnum):
     # of a delivery or of a request for storage commitment, beside those of store and defects
     PEER_UNREACHABLE = "peer_unreachable"  # no association; no object's fault
     PEER_STATUS = "peer_status"  # the status that the peer answered with, which the sentence names
+    SUPERSEDED = "superseded"  # the object has a newer revision
     NOT_SENT = "not_sent"  # not offered, not answered, or not accepted in this transfer syntax
 
     # of an image or a study as interfaces show it; derived, never stored

@@ -8,7 +8,9 @@ from datetime import datetime
 from sqlalchemy import ColumnElement, and_, func, select, update
 from sqlalchemy.orm import aliased
 
+from db.delivery import outbox
 from db.engine.session import Session
+from db.reasons import ReasonCode
 from db.records import ClaimedDelivery, ObjectKey, ObjectRecord
 from db.tables.delivery import Delivery, MadeObject, ObjectSource
 
@@ -55,11 +57,11 @@ def record(session: Session, made: ObjectRecord, now: datetime) -> None:
         session.execute(
             update(Delivery)
             .where(Delivery.state == "pending", Delivery.object_id.in_(older))
-            .values(state="superseded", reason=_superseded_by(made.revision))
+            .values(state="superseded", reason=_superseded_by(made.revision), reason_code=ReasonCode.SUPERSEDED)
         )
 
 
-def without_superseded(session: Session, claimed: Sequence[ClaimedDelivery], owner: str) -> list[ClaimedDelivery]:
+def without_superseded(session: Session, claimed: Sequence[ClaimedDelivery]) -> list[ClaimedDelivery]:
     """End what was just claimed although a newer revision exists, and return the others.
 
     `record` ends what waits; what was under way at that moment comes here when it is tried again.
@@ -74,12 +76,9 @@ def without_superseded(session: Session, claimed: Sequence[ClaimedDelivery], own
         .group_by(Delivery.id)
     )
     newest = {int(identity): int(revision) for identity, revision in found}
-    for identity, revision in newest.items():
-        session.execute(
-            update(Delivery)
-            .where(Delivery.id == identity, Delivery.state == "sending", Delivery.lease_owner == owner)
-            .values(state="superseded", reason=_superseded_by(revision), lease_owner=None, lease_until=None)
-        )
+    for item in claimed:
+        if item.id in newest:
+            outbox.mark_superseded(session, item, _superseded_by(newest[item.id]))
     return [item for item in claimed if item.id not in newest]
 
 

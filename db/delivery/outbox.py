@@ -51,6 +51,11 @@ def mark_failed(session: Session, claimed: ClaimedDelivery, reason: str, code: R
     return _LEASES.end(session, claimed, state="failed", reason=reason, reason_code=code)
 
 
+def mark_superseded(session: Session, claimed: ClaimedDelivery, reason: str) -> bool:
+    """Record that the object has a newer revision and is not sent any more. False: lease lost."""
+    return _LEASES.end(session, claimed, state="superseded", reason=reason, reason_code=ReasonCode.SUPERSEDED)
+
+
 def renew(session: Session, claimed: Sequence[ClaimedDelivery], until: datetime) -> None:
     """Extend the lease of what is not yet sent, so that a slow destination does not cost it."""
     _LEASES.renew(session, claimed, until)

@@ -78,7 +78,7 @@ class DestinationSender:
                 lease=DELIVERY_LEASE,
                 limit=self._batch,
             )
-            batch = objects.without_superseded(session, claimed, owner)
+            batch = objects.without_superseded(session, claimed)
         if not batch:
             return len(claimed)
         open_items = {str(item.id): item for item in batch}

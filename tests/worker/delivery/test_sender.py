@@ -226,7 +226,7 @@ def test_transport_is_closed_when_the_sender_stops(owed: Site) -> None:
         return stored(items)
 
     transport = FakeTransport(send)
-    DestinationSender("pacs", transport, owed.database, owed.store).run(stop)
+    DestinationSender("pacs", transport, owed.database, owed.store, of(owed)).run(stop)
     assert transport.closed
     assert states(owed) == [("sent", 1)]
 

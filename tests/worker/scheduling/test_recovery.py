@@ -94,7 +94,7 @@ def test_each_is_queued_where_its_row_says_live_ones_first_and_by_priority(
             )
         )
         session.execute(update(Analysis).where(Analysis.id.in_([later, first])).values(enqueued_at=None))
-    assert recover_once(site.settings, site.database, make_app(site.settings)) == 4
+    assert recover_once(site.settings, site.database, make_app(site.settings), of(site)) == 4
     broker = redis.Redis.from_url(client_url(site.settings))
     queued = {
         name: [json.loads(each)["headers"]["argsrepr"] for each in reversed(broker.lrange(name, 0, -1))]  # type: ignore[arg-type]
@@ -109,7 +109,7 @@ def test_long_batch_queue_delays_no_live_image_that_is_in_none(site: Site, analy
     assert enqueue(app, [1001, 1002], BATCH)
     with site.database.write() as session:
         session.execute(update(Analysis).values(enqueued_at=now() - timedelta(seconds=30)))
-    assert recover_once(site.settings, site.database, app) == 1
+    assert recover_once(site.settings, site.database, app, of(site)) == 1
     assert queue_lengths(site.settings) == {"live": 1, "batch": 2}
 
 
