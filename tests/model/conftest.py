@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from model.bundle.bundle import Bundle, builtin_bundles_folder, load_bundle
 from model.inference.reader import Reader
 from tests.model.small_bundle import write_small_bundle
+from tests.peers.programs import absent
 
 
 @pytest.fixture(scope="session")
@@ -33,9 +34,9 @@ def small(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
 
 @pytest.fixture(scope="session")
 def needs_tensorflow() -> None:
-    """Skip where the extra [train] is not installed."""
+    """Skip where the extra [train] is not installed, and fail there in CI."""
     if importlib.util.find_spec("tensorflow") is None:
-        pytest.skip("TensorFlow is not installed (extra [train])")
+        absent("TensorFlow is not installed (extra [train])")
 
 
 @pytest.fixture

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
 
 from model.bundle.bundle import builtin_bundles_folder
 from model.inference.reader import Reader
+from tests.peers.radiographs import sample
 from worker.config.settings import load_settings
 from worker.installation import Site
 from worker.queue.embedded_server import start_embedded
@@ -44,7 +44,4 @@ def reader(bundle_folder: Path) -> Reader:
 @pytest.fixture(scope="session")
 def films() -> Path:
     """Folder of the real radiographs of pydicom-data: RG1, an adult's chest, and RG3, an extremity."""
-    spec = find_spec("data_store")
-    if spec is None or not spec.submodule_search_locations:
-        pytest.skip("the package pydicom-data is not installed")
-    return Path(spec.submodule_search_locations[0]) / "data"
+    return sample("RG1_UNCR").parent

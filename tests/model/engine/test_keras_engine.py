@@ -5,7 +5,6 @@ import os
 import subprocess
 import sys
 import tomllib
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -18,6 +17,7 @@ from model.engine.protocol import EngineUnsuitable
 from model.inference.reader import Reader
 from model.preprocessing.tensor import Preprocessing, prepare
 from model.publish.bundle_writer import BundleDescription, write_description, write_network_files, write_table
+from tests.peers.radiographs import sample
 
 TOLERANCE = 1e-4
 """Between the engines in f32: of the logits over (1 + the largest), of the feature map over its largest value."""
@@ -89,10 +89,7 @@ def film():
     """The adult's chest of pydicom-data, as it is displayed."""
     from dicom_io.pixels.grayscale import read_grayscale
 
-    spec = importlib.util.find_spec("data_store")
-    if spec is None:
-        pytest.skip("the package pydicom-data is not installed")
-    return read_grayscale(Path(spec.submodule_search_locations[0]) / "data" / "RG1_UNCR.dcm").image
+    return read_grayscale(sample("RG1_UNCR")).image
 
 
 @marked
