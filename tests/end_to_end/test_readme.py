@@ -33,9 +33,9 @@ pytestmark = [pytest.mark.end_to_end, pytest.mark.peer]
 
 
 def commands() -> list[str]:
-    """The lines of the pages' shell blocks, comments left out."""
+    """The lines of the pages' shell blocks, each where it stands first, comments left out."""
     lines = [line.split("#")[0].strip() for block in blocks("sh") for line in block.splitlines()]
-    return [line for line in lines if line]
+    return [line for line in dict.fromkeys(lines) if line]
 
 
 @pytest.fixture(scope="module")
