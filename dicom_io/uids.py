@@ -1,4 +1,4 @@
-"""UIDs: which texts are one, and how ours are derived (never drawn at random: the same key gives the same UID)."""
+"""UIDs: their syntax, and how ours are derived (not random: the same key gives the same UID)."""
 
 import re
 import uuid
@@ -13,9 +13,9 @@ IMPLEMENTATION_VERSION_NAME = "CXR_TRIAGE_1"
 
 
 def is_uid(text: str) -> bool:
-    """Tell whether a text is digits and dots of at most 64 characters (PS3.5 9.1).
+    """Whether a text is components of digits, at most 64 characters (PS3.5 9.1).
 
-    A component with a leading zero passes: the standard forbids it, the field is full of it, and it harms nobody.
+    Unlike in pydicom's `UID.is_valid`, a component may have a leading zero: many senders write one.
     """
     return len(text) <= MAXIMUM_LENGTH and _UID.fullmatch(text) is not None
 
@@ -28,7 +28,7 @@ def derive_uid(installation: uuid.UUID, key: str) -> str:
     installation
         The installation's identity: two sites never make the same UID.
     key
-        What the UID is of; the same key always gives the same UID.
+        Identifies the object, series or device; the same key always gives the same UID.
 
     Returns
     -------
@@ -41,5 +41,5 @@ def derive_uid(installation: uuid.UUID, key: str) -> str:
         If the key is empty.
     """
     if not key:
-        raise ValueError("a UID needs a key that says what it is of; the key is empty")
+        raise ValueError("the key that a UID is derived from is empty")
     return f"2.25.{uuid.uuid5(installation, key).int}"

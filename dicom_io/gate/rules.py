@@ -1,7 +1,7 @@
-"""The rules of the admission gate as one table: each objects with a reason, or lets pass.
+"""The built-in rules of the admission gate as one table; each objects with a reason, or not.
 
-Every reason is a plain sentence with the attribute and its value, and holds no patient data: free text is never quoted,
-only the word of ours that was found.
+A reason names the attribute and its value and contains no patient data: free text is never quoted, only the word from
+our list that was found in it.
 """
 
 import re
@@ -9,20 +9,21 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from pydicom.uid import UID
+from pydicom.uid import (
+    UID,
+    ComputedRadiographyImageStorage,
+    DigitalXRayImageStorageForPresentation,
+    DigitalXRayImageStorageForProcessing,
+    SecondaryCaptureImageStorage,
+)
 
-from dicom_io.gate.site_rules import SiteRule
-from dicom_io.gate.site_rules import shown as plain
+from dicom_io.gate.site_rules import SiteRule, masked
 from dicom_io.header.attribute_path import TagPath
-from dicom_io.header.facts import InstanceFacts
+from dicom_io.header.instance_header import InstanceHeader
 from dicom_io.terms import (
     CHEST_BODY_PARTS,
-    CR,
-    DX_FOR_PRESENTATION,
-    DX_FOR_PROCESSING,
     MANUFACTURER,
     MANUFACTURER_MODEL_NAME,
-    SECONDARY_CAPTURE,
 )
 from dicom_io.uids import is_uid
 
@@ -37,8 +38,8 @@ _CHEST_CODES = {
     ("SCT", "39607008"),
     ("SRT", "T-D3000"),
 }
-# Words looked for in descriptions when nothing coded says the region: ours, from no standard, and kept few. A chest
-# word wins: "CHEST AND ABDOMEN" is read.
+# Words searched in descriptions where no code names the region; from no standard, few on purpose. A chest word wins:
+# "CHEST AND ABDOMEN" is read.
 _CHEST_WORDS = {"CHEST", "THORAX", "LUNG", "LUNGS", "CXR", "TORAX"}
 _OTHER_WORDS = {
     *{"ABDOMEN", "PELVIS", "HIP", "KNEE", "ANKLE", "FOOT", "TOE", "LEG", "TIBIA", "FEMUR", "HAND", "WRIST", "FINGER"},
@@ -54,22 +55,22 @@ _GRAYSCALE = {"MONOCHROME1", "MONOCHROME2"}
 
 @dataclass(frozen=True)
 class GateRules:
-    """What a site may decide about the gate.
+    """The rules in force at a site.
 
     Attributes
     ----------
     version
-        Version of these rules; a decision is stored with it.
+        Version of the built-in rules; stored with each result.
     minimum_short_side
-        Fewest pixels on the image's shorter side.
+        Minimum of the image's shorter side, in pixels.
     small_images
         Whether a smaller image is refused (received over DICOM) or only flagged (`analyse`).
     unknown_region
-        Whether an image that does not say its body part is read, flagged, or refused.
+        Whether an image without a known body part is read (flagged) or refused.
     accept_secondary_capture
         Whether grayscale Secondary Captures are read too.
     site
-        What the site adds and relaxes.
+        The site's own rules.
     """
 
     version: int = RULES_VERSION
@@ -81,71 +82,71 @@ class GateRules:
 
     @property
     def tags(self) -> tuple[TagPath, ...]:
-        """What the site's rules look at: a header must be read with them."""
+        """The attributes of the site's rules, which a header must be read with."""
         return tuple(dict.fromkeys(rule.tag for rule in self.site))
 
 
-Objection = Callable[[InstanceFacts, GateRules], str | None]
+Objection = Callable[[InstanceHeader, GateRules], str | None]
 
 
-def _own_object(facts: InstanceFacts, _rules: GateRules) -> str | None:
-    if (facts.manufacturer, facts.model_name) == _OURS:
+def _own_object(header: InstanceHeader, _rules: GateRules) -> str | None:
+    if (header.manufacturer, header.model_name) == _OURS:
         return f"Manufacturer is {MANUFACTURER}: one of our own objects, never analysed"
-    if any((part.manufacturer, part.model) == _OURS for part in facts.contributing_equipment):
+    if any((part.manufacturer, part.model) == _OURS for part in header.contributing_equipment):
         return f"ContributingEquipmentSequence names {MANUFACTURER}: derived from our own objects, never analysed"
     return None
 
 
-def _sop_class(facts: InstanceFacts, rules: GateRules) -> str | None:
-    if facts.sop_class_uid in {CR, DX_FOR_PRESENTATION}:
+def _sop_class(header: InstanceHeader, rules: GateRules) -> str | None:
+    if header.sop_class_uid in {ComputedRadiographyImageStorage, DigitalXRayImageStorageForPresentation}:
         return None
-    if facts.sop_class_uid == SECONDARY_CAPTURE and rules.accept_secondary_capture:
+    if header.sop_class_uid == SecondaryCaptureImageStorage and rules.accept_secondary_capture:
         return None
-    if facts.sop_class_uid == DX_FOR_PROCESSING:
-        return f"SOPClassUID is {sop_class_name(DX_FOR_PROCESSING)}: only images for presentation are read"
-    if not facts.sop_class_uid:
+    if header.sop_class_uid == DigitalXRayImageStorageForProcessing:
+        return f"SOPClassUID is {sop_class_name(header.sop_class_uid)}: only images for presentation are read"
+    if not header.sop_class_uid:
         return "SOPClassUID is missing: not known to be a radiograph"
-    name = sop_class_name(facts.sop_class_uid)
+    name = sop_class_name(header.sop_class_uid)
     return f"SOPClassUID is {name}: not a radiograph (CR or DX)"
 
 
-def _presentation_intent(facts: InstanceFacts, _rules: GateRules) -> str | None:
-    if facts.presentation_intent == "FOR PROCESSING":
+def _presentation_intent(header: InstanceHeader, _rules: GateRules) -> str | None:
+    if header.presentation_intent == "FOR PROCESSING":
         return "PresentationIntentType is FOR PROCESSING: only images for presentation are read"
     return None
 
 
-def _pixels(facts: InstanceFacts, _rules: GateRules) -> str | None:
-    if not facts.has_pixels:
+def _pixels(header: InstanceHeader, _rules: GateRules) -> str | None:
+    if not header.has_pixels:
         return "PixelData is missing or empty: no pixel data"
-    if facts.rows <= 0 or facts.columns <= 0:
-        return f"Rows is {facts.rows} and Columns is {facts.columns}: no pixel data"
+    if header.rows <= 0 or header.columns <= 0:
+        return f"Rows is {header.rows} and Columns is {header.columns}: no pixel data"
     return None
 
 
-def _single_frame(facts: InstanceFacts, _rules: GateRules) -> str | None:
-    return None if facts.frames == 1 else f"NumberOfFrames is {facts.frames}: only single images are read"
+def _single_frame(header: InstanceHeader, _rules: GateRules) -> str | None:
+    return None if header.frames == 1 else f"NumberOfFrames is {header.frames}: only single images are read"
 
 
-def _grayscale(facts: InstanceFacts, _rules: GateRules) -> str | None:
-    if facts.samples_per_pixel not in {0, 1}:
-        return f"SamplesPerPixel is {facts.samples_per_pixel}: not a grayscale image"
-    if facts.photometric and facts.photometric not in _GRAYSCALE:
-        return f"PhotometricInterpretation is {plain(facts.photometric)}: not a grayscale image"
+def _grayscale(header: InstanceHeader, _rules: GateRules) -> str | None:
+    if header.samples_per_pixel not in {0, 1}:
+        return f"SamplesPerPixel is {header.samples_per_pixel}: not a grayscale image"
+    if header.photometric and header.photometric not in _GRAYSCALE:
+        return f"PhotometricInterpretation is {masked(header.photometric)}: not a grayscale image"
     return None
 
 
-def _size(facts: InstanceFacts, rules: GateRules) -> str | None:
-    if rules.small_images == "refuse" and min(facts.rows, facts.columns) < rules.minimum_short_side:
+def _size(header: InstanceHeader, rules: GateRules) -> str | None:
+    if rules.small_images == "refuse" and min(header.rows, header.columns) < rules.minimum_short_side:
         return (
-            f"Rows x Columns is {facts.rows} x {facts.columns}: "
+            f"Rows x Columns is {header.rows} x {header.columns}: "
             f"the short side is under {rules.minimum_short_side} pixels"
         )
     return None
 
 
-def _region(facts: InstanceFacts, rules: GateRules) -> str | None:
-    source, value, is_chest = region_of(facts)
+def _region(header: InstanceHeader, rules: GateRules) -> str | None:
+    source, value, is_chest = region_of(header)
     if is_chest is False:
         return f"{source} {'says' if source == DESCRIPTION else 'is'} {value}: not a chest"
     if is_chest is None and rules.unknown_region == "refuse":
@@ -153,55 +154,55 @@ def _region(facts: InstanceFacts, rules: GateRules) -> str | None:
     return None
 
 
-def _view(facts: InstanceFacts, _rules: GateRules) -> str | None:
-    if facts.view == "LATERAL":
-        return f"{facts.view_source} is LATERAL: only frontal views are read"
+def _view(header: InstanceHeader, _rules: GateRules) -> str | None:
+    if header.view == "LATERAL":
+        return f"{header.view_source} is LATERAL: only frontal views are read"
     return None
 
 
-def _image_type(facts: InstanceFacts, rules: GateRules) -> str | None:
-    secondary_allowed = facts.sop_class_uid == SECONDARY_CAPTURE and rules.accept_secondary_capture
-    for value in facts.image_type:
-        # one value with a blank in it is how some old modalities wrote several
+def _image_type(header: InstanceHeader, rules: GateRules) -> str | None:
+    secondary_allowed = header.sop_class_uid == SecondaryCaptureImageStorage and rules.accept_secondary_capture
+    for value in header.image_type:
+        # some old modalities write several values as one with blanks
         for word in value.split():
             if word == "LOCALIZER" or (word == "SECONDARY" and not secondary_allowed):
                 return f"ImageType contains {word}: not an original image"
     return None
 
 
-def _quality_control(facts: InstanceFacts, _rules: GateRules) -> str | None:
+def _quality_control(header: InstanceHeader, _rules: GateRules) -> str | None:
     for keyword, value in (
-        ("QualityControlImage", facts.quality_control_image),
-        ("QualityControlSubject", facts.quality_control_subject),
+        ("QualityControlImage", header.quality_control_image),
+        ("QualityControlSubject", header.quality_control_subject),
     ):
         if value in {"YES", "BOTH"}:
             return f"{keyword} is {value}: not an image of a patient"
-    if facts.anatomic_region and (facts.anatomic_region.scheme, facts.anatomic_region.value) == ("SCT", "706342009"):
+    if header.anatomic_region and (header.anatomic_region.scheme, header.anatomic_region.value) == ("SCT", "706342009"):
         return "AnatomicRegionSequence is Phantom: not an image of a patient"
-    if facts.body_part == "PHANTOM" or "PHANTOM" in _words(facts.region_text):
+    if header.body_part == "PHANTOM" or "PHANTOM" in _words(header.region_text):
         return f"BodyPartExamined or {DESCRIPTION} says PHANTOM: not an image of a patient"
     return None
 
 
-def _content_qualification(facts: InstanceFacts, _rules: GateRules) -> str | None:
-    if facts.content_qualification not in {"", "PRODUCT"}:
-        return f"ContentQualification is {plain(facts.content_qualification)}: only PRODUCT images are read"
+def _content_qualification(header: InstanceHeader, _rules: GateRules) -> str | None:
+    if header.content_qualification not in {"", "PRODUCT"}:
+        return f"ContentQualification is {masked(header.content_qualification)}: only PRODUCT images are read"
     return None
 
 
-def _species(facts: InstanceFacts, _rules: GateRules) -> str | None:
-    code = facts.species_code
+def _species(header: InstanceHeader, _rules: GateRules) -> str | None:
+    code = header.species_code
     if code is not None and (code.scheme, code.value) not in _HUMAN_CODES:
-        return f"PatientSpeciesCodeSequence is {plain(code.value)} {plain(code.scheme)}: not a human"
-    if code is None and facts.species and facts.species.upper() not in _HUMAN_WORDS:
+        return f"PatientSpeciesCodeSequence is {masked(code.value)} {masked(code.scheme)}: not a human"
+    if code is None and header.species and header.species.upper() not in _HUMAN_WORDS:
         return "PatientSpeciesDescription is other than human: not a human"
-    animal = sorted(_words(facts.region_text) & _ANIMAL_WORDS)
+    animal = sorted(_words(header.region_text) & _ANIMAL_WORDS)
     return f"{DESCRIPTION} says {animal[0]}: not a human" if animal else None
 
 
 @dataclass(frozen=True)
 class BuiltInRule:
-    """One rule; `relaxable` says whether a site's rule may overrule it, `asks` what it asks of an image."""
+    """One rule; `relaxable`: whether a site's rule may overrule it; `asks`: what it requires of an image."""
 
     name: str
     objection: Objection
@@ -230,17 +231,17 @@ _TAKEN = {rule.name for rule in RULES} | {ACCEPTED, READ_ANYWAY}
 
 
 def check_site_rules(rules: Sequence[SiteRule]) -> None:
-    """Hold a site's rules against the table.
+    """Check a site's rules against the table.
 
     Raises
     ------
     ValueError
-        For a name used twice or taken, and for relaxing a rule that does not exist or is never relaxed.
+        If a name is not unique, or a rule relaxes one that does not exist or is never relaxed.
     """
     names: set[str] = set()
     for rule in rules:
         if rule.name.lower() in _TAKEN | names:
-            raise ValueError(f"rule {rule.name!r}: this name is taken; each rule needs one of its own")
+            raise ValueError(f"rule {rule.name!r}: this name is in use; each rule needs a name of its own")
         names.add(rule.name.lower())
         for relaxed in rule.relaxes:
             if relaxed not in RELAXABLE:
@@ -251,24 +252,24 @@ def check_site_rules(rules: Sequence[SiteRule]) -> None:
                 )
 
 
-def region_of(facts: InstanceFacts) -> tuple[str, str, bool | None]:
-    """Find the region in its first non-empty source.
+def region_of(header: InstanceHeader) -> tuple[str, str, bool | None]:
+    """Find the body region in its first non-empty source.
 
     Returns
     -------
     tuple of str, str, bool or None
-        Where it was found (``""`` when nowhere), what it says, and whether that is the chest (None: unknown).
+        The source (``""``: none), its value, and whether that is the chest (None: unknown).
     """
-    code = facts.anatomic_region
+    code = header.anatomic_region
     if code is not None:
         return (
             "AnatomicRegionSequence",
-            f"{plain(code.value)} {plain(code.scheme)}",
+            f"{masked(code.value)} {masked(code.scheme)}",
             (code.scheme, code.value) in _CHEST_CODES,
         )
-    if facts.body_part:
-        return "BodyPartExamined", plain(facts.body_part), facts.body_part in CHEST_BODY_PARTS
-    words = _words(facts.region_text)
+    if header.body_part:
+        return "BodyPartExamined", masked(header.body_part), header.body_part in CHEST_BODY_PARTS
+    words = _words(header.region_text)
     if chest := sorted(words & _CHEST_WORDS):
         return DESCRIPTION, chest[0], True
     if other := sorted(words & _OTHER_WORDS):
@@ -277,8 +278,8 @@ def region_of(facts: InstanceFacts) -> tuple[str, str, bool | None]:
 
 
 def sop_class_name(uid: str) -> str:
-    """Return the name of a SOP class, or the UID where it has none, fit to be quoted."""
-    return plain(UID(uid).name, 80) if is_uid(uid) else plain(uid)
+    """Return the name of a SOP class, or its UID where it has none, masked for a reason."""
+    return masked(UID(uid).name, 80) if is_uid(uid) else masked(uid)
 
 
 def _words(text: str) -> set[str]:

@@ -1,6 +1,6 @@
-"""The rules that a site adds to the admission gate: one attribute, one condition, and what follows from it.
+"""The rules that a site adds to the admission gate: an attribute, a condition, an action.
 
-A site's pattern is matched in linear time (RE2): no pattern and no header can hold up the listener.
+Patterns are matched in linear time (RE2): no pattern and no value can block the listener.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from dicom_io.header.attribute_path import TagPath, parse_tag_path
 
 if TYPE_CHECKING:
-    from dicom_io.header.facts import SiteValue
+    from dicom_io.header.instance_header import SiteValue
 
 Action = Literal["refuse", "read", "flag"]
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9 _.,:()/+-]{0,63}")
@@ -23,16 +23,16 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9 _.,:()/+-]{0,63}")
 
 @dataclass(frozen=True)
 class SiteRule:
-    """One rule of a site's; exactly one of `equals`, `matches` and `missing` is given.
+    """A site's rule; exactly one of `equals`, `matches` and `missing` is given.
 
     Attributes
     ----------
     action
-        ``refuse``: not read. ``read``: the rules of `relaxes` do not object. ``flag``: read, with `name` as a flag.
+        ``refuse``: not read. ``read``: the rules in `relaxes` do not object. ``flag``: read, with `name` as a flag.
     equals
-        Values, one of which one of the attribute's must be; upper and lower case are alike, and so are 1 and 1.0.
+        Values; one of the attribute's must be one of them, without regard to case; 1 equals 1.0.
     matches
-        RE2 pattern, found anywhere in a value unless anchored; upper and lower case are alike.
+        RE2 pattern, found anywhere in a value unless anchored, without regard to case.
     missing
         True: the attribute is missing or empty. False: it has a value.
     """
@@ -55,7 +55,7 @@ class SiteRule:
         return any(_same(value, wanted) for value in values or () for wanted in self.equals)
 
     def says(self, values: tuple[str, ...] | None) -> str:
-        """The condition in words: with a value only where the site wrote it and nobody is named by it."""
+        """The condition in words; a value only where the site wrote it and it cannot identify a patient."""
         if self.missing is not None:
             return f"{self.tag.text} {'is missing' if self.missing else 'has a value'}"
         if self.matches:
@@ -63,7 +63,7 @@ class SiteRule:
         if self.tag.kind not in ("coded", "free"):
             return f"{self.tag.text} is what the site's rule names"
         found = next((wanted for wanted in self.equals for value in values or () if _same(value, wanted)), "")
-        return f"{self.tag.text} is {shown(found)}"
+        return f"{self.tag.text} is {masked(found)}"
 
 
 def site_rule(
@@ -76,12 +76,12 @@ def site_rule(
     missing: bool | None = None,
     relaxes: Sequence[str] = (),
 ) -> SiteRule:
-    """Make a rule of what a site wrote.
+    """Make a rule from a site's configuration.
 
     Raises
     ------
     ValueError
-        With what is wrong, its value and what is allowed.
+        With the problem, the value and what is allowed.
     """
     if not _NAME.fullmatch(name):
         raise ValueError(
@@ -110,38 +110,38 @@ def site_rule(
     return SiteRule(name, action, path, texts, matches or "", missing, tuple(relaxes))
 
 
-def verdicts(rules: Sequence[SiteRule], seen: Sequence[SiteValue]) -> list[SiteRule]:
+def applying(rules: Sequence[SiteRule], site_values: Sequence[SiteValue]) -> list[SiteRule]:
     """Return the rules whose condition holds.
 
     Raises
     ------
     ValueError
-        If the header was read without one of the rules' attributes: a defect of the caller's.
+        If the header was read without one of the rules' attributes.
     """
-    values = {value.tag: value.values for value in seen}
+    values = {value.tag: value.values for value in site_values}
     absent = [rule.tag.text for rule in rules if rule.tag.text not in values]
     if absent:
         raise ValueError(f"the header was read without the attributes of the site's rules: {', '.join(absent)}")
     return [rule for rule in rules if rule.holds(values[rule.tag.text])]
 
 
-def seen_of(rules: Sequence[SiteRule], seen: Sequence[SiteValue]) -> dict[str, str]:
-    """Return what is stored of the attributes of a site's rules: coded values; of others only whether there is one."""
-    values = {value.tag: value.values for value in seen}
-    facts = {}
+def recorded_values(rules: Sequence[SiteRule], site_values: Sequence[SiteValue]) -> dict[str, str]:
+    """Return what is recorded of the attributes of a site's rules: coded values, of others whether there is one."""
+    values = {value.tag: value.values for value in site_values}
+    recorded = {}
     for tag in dict.fromkeys(rule.tag for rule in rules):
         found = values.get(tag.text)
         if found is None:
-            facts[f"site {tag.text}"] = "missing"
+            recorded[f"site {tag.text}"] = "missing"
         elif tag.kind == "coded":
-            facts[f"site {tag.text}"] = "\\".join(shown(value) for value in found[:8])
+            recorded[f"site {tag.text}"] = "\\".join(masked(value) for value in found[:8])
         else:
-            facts[f"site {tag.text}"] = "has a value"
-    return facts
+            recorded[f"site {tag.text}"] = "has a value"
+    return recorded
 
 
-def shown(value: str, length: int = 24) -> str:
-    """Make a coded value fit to be quoted: what no coded value can hold is masked, so that stray text stays out."""
+def masked(value: str, length: int = 24) -> str:
+    """Replace what no coded value can contain by ``?``, so that a reason never quotes free text."""
     return re.sub(r"[^A-Za-z0-9_. -]", "?", value)[:length]
 
 

@@ -1,8 +1,8 @@
-"""Attributes that a site names in its rules: parsed once, with an error that says how to mend it, then read in headers.
+"""The attributes of a site's rules: parsed from the configuration, then read from headers.
 
-Three spellings: a keyword (``StationName``), a tag (``(0008,1010)``), a private one by its creator
-(``(0019,10,ACME 1.1)``). Dots lead into sequences, and an item may be chosen: ``AnatomicRegionSequence[0].CodeValue``;
-without a number every item counts.
+Three notations: a keyword (``StationName``), a tag (``(0008,1010)``), a private attribute by its creator
+(``(0019,10,ACME 1.1)``). A dot leads into a sequence, an index selects an item, without one every item counts:
+``AnatomicRegionSequence[0].CodeValue``.
 """
 
 from __future__ import annotations
@@ -13,8 +13,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
 
-from pydicom._dicom_dict import DicomDictionary
-from pydicom.datadict import dictionary_VR, keyword_for_tag, tag_for_keyword
+from pydicom.datadict import dictionary_VR, keyword_dict, keyword_for_tag, tag_for_keyword
 from pydicom.dataset import Dataset
 from pydicom.tag import BaseTag, Tag
 
@@ -23,7 +22,7 @@ from dicom_io.header import parsing
 MOST_VALUES = 100  # of one attribute
 MOST_CHARACTERS = 1024  # of one value
 
-# What its value may be shown as. Coded: as it came, masked. Free: only what the site itself wrote. Identifying: never.
+# How a value may be shown. Coded: masked. Free: only as the site's rule has it. Identifying: never.
 Kind = Literal["coded", "free", "identifying", "sequence"]
 
 _NUMERIC = frozenset({"US", "SS", "UL", "SL", "UV", "SV", "FL", "FD", "IS", "DS"})
@@ -48,12 +47,12 @@ _STEP = re.compile(
 
 
 class TagNotUnderstood(ValueError):
-    """What was written is no attribute that a rule can look at; the message says why."""
+    """A configured attribute cannot be used in a rule; the message says why."""
 
 
 @dataclass(frozen=True)
 class _Step:
-    tag: int  # of a private element: its last two digits alone
+    tag: int  # of a private element: its last two digits
     group: int
     creator: str = ""
     item: int | None = None
@@ -61,7 +60,7 @@ class _Step:
 
 @dataclass(frozen=True)
 class TagPath:
-    """One attribute, as the site wrote it in `text`."""
+    """An attribute; `text` is as the site wrote it."""
 
     text: str
     steps: tuple[_Step, ...]
@@ -69,19 +68,19 @@ class TagPath:
 
 
 def parse_tag_path(text: str) -> TagPath:
-    """Parse what a site wrote.
+    """Parse a configured attribute.
 
     Raises
     ------
     TagNotUnderstood
-        For an unknown keyword (with the nearest known one), a tag outside a header, or binary data.
+        For an unknown keyword (with the nearest known one), a tag that is not in a header, or binary data.
     """
     written = text.strip()
     steps: list[_Step] = []
     kinds: list[Kind] = []
-    place = 0
+    position = 0
     while True:
-        found = _STEP.match(written, place)
+        found = _STEP.match(written, position)
         if found is None:
             raise TagNotUnderstood(
                 f"tag {text!r} is not understood; write a keyword (StationName), (gggg,eeee), (gggg,ee,CREATOR) for a "
@@ -90,46 +89,46 @@ def parse_tag_path(text: str) -> TagPath:
         step = _step(found)
         steps.append(step)
         kinds.append(_kind(step))
-        place = found.end()
-        if place == len(written):
+        position = found.end()
+        if position == len(written):
             break
-        if written[place] != "." or (kinds[-1] != "sequence" and not step.creator):
-            raise TagNotUnderstood(f"tag {text!r}: {found[0]} is no sequence, so nothing follows it")
-        place += 1
+        if written[position] != "." or (kinds[-1] != "sequence" and not step.creator):
+            raise TagNotUnderstood(f"tag {text!r}: {found[0]} is not a sequence, so nothing may follow it")
+        position += 1
     if steps[-1].item is not None:
-        raise TagNotUnderstood(f"tag {text!r}: an item's number is only for a sequence that an attribute follows")
+        raise TagNotUnderstood(f"tag {text!r}: an index is only for a sequence that an attribute follows")
     return TagPath(written, tuple(steps), "identifying" if "identifying" in kinds else kinds[-1])
 
 
 def header_tags(paths: Iterable[TagPath]) -> list[BaseTag]:
-    """Return what a header must be read with so that `values` finds everything: its top level's tags."""
+    """Return the top-level tags that a header must be read with for `values`."""
     wanted: dict[int, None] = {}
     for path in paths:
         step = path.steps[0]
         if not step.creator:
             wanted[step.tag] = None
             continue
-        for block in range(0x10, 0x100):  # PS3.5 7.8.1: who reserved which block is known when it is read
+        for block in range(0x10, 0x100):  # PS3.5 7.8.1: which creator reserved which block is in the header
             wanted[(step.group << 16) | block] = None
             wanted[(step.group << 16) | (block << 8) | step.tag] = None
     return [Tag(tag) for tag in wanted]
 
 
 def values(dataset: Dataset, path: TagPath) -> tuple[str, ...] | None:
-    """Read an attribute: its values as text, ``()`` for a sequence with items, None where it is missing or empty."""
+    """Read an attribute: its values as text, ``()`` for a sequence with items, None where missing or empty."""
     found: list[str] = []
-    is_there = False
+    exists = False
     for holder in _holders([dataset], path.steps[:-1]):
         tag = _tag(holder, path.steps[-1])
         if tag is None or tag not in holder:
             continue
         if parsing.items(holder, tag):
-            is_there = True
+            exists = True
             continue
         members = [value for value in _members(holder, tag, dataset) if value]
-        is_there = is_there or bool(members)
+        exists = exists or bool(members)
         found += members
-    return tuple(value[:MOST_CHARACTERS] for value in found[:MOST_VALUES]) if is_there else None
+    return tuple(value[:MOST_CHARACTERS] for value in found[:MOST_VALUES]) if exists else None
 
 
 def _holders(datasets: list[Dataset], steps: tuple[_Step, ...]) -> list[Dataset]:
@@ -168,7 +167,7 @@ def _value_representation(dataset: Dataset, tag: BaseTag) -> str:
 
 def _dictionary_vr(tag: int) -> str:
     try:
-        # "US or SS" and its like are numbers
+        # such as "US or SS"
         return dictionary_VR(tag).split(" ")[0]
     except KeyError:
         return ""
@@ -179,17 +178,16 @@ def _step(found: re.Match[str]) -> _Step:
     if found["keyword"]:
         tag = tag_for_keyword(found["keyword"])
         if tag is None:
-            known = [entry[4] for entry in DicomDictionary.values()]
-            near = difflib.get_close_matches(found["keyword"], known, n=1)
+            near = difflib.get_close_matches(found["keyword"], keyword_dict, n=1)
             raise TagNotUnderstood(
-                f"tag {found['keyword']!r} is no DICOM keyword" + (f"; did you mean {near[0]}?" if near else "")
+                f"tag {found['keyword']!r} is not a DICOM keyword" + (f"; did you mean {near[0]}?" if near else "")
             )
         return _readable(_Step(int(tag), int(tag) >> 16, item=item), found["keyword"])
     group, element = int(found["group"], 16), int(found["element"], 16)
     if found["creator"]:
         if group % 2 == 0 or len(found["element"]) != 2:
             raise TagNotUnderstood(
-                f"tag {found[0]!r}: a private one has an odd group and two digits, (0019,10,CREATOR)"
+                f"tag {found[0]!r}: a private attribute has an odd group and two digits, (0019,10,CREATOR)"
             )
         return _readable(_Step(element, group, found["creator"], item), found[0])
     if len(found["element"]) != 4:
@@ -203,17 +201,17 @@ def _step(found: re.Match[str]) -> _Step:
 
 def _readable(step: _Step, written: str) -> _Step:
     if step.group <= 0x0002:
-        raise TagNotUnderstood(f"tag {written!r} is of the file, not of the data set: rules look at the data set")
+        raise TagNotUnderstood(f"tag {written!r} is not in the data set, which rules evaluate")
     if step.group >= 0x7FE0:
-        raise TagNotUnderstood(f"tag {written!r} is or follows the pixels: rules look at the header before them")
+        raise TagNotUnderstood(f"tag {written!r} is or follows the pixel data; rules evaluate the header before it")
     if not step.creator and _dictionary_vr(step.tag) in _BINARY:
-        raise TagNotUnderstood(f"tag {written!r} holds binary data, which no rule can look at")
+        raise TagNotUnderstood(f"tag {written!r} has binary data, which no rule can evaluate")
     return step
 
 
 def _kind(step: _Step) -> Kind:
     if step.creator:
-        return "identifying"  # nobody knows what it holds
+        return "identifying"  # its content is unknown
     vr, keyword = _dictionary_vr(step.tag), keyword_for_tag(step.tag)
     if step.group in _IDENTIFYING_GROUPS or vr in _IDENTIFYING_VRS or keyword in _IDENTIFYING_KEYWORDS:
         return "sequence" if vr == "SQ" else "identifying"

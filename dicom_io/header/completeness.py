@@ -1,6 +1,6 @@
-"""Is an encoded data set whole? A walk over its elements' headers that decodes no value.
+"""Checks that an encoded data set is complete, by a walk over its element headers that decodes no value.
 
-A parser reads a truncated value without a word and hands on what is there; so what is acknowledged is checked first.
+A parser returns a truncated value without an error; so an object is checked before it is acknowledged.
 """
 
 import struct
@@ -14,7 +14,7 @@ from pydicom.uid import (
     ImplicitVRLittleEndian,
 )
 
-from dicom_io.header.incoming_file import Incoming
+from dicom_io.header.incoming_file import IncomingFile
 from dicom_io.header.parsing import UnreadableDicom, inflated_length, one_inflated
 
 _LONG_VRS = {b"OB", b"OD", b"OF", b"OL", b"OV", b"OW", b"SQ", b"SV", b"UC", b"UN", b"UR", b"UT", b"UV"}
@@ -24,16 +24,16 @@ _ITEM_END = (0xFFFE, 0xE00D)
 _SEQUENCE_END = (0xFFFE, 0xE0DD)
 _PIXEL_DATA = (0x7FE0, 0x0010)
 _DEEPEST_NESTING = 32
-# A radiograph has some hundred. Each costs microseconds, here and in the parser; 256 MiB hold 32 million empty ones.
+# A radiograph has about a hundred. Each costs microseconds here and in the parser; 256 MiB hold 32 million empty ones.
 _MOST_ELEMENTS = 100_000
 
 
-class Window:
-    """The bytes of a file from `start` on, read as they are asked for: a walk passes over the pixels."""
+class FileSlice:
+    """The bytes of a file from `start` on, read only as they are accessed: a walk skips the pixels."""
 
     _BLOCK = 1 << 12
 
-    def __init__(self, file: Incoming, start: int) -> None:
+    def __init__(self, file: IncomingFile, start: int) -> None:
         self._file = file
         self._start = start
         self._block, self._at = b"", 0
@@ -42,7 +42,7 @@ class Window:
         return len(self._file) - self._start
 
     def __getitem__(self, part: slice) -> bytes:
-        """Bytes by a slice without a step, fewer at the end. OSError."""
+        """Read the bytes of a slice without a step, fewer at the end. OSError."""
         start, stop, _ = part.indices(len(self))
         if stop - start > self._BLOCK:
             return self._file.read(self._start + start, stop - start)
@@ -51,7 +51,7 @@ class Window:
         return self._block[start - self._at : max(start, stop) - self._at]
 
 
-def check_whole(data: bytes | Window, transfer_syntax_uid: str) -> None:
+def check_complete(data: bytes | FileSlice, transfer_syntax_uid: str) -> None:
     """Check that every element of a data set (without preamble and file meta) ends within it.
 
     Raises
@@ -66,7 +66,7 @@ def check_whole(data: bytes | Window, transfer_syntax_uid: str) -> None:
         _check(data, transfer_syntax_uid)
 
 
-def _check(data: bytes | Window, transfer_syntax_uid: str) -> None:
+def _check(data: bytes | FileSlice, transfer_syntax_uid: str) -> None:
     implicit = transfer_syntax_uid == ImplicitVRLittleEndian
     order = ">" if transfer_syntax_uid == ExplicitVRBigEndian else "<"
     if not data:
@@ -76,16 +76,16 @@ def _check(data: bytes | Window, transfer_syntax_uid: str) -> None:
 
 def _inflate(data: bytes) -> bytes:
     try:
-        # into room of just that size: the pieces are not held a second time to be joined
+        # with the exact size, no pieces are held a second time to be joined
         return zlib.decompress(data, -zlib.MAX_WBITS, max(1, inflated_length(BytesIO(data))))
     except zlib.error as error:
         raise UnreadableDicom("the deflated data set cannot be inflated: damaged or truncated") from error
 
 
 class _Walk:
-    """One pass over one data set; each method returns the position after what it walked over."""
+    """One pass over one data set; each method returns the position after what it checked."""
 
-    def __init__(self, data: bytes | Window, implicit: bool, order: str) -> None:
+    def __init__(self, data: bytes | FileSlice, implicit: bool, order: str) -> None:
         self.data = data
         self.implicit = implicit
         self.tag = struct.Struct(order + "HH")
@@ -133,7 +133,7 @@ class _Walk:
         if self.implicit or tag[0] == 0xFFFE:
             return vr, self._long(position + 4), position + 8
         if vr not in _LONG_VRS:
-            # also of what is no VR at all, as some old senders write: whether it can be meant, the end will show
+            # also where it is not a VR, as some old senders write; a wrong length shows at the end of the data set
             return vr, self.short.unpack(self.data[position + 6 : position + 8])[0], position + 8
         if end - position < 12:
             raise UnreadableDicom(f"data set truncated in the header of ({tag[0]:04X},{tag[1]:04X})")
@@ -156,7 +156,7 @@ class _Walk:
             else:
                 position += length
         if encapsulated and position == end:
-            return end  # every fragment is whole, only the delimiter was left out: decoding will tell
+            return end  # only the delimiter is missing, every fragment is complete
         raise UnreadableDicom("data set truncated: a sequence of undefined length does not end")
 
     def _count(self) -> None:

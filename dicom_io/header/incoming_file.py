@@ -1,27 +1,27 @@
-"""A received data set before anything is decided about it: its file, its identifiers, and who sent it."""
+"""The file that a received object is written to, as the listener uses it."""
 
 from __future__ import annotations
 
 from typing import BinaryIO, Literal, Protocol
 
 
-class Incoming(Protocol):
-    """A file that is put down while it arrives. Who began it discards it in any case; what was kept then stays."""
+class IncomingFile(Protocol):
+    """A file written while its object is received. The listener discards it in any case; a file that was kept stays."""
 
     @property
     def problem(self) -> str:
-        """Why it could not be put down, in words; empty where it could. What is written after that is dropped."""
+        """Why it could not be written, empty where it could; what is written after a problem is dropped."""
 
     def __len__(self) -> int: ...
 
     def write(self, piece: bytes | memoryview) -> None:
-        """Add to the end; never fails. The piece is not used after the call."""
+        """Append; never raises. The piece is not used after the call."""
 
     def read(self, position: int, count: int) -> bytes:
-        """Read from what was written, fewer bytes at its end. OSError."""
+        """Read `count` bytes from `position`, fewer at the end. OSError."""
 
     def open(self, mode: Literal["rb"]) -> BinaryIO:
-        """Open what was written, at its beginning. OSError."""
+        """Open it at its beginning. OSError."""
 
     def discard(self) -> None:
-        """Let go of it."""
+        """Delete it, unless it was kept."""

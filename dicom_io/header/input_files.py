@@ -1,4 +1,4 @@
-"""Finding the images among files and folders that a person names, told by their content and not by their name."""
+"""Finds the images among files and folders, by their content, not by their names."""
 
 import os
 import struct
@@ -35,7 +35,7 @@ _FIRST_GROUPS = (0x0002, 0x0008)
 
 @dataclass(frozen=True)
 class InputFile:
-    """One file and what its first bytes say that it is."""
+    """A file, and its kind by its first bytes."""
 
     path: Path
     kind: Kind
@@ -44,34 +44,33 @@ class InputFile:
 def find_inputs(paths: Iterable[Path]) -> Iterator[InputFile]:
     """List every file under the paths, in a stable order, each once.
 
-    A folder is walked through; hidden files and folders are left out. A DICOMDIR stands for the folder it is in: the
-    files it names and the plain files beside them. A file that it names and that is missing is listed all the same,
-    as DICOM, so that it ends with a stated reason and not unseen.
+    Folders are searched recursively without hidden files and folders. A DICOMDIR stands for its folder: all files in
+    it, and those that it references and that are missing, as DICOM, so that they are reported.
 
     Raises
     ------
     FileNotFoundError
         If one of the paths does not exist.
     """
-    seen: set[Path] = set()
+    listed: set[Path] = set()
     for path in paths:
         if not path.exists():
             raise FileNotFoundError(f"no such file or folder: {path}")
         for file in _files(path):
             resolved = file.resolve()
-            if resolved not in seen:
-                seen.add(resolved)
+            if resolved not in listed:
+                listed.add(resolved)
                 yield InputFile(file, _kind(file))
 
 
 def _kind(file: Path) -> Kind:
     if not file.exists():
-        return "dicom"  # named by a DICOMDIR
-    return kind_of(file) if file.is_file() else "unknown"  # a pipe or a device, which might never end
+        return "dicom"  # referenced by a DICOMDIR
+    return kind_of(file) if file.is_file() else "unknown"  # a pipe or device may never end
 
 
 def kind_of(path: Path) -> Kind:
-    """Tell what a file is by its first bytes; DICOM without preamble too; `unknown` when it cannot be read."""
+    """Return the kind of a file by its first bytes; also DICOM without preamble; `unknown` where it cannot be read."""
     try:
         with path.open("rb") as handle:
             head = handle.read(132)
@@ -88,7 +87,7 @@ def kind_of(path: Path) -> Kind:
 
 
 def _starts_with_an_element(head: bytes, size: int) -> bool:
-    """Tell whether the first bytes are a data element of group 0002 or 0008 (PS3.5 7.1) that fits into the file."""
+    """Whether the first bytes are a data element of group 0002 or 0008 (PS3.5 7.1) that ends within the file."""
     if len(head) < 8:
         return False
     for order in "<>":
@@ -122,9 +121,9 @@ def _files(path: Path) -> Iterator[Path]:
 
 
 def _missing(dicomdir: Path) -> Iterator[Path]:
-    """List the files that a DICOMDIR names and that are not there, whatever case the disc's names are in."""
+    """List the files that a DICOMDIR references and that are missing, without regard to case."""
     try:
-        records = parsing.items(parsing.read_header(dicomdir)[0], "DirectoryRecordSequence")
+        records = parsing.items(parsing.parse_header(dicomdir)[0], "DirectoryRecordSequence")
     except (UnreadableDicom, OSError):
         return
     for record in records:

@@ -1,7 +1,7 @@
-"""Opening DICOM, with or without preamble and file meta, and reading attributes that may hold anything.
+"""Parses DICOM, with or without preamble and file meta, and reads attributes whatever they contain.
 
-Received data is judged by us and answered with a reason, so pydicom's own validation of values is switched off once,
-here: its warnings would quote patient data (a bad birth date, a bad name) into the log.
+pydicom's validation of values is switched off here: its warnings would write patient data (an invalid birth date, an
+invalid name) to the log. Received data is checked by this package and rejected with a reason instead.
 """
 
 import re
@@ -33,7 +33,7 @@ from pydicom.uid import (
 
 config.settings.reading_validation_mode = config.IGNORE
 
-# What pydicom raises on bytes that are not what they claim to be; not a bare Exception, so that our own faults show.
+# What pydicom raises on malformed bytes; not Exception, so that our own defects show.
 PARSING_ERRORS = (
     ArithmeticError,
     AssertionError,
@@ -49,16 +49,16 @@ PARSING_ERRORS = (
     struct.error,
     zlib.error,
 )
-# And on values that are in memory already: an OSError of pydicom's own then, for a sequence that is cut off.
+# And on values in memory: pydicom raises an OSError for a truncated sequence.
 VALUE_ERRORS = (*PARSING_ERRORS, OSError)
-# pydicom looks a keyword up anew each time, which was a quarter of the time that reading a header takes
+# without the cache, pydicom's lookup of keywords was a quarter of the time of reading a header
 _tag = cache(Tag)
 _PIXEL_TAGS = frozenset(Tag(keyword) for keyword in ("FloatPixelData", "DoubleFloatPixelData", "PixelData"))
 _GROUPS_OF_OBJECTS = frozenset({0x0004, 0x0008, 0x0028})
-_LARGEST_OBJECT = 1 << 30  # it is held in memory whole
-_LARGEST_INFLATED = 1 << 28  # what is deflated is inflated whole: 268 MB hold the largest image that is decoded
-_LARGEST_META = 65_536  # bytes, the preamble's with them; it has some hundred
-# A request is counted by the bytes it came with, which a deflated one is a thousandfold of: only one at a time is.
+_LARGEST_OBJECT = 1 << 30  # held in memory
+_LARGEST_INFLATED = 1 << 28  # inflated at once; 268 MB hold the largest image that is decoded
+_LARGEST_META = 65_536  # bytes with the preamble; about a hundred are usual
+# The memory budget counts received bytes; inflated, they may be a thousand times more: so only one at a time.
 _INFLATING = Lock()
 _ESCAPE = b"\x1b"
 _DELIMITERS = {0x09, 0x0A, 0x0C, 0x0D, 0x3D, 0x5C, 0x5E}  # each resets the character set (PS3.5 6.1.2.5.3)
@@ -66,7 +66,7 @@ _PADDING = "\0 \t\r\n"
 
 
 class UnreadableDicom(Exception):
-    """The bytes cannot be understood as a DICOM object; `reason` says why and holds no patient data."""
+    """The bytes cannot be parsed as a DICOM object; `reason` says why and contains no patient data."""
 
     def __init__(self, reason: str) -> None:
         super().__init__(reason)
@@ -74,26 +74,26 @@ class UnreadableDicom(Exception):
 
 
 class Openable(Protocol):
-    """A file, such as a path."""
+    """What can be opened, such as a path."""
 
     def open(self, mode: Literal["rb"], /) -> BinaryIO:
         """Open it at its beginning. OSError."""
 
 
-def read_header(source: Openable | bytes, keywords: Sequence[str | BaseTag] | None = None) -> tuple[FileDataset, bool]:
-    """Parse a DICOM object up to its pixels.
+def parse_header(source: Openable | bytes, keywords: Sequence[str | BaseTag] | None = None) -> tuple[FileDataset, bool]:
+    """Parse a DICOM object up to its pixel data.
 
     Parameters
     ----------
     source
         A file, or the bytes of one; preamble and file meta may be missing.
     keywords
-        The only attributes to keep, by keyword or tag; all when not given.
+        The attributes to keep, by keyword or tag; all when not given.
 
     Returns
     -------
     tuple of FileDataset and bool
-        The header, and whether an attribute with pixels (of any length but zero) follows it.
+        The header, and whether a non-empty attribute with pixels follows it.
 
     Raises
     ------
@@ -118,11 +118,11 @@ def read_header(source: Openable | bytes, keywords: Sequence[str | BaseTag] | No
     return _not_empty(dataset), bool(pixels)
 
 
-def read_whole(source: Path | bytes) -> FileDataset:
-    """Parse a DICOM object with its pixels; parameters and errors as for `read_header`."""
+def parse_file(source: Path | bytes) -> FileDataset:
+    """Parse a DICOM object with its pixels; parameters and errors as for `parse_header`."""
     length = len(source) if isinstance(source, bytes) else source.stat().st_size
     if length > _LARGEST_OBJECT:
-        raise UnreadableDicom(f"an object of {length} bytes: more than {_LARGEST_OBJECT} are not read")
+        raise UnreadableDicom(f"an object of {length} bytes; the maximum is {_LARGEST_OBJECT}")
     try:
         with BytesIO(source) if isinstance(source, bytes) else source.open("rb") as handle, _bounded(handle):
             dataset = pydicom.dcmread(handle, force=True)
@@ -132,9 +132,9 @@ def read_whole(source: Path | bytes) -> FileDataset:
 
 
 def file_meta(handle: BinaryIO) -> tuple[Dataset, int]:
-    """Read the file meta elements (PS3.10 7.1), none where there are none, and find where the data set begins.
+    """Read the file meta elements (PS3.10 7.1), if any; returns them and the offset of the data set.
 
-    The parser ends them where another group begins, preamble or not, whatever their group length says; so it is here.
+    They end where another group begins, whatever their group length says, as in pydicom's parser.
     One of `VALUE_ERRORS` where they cannot be parsed, or do not end within 64 KiB.
     """
 
@@ -152,7 +152,7 @@ def file_meta(handle: BinaryIO) -> tuple[Dataset, int]:
 
 @contextmanager
 def one_inflated() -> Iterator[None]:
-    """Wait until no other thread holds an inflated data set; what is raised meanwhile keeps none alive either."""
+    """Wait until no other thread holds an inflated data set; an exception releases it too."""
     with _INFLATING:
         try:
             yield
@@ -162,34 +162,34 @@ def one_inflated() -> Iterator[None]:
 
 
 def inflated_length(handle: BinaryIO) -> int:
-    """Count what comes out of the rest of a deflated file (PS3.5 A.5), holding none of it.
+    """Return the inflated length of the rest of a deflated file (PS3.5 A.5), in bytes, without keeping it.
 
     Raises
     ------
     UnreadableDicom
-        If it is more than 256 MiB: a small file may hold a thousandfold of itself.
+        If it is more than 256 MiB; a small file may inflate to a thousand times its size.
     zlib.error
-        If it cannot be inflated; not for one that is only truncated.
+        If it cannot be inflated; not if it is only truncated.
     """
     inflater, length = zlib.decompressobj(-zlib.MAX_WBITS), 0
     while not inflater.eof and (piece := inflater.unconsumed_tail or handle.read(1 << 16)):
         length += len(inflater.decompress(piece, 1 << 20))
         if length > _LARGEST_INFLATED:
-            raise UnreadableDicom(f"a deflated data set of more than {_LARGEST_INFLATED} bytes is not read")
+            raise UnreadableDicom(f"a deflated data set of more than {_LARGEST_INFLATED} bytes; that is the maximum")
     return length
 
 
 @contextmanager
 def _bounded(handle: BinaryIO) -> Iterator[None]:
-    """Parse a file within the bounds of what is inflated, where it is deflated."""
+    """Limit the size of a deflated file before it is parsed."""
     meta, start = file_meta(handle)
     if text(meta, "TransferSyntaxUID") != DeflatedExplicitVRLittleEndian:
         handle.seek(0)
         yield
         return
     handle.seek(start)
-    if handle.read(2) == b"\0\0":  # the parser would take a command set there, and inflate what comes after
-        raise UnreadableDicom("a command set stands before the deflated data set")
+    if handle.read(2) == b"\0\0":  # the parser would read a command set there, and inflate what follows it
+        raise UnreadableDicom("a command set precedes the deflated data set")
     handle.seek(start)
     inflated_length(handle)
     handle.seek(0)
@@ -199,25 +199,25 @@ def _bounded(handle: BinaryIO) -> Iterator[None]:
 
 def _unreadable(error: Exception) -> UnreadableDicom:
     if isinstance(error, OSError) and error.errno is not None:
-        raise error  # the file's trouble, not the data's: pydicom gives its own no number
+        raise error  # an error of the file system; those of pydicom have no errno
     if isinstance(error, ValueError) and "embedded null character" in str(error):  # of Python's codecs.lookup
-        return UnreadableDicom("SpecificCharacterSet holds a null character: which characters are meant is not known")
-    # the parser's own message may quote values, so only its kind is told
+        return UnreadableDicom("SpecificCharacterSet contains a null character: the character set is unknown")
+    # the kind only: the message of the parser may quote values
     return UnreadableDicom(f"not a readable DICOM object ({type(error).__name__} while parsing)")
 
 
 def _not_empty(dataset: FileDataset) -> FileDataset:
-    # any text parses as some elements, but of groups that no object is without
+    # any text parses as some elements, but hardly of the groups that every object has
     if not any(tag >> 16 in _GROUPS_OF_OBJECTS for tag in dataset.keys()):  # noqa: SIM118  (values must stay raw)
         meta = getattr(dataset, "file_meta", None)
         if meta is not None and text(meta, "MediaStorageSOPClassUID") == MediaStorageDirectoryStorage:
-            raise UnreadableDicom("a DICOMDIR: a directory of other files, not an image")
+            raise UnreadableDicom("a DICOMDIR, which is a directory and not an image")
         raise UnreadableDicom("no attribute could be read: not a DICOM object, or truncated")
     return dataset
 
 
 def transfer_syntax(dataset: FileDataset) -> str:
-    """Give the transfer syntax UID; for objects without file meta the one that was found by trying (PS3.10 7)."""
+    """Return the transfer syntax UID; without file meta the one that the parser detected."""
     meta = getattr(dataset, "file_meta", None)
     declared = "" if meta is None else str(meta.get("TransferSyntaxUID", "") or "").strip("\0 ")
     if declared:
@@ -229,60 +229,51 @@ def transfer_syntax(dataset: FileDataset) -> str:
 
 
 def text(dataset: Dataset, keyword: str | BaseTag, character_set: Dataset | None = None) -> str:
-    """Read an attribute as decoded text, however badly it is encoded.
+    """Read an attribute as text, however badly it is encoded.
 
     Parameters
     ----------
     dataset
-        Where the attribute is.
+        The data set that has the attribute.
     keyword
         Its keyword or tag.
     character_set
-        The data set whose SpecificCharacterSet counts, where it is not `dataset`: that of a sequence's item.
+        The data set whose SpecificCharacterSet applies, where that is not `dataset` (an item of a sequence).
 
     Returns
     -------
     str
-        The value without padding, several values parted by backslashes; ``""`` for a missing, empty or sequence
-        attribute. What the announced character set cannot decode is replaced, never raised.
+        The value without padding, several values separated by backslashes; ``""`` where missing, empty or a sequence.
+        Bytes that the character set cannot decode are replaced.
     """
     tag = _tag(keyword)
     element = raw_element(dataset, tag)
     if element is None:
         return ""
-    if isinstance(element, RawDataElement):
-        value = element.value
-        return (
-            _decode(value, dataset if character_set is None else character_set).strip(_PADDING)
-            if isinstance(value, bytes)
-            else ""
-        )
     value = element.value
-    if value is None or isinstance(value, bytes) or element.VR == "SQ":
-        return (
-            _decode(value, dataset if character_set is None else character_set).strip(_PADDING)
-            if isinstance(value, bytes)
-            else ""
-        )
+    if isinstance(value, bytes):
+        return _decode(value, dataset if character_set is None else character_set).strip(_PADDING)
+    if value is None or isinstance(element, RawDataElement) or element.VR == "SQ":
+        return ""
     if isinstance(value, MutableSequence):
         return "\\".join(str(member) for member in value).strip(_PADDING)
     return str(value).strip(_PADDING)
 
 
 def texts(dataset: Dataset, keyword: str | BaseTag, character_set: Dataset | None = None) -> tuple[str, ...]:
-    """Read a multi-valued attribute; ``()`` when it is missing or empty."""
+    """Read the values of an attribute as text; ``()`` where it is missing or empty."""
     whole = text(dataset, keyword, character_set)
     return tuple(member.strip(_PADDING) for member in whole.split("\\")) if whole else ()
 
 
 def number(dataset: Dataset, keyword: str) -> float | None:
-    """Read the first value of a numeric attribute; None when it is missing, empty or no finite number."""
+    """Read the first value of a numeric attribute; None where it is missing, empty or not a finite number."""
     members = numbers(dataset, keyword)
     return members[0] if members else None
 
 
 def numbers(dataset: Dataset, keyword: str | BaseTag) -> tuple[float | None, ...]:
-    """Read a numeric attribute of any VR, binary or text; a member that is no finite number is None."""
+    """Read a numeric attribute of any VR, binary or text; a value that is not a finite number is None."""
     tag = _tag(keyword)
     element = raw_element(dataset, tag)
     if element is None:
@@ -300,7 +291,7 @@ def numbers(dataset: Dataset, keyword: str | BaseTag) -> tuple[float | None, ...
 
 
 def items(dataset: Dataset, keyword: str | BaseTag) -> list[Dataset]:
-    """Read a sequence; an empty list when it is missing, empty or cannot be parsed."""
+    """Read the items of a sequence; an empty list where it is missing, empty or cannot be parsed."""
     tag = _tag(keyword)
     if tag not in dataset:
         return []
@@ -312,22 +303,22 @@ def items(dataset: Dataset, keyword: str | BaseTag) -> list[Dataset]:
 
 
 def has(dataset: Dataset, keyword: str | BaseTag) -> bool:
-    """Tell whether an attribute is present, with a value or without."""
+    """Whether an attribute is present, with or without a value."""
     return _tag(keyword) in dataset
 
 
 def raw_element(dataset: Dataset, tag: BaseTag) -> DataElement | RawDataElement | None:
-    """Give an element as it is, raw where it was not used yet; None where it is missing or of no VR there is."""
+    """Return an element, raw where it was not decoded yet; None where it is missing or its VR is invalid."""
     try:
         return dataset.get_item(tag)
-    except VALUE_ERRORS:  # it is missing; and one without a value is decoded at once
+    except VALUE_ERRORS:  # missing, or of an invalid VR: one without a value is decoded at once
         return None
 
 
 def encodings(dataset: Dataset) -> list[str]:
-    """Translate SpecificCharacterSet (PS3.3 C.12.1.1.2) to Python codecs, common misspellings too.
+    """Translate SpecificCharacterSet (PS3.3 C.12.1.1.2), also common misspellings, to Python codecs.
 
-    Unknown terms read as the default repertoire, and that as Latin-1, which old senders use unannounced.
+    Unknown terms are read as the default repertoire, and that as Latin-1, which old senders use without saying so.
     """
     element = raw_element(dataset, _tag("SpecificCharacterSet"))
     value = None if element is None else element.value
@@ -341,8 +332,8 @@ def encodings(dataset: Dataset) -> list[str]:
 
 
 @lru_cache(64)
-def _codecs(announced: tuple[str, ...]) -> tuple[str, ...]:
-    terms = [_spelling(term) for term in announced]
+def _codecs(stated: tuple[str, ...]) -> tuple[str, ...]:
+    terms = [_spelling(term) for term in stated]
     if terms[0] in charset.STAND_ALONE_ENCODINGS:
         terms = terms[:1]
     return tuple(charset.python_encoding.get(term, charset.default_encoding) for term in terms)
@@ -370,12 +361,12 @@ def _decode(value: bytes, dataset: Dataset) -> str:
 
 
 def _finite(value: object) -> float | None:
-    if isinstance(value, Dataset):  # a sequence where a number belongs; of what is in it a VR may be none there is
+    if isinstance(value, Dataset):  # an item of a sequence where a number is expected; it may contain an invalid VR
         return None
     try:
         text = str(value).strip(_PADDING)
         if "_" in text:
-            return None  # 1_000 is a number in Python alone
+            return None  # 1_000 is a number in Python only
         result = float(text)
     except (ValueError, OverflowError):
         return None

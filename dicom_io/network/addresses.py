@@ -1,16 +1,16 @@
-"""IP addresses and networks as a site writes them down, and whether a caller's address is in one."""
+"""IP addresses and networks as configured, and whether a caller's address is within one."""
 
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 
 
 def address(text: str) -> IPv4Address | IPv6Address:
-    """Read a caller's address; an IPv4 peer as an IPv6 socket sees it is the IPv4 one. ValueError where it is none."""
+    """Parse a caller's address; an IPv4-mapped IPv6 address gives the IPv4 one. ValueError where it is none."""
     found = ip_address(text)
     return (found.ipv4_mapped if isinstance(found, IPv6Address) else None) or found
 
 
 def network(text: str) -> IPv4Network | IPv6Network:
-    """Read an address or a network; ``10.1.2.3/16`` is ``10.1.0.0/16``, an IPv4-mapped one the IPv4 one.
+    """Parse an address or a network; ``10.1.2.3/16`` gives ``10.1.0.0/16``, an IPv4-mapped one the IPv4 one.
 
     Raises
     ------
@@ -26,13 +26,13 @@ def network(text: str) -> IPv4Network | IPv6Network:
     return found
 
 
-def is_within(caller: str, place: str) -> bool:
-    """Tell whether an address is in this network; what cannot be read is in none."""
+def is_within(caller: str, where: str) -> bool:
+    """Whether an address is within an address or network; False where either cannot be parsed."""
     try:
-        called_from, allowed = address(caller), network(place)
+        calling, allowed = address(caller), network(where)
     except ValueError:
         return False
     scope = getattr(allowed.network_address, "scope_id", None)  # such as eth0 of fe80::1%eth0
-    if scope is not None and scope != getattr(called_from, "scope_id", None):
+    if scope is not None and scope != getattr(calling, "scope_id", None):
         return False
-    return called_from in allowed
+    return calling in allowed

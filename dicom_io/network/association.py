@@ -1,4 +1,4 @@
-"""Associations that we request: a peer, its answer, and the end of every association."""
+"""Associations as requestor: request, outcome, release or abort."""
 
 from __future__ import annotations
 
@@ -14,20 +14,9 @@ from dicom_io.network.presentation_contexts import FASTEST_PDU
 from dicom_io.network.tls import TlsFiles, TlsProblem, calling_context
 from dicom_io.uids import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
 
-_REJECTIONS = {  # A-ASSOCIATE-RJ source and reason (PS3.8 Table 9-21)
-    (1, 1): "no reason given",
-    (1, 2): "application context name not supported",
-    (1, 3): "it does not know our AE title",
-    (1, 7): "its AE title is another",
-    (2, 1): "no reason given",
-    (2, 2): "protocol version not supported",
-    (3, 1): "temporary congestion",
-    (3, 2): "it has too many associations",
-}
-
 
 class PeerUnreachable(Exception):
-    """No association with the peer could be had; worth another try later. `reason` says why."""
+    """No association with the peer was established; a later attempt may succeed. `reason` says why."""
 
     def __init__(self, reason: str) -> None:
         super().__init__(reason)
@@ -35,7 +24,7 @@ class PeerUnreachable(Exception):
 
 
 class NothingAccepted(PeerUnreachable):
-    """The peer associates, but takes none of the kinds of objects offered: no later try will change that."""
+    """The peer accepted none of the proposed presentation contexts; a later attempt would fail too."""
 
 
 @dataclass(frozen=True)
@@ -45,15 +34,15 @@ class Peer:
     Attributes
     ----------
     calling_ae_title
-        Our own AE title, which the peer must know.
+        Our own AE title, which the peer may have to know.
     connect_timeout
         For the TCP connection.
     association_timeout
         For the answers to association and release requests.
     response_timeout
-        For the answer to one C-STORE or C-ECHO, and for a step of sending it.
+        For the response to one C-STORE or C-ECHO, and for one write of sending it.
     tls
-        What TLS is spoken with; None: plain.
+        Certificates and key; None: without TLS.
     """
 
     ae_title: str
@@ -70,14 +59,14 @@ class Peer:
 
 
 def associate(peer: Peer, contexts: list[PresentationContext], roles: Sequence[Any] = ()) -> Association:
-    """Open an association; the caller ends it with `end`.
+    """Establish an association; the caller ends it with `end`.
 
     Raises
     ------
     PeerUnreachable
-        If there is none to be had; worth another try later.
+        If none was established; a later attempt may succeed.
     NothingAccepted
-        If the peer takes none of ``contexts``, which no later try will change.
+        If the peer accepted none of ``contexts``; a later attempt would fail too.
     """
     ae = AE(ae_title=peer.calling_ae_title)
     ae.implementation_class_uid = IMPLEMENTATION_CLASS_UID
@@ -93,7 +82,7 @@ def associate(peer: Peer, contexts: list[PresentationContext], roles: Sequence[A
         raise PeerUnreachable(f"{peer} cannot be reached by TLS: {error}") from error
 
     def connected(event: evt.Event) -> None:
-        # pynetdicom would wait for ever where a peer stops in the middle of a PDU, or reads no more
+        # pynetdicom would wait for ever for a peer that stops in the middle of a PDU, or stops reading
         event.assoc.dul.socket.socket.settimeout(peer.response_timeout)
 
     try:
@@ -108,23 +97,22 @@ def associate(peer: Peer, contexts: list[PresentationContext], roles: Sequence[A
         )
     except OSError as error:  # the name cannot be resolved
         raise PeerUnreachable(f"{peer} cannot be reached: {error.strerror}") from error
-    except UnicodeError as error:  # nor can this one ever be, such as "pacs..example.org"
-        raise PeerUnreachable(f"{peer} cannot be reached: its host is no name and no address") from error
+    except UnicodeError as error:  # such as "pacs..example.org"
+        raise PeerUnreachable(f"{peer} cannot be reached: its host is neither a name nor an address") from error
     if association.is_established:
         return association
     if association.is_rejected:
-        answer = association.acceptor.primitive
-        why = _REJECTIONS.get((answer.result_source, answer.diagnostic), "reason unknown")
-        raise PeerUnreachable(f"{peer} rejected our association as {peer.calling_ae_title}: {why}")
+        reason = association.acceptor.primitive.reason_str
+        raise PeerUnreachable(f"{peer} rejected the association of {peer.calling_ae_title}: {reason}")
     if association.acceptor.primitive is not None:
-        raise NothingAccepted(f"{peer} accepted none of the presentation contexts that we need")
+        raise NothingAccepted(f"{peer} accepted none of the proposed presentation contexts")
     if context is not None and context.failure:
         raise PeerUnreachable(f"{peer} cannot be reached: {context.failure}")
-    raise PeerUnreachable(f"{peer} cannot be reached: no connection, or no answer to our association request")
+    raise PeerUnreachable(f"{peer} cannot be reached: no connection, or no answer to the association request")
 
 
 def end(association: Association) -> None:
-    """Release an association, or abort what cannot be released."""
+    """Release an association; abort it where that fails."""
     if association.is_established:
         association.release()
     if not association.is_released:

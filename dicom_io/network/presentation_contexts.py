@@ -1,25 +1,25 @@
-"""What listener and sender share of the network: pynetdicom's process-wide settings and the presentation contexts.
-
-pynetdicom keeps its configuration in module globals; they are set here and nowhere else.
-"""
+"""Presentation contexts, and the process-wide settings of pynetdicom: module globals, set only here."""
 
 import logging
 
 from pydicom import uid
 from pynetdicom import _config
 from pynetdicom.presentation import PresentationContext, build_context
+from pynetdicom.sop_class import StorageCommitmentPushModel, Verification
 from pynetdicom.transport import AssociationSocket
 
-from dicom_io.gate.decision import CR, DX_FOR_PRESENTATION, DX_FOR_PROCESSING, SECONDARY_CAPTURE
-from dicom_io.network.tls import shut
+from dicom_io.network.tls import shutdown
 
-VERIFICATION = "1.2.840.10008.1.1"
-COMMITMENT = "1.2.840.10008.1.20.1"
-RECEIVED_SOP_CLASSES = (CR, DX_FOR_PRESENTATION, DX_FOR_PROCESSING, SECONDARY_CAPTURE)
+RECEIVED_SOP_CLASSES: tuple[str, ...] = (
+    uid.ComputedRadiographyImageStorage,
+    uid.DigitalXRayImageStorageForPresentation,
+    uid.DigitalXRayImageStorageForProcessing,
+    uid.SecondaryCaptureImageStorage,
+)
 
 UNCOMPRESSED = (str(uid.ExplicitVRLittleEndian), str(uid.ImplicitVRLittleEndian))
 
-# The acceptor's order decides (PS3.7 D.3.2): what needs no decoder first, then lossless, then lossy.
+# The acceptor's order decides (PS3.7 D.3.2): first uncompressed, then lossless, then lossy.
 RECEIVED_TRANSFER_SYNTAXES = (
     *UNCOMPRESSED,
     str(uid.ExplicitVRBigEndian),
@@ -47,31 +47,31 @@ def _without_traceback(record: logging.LogRecord) -> bool:
 # pynetdicom would log the identifiers of queries, which are patient data
 _config.LOG_REQUEST_IDENTIFIERS = False
 _config.LOG_RESPONSE_IDENTIFIERS = False
-# its own notes on every message: they read attributes that a careless sender leaves out, and fail there
+# its log handlers read attributes that a sender may leave out, and fail on them
 _config.LOG_HANDLER_LEVEL = "none"
-# one line for what went wrong on the wire, not a traceback of its inside for every port scan
+# one line for a network error, not a traceback of pynetdicom for every port scan
 _MODULES = ("acse", "association", "dimse", "dul", "events", "fsm", "service_class", "sm", "transport", "utils")
 for _name in ("pynetdicom", *(f"pynetdicom.{module}" for module in _MODULES)):
     logging.getLogger(_name).addFilter(_without_traceback)
 
 
-def _shut_and_close(self: AssociationSocket) -> None:
+def _shutdown_and_close(self: AssociationSocket) -> None:
     if self.socket is not None:
-        shut(self.socket)
+        shutdown(self.socket)
         self.socket.close()
 
 
-# its own leaves a socket open whose peer is gone: the shutdown fails, and the close after it is never reached
-AssociationSocket._shutdown_socket = _shut_and_close
-# a file is sent as its own bytes, read in pieces: what the peer stores is what we keep
+# pynetdicom's own leaves a socket open whose peer is gone: its shutdown fails, and the close after it is never reached
+AssociationSocket._shutdown_socket = _shutdown_and_close
+# a file is sent byte for byte, read in pieces: the peer stores the same bytes that are stored here
 _config.STORE_SEND_CHUNKED_DATASET = True
 
 
 def received_contexts() -> list[PresentationContext]:
     """Build the contexts that the listener accepts: verification, storage of CR, DX (both) and SC, and commitment."""
     return [
-        build_context(COMMITMENT, list(UNCOMPRESSED)),
-        build_context(VERIFICATION, list(UNCOMPRESSED)),
+        build_context(StorageCommitmentPushModel, list(UNCOMPRESSED)),
+        build_context(Verification, list(UNCOMPRESSED)),
         *(build_context(sop_class, list(RECEIVED_TRANSFER_SYNTAXES)) for sop_class in RECEIVED_SOP_CLASSES),
     ]
 

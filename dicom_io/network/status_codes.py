@@ -1,9 +1,9 @@
-"""DIMSE status codes by name: every way out of a handler is one of these, never a number in the text."""
+"""DIMSE status codes by name: every handler returns one of these, never a literal number."""
 
 from enum import IntEnum
 from typing import Literal
 
-Delivery = Literal["stored", "retry", "permanent"]
+StoreResult = Literal["stored", "retry", "permanent"]
 
 
 class Status(IntEnum):
@@ -17,7 +17,7 @@ class Status(IntEnum):
     OUT_OF_RESOURCES = 0xA700
     DATA_SET_MISMATCH = 0xA900
     CANNOT_UNDERSTAND = 0xC000
-    TRANSFER_SYNTAX_NOT_SUPPORTED = 0xC122  # a FailureReason of STOW-RS (PS3.18 I.2); over DIMSE it is negotiated
+    TRANSFER_SYNTAX_NOT_SUPPORTED = 0xC122  # of STOW-RS (PS3.18 I.2); over DIMSE it is negotiated
     COERCED = 0xB000
     ELEMENTS_DISCARDED = 0xB006
     DATA_SET_MISMATCH_WARNING = 0xB007
@@ -43,9 +43,9 @@ class FailureReason(IntEnum):
     CLASS_NOT_SUPPORTED = 0x0122
 
 
-# What a peer's answer to our C-STORE means for the object, first matching range first (PS3.4 Table B.2-1).
-# 0111: the peer holds this instance already; as we resend the same bytes under the same UID, it is stored.
-_MEANING: tuple[tuple[int, int, Delivery, str], ...] = (
+# What the response to a C-STORE means for the object; the first range that matches counts (PS3.4 Table B.2-1).
+# 0111: the peer has this instance already; it is resent with the same bytes under the same UID, so it is stored.
+_MEANING: tuple[tuple[int, int, StoreResult, str], ...] = (
     (0x0000, 0x0000, "stored", "stored"),
     (0x0107, 0x0107, "stored", "stored with a warning: attribute list error"),
     (0x0111, 0x0111, "stored", "stored before: duplicate SOP instance"),
@@ -54,14 +54,14 @@ _MEANING: tuple[tuple[int, int, Delivery, str], ...] = (
     (0x0110, 0x0110, "retry", "processing failure at the peer"),
     (0xA700, 0xA7FF, "retry", "the peer is out of resources"),
     (0x0122, 0x0122, "permanent", "the peer does not support the SOP class"),
-    (0x0124, 0x0124, "permanent", "the peer does not authorise us to store"),
-    (0xA900, 0xA9FF, "permanent", "the peer says the data set does not match its SOP class"),
+    (0x0124, 0x0124, "permanent", "not authorised to store at the peer"),
+    (0xA900, 0xA9FF, "permanent", "data set does not match SOP class, says the peer"),
     (0xC000, 0xCFFF, "permanent", "the peer cannot understand the data set"),
 )
 
 
-def store_result(status: int) -> tuple[Delivery, str]:
-    """Say what a C-STORE response status means for the object that was sent.
+def store_result(status: int) -> tuple[StoreResult, str]:
+    """Interpret the status of a C-STORE response for the object that was sent.
 
     Parameters
     ----------
@@ -71,9 +71,9 @@ def store_result(status: int) -> tuple[Delivery, str]:
     Returns
     -------
     tuple of str
-        ``"stored"``, ``"retry"`` or ``"permanent"``, and a sentence for people with the code in it.
+        ``"stored"``, ``"retry"`` or ``"permanent"``, and a description with the code.
     """
     for low, high, result, meaning in _MEANING:
         if low <= status <= high:
             return result, f"{meaning} (status 0x{status:04X})"
-    return "permanent", f"the peer refused with the unlisted status 0x{status:04X}"
+    return "permanent", f"rejected by the peer with the unlisted status 0x{status:04X}"

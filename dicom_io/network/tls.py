@@ -1,7 +1,6 @@
-"""DICOM over TLS (PS3.15 B.9 to B.11, BCP 195): contexts made from files that were looked at first.
+"""DICOM over TLS (PS3.15 B.9 to B.11, BCP 195): contexts from checked files, and the reasons of failed handshakes.
 
-TLS 1.2 with forward secrecy and authenticated encryption, or 1.3; nothing older. What a handshake failed for is said in
-words for people, on both sides.
+TLS 1.2 with forward secrecy and authenticated encryption, or TLS 1.3.
 """
 
 import contextlib
@@ -15,50 +14,50 @@ from pathlib import Path
 
 _log = logging.getLogger(__name__)
 
-# RFC 9325 4.2; TLS 1.3 has its own, all of them good
+# RFC 9325 4.2; those of TLS 1.3 are all acceptable
 _CIPHERS = "ECDHE+AESGCM:ECDHE+CHACHA20"
 
-# OpenSSL's reason -> ours, for whichever side says it
+# OpenSSL's reason -> description, on either side
 _REASONS = {
-    "WRONG_VERSION_NUMBER": "what was sent is not TLS",
-    "HTTP_REQUEST": "what was sent is not TLS",
-    "UNKNOWN_PROTOCOL": "what was sent is not TLS",
-    "PACKET_LENGTH_TOO_LONG": "what was sent is not TLS",
-    "RECORD_LAYER_FAILURE": "what was sent is not TLS",
-    "UNSUPPORTED_PROTOCOL": "the peer speaks nothing newer than TLS 1.1",
-    "TLSV1_ALERT_PROTOCOL_VERSION": "the peer speaks no TLS version of ours (1.2 and 1.3)",
-    "NO_SHARED_CIPHER": "the peer speaks no cipher of ours",
-    "SSLV3_ALERT_HANDSHAKE_FAILURE": "the peer speaks no cipher of ours, or wants a client certificate",
-    "PEER_DID_NOT_RETURN_A_CERTIFICATE": "the peer showed no client certificate",
-    "TLSV13_ALERT_CERTIFICATE_REQUIRED": "the peer wants a client certificate",
-    "TLSV1_ALERT_UNKNOWN_CA": "the peer does not know the authority of our certificate",
-    "SSLV3_ALERT_CERTIFICATE_EXPIRED": "the peer says that our certificate has expired",
+    "WRONG_VERSION_NUMBER": "the peer does not use TLS",
+    "HTTP_REQUEST": "the peer does not use TLS",
+    "UNKNOWN_PROTOCOL": "the peer does not use TLS",
+    "PACKET_LENGTH_TOO_LONG": "the peer does not use TLS",
+    "RECORD_LAYER_FAILURE": "the peer does not use TLS",
+    "UNSUPPORTED_PROTOCOL": "the peer offers no TLS version above 1.1",
+    "TLSV1_ALERT_PROTOCOL_VERSION": "no common TLS version (1.2 or 1.3)",
+    "NO_SHARED_CIPHER": "no common TLS cipher suite",
+    "SSLV3_ALERT_HANDSHAKE_FAILURE": "no common TLS cipher suite, or the peer requires a client certificate",
+    "PEER_DID_NOT_RETURN_A_CERTIFICATE": "the peer presented no client certificate",
+    "TLSV13_ALERT_CERTIFICATE_REQUIRED": "the peer requires a client certificate",
+    "TLSV1_ALERT_UNKNOWN_CA": "the peer does not trust the issuer of our certificate",
+    "SSLV3_ALERT_CERTIFICATE_EXPIRED": "our certificate has expired, says the peer",
     "SSLV3_ALERT_BAD_CERTIFICATE": "the peer does not accept our certificate",
     "SSLV3_ALERT_CERTIFICATE_UNKNOWN": "the peer does not accept our certificate",
-    "SSLV3_ALERT_UNSUPPORTED_CERTIFICATE": "the peer does not accept our certificate for this purpose",
+    "SSLV3_ALERT_UNSUPPORTED_CERTIFICATE": "the peer does not accept our certificate for this use",
 }
 
 
 class TlsProblem(Exception):
-    """TLS cannot be spoken with these files; the message names the file, what is wrong with it, and the mend."""
+    """The TLS files cannot be used; the message names the file, the problem, and the remedy."""
 
 
 @dataclass(frozen=True)
 class TlsFiles:
-    """What TLS is spoken with, PEM files all.
+    """Certificates and key, all PEM files.
 
     Attributes
     ----------
     certificate, key
-        Our own, the certificate followed by those between it and its authority. Optional where we call.
+        Our own; the certificate followed by its intermediate certificates. Optional as client.
     ca
-        The authorities whose certificates are believed; None: where we call, the system's.
+        Certificates of the trusted authorities; None: as client, those of the system.
     require_client_certificate
-        Where we listen: whether a caller without a certificate of `ca` is refused.
+        As server: whether a client without a certificate issued by `ca` is rejected.
     check_hostname
-        Where we call: whether the certificate must name the host.
-    only_this
-        Where we call: believe the certificates of `ca` themselves, whoever issued them.
+        As client: whether the server's certificate must name the host.
+    pinned
+        As client: trust the certificates of `ca` themselves, whoever issued them.
     """
 
     certificate: Path | None = None
@@ -66,40 +65,40 @@ class TlsFiles:
     ca: Path | None = None
     require_client_certificate: bool = True
     check_hostname: bool = True
-    only_this: bool = False
+    pinned: bool = False
 
 
 @dataclass(frozen=True)
-class CertificateFacts:
-    """Of one certificate file: whose its first certificate is, and from when until when it is good (UTC)."""
+class CertificateInfo:
+    """Subject and validity (UTC) of the first certificate of a file."""
 
     subject: str
-    good_from: datetime
-    good_until: datetime
+    not_before: datetime
+    not_after: datetime
 
 
 def listening_context(files: TlsFiles) -> ssl.SSLContext:
-    """Make the context that a listener shows its certificate with.
+    """Make a listener's context.
 
     Raises
     ------
     TlsProblem
-        If a file is missing, cannot be read, is no PEM, or the key is not the certificate's.
+        If a file is missing, cannot be read or is not PEM, or the key does not belong to the certificate.
     """
-    context = _bounded(ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER))
+    context = _restricted(ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER))
     context.options |= ssl.OP_NO_RENEGOTIATION
-    context.num_tickets = 0  # an association lasts for many objects: nothing is gained by resuming
-    _show(context, files)
+    context.num_tickets = 0  # an association carries many objects: resumption gains nothing
+    _load_own(context, files)
     if files.ca is not None:
-        _believe(context, files.ca)
+        _trust(context, files.ca)
         context.verify_mode = ssl.CERT_REQUIRED if files.require_client_certificate else ssl.CERT_OPTIONAL
     elif files.require_client_certificate:
-        raise TlsProblem("a client certificate is required, but no authority (ca) is named that would have issued it")
+        raise TlsProblem("a client certificate is required, but no authority (ca) is configured that issues it")
     return context
 
 
 class RenewedContext:
-    """A listener's context, made anew when its files were: a renewed certificate needs no restart.
+    """A listener's context that is renewed when its files change: a renewed certificate needs no restart.
 
     Raises
     ------
@@ -110,24 +109,24 @@ class RenewedContext:
     def __init__(self, files: TlsFiles) -> None:
         self._files = files
         self._lock = threading.Lock()
-        self._seen = self._state()
+        self._loaded = self._state()
         self._context = listening_context(files)
 
     def current(self) -> ssl.SSLContext:
         """Return the context for the next connection: the last one that could be made."""
         with self._lock:
             state = self._state()
-            if state != self._seen:
-                self._seen = state  # what cannot be used is said once, and tried again when it has changed again
+            if state != self._loaded:
+                self._loaded = state  # unusable files are logged once, and tried again after their next change
                 try:
                     self._context = listening_context(self._files)
-                    _log.warning("the listener's certificate was read anew: its files have changed")
+                    _log.warning("the listener's TLS files have changed and were reloaded")
                 except TlsProblem as problem:
-                    _log.error("the listener's changed TLS files cannot be used, the former stay in use: %s", problem)
+                    _log.error("the changed TLS files cannot be used, the previous ones stay in use: %s", problem)
             return self._context
 
     def _state(self) -> list[tuple[int, ...]]:
-        """What tells that a file has changed; of one that is not there, nothing."""
+        """Inode, size and modification time of each file that exists."""
         states: list[tuple[int, ...]] = []
         for path in (self._files.certificate, self._files.key, self._files.ca):
             with contextlib.suppress(OSError):
@@ -138,13 +137,13 @@ class RenewedContext:
 
 
 class CallingContext(ssl.SSLContext):
-    """A context for one connection, which remembers what it failed for: pynetdicom only logs it."""
+    """A context for one connection that keeps the reason of its failure, which pynetdicom only logs."""
 
     failure = ""
 
 
-class _TellingSocket(ssl.SSLSocket):
-    """Leaves what went wrong with its context."""
+class _RecordingSocket(ssl.SSLSocket):
+    """Stores the reason of a failure in its context."""
 
     context: CallingContext
 
@@ -158,13 +157,13 @@ class _TellingSocket(ssl.SSLSocket):
     def recv(self, buflen: int = 1024, flags: int = 0) -> bytes:
         try:
             return super().recv(buflen, flags)
-        except ssl.SSLError as error:  # with TLS 1.3, a refused client certificate is heard of only now
+        except ssl.SSLError as error:  # with TLS 1.3, a rejected client certificate is reported only now
             self.context.failure = handshake_failure(error)
             raise
 
 
 def calling_context(files: TlsFiles) -> CallingContext:
-    """Make the context of one connection to a peer.
+    """Make a context for one connection to a peer.
 
     Raises
     ------
@@ -172,47 +171,47 @@ def calling_context(files: TlsFiles) -> CallingContext:
         As `listening_context`.
     """
     context = CallingContext(ssl.PROTOCOL_TLS_CLIENT)
-    _bounded(context)
-    context.sslsocket_class = _TellingSocket
+    _restricted(context)
+    context.sslsocket_class = _RecordingSocket
     context.check_hostname = files.check_hostname
     if files.ca is None:
         context.load_default_certs()
     else:
-        _believe(context, files.ca)
-    if files.only_this:
+        _trust(context, files.ca)
+    if files.pinned:
         context.verify_flags |= ssl.VerifyFlags.VERIFY_X509_PARTIAL_CHAIN
     if files.certificate is not None:
-        _show(context, files)
+        _load_own(context, files)
     return context
 
 
-def _bounded(context: ssl.SSLContext) -> ssl.SSLContext:
+def _restricted(context: ssl.SSLContext) -> ssl.SSLContext:
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     context.set_ciphers(_CIPHERS)
     context.options |= ssl.OP_NO_COMPRESSION
     return context
 
 
-def _show(context: ssl.SSLContext, files: TlsFiles) -> None:
+def _load_own(context: ssl.SSLContext, files: TlsFiles) -> None:
     if files.certificate is None or files.key is None:
-        raise TlsProblem("TLS needs both, a certificate and its key")
+        raise TlsProblem("TLS needs both a certificate and its key")
     _readable(files.certificate, "certificate")
     _readable(files.key, "key")
 
     def no_password() -> str:
-        raise TlsProblem(f"key {files.key} is encrypted; a service has nobody to ask for its password")
+        raise TlsProblem(f"key {files.key} is encrypted; a service cannot ask for its password")
 
     try:
         context.load_cert_chain(files.certificate, files.key, password=no_password)
     except ssl.SSLError as error:
         if error.reason == "KEY_VALUES_MISMATCH":
-            raise TlsProblem(f"key {files.key} is not the key of certificate {files.certificate}") from error
+            raise TlsProblem(f"key {files.key} does not belong to certificate {files.certificate}") from error
         raise TlsProblem(
             f"certificate {files.certificate} and key {files.key} cannot be used: {_words(error)}; both must be PEM"
         ) from error
 
 
-def _believe(context: ssl.SSLContext, ca: Path) -> None:
+def _trust(context: ssl.SSLContext, ca: Path) -> None:
     _readable(ca, "ca")
     try:
         context.load_verify_locations(cafile=ca)
@@ -230,7 +229,7 @@ def _readable(path: Path, what: str) -> None:
         raise TlsProblem(f"{what} {path} cannot be read: {error.strerror}") from error
 
 
-def certificate_facts(path: Path) -> CertificateFacts:
+def read_certificate(path: Path) -> CertificateInfo:
     """Read the first certificate of a PEM file.
 
     Raises
@@ -246,17 +245,17 @@ def certificate_facts(path: Path) -> CertificateFacts:
     except ValueError as error:
         raise TlsProblem(f"certificate {path} cannot be used: it holds no PEM certificate") from error
     subject = certificate.subject.rfc4514_string()
-    return CertificateFacts(subject, certificate.not_valid_before_utc, certificate.not_valid_after_utc)
+    return CertificateInfo(subject, certificate.not_valid_before_utc, certificate.not_valid_after_utc)
 
 
 def handshake_failure(error: OSError) -> str:
-    """Say in words for people why a handshake failed."""
+    """Describe why a handshake failed."""
     if isinstance(error, ssl.SSLCertVerificationError):
         return f"the peer's certificate is not accepted: {error.verify_message}"
     if isinstance(error, ssl.SSLEOFError | ConnectionError):
-        return "the peer hung up during the TLS handshake"
+        return "the peer closed the connection during the TLS handshake"
     if isinstance(error, TimeoutError):
-        return "the TLS handshake was not finished in time"
+        return "the TLS handshake was not completed in time"
     if isinstance(error, ssl.SSLError):
         return _REASONS.get(error.reason or "", f"TLS failed: {_words(error)}")
     return f"TLS failed: {error.strerror or type(error).__name__}"
@@ -266,19 +265,19 @@ def _words(error: ssl.SSLError) -> str:
     return (error.reason or error.strerror or type(error).__name__).replace("_", " ").lower()
 
 
-def shut(connection: socket.socket) -> None:
-    """End a connection under whoever waits for it, in any thread; TLS is not asked."""
-    with contextlib.suppress(OSError):  # it is gone already
-        # an SSLSocket's own shutdown would take TLS away, and its reader would go on in plain
+def shutdown(connection: socket.socket) -> None:
+    """Shut a connection down, also while another thread reads it; without a TLS closure alert."""
+    with contextlib.suppress(OSError):  # it is closed already
+        # SSLSocket.shutdown removes TLS from the socket, and its reader would continue in plain
         socket.socket.shutdown(connection, socket.SHUT_RDWR)
 
 
 def secured(connection: socket.socket, context: ssl.SSLContext, seconds: float) -> ssl.SSLSocket:
-    """Wrap an accepted connection without a handshake yet; `ssl.SSLSocket.do_handshake` ends within ``seconds``."""
+    """Wrap an accepted connection, without its handshake; `ssl.SSLSocket.do_handshake` ends within ``seconds``."""
     connection.settimeout(seconds)
     return context.wrap_socket(connection, server_side=True, do_handshake_on_connect=False)
 
 
 def is_tls(first_bytes: bytes) -> bool:
-    """Whether a connection begins as TLS does (a handshake record, RFC 8446 5.1), which no DICOM PDU does."""
+    """Whether the first byte is that of a TLS handshake record (RFC 8446 5.1), which no DICOM PDU begins with."""
     return first_bytes[:1] == b"\x16"

@@ -1,7 +1,7 @@
-"""A heatmap as a Secondary Capture of the study it explains (DICOM PS3.3 A.8.1).
+"""A heatmap as a Secondary Capture Image in the study it explains (PS3.3 A.8.1).
 
-Nothing in it comes from the clock or from chance: the same source, picture and request give the same bytes, which is
-what makes it safe to send them again under the same UID.
+It depends neither on the clock nor on chance: the same source, image and request give the same bytes, so that they may
+be resent under the same UID.
 """
 
 from dataclasses import dataclass
@@ -15,14 +15,13 @@ from numpy.typing import NDArray
 from pydicom import dcmwrite
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.sequence import Sequence
-from pydicom.uid import UID, ExplicitVRLittleEndian
+from pydicom.uid import UID, ExplicitVRLittleEndian, SecondaryCaptureImageStorage
 from pydicom.valuerep import DSfloat
 
-from dicom_io.gate.decision import CHEST_BODY_PARTS, SECONDARY_CAPTURE
 from dicom_io.header import parsing
 from dicom_io.objects import lossy_compression
 from dicom_io.objects.patient_and_study import copy_identity
-from dicom_io.terms import MANUFACTURER, MANUFACTURER_MODEL_NAME
+from dicom_io.terms import CHEST_BODY_PARTS, MANUFACTURER, MANUFACTURER_MODEL_NAME
 from dicom_io.uids import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME, derive_uid, is_uid
 
 _LO = 64
@@ -31,28 +30,28 @@ _ST = 1024
 
 @dataclass(frozen=True)
 class HeatmapRequest:
-    """What a heatmap object says besides its picture and its source.
+    """The content of a heatmap object besides its image and its source.
 
     Attributes
     ----------
     installation_id, object_key, series_key
-        What the object's and the series' UIDs are derived from.
+        Keys that the UIDs of object and series are derived from.
     label, probability, threshold
         The finding explained; probability and threshold in 0 .. 1.
     model_name, model_digest, application_version
-        Who made it.
+        The algorithm, as recorded in the equipment modules.
     created
-        When its row was made, with a zone; written in the source's zone where that names one, else in this one.
+        When its row was made, with a zone; written in the source's zone where the source states one, else in this one.
     pixel_spacing
-        Of the picture, mm between rows and between columns; None where unknown.
+        Of the image, mm between rows and between columns; None where unknown.
     patient_orientation
-        Of the picture, ``L\\F`` where it hangs.
+        Of the image; ``L\\F`` in display orientation.
     spatial_locations_preserved
-        Whether the picture's pixels lie where the source's do.
+        Whether the image has the pixel positions of the source.
     content_qualification
         PRODUCT, RESEARCH or SERVICE.
     derivation
-        What was done, in words; made from the request when empty.
+        Derivation Description; made from the request where empty.
     """
 
     installation_id: UUID
@@ -82,11 +81,11 @@ def heatmap_secondary_capture(
     Parameters
     ----------
     source
-        The radiograph it explains: a file, or the bytes of one.
+        The radiograph that it explains: a DICOM file, or the bytes of one.
     rgb
-        uint8 [rows, columns, 3], the picture with its legend; no patient data may be burned into it.
+        uint8 [rows, columns, 3], the image with its legend, without burned-in patient data.
     request
-        What it says.
+        Its other content.
 
     Returns
     -------
@@ -96,17 +95,17 @@ def heatmap_secondary_capture(
     Raises
     ------
     ValueError
-        If the picture is not uint8 [rows, columns, 3], `created` has no zone, or the source names no study.
+        If the image is not uint8 [rows, columns, 3], `created` has no zone, or the source lacks a UID.
     UnreadableDicom
         If the source is not DICOM.
     OSError
         If the source cannot be read.
     """
     if rgb.dtype != np.uint8 or rgb.ndim != 3 or rgb.shape[2] != 3 or not rgb.size or max(rgb.shape) > 0xFFFF:
-        raise ValueError(f"the picture is {rgb.dtype} {rgb.shape}; it must be uint8 [rows, columns, 3]")
+        raise ValueError(f"the image is {rgb.dtype} {rgb.shape}; it must be uint8 [rows, columns, 3]")
     if request.created.tzinfo is None:
-        raise ValueError(f"created is {request.created}; it must name its zone")
-    header, _ = parsing.read_header(source)
+        raise ValueError(f"created is {request.created}; it must have a time zone")
+    header, _ = parsing.parse_header(source)
     for keyword in ("StudyInstanceUID", "SOPClassUID", "SOPInstanceUID"):
         if not is_uid(parsing.text(header, keyword)):
             raise ValueError(f"the source's {keyword} is missing or not a UID: no object can be made for it")
@@ -125,14 +124,14 @@ def heatmap_secondary_capture(
 
 
 def _add_instance(dataset: Dataset, header: Dataset, sop_instance_uid: str, request: HeatmapRequest) -> None:
-    """SOP Common (PS3.3 C.12.1) and the dates, in the zone that the source's dates are in."""
+    """SOP Common (PS3.3 C.12.1) and the dates, in the zone of the source."""
     zone = _zone(header)
     created = request.created
     if zone is not None:
         created = created.astimezone(zone)
         dataset.TimezoneOffsetFromUTC = created.strftime("%z")
     day, time = created.strftime("%Y%m%d"), created.strftime("%H%M%S.%f")
-    dataset.SOPClassUID = SECONDARY_CAPTURE
+    dataset.SOPClassUID = SecondaryCaptureImageStorage
     dataset.SOPInstanceUID = sop_instance_uid
     dataset.InstanceCreationDate, dataset.InstanceCreationTime = day, time
     dataset.InstanceCreatorUID = IMPLEMENTATION_CLASS_UID
@@ -185,7 +184,7 @@ def _add_image(dataset: Dataset, header: Dataset, request: HeatmapRequest) -> No
 
 
 def _add_region(dataset: Dataset, header: Dataset) -> None:
-    """Say the body part; Laterality (2C) must be there unless that part is known to be unpaired, as a chest is."""
+    """Set the body part; Laterality (2C) is required unless the body part is known to be unpaired, as the chest is."""
     body_part = parsing.text(header, "BodyPartExamined").upper()
     if body_part in CHEST_BODY_PARTS:
         dataset.BodyPartExamined = "CHEST"
@@ -234,7 +233,7 @@ def _code(value: str, scheme: str, meaning: str) -> Dataset:
 
 def _written(dataset: Dataset, sop_instance_uid: str) -> bytes:
     meta = FileMetaDataset()
-    meta.MediaStorageSOPClassUID = UID(SECONDARY_CAPTURE)
+    meta.MediaStorageSOPClassUID = SecondaryCaptureImageStorage
     meta.MediaStorageSOPInstanceUID = UID(sop_instance_uid)
     meta.TransferSyntaxUID = ExplicitVRLittleEndian
     meta.ImplementationClassUID = UID(IMPLEMENTATION_CLASS_UID)

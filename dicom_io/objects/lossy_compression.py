@@ -1,4 +1,4 @@
-"""The lossy history of a source, carried over to what is made of it (PS3.3 C.7.6.1.1.5): once lossy, always lossy."""
+"""Copies the lossy compression history of a source to an object made of it (PS3.3 C.7.6.1.1.5)."""
 
 from pathlib import Path
 
@@ -18,7 +18,7 @@ _METHODS = {
 
 
 def add_lossy_history(dataset: Dataset, header: FileDataset, source: Path | bytes) -> None:
-    """Say in `dataset` whether its source was ever lossily compressed, by which ratios and methods."""
+    """Set in `dataset` whether its source was ever compressed lossily, with which ratios and methods."""
     syntax = parsing.transfer_syntax(header)
     stated = parsing.text(header, "LossyImageCompression")
     if stated != "01" and syntax not in _METHODS:
@@ -33,7 +33,7 @@ def add_lossy_history(dataset: Dataset, header: FileDataset, source: Path | byte
         methods = [_METHODS[syntax]]
     if ratios:
         dataset.LossyImageCompressionRatio = ratios
-    if methods and len(methods) == len(ratios):  # one method for each ratio, or none is said
+    if methods and len(methods) == len(ratios):  # as many methods as ratios, or none
         dataset.LossyImageCompressionMethod = methods
 
 

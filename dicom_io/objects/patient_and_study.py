@@ -1,8 +1,8 @@
-"""Copying who the patient is and what was ordered from a source to an object made of it.
+"""Copies patient, study and order attributes from a source to an object made of it.
 
-Attributes are decoded by the source's character set and written anew as ISO_IR 192 (UTF-8): raw elements copied from a
-source in another character set would come out as other names. Values are kept as they are, but for dates in ACR-NEMA
-form, which are put into the form of today, and dates, times, ages and numbers that are none, which are left empty.
+Attributes are decoded by the source's character set and written as ISO_IR 192 (UTF-8); raw elements copied from another
+character set would be read as other names. Values are kept, except that dates in ACR-NEMA form are converted, and
+malformed dates, times, ages and numbers become empty.
 """
 
 import re
@@ -18,7 +18,7 @@ from pydicom.tag import BaseTag, Tag
 from dicom_io.header import parsing
 
 # Patient, General Study, Patient Study and Clinical Trial modules (PS3.3 C.7.1.1, C.7.2.1, C.7.2.2, C.7.1.3, C.7.2.3)
-# and the order that the images answer: what every object of a study must agree on.
+# and the order: the attributes in which all objects of a study must agree.
 _KEYWORDS = re.findall(
     r"\w+",
     """
@@ -40,15 +40,15 @@ _KEYWORDS = re.findall(
     ClinicalTrialTimePointDescription
     """,
 )
-# Type 2 attributes of the Patient and General Study modules: there, and empty where the source has none.
+# Type 2 attributes of the Patient and General Study modules: present, and empty where the source has none.
 _ALWAYS = (
     *("PatientName", "PatientID", "PatientBirthDate", "PatientSex", "StudyDate", "StudyTime"),
     *("ReferringPhysicianName", "StudyID", "AccessionNumber"),
 )
-# Text: by SpecificCharacterSet (PS3.5 6.2), or plain ASCII; the rest is binary.
+# VRs of text by SpecificCharacterSet (PS3.5 6.2), and of plain ASCII; all others are binary.
 _PLAIN = {"AE", "AS", "CS", "DA", "DS", "DT", "IS", "TM", "UI", "UR"}
 _TEXT = {"LO", "LT", "PN", "SH", "ST", "UC", "UT", *_PLAIN}
-# Values that have another form say nothing that can be read, and would make the object illegal: they become empty.
+# Values of another form would make the object non-conformant: they become empty.
 _FORMS = {
     "AS": re.compile(r"\d{3}[DWMY]"),
     "DA": re.compile(r"\d{8}"),
@@ -60,7 +60,7 @@ _DEEPEST = 8
 
 
 def copy_identity(source: Dataset, target: Dataset) -> None:
-    """Give `target` the identity of `source`, decoded; `target` must be written with ISO_IR 192."""
+    """Copy the identity of `source` to `target`, decoded; `target` must be written with ISO_IR 192."""
     for keyword in _KEYWORDS:
         if parsing.has(source, keyword):
             element = _copied(source, Tag(keyword), source, 0)
@@ -72,16 +72,16 @@ def copy_identity(source: Dataset, target: Dataset) -> None:
 
 
 def _copied(holder: Dataset, tag: BaseTag, root: Dataset, depth: int) -> DataElement | None:
-    """Copy one element; `root` is the data set whose character set counts where an item names none."""
+    """Copy one element; the character set of `root` applies where an item has none."""
     own = _dictionary_vr(tag)
-    if own in _TEXT:  # before pydicom sees the value: a sender that writes an ID as OB or US still means its text
+    if own in _TEXT:  # undecoded: a sender that writes an ID as OB or US still means text
         return _copied_text(holder, tag, own, root)
     try:
         vr = str(holder[tag].VR)
     except parsing.VALUE_ERRORS:
         return None
     if own not in (None, vr):
-        return None  # such as numbers where a sequence belongs: whoever reads the object would trip over it
+        return None  # such as numbers where a sequence is required: readers of the object would fail
     if vr == "SQ":
         if depth > _DEEPEST:
             return None
@@ -101,7 +101,7 @@ def _copied_text(holder: Dataset, tag: BaseTag, vr: str, root: Dataset) -> DataE
 
 
 def _dictionary_vr(tag: BaseTag) -> str | None:
-    """The one VR that an attribute has (PS3.6); None where it is unknown, or has a choice."""
+    """The VR of an attribute (PS3.6); None where it is unknown, or one of several."""
     try:
         vr = dictionary_VR(tag)
     except KeyError:
@@ -126,7 +126,7 @@ def _members(holder: Dataset, tag: BaseTag, vr: str, character_set: Dataset) -> 
         members = [re.sub(r"^(\d{4})\.(\d\d)\.(\d\d)$", r"\1\2\3", member) for member in members]
     if vr == "TM":
         members = [re.sub(r"^(\d\d):(\d\d):(\d\d)", r"\1\2\3", member) for member in members]
-    if vr in _PLAIN:  # no character set makes other letters of it legal, and no writer takes them
+    if vr in _PLAIN:  # other characters are not allowed in any character set, and writers reject them
         members = [member if member.isascii() else "" for member in members]
     form = _FORMS.get(vr)
     return [member if form is None or form.fullmatch(member) else "" for member in members]

@@ -1,4 +1,4 @@
-"""What a compressed frame says of itself, read from its own header before any decoder is let at it."""
+"""The headers of compressed frames, read before a decoder gets the frame."""
 
 import struct
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ _STANDALONE_MARKERS = frozenset({0x01, *range(0xD0, 0xD9)})
 
 @dataclass(frozen=True)
 class FrameHeader:
-    """Size, components and precision in bits that a codestream claims."""
+    """Rows, columns, components, and precision in bits, by the header of a codestream."""
 
     rows: int
     columns: int
@@ -24,16 +24,16 @@ class FrameHeader:
 
 @dataclass(frozen=True)
 class WaveletGrid:
-    """What of a JPEG 2000 codestream decides whether it can be decoded at a lower resolution.
+    """The properties of a JPEG 2000 codestream that decide whether it can be decoded at a lower resolution.
 
     Attributes
     ----------
     at_origin
         Whether image and tiles begin at (0, 0) of the reference grid and no component is subsampled.
     levels
-        Of decomposition: how often the image can be halved.
+        Decomposition levels: how often the image can be halved.
     reversible
-        Whether the wavelets are those that give back exactly what was put in.
+        Whether the wavelet transform is the reversible (lossless) one.
     """
 
     at_origin: bool
@@ -45,7 +45,7 @@ class WaveletGrid:
 
 
 def wavelet_grid(frame: bytes) -> WaveletGrid | None:
-    """Read SIZ and COD (ITU-T T.800 A.5.1, A.6.1) of a raw codestream; None where they are not found."""
+    """Read SIZ and COD (ITU-T T.800 A.5.1, A.6.1) of a raw codestream; None where they are missing."""
     if not frame.startswith(_J2K_START):
         return None
     try:
@@ -72,9 +72,10 @@ def wavelet_grid(frame: bytes) -> WaveletGrid | None:
 
 
 def codestream(frame: bytes) -> bytes:
-    """Take a JPEG 2000 codestream out of the boxes of a JP2 file, which do not belong in DICOM (PS3.5 A.4.4).
+    """Return the JPEG 2000 codestream of a JP2 file, whose boxes do not belong in DICOM (PS3.5 A.4.4).
 
-    The decoder gets what was judged: a box could hold a small image's header, and a huge image lie behind it.
+    The decoder gets exactly the codestream that was checked: a box could contain the header of a small image before a
+    huge one.
     """
     if frame.startswith(_JPEG_START):
         return frame
@@ -83,7 +84,7 @@ def codestream(frame: bytes) -> bytes:
 
 
 def frame_header(frame: bytes) -> FrameHeader | None:
-    """Read a JPEG, JPEG-LS or JPEG 2000 (HTJ2K too) header; None where there is none to be found."""
+    """Read a JPEG, JPEG-LS or JPEG 2000 (HTJ2K too) header; None where there is none."""
     try:
         if frame.startswith(_JPEG_START):
             return _jpeg(frame)
@@ -111,7 +112,7 @@ def _jpeg(frame: bytes) -> FrameHeader | None:
 
 
 def _jpeg2000(frame: bytes, position: int) -> FrameHeader:
-    """Read the SIZ marker segment (ITU-T T.800 A.5.1), `position` is after its marker."""
+    """Read the SIZ marker segment (ITU-T T.800 A.5.1), with `position` after its marker."""
     right, bottom, left, top = struct.unpack_from(">4I", frame, position + 4)
     components, precision = struct.unpack_from(">HB", frame, position + 36)
     step_x, step_y = frame[position + 39], frame[position + 40]

@@ -1,8 +1,7 @@
 """Pixel data to stored values: uncompressed, RLE, the JPEG family, JPEG-LS, JPEG 2000 and HTJ2K.
 
-imagecodecs is called directly on the encapsulated frame: it is the only one that decodes 12-bit JPEG Extended, and the
-fastest for JPEG Lossless (29 ms where gdcm takes 86). pydicom's own array functions are not used: they leave bits above
-BitsStored in place.
+imagecodecs is called directly on the encapsulated frame: no other decoder reads 12-bit JPEG Extended, and it is the
+fastest for JPEG Lossless (29 ms, gdcm 86 ms). pydicom's array functions are not used: they leave bits above BitsStored.
 """
 
 import struct
@@ -17,7 +16,7 @@ from pydicom.encaps import get_frame
 from dicom_io.header.parsing import PARSING_ERRORS
 from dicom_io.pixels.codestream_headers import FrameHeader, codestream, frame_header, wavelet_grid
 from dicom_io.pixels.image_pixel_module import DecoderMissing, PixelDescription, PixelsUnreadable
-from dicom_io.pixels.reduced_resolution import REDUCIBLE, Sufficient, decode_halved, halvings
+from dicom_io.pixels.reduced_resolution import REDUCIBLE, SufficientResolution, decode_halved, halvings
 
 Samples = NDArray[np.integer]
 
@@ -28,9 +27,9 @@ NATIVE = {
     str(uid.DeflatedExplicitVRLittleEndian),
 }
 _END_MARKER = b"\xff\xd9"
-_MORE_SCAN = bytes(range(1, 128)) * 2  # no marker is in it
-_LONGEST_TRAILER = 4096  # padding, or what a sender left behind the end
-# transfer syntax -> imagecodecs' decoder, and whether it gives back exactly what was compressed
+_MORE_SCAN = bytes(range(1, 128)) * 2  # contains no marker
+_LONGEST_TRAILER = 4096  # bytes after the end marker: padding, or a sender's own
+# transfer syntax -> imagecodecs' decoder, and whether it is lossless
 _DECODERS: dict[str, tuple[str, bool]] = {
     str(uid.JPEGBaseline8Bit): ("jpeg8_decode", False),
     str(uid.JPEGExtended12Bit): ("jpeg8_decode", False),
@@ -49,27 +48,27 @@ _DECODERS: dict[str, tuple[str, bool]] = {
 def decode(
     pixel_data: bytes, description: PixelDescription, *, swapped_bytes: bool = False
 ) -> tuple[Samples, str, tuple[str, ...]]:
-    """Decode the one frame of an image.
+    """Decode the frame of an image.
 
     Parameters
     ----------
     pixel_data
         The value of (7FE0,0010).
     description
-        The checked layout.
+        The layout, as checked by `describe`.
     swapped_bytes
         Whether 8-bit samples are stored in big-endian words (VR OW in explicit VR big endian).
 
     Returns
     -------
     tuple of ndarray [rows, columns, samples] of an integer type, str, and tuple of str
-        The stored values: bits above BitsStored masked (uncompressed, RLE, lossless) or clipped (lossy), sign
-        extended; the decoder's name for the record; and flags for people: ``compressed with 10 of 12 bits``.
+        The stored values, sign extended, bits above BitsStored masked (uncompressed, RLE, lossless) or values clipped
+        (lossy); the decoder's name for the record; flags for people, such as ``compressed with 10 of 12 bits``.
 
     Raises
     ------
     PixelsUnreadable
-        If the pixels do not fit their description, are truncated, or in a transfer syntax that is not read.
+        If the pixels contradict their description, are truncated, or in an unsupported transfer syntax.
     """
     syntax = description.transfer_syntax_uid
     if syntax in NATIVE:
@@ -83,14 +82,16 @@ def decode(
     return *_compressed(frame, description), flags
 
 
-def decode_reduced(pixel_data: bytes, description: PixelDescription, enough: Sufficient) -> tuple[Samples, int] | None:
+def decode_reduced(
+    pixel_data: bytes, description: PixelDescription, enough: SufficientResolution
+) -> tuple[Samples, int] | None:
     """Decode a JPEG 2000 image at the lowest resolution that is enough.
 
     Returns
     -------
     tuple of ndarray [rows, columns, 1] and int, or None
-        The stored values, rows and columns divided by 2 to the power of the number (at least 1) and rounded up; None
-        where the image has to be decoded whole.
+        The stored values at ``1 / 2**n`` of the rows and columns, rounded up, and n (at least 1); None where the image
+        has to be decoded at full resolution.
 
     Raises
     ------
@@ -105,7 +106,7 @@ def decode_reduced(pixel_data: bytes, description: PixelDescription, enough: Suf
         return None
     _check(frame, frame_header(frame), description)
     values = decode_halved(frame, description, count)
-    # the low-pass filters overshoot a little at edges
+    # the low-pass filters overshoot slightly at edges
     return None if values is None else (np.clip(values, 0, description.highest)[:, :, np.newaxis], count)
 
 
@@ -142,7 +143,7 @@ def _native(data: bytes, description: PixelDescription, swapped_bytes: bool) -> 
 
 
 def _rle(frame: bytes, description: PixelDescription) -> Samples:
-    """Decode RLE (PS3.5 G): one PackBits segment for each byte of each sample, the highest byte first."""
+    """Decode RLE (PS3.5 G): one PackBits segment per byte of each sample, the most significant byte first."""
     packbits_decode = _decoder("packbits_decode", description)
     sample_bytes = description.bits_allocated // 8
     expected = description.samples * sample_bytes
@@ -155,9 +156,9 @@ def _rle(frame: bytes, description: PixelDescription) -> Samples:
     pixels = description.rows * description.columns
     result = np.zeros((description.samples, pixels, sample_bytes), np.uint8)
     for index, (start, end) in enumerate(zip(offsets, ends, strict=False)):
-        room = np.empty(pixels + 2, np.uint8)  # two bytes become 128: never more than the image has
+        output = np.empty(pixels + 2, np.uint8)  # limits the output: two bytes can become 128
         try:
-            segment = packbits_decode(frame[start:end], out=room) if start < end <= len(frame) else room[:0]
+            segment = packbits_decode(frame[start:end], out=output) if start < end <= len(frame) else output[:0]
         except RuntimeError as error:
             size = f"Rows x Columns is {description.rows} x {description.columns}, which is {pixels} pixels"
             which = f"RLE segment {index + 1} of {count}"
@@ -179,7 +180,7 @@ def _rle(frame: bytes, description: PixelDescription) -> Samples:
 
 
 def _extract(values: Samples, description: PixelDescription) -> Samples:
-    """Take BitsStored bits below HighBit, and extend the sign."""
+    """Extract BitsStored bits below HighBit, and extend the sign."""
     stored, shift = description.bits_stored, description.high_bit + 1 - description.bits_stored
     native = values.astype(values.dtype.newbyteorder("="), copy=False)
     if stored == description.bits_allocated:
@@ -192,10 +193,10 @@ def _extract(values: Samples, description: PixelDescription) -> Samples:
 
 
 def _check_bits(whole: Samples, kept: Samples, description: PixelDescription) -> None:
-    """Refuse an image whose values do not fit into BitsStored: without their upper bits they wrap around.
+    """Raise where values exceed BitsStored: without their upper bits they would wrap around.
 
-    Neighbours then differ more than they did, or as much as noise does. What else may lie above (an overlay as they
-    once were, a flag of the sender's) makes neighbours differ less when it is gone.
+    Neighbouring pixels then differ more than before, or as much as noise. Other data above BitsStored (an overlay in
+    unused bits, a private flag) makes neighbours differ less once it is removed.
     """
     if np.array_equal(whole, kept):
         return
@@ -203,11 +204,13 @@ def _check_bits(whole: Samples, kept: Samples, description: PixelDescription) ->
     before, after = (
         float(np.abs(np.diff(each, axis=1)).mean()) if each.shape[1] > 1 else 0.0 for each in (whole, kept)
     )
-    noise = after > 0.7 * kept.std() and before < 0.35 * whole.std()  # of independent values the mean is 1.1 deviations
-    if after > 1.1 * before or noise:  # of real films without their upper bits: 1.25 to 2 times
+    noise = (
+        after > 0.7 * kept.std() and before < 0.35 * whole.std()
+    )  # of independent values the mean is 1.1 standard deviations
+    if after > 1.1 * before or noise:  # of real radiographs without their upper bits: 1.25 to 2 times
         raise PixelsUnreadable(
-            f"BitsStored is {description.bits_stored} and HighBit {description.high_bit}, but the image needs the bits "
-            f"above: its values reach from {whole.min()} to {whole.max()}"
+            f"BitsStored is {description.bits_stored} and HighBit {description.high_bit}, but the values need more "
+            f"bits: they reach from {whole.min()} to {whole.max()}"
         )
 
 
@@ -225,7 +228,7 @@ def _compressed(frame: bytes, description: PixelDescription) -> tuple[Samples, s
     decoder = _decoder(name, description)
     try:
         decoded = np.asarray(decoder(frame))
-    except ImportError as error:  # imagecodecs was built without it and says so only now
+    except ImportError as error:  # raised on use where imagecodecs was built without it
         raise _missing(name, description, error) from error
     except (RuntimeError, *PARSING_ERRORS) as error:
         raise PixelsUnreadable(f"the compressed frame cannot be decoded ({type(error).__name__}, {name})") from error
@@ -253,10 +256,10 @@ def _compressed(frame: bytes, description: PixelDescription) -> tuple[Samples, s
 
 
 def _fewer_bits(frame: bytes, description: PixelDescription) -> tuple[str, ...]:
-    """Flag a frame that has fewer bits than BitsStored; refuse it where its values were scaled down to them.
+    """Flag a lossless frame with fewer bits than BitsStored; raise for a lossy one.
 
-    What is compressed without loss may have been left as it was, and just not need the upper bits. A lossy encoder
-    takes no such care: 12 bits become 8 by losing the lower ones, and would be shown as black.
+    Lossless values may simply not need the upper bits. A lossy encoder that reduces 12 bits to 8 drops the lower ones:
+    shown by BitsStored, the image would be black.
     """
     header = frame_header(frame)
     if header is None or header.precision >= description.bits_stored:
@@ -270,16 +273,16 @@ def _fewer_bits(frame: bytes, description: PixelDescription) -> tuple[str, ...]:
 
 
 def _check_scan(frame: bytes, decoder: Callable[..., Samples], decoded: Samples) -> None:
-    """Refuse a JPEG of which a piece is missing before its end marker, such as a lost fragment.
+    """Raise for a JPEG with a part missing before its end marker, such as a lost fragment.
 
-    libjpeg fills up what is missing with gray and only warns. Bytes that are laid in before the end marker change
-    nothing where it had the whole image already. The last sixteen rows may be missing: encoders have fallen short.
+    libjpeg fills the missing part with gray and only warns. Bytes inserted before the end marker change nothing where
+    the image is complete. The last sixteen rows may be missing: some encoders omit them.
     """
     end = frame.rfind(_END_MARKER)
     try:
         again = np.asarray(decoder(frame[:end] + _MORE_SCAN + frame[end:]))
     except (RuntimeError, *PARSING_ERRORS):
-        return  # more than the image was: so it was whole
+        return  # more data than the image has: it was complete
     if not np.array_equal(again[:-16], decoded[:-16]):
         rows = np.flatnonzero((again != decoded).reshape(len(decoded), -1).any(axis=1))
         raise PixelsUnreadable(f"the compressed frame ends in row {rows[0] + 1} of {len(decoded)}: a part is missing")
@@ -300,7 +303,7 @@ def _missing(name: str, description: PixelDescription, error: Exception) -> Deco
 
 
 def _check(frame: bytes, header: FrameHeader | None, description: PixelDescription) -> None:
-    """Refuse what the codestream itself contradicts, before a decoder allocates what it claims."""
+    """Raise where the codestream header contradicts the description, before a decoder allocates memory by it."""
     if header is None:
         raise PixelsUnreadable("the compressed frame has no readable header: truncated, or another compression")
     if (header.rows, header.columns) != (description.rows, description.columns):
@@ -312,7 +315,7 @@ def _check(frame: bytes, header: FrameHeader | None, description: PixelDescripti
         raise PixelsUnreadable(
             f"SamplesPerPixel is {description.samples}, but the compressed frame has {header.components} components"
         )
-    # every one of these codestreams ends with FFD9, which cannot occur within it; OpenJPEG and CharLS do not mind
+    # all these codestreams end with FFD9, which cannot occur within; OpenJPEG and CharLS do not check it
     if _END_MARKER not in frame[-_LONGEST_TRAILER:]:
         raise PixelsUnreadable("the compressed frame is truncated: its end marker is missing")
     if not 1 <= header.precision <= 32:

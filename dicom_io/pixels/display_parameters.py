@@ -1,6 +1,6 @@
-"""Reading from the header what turns stored values into brightness, and falling back where it cannot be meant.
+"""Reads Modality LUT, VOI LUT, polarity and padding from the header, with fallbacks where they are unusable.
 
-Whatever is chosen, skipped or assumed goes into the record that is kept with the result.
+Every choice, fallback and assumption is noted in the record that is kept with the result.
 """
 
 import math
@@ -28,7 +28,7 @@ def display_steps(
     Returns
     -------
     tuple of DisplaySteps, dict and tuple of str
-        What to apply, a record of how it was found, and flags for people.
+        The steps to apply, the record of their sources, and flags for people.
     """
     record: dict[str, str] = {}
     modality = _modality(dataset, description, record)
@@ -102,7 +102,7 @@ def _function(dataset: FileDataset, record: dict[str, str]) -> VoiFunction:
 def _polarity(
     dataset: FileDataset, description: PixelDescription, record: dict[str, str]
 ) -> tuple[bool, tuple[str, ...]]:
-    """Decide once whether to invert: PhotometricInterpretation, which PresentationLUTShape only repeats."""
+    """Whether to invert: by PhotometricInterpretation, which PresentationLUTShape should only repeat."""
     shape = parsing.text(dataset, "PresentationLUTShape").upper()
     by_shape = {"INVERSE": True, "IDENTITY": False}.get(shape)
     if description.samples == 3:
@@ -111,7 +111,7 @@ def _polarity(
     if description.photometric:
         inverted = description.photometric == "MONOCHROME1"
         record["polarity"] = description.photometric
-        # for MONOCHROME1 IDENTITY and for MONOCHROME2 INVERSE contradict (PS3.3 C.8.11.3.1.2)
+        # MONOCHROME1 with IDENTITY and MONOCHROME2 with INVERSE contradict (PS3.3 C.8.11.3.1.2)
         return inverted, (DISAGREEMENT,) if by_shape is not None and by_shape != inverted else ()
     record["polarity"] = "assumed " + ("MONOCHROME1" if by_shape else "MONOCHROME2")
     return bool(by_shape), ("PhotometricInterpretation missing",)
@@ -127,18 +127,18 @@ def _padding(dataset: FileDataset, description: PixelDescription, record: dict[s
 
 
 def _as_stored(value: int, description: PixelDescription) -> int:
-    """Read a US or SS value as the pixels are: writers mix the two up (its VR depends on PixelRepresentation)."""
+    """Read a US or SS value with the sign of the pixels: its VR depends on PixelRepresentation, writers confuse it."""
     unsigned = value & 0xFFFF
     return unsigned - 0x10000 if description.signed and unsigned >= 0x8000 else unsigned
 
 
 def _table(item: Dataset, lowest: int, highest: int, big_endian: bool) -> LookupTable | None:
-    """Read a LUT; None when it cannot be meant. `lowest` and `highest` bound its input."""
+    """Read a LUT; None where it is unusable. `lowest` and `highest` limit its input."""
     words = _words(item, "LUTDescriptor", big_endian)
     if len(words) != 3:
         return None
     count, first, bits = int(words[0]) or 1 << 16, int(words[1]), int(words[2])
-    # the first value mapped is US or SS; where, read unsigned, the table reaches beyond all input, it was signed
+    # the first value mapped is US or SS; if the unsigned value lies beyond all input, it is signed
     if first >= 0x8000 and (lowest < 0 or first + count - 1 > highest):
         first -= 0x10000
     entries = _words(item, "LUTData", big_endian, count)
@@ -150,7 +150,7 @@ def _table(item: Dataset, lowest: int, highest: int, big_endian: bool) -> Lookup
 
 
 def _words(item: Dataset, keyword: str, big_endian: bool, count: int | None = None) -> NDArray[np.uint16]:
-    """Read 16-bit words of any VR; with `count`, data half as long are bytes packed into words."""
+    """Read 16-bit words of any VR; data of half the length of `count` words are bytes packed into words."""
     tag = Tag(keyword)
     element = parsing.raw_element(item, tag)
     if element is None:

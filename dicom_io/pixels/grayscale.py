@@ -1,6 +1,6 @@
-"""A radiograph's pixels as a person sees them: the whole way from stored values to a hanging grayscale image.
+"""From the stored values of a radiograph to a grayscale image in display orientation.
 
-Order (PS3.4 N.2.1): padding set aside, Modality LUT, VOI LUT, polarity; then shutters, square pixels, orientation.
+Order (PS3.4 N.2.1): padding excluded, Modality LUT, VOI LUT, polarity; then shutters, square pixels, orientation.
 """
 
 from dataclasses import dataclass, replace
@@ -22,40 +22,47 @@ from dicom_io.pixels.image_pixel_module import (
     describe,
 )
 from dicom_io.pixels.luts import display
-from dicom_io.pixels.reduced_resolution import REDUCIBLE, Sufficient, on_whole_grid
+from dicom_io.pixels.reduced_resolution import REDUCIBLE, SufficientResolution, on_full_grid
 
-__all__ = ["GRAYSCALE_VERSION", "DecoderMissing", "Grayscale", "PixelsUnreadable", "Sufficient", "read_grayscale"]
+__all__ = [
+    "GRAYSCALE_VERSION",
+    "DecoderMissing",
+    "Grayscale",
+    "PixelsUnreadable",
+    "SufficientResolution",
+    "read_grayscale",
+]
 
-# Raised whenever the same file would give other values: it is part of what identifies a result. A lower resolution is
-# recorded beside the result instead, as the engine's precision is.
+# Increased whenever the same file would give other values: it is part of the identity of a result. A reduced resolution
+# is recorded with the result instead, like the engine's precision.
 # 2: a LUT whose first value mapped is negative, on unsigned pixels; compressed samples that lie above bit 0 (High Bit).
 GRAYSCALE_VERSION = 2
 
-_GRAY_TOLERANCE = 2  # lossy colour transforms give back R, G and B apart by one or two
+_GRAY_TOLERANCE = 2  # R, G and B differ by one or two after lossy colour transforms
 
 
 @dataclass(frozen=True)
 class Grayscale:
-    """One image ready to be looked at or read by a network.
+    """One image, ready for display and for the network.
 
     Attributes
     ----------
     image
-        float32 [rows, columns], 0 (black) to 1 (white), rows to the patient's left and columns to the feet where the
-        header says how it lies.
+        float32 [rows, columns], 0 (black) to 1 (white); rows run to the patient's left and columns to the feet where
+        the header states the orientation.
     flags
-        What people should know of it: ``orientation unknown``, ``window unusable``, ...
+        For people: ``orientation unknown``, ``window unusable``, ...
     record
-        What was applied and assumed, to be kept with the result.
+        What was applied and assumed; kept with the result.
     patient_orientation
-        ``L\\F`` where it could be brought there, else what the header says, or ``""``.
+        ``L\\F`` where the image was brought to it, else as in the header, or ``""``.
     pixel_spacing
         Of this image, mm between rows and between columns; None where unknown.
     to_stored
         float64 [2, 3]: this image's pixel centre (x, y) -> the stored image's.
-    whole_shape
-        Rows and columns that `image` has when it is decoded whole; larger than its own where a lower resolution was
-        enough. Both have the same edges.
+    full_shape
+        Rows and columns of `image` at full resolution; more than its own where a reduced one was decoded. Both have the
+        same edges.
     """
 
     image: NDArray[np.float32]
@@ -64,30 +71,30 @@ class Grayscale:
     patient_orientation: str
     pixel_spacing: tuple[float, float] | None
     to_stored: NDArray[np.float64]
-    whole_shape: tuple[int, int]
+    full_shape: tuple[int, int]
 
 
-def read_grayscale(source: Path | bytes, enough: Sufficient | None = None) -> Grayscale:
-    """Read the pixels of one radiograph.
+def read_grayscale(source: Path | bytes, enough: SufficientResolution | None = None) -> Grayscale:
+    """Read a radiograph as grayscale.
 
     Parameters
     ----------
     source
         A DICOM file, or the bytes of one; preamble and file meta may be missing.
     enough
-        What resolution suffices: JPEG 2000 is then decoded at a half, a quarter ... where nothing speaks against it.
-        None: every image is decoded whole.
+        The resolution that suffices: JPEG 2000 is then decoded at a half, a quarter ... where possible. None: at full
+        resolution.
 
     Raises
     ------
     PixelsUnreadable
-        If there are none, they contradict their description, are truncated, or in a form that is not read.
+        If there are none, they contradict their description, are truncated, or of an unsupported form.
     UnreadableDicom
         If it is not DICOM.
     OSError
         If the file cannot be read.
     """
-    dataset = parsing.read_whole(source)
+    dataset = parsing.parse_file(source)
     description, assumed = describe(dataset)
     reduced = None
     if enough is not None and _may_be_reduced(dataset):
@@ -109,9 +116,9 @@ def read_grayscale(source: Path | bytes, enough: Sufficient | None = None) -> Gr
 
     if reduced is not None:
         record["resolution"] = f"1/{1 << reduced[1]} of {description.rows} x {description.columns}"
-        image, to_stored = on_whole_grid(image, description.rows, description.columns, reduced[1])
+        image, to_stored = on_full_grid(image, description.rows, description.columns, reduced[1])
         spacing = _spacing_of(dataset, image.shape[0] / description.rows, image.shape[1] / description.columns)
-        return _hang(dataset, image, to_stored, spacing, record, flags, (description.rows, description.columns))
+        return _oriented(dataset, image, to_stored, spacing, record, flags, (description.rows, description.columns))
     opening, shutter = shutter_and_aspect.shutter_opening(dataset, description.rows, description.columns)
     if opening is not None:
         image = np.where(opening, image, np.float32(0.0))
@@ -119,14 +126,15 @@ def read_grayscale(source: Path | bytes, enough: Sufficient | None = None) -> Gr
         record["shutter"] = shutter
     if "ignored" in shutter:
         flags = (*flags, "shutter unusable")
-    image, to_stored, spacing = _square(dataset, image, record)
-    return _hang(dataset, image, to_stored, spacing, record, flags, (image.shape[0], image.shape[1]))
+    image, to_stored, spacing = _made_square(dataset, image, record)
+    return _oriented(dataset, image, to_stored, spacing, record, flags, (image.shape[0], image.shape[1]))
 
 
 def _may_be_reduced(dataset: FileDataset) -> bool:
-    """Whether brightness and geometry of a halved image are those of the whole one: no values or places apart."""
-    apart = ("PixelPaddingValue", "ShutterShape")
-    return not any(parsing.has(dataset, each) for each in apart) and shutter_and_aspect.square_pixels(dataset) == (
+    """Whether a reduced image has the brightness and geometry of the full one: no padding, no shutter."""
+    return not any(
+        parsing.has(dataset, each) for each in ("PixelPaddingValue", "ShutterShape")
+    ) and shutter_and_aspect.square_pixels(dataset) == (
         1.0,
         1.0,
     )
@@ -136,17 +144,19 @@ def _pixel_bytes(dataset: FileDataset) -> bytes:
     try:
         value = dataset["PixelData"].value
     except parsing.VALUE_ERRORS as error:
-        raise PixelsUnreadable("PixelData is not encoded as any value that there is") from error
+        raise PixelsUnreadable("PixelData has no valid encoding") from error
     if not isinstance(value, bytes | bytearray) or not value:
         raise PixelsUnreadable("PixelData is empty")
     syntax = parsing.transfer_syntax(dataset)
-    if syntax in decoding.NATIVE and dataset["PixelData"].is_undefined_length:  # its items' headers would be pixels
+    if (
+        syntax in decoding.NATIVE and dataset["PixelData"].is_undefined_length
+    ):  # its item headers would be read as pixels
         raise PixelsUnreadable(f"PixelData is in fragments, but the transfer syntax is {UID(syntax).name}")
     return bytes(value)
 
 
 def _one_plane(stored: decoding.Samples, description: PixelDescription) -> decoding.Samples:
-    """Take the one plane of an image stored in colour, and refuse one that has colours."""
+    """Return the one plane of a grayscale image stored in colour; raise where it has colours."""
     if description.samples == 1:
         return stored[:, :, 0]
     native_ybr = description.photometric.startswith("YBR_FULL") and description.transfer_syntax_uid in decoding.NATIVE
@@ -175,14 +185,14 @@ def _brightness(
 
 
 def _shows_nothing(image: NDArray[np.float32], stored: decoding.Samples, padding: tuple[int, int] | None) -> bool:
-    """Whether values that differ came out all alike; padding, which is black whatever the window, says nothing."""
+    """Whether different stored values all became the same brightness; padding, always black, is left out."""
     if padding is not None:
         shown = (stored < padding[0]) | (stored > padding[1])
         image, stored = image[shown], stored[shown]
     return bool(image.size) and image.min() == image.max() and stored.min() != stored.max()
 
 
-def _square(
+def _made_square(
     dataset: FileDataset, image: NDArray[np.float32], record: dict[str, str]
 ) -> tuple[NDArray[np.float32], orientation.Affine, tuple[float, float] | None]:
     factors = shutter_and_aspect.square_pixels(dataset)
@@ -197,30 +207,30 @@ def _square(
 
 
 def _spacing_of(dataset: FileDataset, factor_rows: float, factor_columns: float) -> tuple[float, float] | None:
-    """PixelSpacing of an image that has so many times the rows and columns."""
+    """PixelSpacing of an image with the rows and columns multiplied by these factors."""
     spacing = shutter_and_aspect.pixel_spacing(dataset)
     return None if spacing is None else (spacing[0] / factor_rows, spacing[1] / factor_columns)
 
 
-def _hang(
+def _oriented(
     dataset: FileDataset,
     image: NDArray[np.float32],
     to_stored: orientation.Affine,
     spacing: tuple[float, float] | None,
     record: dict[str, str],
     flags: tuple[str, ...],
-    whole: tuple[int, int],
+    full: tuple[int, int],
 ) -> Grayscale:
     stated = tuple(value.upper() for value in parsing.texts(dataset, "PatientOrientation"))
     how = orientation.turn_for(stated)
     if how is None:
         record["orientation"] = "as stored"
-        lies = "\\".join(stated)
-        return Grayscale(image, (*flags, "orientation unknown"), record, lies, spacing, to_stored, whole)
+        unchanged = "\\".join(stated)
+        return Grayscale(image, (*flags, "orientation unknown"), record, unchanged, spacing, to_stored, full)
     turned, affine = orientation.turn(image, how)
     record["orientation"] = f"{'/'.join(stated)} brought to L/F"
     if how[0]:
-        whole = whole[1], whole[0]
+        full = full[1], full[0]
         spacing = None if spacing is None else (spacing[1], spacing[0])
     to_stored = orientation.compose(to_stored, affine)
-    return Grayscale(turned, flags, record, orientation.HANGING, spacing, to_stored, whole)
+    return Grayscale(turned, flags, record, orientation.DISPLAY_ORIENTATION, spacing, to_stored, full)

@@ -1,4 +1,4 @@
-"""How an image's pixels are stored: the Image Pixel module (PS3.3 C.7.6.3) checked before a single pixel is decoded."""
+"""The Image Pixel module (PS3.3 C.7.6.3), checked before any pixel is decoded."""
 
 from dataclasses import dataclass
 
@@ -7,14 +7,13 @@ from pydicom.uid import ExplicitVRBigEndian
 
 from dicom_io.header import parsing
 
-# Before decoding: 100 megapixels, four times the largest radiograph (43 x 43 cm at 0.085 mm); a header cannot make us
-# allocate more than this.
+# 100 megapixels, four times the largest radiograph (43 x 43 cm at 0.085 mm): limits what a header can make us allocate.
 MOST_PIXELS = 100_000_000
 _COLOUR = {"RGB", "YBR_FULL", "YBR_FULL_422", "YBR_RCT", "YBR_ICT"}
 
 
 class PixelsUnreadable(Exception):
-    """The pixels cannot be had; `reason` says why, names attributes and values, and holds no patient data."""
+    """The pixels cannot be decoded; `reason` names attributes and values and contains no patient data."""
 
     def __init__(self, reason: str) -> None:
         super().__init__(reason)
@@ -22,12 +21,12 @@ class PixelsUnreadable(Exception):
 
 
 class DecoderMissing(PixelsUnreadable):
-    """This machine lacks the decoder: its own fault and not the image's, which another machine may read."""
+    """This machine has no decoder for the image; another machine may have one."""
 
 
 @dataclass(frozen=True)
 class PixelDescription:
-    """One image's layout; `photometric` is ``""`` where the header does not say."""
+    """The layout of an image; `photometric` is ``""`` where the header does not state it."""
 
     rows: int
     columns: int
@@ -42,37 +41,37 @@ class PixelDescription:
 
     @property
     def lowest(self) -> int:
-        """The lowest value that can be stored."""
+        """The lowest storable value."""
         return -(1 << (self.bits_stored - 1)) if self.signed else 0
 
     @property
     def highest(self) -> int:
-        """The highest value that can be stored."""
+        """The highest storable value."""
         return (1 << (self.bits_stored - (1 if self.signed else 0))) - 1
 
     @property
     def big_endian(self) -> bool:
-        """Whether words are stored with their high byte first."""
+        """Whether words are stored with the most significant byte first."""
         return self.transfer_syntax_uid == str(ExplicitVRBigEndian)
 
     @property
     def frame_bytes(self) -> int:
-        """The length of the uncompressed frame."""
+        """The length of the uncompressed frame, in bytes."""
         return self.rows * self.columns * self.samples * self.bits_allocated // 8
 
 
 def describe(dataset: FileDataset) -> tuple[PixelDescription, tuple[str, ...]]:
-    """Read and check the description of the pixels.
+    """Read and check the layout of the pixels.
 
     Returns
     -------
     tuple of PixelDescription and tuple of str
-        The layout, and what had to be assumed about it.
+        The layout, and the assumptions made.
 
     Raises
     ------
     PixelsUnreadable
-        If there are no pixels, or more frames, samples, bits or pixels than are read.
+        If there are no pixels, or the frames, samples, bits or size are unsupported.
     """
     if not parsing.has(dataset, "PixelData"):
         floats = [name for name in ("FloatPixelData", "DoubleFloatPixelData") if parsing.has(dataset, name)]

@@ -1,8 +1,8 @@
 """Stored values to displayed values: Modality LUT, VOI LUT, polarity (PS3.4 N.2.1), as plain functions of arrays.
 
-Scaled by the theoretical output range, never by an image's own minimum and maximum: the same value means the same
-brightness in every image. pydicom's functions are not used for it: a VOI LUT of more than 256 entries with 8-bit output
-comes out 16 times too dark, a 12-bit Modality LUT raises, and nothing inverts MONOCHROME1.
+Scaled by the theoretical output range, never by the minimum and maximum of an image: the same value has the same
+brightness in every image. pydicom's functions are not used: a VOI LUT of more than 256 entries with 8-bit output is 16
+times too dark, a 12-bit Modality LUT raises, and MONOCHROME1 is not inverted.
 """
 
 from dataclasses import dataclass
@@ -25,20 +25,20 @@ class Rescale:
 
 @dataclass(frozen=True)
 class LookupTable:
-    """A LUT (PS3.3 C.11.1.1, C.11.2.1.1): values below `first` map to the first entry, beyond the end to the last."""
+    """A LUT (PS3.3 C.11.1.1, C.11.2.1.1): values outside the table map to its first or last entry."""
 
     first: int
     entries: NDArray[np.uint16]
     bits: int
 
     def __call__(self, values: Values) -> Values:
-        """Look values up; the result is in 0 .. 2**bits - 1."""
+        """Map values to 0 .. 2**bits - 1."""
         index = np.clip(np.rint(values) - self.first, 0, len(self.entries) - 1).astype(np.int64)
         return self.entries[index].astype(np.float64)
 
     @property
     def highest(self) -> float:
-        """The highest value that the table can give."""
+        """The highest output value."""
         return float((1 << self.bits) - 1)
 
 
@@ -52,7 +52,7 @@ class Window:
 
     @property
     def is_usable(self) -> bool:
-        """LINEAR needs a width of at least 1, the others one above 0."""
+        """Whether the width is allowed: at least 1 for LINEAR, above 0 for the others."""
         return self.width >= 1 if self.function == "LINEAR" else self.width > 0
 
     def __call__(self, values: Values) -> Values:
@@ -69,7 +69,7 @@ class Window:
 
 @dataclass(frozen=True)
 class DisplaySteps:
-    """What turns stored values into brightness, in order; without `voi` the whole possible range is shown."""
+    """The steps from stored values to brightness, in order; without `voi` the full possible range is shown."""
 
     modality: Rescale | LookupTable
     voi: LookupTable | Window | None
@@ -77,7 +77,7 @@ class DisplaySteps:
     padding: tuple[int, int] | None = None
 
     def modality_range(self, lowest: int, highest: int) -> tuple[float, float]:
-        """The range of the Modality LUT's output for stored values in a range."""
+        """The output range of the Modality LUT for stored values from `lowest` to `highest`."""
         if isinstance(self.modality, LookupTable):
             return 0.0, self.modality.highest
         ends = sorted(self.modality.slope * stored + self.modality.intercept for stored in (lowest, highest))
@@ -85,14 +85,14 @@ class DisplaySteps:
 
 
 def display(stored: NDArray[np.integer], steps: DisplaySteps, lowest: int, highest: int) -> NDArray[np.float32]:
-    """Turn stored values into brightness.
+    """Map stored values to brightness.
 
     Parameters
     ----------
     stored
         Stored values of any shape, within `lowest` and `highest`.
     steps
-        What to apply.
+        The steps to apply.
     lowest, highest
         The range that BitsStored and PixelRepresentation allow.
 

@@ -1,6 +1,6 @@
-"""Bringing an image to the way a frontal radiograph hangs: rows run to the patient's left, columns to the feet.
+"""Brings an image to the display orientation of a frontal radiograph: rows to the patient's left, columns to the feet.
 
-The transforms are kept as affine maps, so that whatever is found in the turned image can be said of the stored one.
+Each transform is returned as an affine map, so that positions in the result can be given in the stored image.
 """
 
 import numpy as np
@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 Affine = NDArray[np.float64]
 
-HANGING = "L\\F"
+DISPLAY_ORIENTATION = "L\\F"
 
 # (direction of a row, direction of a column) -> transpose first, then flip left-right, then flip up-down
 _TURNS: dict[tuple[str, str], tuple[bool, bool, bool]] = {
@@ -24,9 +24,9 @@ _TURNS: dict[tuple[str, str], tuple[bool, bool, bool]] = {
 
 
 def turn_for(patient_orientation: tuple[str, ...]) -> tuple[bool, bool, bool] | None:
-    """Find how to turn an image by PatientOrientation (0020,0020); None where it does not say, or is not frontal.
+    """Find the transform by PatientOrientation (0020,0020); None where it is missing or not frontal.
 
-    Of combined directions (``LF``) the first, which is the nearest, counts (PS3.3 C.7.6.1.1.1).
+    Of combined directions (``LF``) the first, the dominant one, counts (PS3.3 C.7.6.1.1.1).
     """
     if len(patient_orientation) != 2 or not all(patient_orientation):
         return None
@@ -34,12 +34,12 @@ def turn_for(patient_orientation: tuple[str, ...]) -> tuple[bool, bool, bool] | 
 
 
 def turn(image: NDArray[np.float32], how: tuple[bool, bool, bool]) -> tuple[NDArray[np.float32], Affine]:
-    """Turn an image.
+    """Transpose and flip an image.
 
     Returns
     -------
     tuple of ndarray [rows, columns] and ndarray [2, 3]
-        The turned image, and the map of its pixel centres (x, y) to those of the image as it was.
+        The result, and the map of its pixel centres (x, y) to those of `image`.
     """
     transposed, mirrored, upended = how
     result = image.T if transposed else image
@@ -55,6 +55,6 @@ def turn(image: NDArray[np.float32], how: tuple[bool, bool, bool]) -> tuple[NDAr
 
 
 def compose(outer: Affine, inner: Affine) -> Affine:
-    """Give the map that applies `inner` first and `outer` to its result."""
+    """Return the map that applies `inner`, then `outer`."""
     whole = np.vstack([inner, [0.0, 0.0, 1.0]])
     return outer @ whole

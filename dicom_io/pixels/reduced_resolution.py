@@ -1,7 +1,7 @@
-"""JPEG 2000 at a half, a quarter ... of its size, where that suffices: a film in a third of the time or less.
+"""JPEG 2000 decoded at a half, a quarter ... of its size where that suffices, in a third of the time or less.
 
-The codestream holds the image at every halved size; OpenJPEG, as Pillow carries it, decodes just one of them. What is
-not the plain case (colour, sign, an offset grid, other bits than the header says) is decoded whole.
+The codestream has the image at every halved size; OpenJPEG in Pillow decodes one of them. Other cases (colour, signed
+values, an offset grid, other bits than the header states) are decoded at full resolution.
 """
 
 import io
@@ -22,22 +22,22 @@ REDUCIBLE = {
 
 
 @dataclass(frozen=True)
-class Sufficient:
-    """How many pixels are enough of an image's longest and shortest side; more are not needed."""
+class SufficientResolution:
+    """The pixels that suffice on the longest and on the shortest side of an image."""
 
     longest: int
     shortest: int
 
 
-def halvings(frame: bytes, description: PixelDescription, enough: Sufficient) -> int:
-    """How often the image of a frame may be halved, both ways; 0 where it has to be decoded whole."""
+def halvings(frame: bytes, description: PixelDescription, enough: SufficientResolution) -> int:
+    """How often the image of a frame may be halved in both directions; 0 where it needs full resolution."""
     grid = wavelet_grid(frame) if description.transfer_syntax_uid in REDUCIBLE else None
     if grid is None or not _plain(grid, description):
         return 0
     sides = description.rows, description.columns
     for count in range(min(grid.levels, 5), 0, -1):
         halved = [-(-side >> count) for side in sides]  # rounded up, ITU-T T.800 B-15
-        # Pillow rounds to the nearest instead, and fails where that differs
+        # Pillow rounds to the nearest instead, and fails where the result differs
         fits = all((side + (1 << count >> 1)) >> count == half for side, half in zip(sides, halved, strict=True))
         if fits and max(halved) >= enough.longest and min(halved) >= enough.shortest:
             return count
@@ -45,7 +45,7 @@ def halvings(frame: bytes, description: PixelDescription, enough: Sufficient) ->
 
 
 def decode_halved(frame: bytes, description: PixelDescription, count: int) -> NDArray[np.uint16] | None:
-    """Decode at ``1 / 2**count`` of the size, uint16 [rows, columns]; None where this machine's library does not."""
+    """Decode at ``1 / 2**count`` of the size, uint16 [rows, columns]; None where this machine's library cannot."""
     try:
         from PIL import Image
     except ImportError:
@@ -63,34 +63,32 @@ def decode_halved(frame: bytes, description: PixelDescription, count: int) -> ND
         return values.astype(np.uint16)
     if values.dtype != np.uint16 or description.bits_stored <= 8:
         return None
-    # Pillow shifts what has less than 16 bits to the top
+    # Pillow shifts values of fewer than 16 bits to the most significant bits
     return np.asarray(values >> (16 - description.bits_stored), np.uint16)
 
 
-def on_whole_grid(
-    image: NDArray[np.float32], rows: int, columns: int, count: int
-) -> tuple[NDArray[np.float32], Affine]:
-    """Lay a halved image onto the exact frame of the whole one.
+def on_full_grid(image: NDArray[np.float32], rows: int, columns: int, count: int) -> tuple[NDArray[np.float32], Affine]:
+    """Resample a halved image onto the grid whose edges are those of the full image.
 
-    A halved sample lies on the whole image's pixel ``2**count x index`` (the wavelets' low-pass filters are symmetric
-    about even samples), not in the middle of the pixels it stands for. Uncorrected, everything would be shifted.
+    A halved sample lies on pixel ``2**count x index`` of the full image (the low-pass filters of the wavelets are
+    symmetric about even samples), not in the middle of the pixels that it covers. Uncorrected, the image is shifted.
 
     Returns
     -------
     tuple of ndarray [rows, columns] and ndarray [2, 3]
-        The image, its edges those of the whole one, and the map of its pixel centres (x, y) to the whole one's.
+        The image, and the map of its pixel centres (x, y) to those of the full image.
     """
     height, width = image.shape
     step_x, step_y = columns / width, rows / height
-    to_whole = np.array([[step_x, 0.0, step_x / 2 - 0.5], [0.0, step_y, step_y / 2 - 0.5]])
-    places = to_whole / (1 << count)
-    laid = _between(image, places[1, 1] * np.arange(height) + places[1, 2])
-    laid = _between(laid.T, places[0, 0] * np.arange(width) + places[0, 2]).T
-    return np.ascontiguousarray(np.clip(laid, 0.0, 1.0)), to_whole
+    to_full = np.array([[step_x, 0.0, step_x / 2 - 0.5], [0.0, step_y, step_y / 2 - 0.5]])
+    sampled = to_full / (1 << count)
+    result = _between(image, sampled[1, 1] * np.arange(height) + sampled[1, 2])
+    result = _between(result.T, sampled[0, 0] * np.arange(width) + sampled[0, 2]).T
+    return np.ascontiguousarray(np.clip(result, 0.0, 1.0)), to_full
 
 
 def _between(image: NDArray[np.float32], rows: NDArray[np.float64]) -> NDArray[np.float32]:
-    """Take rows between the rows, by cubic convolution; OpenCV would round the places to a 32nd of a pixel."""
+    """Interpolate rows by cubic convolution; OpenCV rounds positions to a 32nd of a pixel."""
     first = np.floor(rows).astype(np.int64)
     t = rows - first
     weights = (  # Keys 1981, a = -1/2

@@ -1,4 +1,4 @@
-"""Shutters and pixel shape: what of the stored image is background, and how its pixels become square."""
+"""Shutters (which pixels are background) and pixel aspect (resampling to square pixels)."""
 
 import math
 
@@ -15,12 +15,12 @@ _SMALLEST_OPENING = 0.01
 
 
 def shutter_opening(dataset: FileDataset, rows: int, columns: int) -> tuple[NDArray[np.bool_] | None, str]:
-    """Find the part of the image that the shutters (PS3.3 C.7.6.11) leave open.
+    """Find the pixels within the shutters (PS3.3 C.7.6.11).
 
     Returns
     -------
     tuple of ndarray of bool [rows, columns] or None, and str
-        True where the image shows (None: everywhere), and what was applied or ignored.
+        True within the shutters (None: no shutter), and what was applied or ignored.
     """
     shapes = [shape for shape in parsing.texts(dataset, "ShutterShape") if shape]
     if not shapes:
@@ -44,7 +44,7 @@ def shutter_opening(dataset: FileDataset, rows: int, columns: int) -> tuple[NDAr
 
 
 def square_pixels(dataset: FileDataset) -> tuple[float, float]:
-    """Give the factors for rows and columns, at least 1 each, that make the pixels square."""
+    """Return the factors for rows and columns, at least 1 each, that make the pixels square."""
     for keyword in ("PixelSpacing", "ImagerPixelSpacing", "NominalScannedPixelSpacing", "PixelAspectRatio"):
         values = parsing.numbers(dataset, keyword)
         if len(values) == 2 and values[0] and values[1] and values[0] > 0 and values[1] > 0:
@@ -69,7 +69,7 @@ def resample(image: NDArray[np.float32], factors: tuple[float, float]) -> tuple[
     Returns
     -------
     tuple of ndarray [rows, columns] and ndarray [2, 3]
-        The stretched image, and the map of its pixel centres (x, y) to those of the image as it was.
+        The stretched image, and the map of its pixel centres (x, y) to those of `image`.
     """
     import cv2
 
@@ -121,5 +121,5 @@ def _unknown(_dataset: FileDataset, _rows: int, _columns: int) -> None:
 
 
 def _grid(rows: int, columns: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Row and column numbers as shutters count them: from 1."""
+    """Row and column numbers as in shutter attributes, from 1."""
     return np.arange(1.0, rows + 1)[:, None], np.arange(1.0, columns + 1)[None, :]

@@ -1,47 +1,48 @@
-"""What the listener is told, and what it tells: plain values, for which no network library need be imported."""
+"""Settings, received objects and rejections: plain values that need no network library."""
 
 from dataclasses import dataclass, field
 from datetime import datetime
 
-from dicom_io.header.facts import InstanceFacts
-from dicom_io.header.incoming_file import Incoming
+from dicom_io.header.incoming_file import IncomingFile
+from dicom_io.header.instance_header import InstanceHeader
 from dicom_io.network.presentation_contexts import FASTEST_PDU
 from dicom_io.network.status_codes import Status
 from dicom_io.network.tls import TlsFiles
 
 
 class ListenerCannotBind(Exception):
-    """The listener's address cannot be used; the message names it and says why."""
+    """The listener's address cannot be bound; the message names it and the reason."""
 
 
 class ListenerPortInUse(ListenerCannotBind):
-    """Another process listens on the port already."""
+    """Another process listens on the port."""
 
 
 @dataclass(frozen=True)
 class ListenerSettings:
-    """Where to listen and for whom; times in seconds.
+    """Address, limits and timeouts of a listener; times in seconds, sizes in bytes.
 
     Attributes
     ----------
     allowed_callers
         ``AETITLE``, ``AETITLE@address`` or ``AETITLE@network`` each; empty: any caller.
     maximum_object
-        Most bytes of one object; a sender of more is hung up on.
+        Of one object; a sender that exceeds it is disconnected.
     maximum_held
-        Most bytes of unanswered requests over all associations; who finds no room waits, and is hung up on in the end.
+        Of the unanswered requests of all associations; a request that exceeds it waits, and its sender is disconnected
+        after `pdu_timeout`.
     maximum_associations
         Established at once; a further one is rejected as transient.
     check_called_ae
-        Whether an association that calls another AE title than ours is rejected.
+        Whether an association is rejected where its called AE title is not `ae_title`.
     association_timeout
-        How long a connection may stay without a complete association request, the TLS handshake included.
+        Until a connection has sent a complete association request, the TLS handshake included.
     idle_timeout
-        How long an association may stay without a message.
+        Between two messages of an association.
     pdu_timeout
-        How long one PDU may take to arrive.
+        Until a PDU is complete.
     tls
-        What TLS is spoken with; None: plain.
+        Certificates and key; None: without TLS.
     """
 
     ae_title: str = "CXRTRIAGE"
@@ -61,10 +62,10 @@ class ListenerSettings:
 
 @dataclass(frozen=True)
 class Received:
-    """One received object: the complete file (preamble, meta, the data set exactly as sent), its facts and sender."""
+    """A received object: the complete file (preamble, meta, data set as sent), its header values and its sender."""
 
-    data: bytes | Incoming = field(repr=False)
-    facts: InstanceFacts
+    data: bytes | IncomingFile = field(repr=False)
+    header: InstanceHeader
     calling_ae: str
     called_ae: str
     address: str
@@ -73,7 +74,7 @@ class Received:
 
 @dataclass(frozen=True)
 class Rejection:
-    """An association or object that was turned away; `reason` holds no patient data, `when` is UTC."""
+    """A rejected connection, association or object; `reason` contains no patient data, `when` is UTC."""
 
     calling_ae: str
     address: str

@@ -1,51 +1,48 @@
-"""Connections on which no association has come to be yet: where there are too many, the one that idles longest goes.
+"""Connections without an association yet: where there are too many, the oldest is closed.
 
-A port scan, a TCP balancer's probe or a hostile peer may open any number. To turn newcomers away instead would let 200
-idle connections keep every modality out.
+A port scan, a load balancer's probe or an attacker may open any number. Rejecting new ones instead would let 200 idle
+connections keep every modality out.
 """
 
 import socket
 import threading
 
-from dicom_io.network.tls import shut
+from dicom_io.network.tls import shutdown
 
 
-class Newcomers:
-    """At most so many connections, in the order of their coming."""
+class PendingConnections:
+    """At most `limit` connections, in the order in which they were accepted."""
 
     def __init__(self, limit: int) -> None:
         self.limit = limit
-        self._waiting: dict[int, socket.socket] = {}
+        self._pending: dict[int, socket.socket] = {}
         self._lock = threading.Lock()
 
-    def __len__(self) -> int:
-        return len(self._waiting)
-
-    def enter(self, key: int, connection: socket.socket) -> None:
-        """Take one in, and end the oldest where there are too many now."""
+    def add(self, key: int, connection: socket.socket) -> None:
+        """Add a connection, and close the oldest where there are too many now."""
         with self._lock:
-            self._waiting[key] = connection
-            evicted = self._waiting.pop(next(iter(self._waiting))) if len(self._waiting) > self.limit else None
+            self._pending[key] = connection
+            evicted = self._pending.pop(next(iter(self._pending))) if len(self._pending) > self.limit else None
         if evicted is not None:
-            shut(evicted)
+            shutdown(evicted)
 
     def replace(self, key: int, connection: socket.socket) -> None:
-        """The same connection in another object (TLS); one that was ended meanwhile stays so."""
+        """Put the TLS socket of the same connection in its place; close it where that was closed meanwhile."""
         with self._lock:
-            if key in self._waiting:
-                self._waiting[key] = connection
+            if key in self._pending:
+                self._pending[key] = connection
                 return
-        shut(connection)
+        shutdown(connection)
 
-    def leave(self, key: int) -> None:
-        """It has become an association, or is over."""
+    def remove(self, key: int) -> None:
+        """Remove a connection that has an association now, or is closed."""
         with self._lock:
-            self._waiting.pop(key, None)
+            self._pending.pop(key, None)
 
-    def end_all(self) -> None:
-        """End every one: the listener stops."""
+    def close_all(self) -> None:
+        """Close every connection: the listener stops."""
         with self._lock:
-            connections = list(self._waiting.values())
-            self._waiting.clear()
+            connections = list(self._pending.values())
+            self._pending.clear()
         for connection in connections:
-            shut(connection)
+            shutdown(connection)

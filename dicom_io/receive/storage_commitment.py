@@ -1,7 +1,7 @@
-"""Storage commitment, push model (PS3.4 J): what is asked for, what is answered, and its way to who asked.
+"""Storage commitment, push model, as SCP (PS3.4 J): the request, and the report of its outcome.
 
-The answer to the N-ACTION only says that the request is taken; the outcome follows as an N-EVENT-REPORT, on the same
-association or on one that we open, in which we propose to be the SCP (PS3.4 J.3.3).
+The N-ACTION response only accepts the request; the outcome follows as an N-EVENT-REPORT, on the same association or on
+one that we request with the SCP role for ourselves (PS3.4 J.3.3).
 """
 
 import time
@@ -15,24 +15,24 @@ from pydicom.uid import UID
 from pynetdicom import build_role, evt
 from pynetdicom.association import Association
 from pynetdicom.presentation import build_context
+from pynetdicom.sop_class import StorageCommitmentPushModel, StorageCommitmentPushModelInstance
 
 from dicom_io.header.parsing import PARSING_ERRORS, text
 from dicom_io.network.association import Peer, PeerUnreachable, associate, end
-from dicom_io.network.presentation_contexts import COMMITMENT, RECEIVED_SOP_CLASSES, UNCOMPRESSED
+from dicom_io.network.presentation_contexts import RECEIVED_SOP_CLASSES, UNCOMPRESSED
 from dicom_io.network.status_codes import ActionStatus, FailureReason
 from dicom_io.uids import is_uid
 
-WELL_KNOWN_INSTANCE = "1.2.840.10008.1.20.1.1"  # PS3.4 J.3.5
 _REQUEST_COMMITMENT = 1  # action type (PS3.4 Table J.3-1)
 _ALL_COMMITTED, _SOME_FAILED = 1, 2  # event types (PS3.4 Table J.3-2)
 MOST_REFERENCES = 20_000
-_LARGEST_REQUEST = 8 << 20  # bytes; so many references need about half of it
-_REPORT_SECONDS = 30.0  # for the answer to a report on the requester's own association, which serves nothing meanwhile
+_LARGEST_REQUEST = 8 << 20  # bytes; the most references need about half of it
+_REPORT_SECONDS = 30.0  # for the response on the requester's own association, which is paused meanwhile
 _PAUSE_SECONDS = 2.0
 
 
-class ActionRefused(Exception):
-    """An N-ACTION request that is answered with a failure; `reason` holds no patient data."""
+class ActionRejected(Exception):
+    """An N-ACTION request is answered with a failure; `reason` contains no patient data."""
 
     def __init__(self, status: ActionStatus, reason: str) -> None:
         super().__init__(reason)
@@ -42,7 +42,7 @@ class ActionRefused(Exception):
 
 @dataclass(frozen=True)
 class Reference:
-    """One instance whose keeping is asked for."""
+    """One instance to be committed."""
 
     sop_class_uid: str
     sop_instance_uid: str
@@ -50,7 +50,7 @@ class Reference:
 
 @dataclass(frozen=True)
 class CommitmentRequest:
-    """What a requester asked to be committed; `association_id` is the listener's name for its association."""
+    """A request for commitment; `association_id` is the listener's id of its association."""
 
     transaction_uid: str
     references: tuple[Reference, ...]
@@ -61,19 +61,19 @@ class CommitmentRequest:
 
 @dataclass(frozen=True)
 class CommitmentResult:
-    """What is committed, and what is not and why."""
+    """The instances that are committed, and those that are not with the reason."""
 
     transaction_uid: str
     committed: tuple[Reference, ...]
     failed: tuple[tuple[Reference, FailureReason], ...]
 
 
-class OnAssociation(Enum):
-    """What became of a report on the requester's own association."""
+class ReportOutcome(Enum):
+    """The outcome of a report on the requester's own association."""
 
     REPORTED = "reported"
-    BUSY = "busy"  # it is open, and in the middle of something else
-    OVER = "over"
+    BUSY = "busy"  # the association is open, but serves another request
+    ENDED = "ended"
 
 
 def read_request(event: evt.Event, association_id: str) -> CommitmentRequest:
@@ -81,18 +81,18 @@ def read_request(event: evt.Event, association_id: str) -> CommitmentRequest:
 
     Raises
     ------
-    ActionRefused
-        If it asks for something else, cannot be understood, or names too many instances.
+    ActionRejected
+        If it requests another action, is malformed, or names too many instances.
     """
     request = event.request
-    if str(request.RequestedSOPInstanceUID or "") != WELL_KNOWN_INSTANCE:
-        raise ActionRefused(ActionStatus.NO_SUCH_INSTANCE, "Requested SOP Instance UID is not storage commitment's own")
+    if str(request.RequestedSOPInstanceUID or "") != StorageCommitmentPushModelInstance:
+        raise ActionRejected(ActionStatus.NO_SUCH_INSTANCE, "Requested SOP Instance UID is not the well-known instance")
     if request.ActionTypeID != _REQUEST_COMMITMENT:
-        raise ActionRefused(ActionStatus.NO_SUCH_ACTION, f"action type {request.ActionTypeID} is not 1")
+        raise ActionRejected(ActionStatus.NO_SUCH_ACTION, f"action type {request.ActionTypeID} is not 1")
     if request.ActionInformation is None:
-        raise ActionRefused(ActionStatus.INVALID_ARGUMENT, "no action information")
+        raise ActionRejected(ActionStatus.INVALID_ARGUMENT, "no action information")
     if request.ActionInformation.getbuffer().nbytes > _LARGEST_REQUEST:
-        raise ActionRefused(
+        raise ActionRejected(
             ActionStatus.RESOURCE_LIMITATION, f"action information of more than {_LARGEST_REQUEST} bytes"
         )
     try:
@@ -103,31 +103,31 @@ def read_request(event: evt.Event, association_id: str) -> CommitmentRequest:
             Reference(text(item, "ReferencedSOPClassUID"), text(item, "ReferencedSOPInstanceUID")) for item in items
         )
     except PARSING_ERRORS as error:
-        raise ActionRefused(
-            ActionStatus.INVALID_ARGUMENT, f"action information cannot be understood: {type(error).__name__}"
+        raise ActionRejected(
+            ActionStatus.INVALID_ARGUMENT, f"action information cannot be parsed: {type(error).__name__}"
         ) from error
     if not is_uid(transaction):
-        raise ActionRefused(ActionStatus.INVALID_ARGUMENT, "Transaction UID is missing or no UID")
+        raise ActionRejected(ActionStatus.INVALID_ARGUMENT, "Transaction UID is missing or not a UID")
     if not references:
-        raise ActionRefused(ActionStatus.INVALID_ARGUMENT, "Referenced SOP Sequence is missing or empty")
+        raise ActionRejected(ActionStatus.INVALID_ARGUMENT, "Referenced SOP Sequence is missing or empty")
     if len(references) > MOST_REFERENCES:
-        raise ActionRefused(
+        raise ActionRejected(
             ActionStatus.RESOURCE_LIMITATION, f"{len(references)} instances; at most {MOST_REFERENCES} at once"
         )
     if not all(is_uid(each.sop_class_uid) and is_uid(each.sop_instance_uid) for each in references):
-        raise ActionRefused(ActionStatus.INVALID_ARGUMENT, "a referenced class or instance is no UID")
+        raise ActionRejected(ActionStatus.INVALID_ARGUMENT, "a referenced SOP Class or Instance UID is not a UID")
     requestor = event.assoc.requestor
     return CommitmentRequest(transaction, references, requestor.ae_title.strip(), requestor.address, association_id)
 
 
-def absent_reason(reference: Reference) -> FailureReason:
-    """Why an instance that we do not have is not committed."""
+def failure_reason(reference: Reference) -> FailureReason:
+    """The failure reason of an instance that is not stored here."""
     known = reference.sop_class_uid in RECEIVED_SOP_CLASSES
     return FailureReason.NO_SUCH_OBJECT if known else FailureReason.CLASS_NOT_SUPPORTED
 
 
 def event_information(result: CommitmentResult) -> Dataset:
-    """Build the data set of the report (PS3.4 Table J.3-2)."""
+    """Build the event information of the report (PS3.4 Table J.3-2)."""
     information = Dataset()
     information.TransactionUID = UID(result.transaction_uid)
     if result.committed:
@@ -149,16 +149,15 @@ def _item(reference: Reference) -> Dataset:
 
 
 def deliver_report(peer: Peer, result: CommitmentResult) -> None:
-    """Report on an association of our own.
+    """Report on an association that we request.
 
     Raises
     ------
     PeerUnreachable
-        If there is none, or the report is not acknowledged with success; worth another try later.
+        If it is not established, or the report is not answered with success; a later attempt may succeed.
     """
-    association = associate(
-        peer, [build_context(COMMITMENT, list(UNCOMPRESSED))], roles=[build_role(COMMITMENT, scp_role=True)]
-    )
+    context = build_context(StorageCommitmentPushModel, list(UNCOMPRESSED))
+    association = associate(peer, [context], roles=[build_role(StorageCommitmentPushModel, scp_role=True)])
     try:
         problem = _send(association, result)
     finally:
@@ -167,26 +166,26 @@ def deliver_report(peer: Peer, result: CommitmentResult) -> None:
         raise PeerUnreachable(f"{peer} {problem}")
 
 
-def report_on(association: Association, result: CommitmentResult) -> OnAssociation:
-    """Report on the association that the request came on.
+def report_on(association: Association, result: CommitmentResult) -> ReportOutcome:
+    """Report on the association of the request.
 
-    What waits on it to be served is served first: pynetdicom would take a request that crosses ours for the answer.
+    Pending requests on it are served first: pynetdicom would take a request that arrives now for the response.
     """
     with _paused(association) as is_paused:
         if not is_paused:
-            return OnAssociation.OVER
+            return ReportOutcome.ENDED
         if association.dul.peek_next_pdu() is not None or not association.dimse.msg_queue.empty():
-            return OnAssociation.BUSY if association.is_established else OnAssociation.OVER
-        patience, association.dimse_timeout = association.dimse_timeout, _REPORT_SECONDS
+            return ReportOutcome.BUSY if association.is_established else ReportOutcome.ENDED
+        timeout, association.dimse_timeout = association.dimse_timeout, _REPORT_SECONDS
         try:
-            return OnAssociation.OVER if _send(association, result) else OnAssociation.REPORTED
+            return ReportOutcome.ENDED if _send(association, result) else ReportOutcome.REPORTED
         finally:
-            association.dimse_timeout = patience
+            association.dimse_timeout = timeout
 
 
 @contextmanager
 def _paused(association: Association) -> Iterator[bool]:
-    """Hold the association's own thread; False where it ends instead (pynetdicom would wait for it for ever)."""
+    """Pause the association's own thread; False where it ends instead (pynetdicom would wait for it for ever)."""
     association._reactor_checkpoint.clear()
     try:
         deadline = time.monotonic() + _PAUSE_SECONDS
@@ -198,16 +197,16 @@ def _paused(association: Association) -> Iterator[bool]:
 
 
 def _send(association: Association, result: CommitmentResult) -> str:
-    """Send the report; an empty string if it was acknowledged, else what came instead."""
+    """Send the report; an empty string if it was answered with success, else the problem."""
     try:
         answer, _ = association.send_n_event_report(
             event_information(result),
             _SOME_FAILED if result.failed else _ALL_COMMITTED,
-            COMMITMENT,
-            WELL_KNOWN_INSTANCE,
+            StorageCommitmentPushModel,
+            StorageCommitmentPushModelInstance,
         )
     except (RuntimeError, ValueError) as error:  # pynetdicom: the association ended, or has no such context
-        return f"cannot be reported to: {type(error).__name__}"
+        return f"cannot get the report: {type(error).__name__}"
     if "Status" not in answer:
-        return "did not answer the report in time, or hung up"
+        return "did not answer the report in time, or closed the connection"
     return "" if answer.Status == ActionStatus.SUCCESS else f"answered the report with status 0x{answer.Status:04X}"

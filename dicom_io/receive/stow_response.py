@@ -1,4 +1,4 @@
-"""What is answered to a Store Instances request over HTTP (PS3.18 10.5.3 and I.2)."""
+"""The response to a Store Instances request over HTTP (PS3.18 10.5.3 and I.2)."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ DICOM_JSON = "application/dicom+json"
 
 @dataclass(frozen=True)
 class StowOutcome:
-    """What became of one part of the request; the UIDs are empty where the part did not say them."""
+    """The outcome of one part of the request; the UIDs are empty where the part does not have them."""
 
     status: Status
     sop_class_uid: str = ""
@@ -23,8 +23,8 @@ class StowOutcome:
 def store_response(outcomes: Sequence[StowOutcome]) -> bytes:
     """Build the Store Instances Response Module in the DICOM JSON model.
 
-    Stored ones are in ReferencedSOPSequence, others in FailedSOPSequence with their FailureReason; those without UIDs
-    are in OtherFailuresSequence. Retrieve URLs are empty: nothing can be retrieved from here.
+    Stored instances are in ReferencedSOPSequence, others in FailedSOPSequence with their FailureReason; parts without
+    UIDs are in OtherFailuresSequence. Retrieve URLs are empty: there is no retrieve service.
     """
     response = Dataset()
     response.RetrieveURL = ""

@@ -1,7 +1,7 @@
-"""Sending objects to a peer: C-STORE of many files over one association, and C-ECHO.
+"""The Storage SCU: C-STORE of many files over one association, and C-ECHO.
 
-Every wait has a timeout. What cannot be delivered now and what never can are two outcomes; the caller keeps the
-queue and decides when to try again: there is no retry in here.
+Every wait has a timeout. Outcomes distinguish what a later attempt may deliver from what fails permanently; retrying is
+the caller's.
 """
 
 import logging
@@ -13,11 +13,12 @@ import pydicom
 from pydicom.dataset import Dataset
 from pynetdicom.association import Association
 from pynetdicom.presentation import build_context
+from pynetdicom.sop_class import Verification
 
-from dicom_io.header.parsing import PARSING_ERRORS, UnreadableDicom, read_header, read_whole, text, transfer_syntax
+from dicom_io.header.parsing import PARSING_ERRORS, UnreadableDicom, parse_file, parse_header, text, transfer_syntax
 from dicom_io.network.association import NothingAccepted, Peer, PeerUnreachable, associate, end
-from dicom_io.network.presentation_contexts import UNCOMPRESSED, VERIFICATION
-from dicom_io.network.status_codes import Delivery, Status, store_result
+from dicom_io.network.presentation_contexts import UNCOMPRESSED
+from dicom_io.network.status_codes import Status, StoreResult, store_result
 from dicom_io.uids import is_uid
 
 _log = logging.getLogger(__name__)
@@ -27,7 +28,7 @@ _MOST_CONTEXTS = 128  # presentation context IDs are the odd numbers of one byte
 
 @dataclass(frozen=True)
 class Outgoing:
-    """One file to send; `key` is the caller's and comes back with the outcome."""
+    """One file to send; `key` is the caller's and is returned with the outcome."""
 
     key: str
     path: Path
@@ -35,17 +36,17 @@ class Outgoing:
 
 @dataclass(frozen=True)
 class SendOutcome:
-    """What became of one file: stored, to be tried again, or refused for good; `status` as the peer gave it."""
+    """The outcome of one file: stored, to be retried, or failed permanently; `status` is that of the response."""
 
     key: str
-    result: Delivery
+    result: StoreResult
     status: int | None
     reason: str
 
 
 @dataclass(frozen=True)
-class _Announced:
-    """An item and what its header says, read before the association to propose only what is needed."""
+class _Prepared:
+    """A file and its SOP class and transfer syntax, which decide the proposed presentation contexts."""
 
     item: Outgoing
     sop_class: str
@@ -57,14 +58,14 @@ class _Announced:
 
 
 def echo(peer: Peer) -> None:
-    """Verify that a peer answers (C-ECHO).
+    """Verify that a peer responds (C-ECHO).
 
     Raises
     ------
     PeerUnreachable
-        If there is no association, no answer in time, or a status other than success.
+        If no association is established, or the response is missing or not success.
     """
-    association = associate(peer, [build_context(VERIFICATION, list(UNCOMPRESSED))])
+    association = associate(peer, [build_context(Verification, list(UNCOMPRESSED))])
     try:
         if not association.accepted_contexts:
             raise PeerUnreachable(f"{peer} accepts associations but not C-ECHO")
@@ -78,40 +79,40 @@ def echo(peer: Peer) -> None:
 
 
 def send(peer: Peer, items: Sequence[Outgoing]) -> Generator[SendOutcome]:
-    """Send files over one association, each read when its turn comes.
+    """Send files over one association, reading each when it is sent.
 
     A file is sent in its own transfer syntax, byte for byte. Only an uncompressed one is re-encoded, and only where
-    the peer takes no more than the other little endian syntax.
+    the peer accepts just the other little endian syntax.
 
     Yields
     ------
     SendOutcome
-        Exactly one for each item, in order, except that unreadable files come first. When the association is lost,
-        the item under way and those after it come as ``retry``.
+        One for each item, in order, except that unreadable files come first. When the association is lost, the item
+        being sent and all after it are ``retry``.
 
     Raises
     ------
     PeerUnreachable
-        On the first step, when no association can be had.
+        At the first step, when no association is established.
     """
-    announced: list[_Announced] = []
+    prepared: list[_Prepared] = []
     for item in items:
-        problem = _announce(item, announced)
+        problem = _prepare(item, prepared)
         if problem is not None:
             yield problem
-    # a peer may take 128 contexts; objects of more kinds than that wait for the next time
-    kinds = list(dict.fromkeys(entry.context for entry in announced))[:_MOST_CONTEXTS]
+    # files that need further contexts wait for the next association
+    kinds = list(dict.fromkeys(entry.context for entry in prepared))[:_MOST_CONTEXTS]
     if not kinds:
         return
     try:
         association = associate(peer, [build_context(sop_class, list(syntaxes)) for sop_class, syntaxes in kinds])
     except NothingAccepted as error:
-        yield from (SendOutcome(entry.item.key, "permanent", None, error.reason) for entry in announced)
+        yield from (SendOutcome(entry.item.key, "permanent", None, error.reason) for entry in prepared)
         return
     try:
-        for entry in announced:
+        for entry in prepared:
             if entry.context not in kinds:
-                yield SendOutcome(entry.item.key, "retry", None, "too many kinds of objects for one association")
+                yield SendOutcome(entry.item.key, "retry", None, "too many presentation contexts for one association")
             elif not association.is_established:
                 yield SendOutcome(entry.item.key, "retry", None, f"the association with {peer} was lost")
             else:
@@ -120,21 +121,21 @@ def send(peer: Peer, items: Sequence[Outgoing]) -> Generator[SendOutcome]:
         end(association)
 
 
-def _announce(item: Outgoing, announced: list[_Announced]) -> SendOutcome | None:
+def _prepare(item: Outgoing, prepared: list[_Prepared]) -> SendOutcome | None:
     try:
-        header, _ = read_header(item.path, ["SOPClassUID", "SOPInstanceUID"])
+        header, _ = parse_header(item.path, ["SOPClassUID", "SOPInstanceUID"])
     except UnreadableDicom as error:
         return SendOutcome(item.key, "permanent", None, f"the file cannot be read: {error.reason}")
     except OSError as error:
         return _not_read(item, error)
     sop_class = text(header, "SOPClassUID")
     if not is_uid(sop_class) or not is_uid(text(header, "SOPInstanceUID")):
-        return SendOutcome(item.key, "permanent", None, "the file has no valid SOP Class and Instance UID")
-    announced.append(_Announced(item, sop_class, transfer_syntax(header)))
+        return SendOutcome(item.key, "permanent", None, "the file has no valid SOP Class UID or SOP Instance UID")
+    prepared.append(_Prepared(item, sop_class, transfer_syntax(header)))
     return None
 
 
-def _store(association: Association, entry: _Announced, peer: Peer) -> SendOutcome:
+def _store(association: Association, entry: _Prepared, peer: Peer) -> SendOutcome:
     key = entry.item.key
     offers = [context for context in association.accepted_contexts if context.abstract_syntax == entry.sop_class]
     accepted = {str(context.transfer_syntax[0]) for context in offers}
@@ -154,13 +155,15 @@ def _store(association: Association, entry: _Announced, peer: Peer) -> SendOutco
     except PARSING_ERRORS as error:
         return SendOutcome(key, "permanent", None, f"the file cannot be encoded: {type(error).__name__}")
     if "Status" not in status:
-        return SendOutcome(key, "retry", None, f"{peer} did not answer within {peer.response_timeout:g} s, or hung up")
+        return SendOutcome(
+            key, "retry", None, f"{peer} did not answer within {peer.response_timeout:g} s, or closed the connection"
+        )
     result, meaning = store_result(int(status.Status))
     return SendOutcome(key, result, int(status.Status), meaning)
 
 
 def _not_read(item: Outgoing, error: OSError) -> SendOutcome:
-    """Our own disk's trouble is not the object's fault: a mount that is away comes back."""
+    """An error of our own disk is no fault of the object: a missing mount comes back."""
     return SendOutcome(
         item.key, "retry", None, f"the file cannot be read now: {error.strerror or type(error).__name__}"
     )
@@ -171,7 +174,7 @@ def _has_file_meta(path: Path) -> bool:
         return handle.read(132)[128:] == b"DICM"
 
 
-def _with_file_meta(entry: _Announced) -> Dataset:
-    dataset = read_whole(entry.item.path)
+def _with_file_meta(entry: _Prepared) -> Dataset:
+    dataset = parse_file(entry.item.path)
     dataset.file_meta.TransferSyntaxUID = pydicom.uid.UID(entry.transfer_syntax)
     return dataset

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -67,10 +68,14 @@ class Receiver:
 
 
 @contextmanager
-def ours(folder: Path, more: str = "") -> Iterator[Receiver]:
+def ours(folder: Path, more: str = "", *, library_decoder: bool = False) -> Iterator[Receiver]:
     """`cxr-triage listen`: file, folder and rows synced before each answer; SQLite."""
     with Site(folder, more=more) as site:
         site.activate_model()
+        if library_decoder:
+            listen = site["listen"]
+            listen.arguments[:1] = [sys.executable, "-m", "tests.benchmarks.library_decoder"]
+            listen.cwd = Path(__file__).parents[2]
         site["listen"].start()
         site.wait_ready("listen")
         yield Receiver(site.ae_title, site.dicom_port, site["listen"], site.home)

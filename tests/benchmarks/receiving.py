@@ -2,12 +2,16 @@
 
 Every receiver gets the same files from the same `storescu` processes, one receiver at a time, the order changing from
 round to round; the median round counts. storescp syncs nothing; the row "storescp, synced" adds one fsync of each file
-after the last was acknowledged, which is later than an acknowledgement should be.
+after the last was acknowledged, which is later than an acknowledgement should be. "pynetdicom's decoder" is our
+listener with the library's own reading and decoding of PDUs; the second series has PDUs of 16 KiB, as many modalities
+send.
 """
 
 from __future__ import annotations
 
+import itertools
 import os
+import re
 import statistics
 import subprocess
 import time
@@ -33,7 +37,13 @@ PEERS: dict[str, Callable[[Path], AbstractContextManager[Receiver]]] = {
     "storescp": receivers.storescp,
     "storescp, synced": partial(receivers.storescp, sync=True),
     "Orthanc": receivers.orthanc,
+    "pynetdicom's decoder": partial(receivers.ours, library_decoder=True),
 }
+# what its lines are called, storescu's options, the receivers
+SERIES: tuple[tuple[str, tuple[str, ...], tuple[str, ...]], ...] = (
+    ("", (), tuple(PEERS)),
+    (", PDUs of 16 KiB", ("--max-send-pdu", "16384"), ("ours", "pynetdicom's decoder")),
+)
 
 
 @dataclass(frozen=True)
@@ -48,42 +58,43 @@ def receiving(folder: Path) -> Iterator[str]:
     """Objects a second and CPU ms an object, each receiver beside the others."""
     files = _radiographs(folder / "objects")
     megabytes = statistics.mean(each.stat().st_size for each in files) / 1e6
-    for associations in ASSOCIATIONS:
-        rounds = _measure(folder / str(associations), files, associations)
+    for (label, options, names), associations in itertools.product(SERIES, ASSOCIATIONS):
+        title = f"{associations} association{'s' * (associations > 1)}{label}"
+        rounds = _measure(folder / title, files, associations, options, names)
         for name, done in rounds.items():
             rate = OBJECTS / statistics.median(each.seconds for each in done)
             cpu = 1000 * statistics.median(each.cpu for each in done) / OBJECTS
             yield (
-                f"{associations} association{'s' * (associations > 1)}: {name:16} {rate:5.1f} objects/s "
-                f"({rate * megabytes:4.0f} MB/s), {cpu:4.0f} CPU ms an object"
+                f"{title}: {name:20} {rate:5.1f} objects/s ({rate * megabytes:4.0f} MB/s), {cpu:4.0f} CPU ms an object"
             )
-        yield f"{associations} association{'s' * (associations > 1)}: {_ratios(rounds)}"
+        yield f"{title}: {_ratios(rounds)}"
 
 
-def _measure(folder: Path, files: Sequence[Path], associations: int) -> dict[str, list[Round]]:
-    rounds: dict[str, list[Round]] = {name: [] for name in PEERS}
+def _measure(
+    folder: Path, files: Sequence[Path], associations: int, options: Sequence[str], names: Sequence[str]
+) -> dict[str, list[Round]]:
+    rounds: dict[str, list[Round]] = {name: [] for name in names}
     for number in range(ROUNDS):
-        names = list(PEERS) if number % 2 == 0 else list(reversed(PEERS))
-        for name in names:
-            with PEERS[name](folder / f"{name.replace(', ', '-')}-{number}") as receiver:
-                _send(receiver, files[:1], 1)  # what is done once a process is not measured
+        for name in names if number % 2 == 0 else reversed(names):
+            with PEERS[name](folder / f"{re.sub('[^a-z]+', '-', name)}-{number}") as receiver:
+                _send(receiver, files[:1], 1, options)  # what is done once a process is not measured
                 receiver.settle()
-                rounds[name].append(_round(receiver, files[1:], associations))
+                rounds[name].append(_round(receiver, files[1:], associations, options))
     return rounds
 
 
-def _round(receiver: Receiver, files: Sequence[Path], associations: int) -> Round:
+def _round(receiver: Receiver, files: Sequence[Path], associations: int, options: Sequence[str]) -> Round:
     os.sync()  # nobody pays for what the one before left unwritten
     cpu, started = receiver.cpu_seconds(), time.monotonic()
-    _send(receiver, files, associations)
+    _send(receiver, files, associations, options)
     receiver.make_durable()
     seconds = time.monotonic() - started
     return Round(seconds, receiver.cpu_seconds() - cpu)
 
 
-def _send(receiver: Receiver, files: Sequence[Path], associations: int) -> None:
+def _send(receiver: Receiver, files: Sequence[Path], associations: int, options: Sequence[str]) -> None:
     """Send the files with as many senders at once, an association each; every object must be acknowledged."""
-    arguments = [require_peer("storescu"), "-q", "-aec", receiver.called, "127.0.0.1", str(receiver.port)]
+    arguments = [require_peer("storescu"), "-q", *options, "-aec", receiver.called, "127.0.0.1", str(receiver.port)]
     senders = [
         subprocess.Popen([*arguments, *map(str, files[number::associations])], stdin=subprocess.DEVNULL)
         for number in range(min(associations, len(files)))
@@ -97,9 +108,11 @@ def _ratios(rounds: dict[str, list[Round]]) -> str:
     parts = []
     for name, done in rounds.items():
         if name != "ours":
-            ratios = [theirs.seconds / mine.seconds for mine, theirs in zip(rounds["ours"], done, strict=True)]
-            parts.append(f"{statistics.median(ratios):.2f} of {name}")
-    return f"ours is at {', '.join(parts)}"
+            pairs = list(zip(rounds["ours"], done, strict=True))
+            rate = statistics.median(theirs.seconds / mine.seconds for mine, theirs in pairs)
+            cpu = statistics.median(mine.cpu / theirs.cpu for mine, theirs in pairs)
+            parts.append(f"{rate:.2f} of the rate and {cpu:.2f} of the CPU time of {name}")
+    return f"ours: {'; '.join(parts)}"
 
 
 def _radiographs(folder: Path) -> list[Path]:

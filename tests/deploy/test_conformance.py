@@ -14,15 +14,14 @@ import numpy as np
 import pytest
 from pydicom import dcmread
 from pydicom.datadict import dictionary_keyword
-from pydicom.uid import UID
+from pydicom.uid import UID, SecondaryCaptureImageStorage
+from pynetdicom.sop_class import StorageCommitmentPushModel, Verification
 
 from dicom_io.network.association import Peer
 from dicom_io.network.presentation_contexts import (
-    COMMITMENT,
     RECEIVED_SOP_CLASSES,
     RECEIVED_TRANSFER_SYNTAXES,
     UNCOMPRESSED,
-    VERIFICATION,
     received_contexts,
 )
 from dicom_io.network.status_codes import ActionStatus, FailureReason, store_result
@@ -36,7 +35,13 @@ from tests.dicom_io.images import image_file
 from tests.peers.certificates import Authority
 from worker.config.dicom_peers import listener_settings
 from worker.config.settings import Dicom, load_settings
-from worker.runtime.timeouts import COMMITMENT_PATIENCE, COMMITMENT_QUIET, DELIVERY_BACKOFF, DELIVERY_BATCH, PEER_AWAY
+from worker.runtime.timeouts import (
+    COMMITMENT_PATIENCE,
+    COMMITMENT_QUIET,
+    DELIVERY_BACKOFF,
+    DELIVERY_BATCH,
+    PEER_AWAY,
+)
 
 TEXT = (Path(__file__).parents[2] / "docs" / "conformance.md").read_text(encoding="utf-8")
 PICTURE = np.zeros((8, 8, 3), np.uint8)
@@ -64,11 +69,11 @@ def test_sop_classes_are_those_that_are_accepted() -> None:
     rows = {uid: (scu, scp) for _, uid, scu, scp in table("SOP class | UID")}
     assert (
         set(rows)
-        == {VERIFICATION, COMMITMENT, *RECEIVED_SOP_CLASSES}
+        == {Verification, StorageCommitmentPushModel, *RECEIVED_SOP_CLASSES}
         == {str(each.abstract_syntax) for each in received_contexts()}
     )
     assert {scp for _, scp in rows.values()} == {"yes"}
-    assert {uid for uid, (scu, _) in rows.items() if scu == "yes"} == {VERIFICATION, "1.2.840.10008.5.1.4.1.1.7"}
+    assert {uid for uid, (scu, _) in rows.items() if scu == "yes"} == {Verification, SecondaryCaptureImageStorage}
 
 
 @pytest.mark.parametrize(

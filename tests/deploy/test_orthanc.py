@@ -11,10 +11,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from dicom_io.header.facts import read_facts
+from dicom_io.header.instance_header import read_header
 from dicom_io.network.association import Peer
 from dicom_io.network.status_codes import Status
-from dicom_io.receive.listener import Listener, ListenerSettings, Received
+from dicom_io.receive.listener import Listener, ListenerHandlers, ListenerSettings, Received
 from dicom_io.send.storage_scu import Outgoing, send
 from tests.dicom_io.images import image_file
 from tests.peers.processes import Process, wait_until
@@ -49,11 +49,11 @@ class Site:
 
     def listener(self) -> Listener:
         settings = ListenerSettings(ae_title=Dicom().ae_title, host="127.0.0.1", port=self.listening_port)
-        return Listener(settings, on_instance=self._receive)
+        return Listener(settings, ListenerHandlers(self._receive))
 
     def _receive(self, received: Received) -> Status:
         with self.arrived:
-            self.received.append(received.facts.sop_instance_uid)
+            self.received.append(received.header.sop_instance_uid)
             self.arrived.notify_all()
         return Status.SUCCESS
 
@@ -61,7 +61,7 @@ class Site:
         """Send a file to Orthanc as a modality would; its SOP Instance UID."""
         outcomes = list(send(self.peer, [Outgoing("one", path)]))
         assert [outcome.result for outcome in outcomes] == ["stored"], outcomes
-        return read_facts(path).sop_instance_uid
+        return read_header(path).sop_instance_uid
 
     def wait_for(self, condition: Callable[[], bool]) -> None:
         with self.arrived:

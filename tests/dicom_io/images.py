@@ -18,9 +18,16 @@ from pydicom.filebase import DicomBytesIO
 from pydicom.filewriter import dcmwrite, write_data_element
 from pydicom.sequence import Sequence
 from pydicom.tag import Tag
-from pydicom.uid import UID, ExplicitVRBigEndian, ExplicitVRLittleEndian, ImplicitVRLittleEndian
+from pydicom.uid import (
+    UID,
+    ComputedRadiographyImageStorage,
+    ExplicitVRBigEndian,
+    ExplicitVRLittleEndian,
+    ImplicitVRLittleEndian,
+    RLELossless,
+)
 
-CR = "1.2.840.10008.5.1.4.1.1.1"
+CR = ComputedRadiographyImageStorage
 STUDY, SERIES, INSTANCE = "1.2.3.1", "1.2.3.2", "1.2.3.3"
 ENCAPSULATED = "1.2.840.10008.1.2.4"
 
@@ -103,7 +110,7 @@ def image_file(
     """A file with pixels: an array [rows, columns] of u1/i1/u2/i2, or an encoded frame with Rows and Columns given."""
     if isinstance(pixels, bytes):
         data, vr = (encapsulate([pixels]), "OB") if transfer_syntax.startswith(ENCAPSULATED) else (pixels, "OB")
-        if transfer_syntax == "1.2.840.10008.1.2.5":
+        if transfer_syntax == RLELossless:
             data = encapsulate([pixels])
         described: dict[str, object] = {"BitsAllocated": 16}
     else:

@@ -12,16 +12,18 @@ from pydicom.dataelem import DataElement, RawDataElement
 from pydicom.dataset import Dataset
 from pydicom.sequence import Sequence
 from pydicom.tag import Tag
+from pydicom.uid import ExplicitVRLittleEndian
 
-from dicom_io.header.facts import UnreadableDicom, read_facts
-from dicom_io.header.parsing import number, read_header, read_whole
+from dicom_io.header.instance_header import UnreadableDicom, read_header
+from dicom_io.header.parsing import number, parse_file, parse_header
 from dicom_io.network.association import Peer
 from dicom_io.objects.patient_and_study import copy_identity
 from dicom_io.pixels.grayscale import PixelsUnreadable, read_grayscale
-from dicom_io.receive.store_request import StoreRefused, StoreRequest, examine
+from dicom_io.receive.store_request import StoreRejected, StoreRequest, examine
 from dicom_io.send.storage_scu import echo
 from tests.dicom_io.images import CR, INSTANCE, data_set_of, dicom_file, image_file, item, sequence, write
-from tests.dicom_io.wire import Witness, associated, listening
+from tests.dicom_io.wire import Witness, listening, wait_for_the_end_of_associations
+from tests.peers.raw_dicom import associated
 
 PIXELS = (np.arange(48 * 40, dtype=np.uint16).reshape(48, 40) * 37) % 4096
 
@@ -45,7 +47,7 @@ def test_a_length_that_is_no_multiple_of_its_values_is_unreadable_and_nothing_el
     file = bytearray(dicom_file())
     file[138:140] = struct.pack("<H", 7)  # the file meta's group length, of seven bytes
     with pytest.raises(UnreadableDicom, match="BytesLengthException"):
-        read_facts(bytes(file))
+        read_header(bytes(file))
 
 
 def test_identity_with_a_number_of_odd_length_in_an_item_is_copied_without_it() -> None:
@@ -60,7 +62,7 @@ def test_identity_with_a_number_of_odd_length_in_an_item_is_copied_without_it() 
         place = broken.index(tag) + len(tag)
         length = struct.unpack_from("<I", broken, place)[0]
         struct.pack_into("<I", broken, place, length + len(encoded) - len(code))
-    header, _ = read_header(bytes(broken))
+    header, _ = parse_header(bytes(broken))
     target = Dataset()
     copy_identity(header, target)
     assert target.PatientID == "P1"
@@ -76,21 +78,21 @@ def _cut_in_an_item() -> bytes:
 def test_a_sequence_that_is_cut_off_is_the_objects_fault_and_not_the_disks(tmp_path: Path) -> None:
     broken = _cut_in_an_item()
     for source in (broken, write(tmp_path, broken)):
-        for read in (read_header, read_whole):
+        for read in (parse_header, parse_file):
             with pytest.raises(UnreadableDicom, match="OSError while parsing"):
                 read(source)
     with pytest.raises(FileNotFoundError):  # the disk's fault stays the disk's
-        read_header(tmp_path / "gone.dcm")
-    with pytest.raises(StoreRefused):
-        examine(StoreRequest(CR, INSTANCE, CR, "1.2.840.10008.1.2.1", data_set_of(broken)))
+        parse_header(tmp_path / "gone.dcm")
+    with pytest.raises(StoreRejected):
+        examine(StoreRequest(CR, INSTANCE, CR, ExplicitVRLittleEndian, data_set_of(broken)))
 
 
 def test_an_empty_element_of_a_vr_that_does_not_exist_is_as_good_as_missing() -> None:
     file = dicom_file(PhotometricInterpretation="")
     place = file.index(b"\x28\x00\x04\x00CS") + 4
-    facts = read_facts(file[:place] + b"C\x07" + file[place + 2 :])
-    assert facts.photometric == ""
-    assert facts.sop_instance_uid == INSTANCE
+    header = read_header(file[:place] + b"C\x07" + file[place + 2 :])
+    assert header.photometric == ""
+    assert header.sop_instance_uid == INSTANCE
 
 
 def test_pixels_and_tables_of_a_vr_that_does_not_exist_are_a_reason_and_a_fallback() -> None:
@@ -112,7 +114,7 @@ def test_a_command_that_is_none_is_aborted_and_told_in_one_line(caplog: pytest.L
     with listening(witness) as listener, caplog.at_level(logging.WARNING):
         association = associated(listener.port)
         association.dul.socket.socket.sendall(struct.pack(">BBI", 4, 0, len(value)) + value)
-        witness.next_release()
+        wait_for_the_end_of_associations(listener)
         association.join(10)
         assert association.is_aborted
         echo(Peer("CXRTRIAGE", "127.0.0.1", listener.port))

@@ -19,7 +19,7 @@ SITE, OTHER_SITE = uuid.UUID(int=1), uuid.UUID(int=2)
 def test_the_same_key_gives_the_same_uid_and_another_site_another() -> None:
     assert derive_uid(SITE, "heatmap:1") == f"2.25.{uuid.uuid5(SITE, 'heatmap:1').int}"
     assert len({derive_uid(site, key) for site in (SITE, OTHER_SITE) for key in ("a", "b")}) == 4
-    with pytest.raises(ValueError, match="key is empty"):
+    with pytest.raises(ValueError, match="derived from is empty"):
         derive_uid(SITE, "")
 
 
@@ -87,7 +87,7 @@ def test_importing_the_package_imports_nothing_heavy() -> None:
 
 def test_reading_headers_imports_neither_the_network_nor_a_decoder() -> None:
     script = (
-        "import sys, dicom_io.header.facts, dicom_io.header.input_files, dicom_io.gate.decision;"
+        "import sys, dicom_io.header.instance_header, dicom_io.header.input_files, dicom_io.gate.decision;"
         "import dicom_io.pixels.grayscale, dicom_io.objects.heatmap_secondary_capture;"
         "print([m for m in sys.modules if m.split('.')[0] in {'pynetdicom', 'imagecodecs', 'cv2', 'worker', 'db'}])"
     )

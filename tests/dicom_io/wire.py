@@ -1,34 +1,29 @@
-"""A C-STORE with any bytes as the data set and any text as UIDs, and a listener that remembers what it was told."""
+"""A listener whose handlers keep everything, and a C-STORE whose response is asserted."""
 
 from __future__ import annotations
 
-import queue
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from io import BytesIO
 
-from pydicom.uid import UID, ExplicitVRLittleEndian
-from pynetdicom import AE
+from pydicom.uid import ComputedRadiographyImageStorage
 from pynetdicom.association import Association
-from pynetdicom.dimse_primitives import C_STORE
 
+from dicom_io.header.incoming_file import IncomingFile
 from dicom_io.network.status_codes import Status
-from dicom_io.receive.listener import Listener, ListenerSettings, Received, Rejection
-from tests.dicom_io.images import CR
-
-PATIENCE = 60.0
+from dicom_io.receive.listener import Listener, ListenerHandlers, ListenerSettings, Received, Rejection
+from tests.peers.processes import wait_until
+from tests.peers.raw_dicom import c_store
 
 
 @dataclass
 class Witness:
-    """The callbacks of a listener: answers what `answer` says, and keeps everything."""
+    """Answers each object with the status that `answer` gives, and keeps what was received and rejected."""
 
     answer: Callable[[Received], Status] = lambda _received: Status.SUCCESS
     received: list[Received] = field(default_factory=list)
     rejected: list[Rejection] = field(default_factory=list)
-    released: queue.Queue[tuple[str, frozenset[str]]] = field(default_factory=queue.Queue)
     lock: threading.Lock = field(default_factory=threading.Lock)
 
     def on_instance(self, received: Received) -> Status:
@@ -36,11 +31,8 @@ class Witness:
             self.received.append(received)
         return self.answer(received)
 
-    def on_released(self, association_id: str, studies: frozenset[str]) -> None:
-        self.released.put((association_id, studies))
-
-    def next_release(self) -> tuple[str, frozenset[str]]:
-        return self.released.get(timeout=PATIENCE)
+    def handlers(self, new_file: Callable[[], IncomingFile] | None = None) -> ListenerHandlers:
+        return ListenerHandlers(self.on_instance, self.rejected.append, new_file=new_file)
 
 
 Served = tuple[Witness, Listener]
@@ -49,51 +41,21 @@ Served = tuple[Witness, Listener]
 @contextmanager
 def listening(witness: Witness, **settings: object) -> Iterator[Listener]:
     chosen = {"host": "127.0.0.1", "port": 0, **settings}
-    listener = Listener(
-        ListenerSettings(**chosen),  # type: ignore[arg-type]
-        witness.on_instance,
-        witness.rejected.append,
-        witness.on_released,
-    )
-    with listener:
+    with Listener(ListenerSettings(**chosen), witness.handlers()) as listener:  # type: ignore[arg-type]
         yield listener
 
 
-def associated(
-    port: int,
-    *,
-    calling: str = "MODALITY",
-    called: str = "CXRTRIAGE",
-    sop_class: str = CR,
-    transfer_syntax: str = ExplicitVRLittleEndian,
-    patience: float = PATIENCE,
-) -> Association:
-    entity = AE(ae_title=calling)
-    entity.acse_timeout = entity.dimse_timeout = entity.network_timeout = patience
-    return entity.associate("127.0.0.1", port, contexts=_contexts(sop_class, transfer_syntax), ae_title=called)
+def wait_for_the_end_of_associations(listener: Listener) -> None:
+    wait_until(lambda: listener.associations == 0, 60, "every association has ended", every=0.01)
 
 
-def _contexts(sop_class: str, transfer_syntax: str) -> list:  # type: ignore[type-arg]
-    from pynetdicom.presentation import build_context
-
-    return [build_context(sop_class, transfer_syntax)]
-
-
-def store(association: Association, data_set: bytes, sop_instance_uid: str, sop_class_uid: str = CR) -> tuple[int, str]:
-    """Send one request; gives the response's status and error comment."""
-    request = C_STORE()
-    request.MessageID = 1
-    request.AffectedSOPClassUID = UID(sop_class_uid)
-    request.AffectedSOPInstanceUID = UID(sop_instance_uid)
-    request.Priority = 2
-    request.DataSet = BytesIO(data_set)
-    association._reactor_checkpoint.clear()
-    try:
-        while not association._is_paused:
-            threading.Event().wait(0.001)
-        association.dimse.send_msg(request, association.accepted_contexts[0].context_id)
-        _, response = association.dimse.get_msg(block=True)
-    finally:
-        association._reactor_checkpoint.set()
+def store(
+    association: Association,
+    data_set: bytes,
+    sop_instance_uid: str,
+    sop_class_uid: str = ComputedRadiographyImageStorage,
+) -> tuple[int, str]:
+    """Send one request; the status and error comment of its response."""
+    response = c_store(association, data_set, sop_instance_uid, sop_class_uid)
     assert response is not None, "the listener aborted instead of answering"
     return int(response.Status), str(response.ErrorComment or "")

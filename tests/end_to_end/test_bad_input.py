@@ -13,7 +13,7 @@ from pydicom.filewriter import write_dataset
 
 from tests.peers import dcmtk
 from tests.peers.radiographs import Radiograph, chest
-from tests.peers.raw_dicom import AssociationRefused, send_pdu, store_bytes
+from tests.peers.raw_dicom import AssociationRejected, send_pdu, store_bytes
 from tests.peers.site import Site
 
 pytestmark = [pytest.mark.end_to_end, pytest.mark.peer]
@@ -165,9 +165,9 @@ def test_a_caller_that_is_not_on_the_list_gets_no_association(site: Site, tmp_pa
     with Site(tmp_path / "restricted", allowed_callers=["MODALITY"]) as restricted:
         restricted.start("listen")
         assert dcmtk.storescu(restricted.dicom_port, [radiograph.path], calling="STRANGER").association_refused
-        with pytest.raises(AssociationRefused):
+        with pytest.raises(AssociationRejected):
             store_bytes(restricted.dicom_port, encoded(radiograph), radiograph.sop_instance_uid, calling="STRANGER")
-        with pytest.raises(AssociationRefused):
+        with pytest.raises(AssociationRejected):
             store_bytes(restricted.dicom_port, encoded(radiograph), radiograph.sop_instance_uid, called="OTHER")
         assert restricted.ledger()["received"] == 0
         assert dcmtk.storescu(restricted.dicom_port, [radiograph.path], calling="MODALITY").statuses == (SUCCESS,)

@@ -21,12 +21,12 @@ from typing import Any, BinaryIO, ClassVar
 import numpy as np
 from pydicom.dataset import Dataset
 
-from dicom_io.gate.decision import GateDecision, decide
-from dicom_io.header.facts import UnreadableDicom, read_facts
-from dicom_io.header.parsing import read_header
+from dicom_io.gate.decision import GateResult, decide
+from dicom_io.header.instance_header import UnreadableDicom, read_header
+from dicom_io.header.parsing import parse_header
 from dicom_io.objects.patient_and_study import copy_identity
 from dicom_io.pixels.grayscale import PixelsUnreadable, read_grayscale
-from dicom_io.receive.store_request import StoreRefused, StoreRequest, examine
+from dicom_io.receive.store_request import StoreRejected, StoreRequest, examine
 from tests.dicom_io.images import CR
 from worker.storage.store import FolderStore
 
@@ -43,28 +43,28 @@ def judge(data: bytes, syntax: str, store: FolderStore) -> str:
 def _arrival(data: bytes, syntax: str, store: FolderStore) -> str:
     """As the listener takes it: the data set with the UIDs that it names itself, so that it comes as far as it can."""
     try:
-        claimed = read_facts(data)
+        claimed = read_header(data)
         body = _behind_meta(data)
         request = StoreRequest(CR, claimed.sop_instance_uid, CR, syntax, body)
         whole, facts = examine(request)
     except UnreadableDicom as refusal:
         return f"unreadable ({_plain(refusal.reason)})"
-    except StoreRefused as refusal:
+    except StoreRejected as refusal:
         return f"{refusal.status.name} ({_plain(refusal.reason)})"
     decision = decide(facts)
-    assert isinstance(decision, GateDecision)
+    assert isinstance(decision, GateResult)
     assert decision.reason
     stored = store.put(whole)
     assert store.path(stored.uri).resolve().is_relative_to(store.root.resolve())
     store.discard(stored.uri)
-    json.dumps(decision.facts)
+    json.dumps(decision.header_values)
     return f"arrived, {decision.rule}"
 
 
 def _reading(data: bytes) -> str:
     """As the worker reads it: header, identity, pixels."""
     try:
-        header, _has_pixels = read_header(data)
+        header, _has_pixels = parse_header(data)
         copy_identity(header, Dataset())
         shown = read_grayscale(data)
     except (UnreadableDicom, PixelsUnreadable) as refusal:

@@ -1,58 +1,55 @@
-"""A sender without manners: any bytes as a data set, any text as a UID, any bytes as a PDU."""
+"""A sender that can violate the protocol: any bytes as a data set, any text as a UID, any bytes as a PDU."""
 
 from __future__ import annotations
 
 import socket
+import ssl
 import time
 from io import BytesIO
 
-from pydicom.uid import UID, ExplicitVRLittleEndian
+from pydicom.uid import UID, ComputedRadiographyImageStorage, ExplicitVRLittleEndian
 from pynetdicom import AE
+from pynetdicom.association import Association
 from pynetdicom.dimse_primitives import C_STORE
+from pynetdicom.presentation import build_context
 
-COMPUTED_RADIOGRAPHY = "1.2.840.10008.5.1.4.1.1.1"
 
-
-class AssociationRefused(Exception):
+class AssociationRejected(Exception):
     """The peer rejected the association."""
 
 
-def store_bytes(
+def associated(
     port: int,
+    *,
+    calling: str = "MODALITY",
+    called: str = "CXRTRIAGE",
+    sop_class: str = ComputedRadiographyImageStorage,
+    transfer_syntax: str = ExplicitVRLittleEndian,
+    timeout: float = 60.0,
+    tls: ssl.SSLContext | None = None,
+) -> Association:
+    """Request an association with one presentation context; it is not established where the peer rejects it."""
+    entity = AE(ae_title=calling)
+    entity.acse_timeout = entity.dimse_timeout = entity.network_timeout = timeout
+    contexts = [build_context(sop_class, transfer_syntax)]
+    tls_args = None if tls is None else (tls, "127.0.0.1")
+    return entity.associate("127.0.0.1", port, contexts=contexts, ae_title=called, tls_args=tls_args)
+
+
+def c_store(
+    association: Association,
     data_set: bytes,
     sop_instance_uid: str,
-    *,
-    sop_class_uid: str = COMPUTED_RADIOGRAPHY,
-    transfer_syntax: str = ExplicitVRLittleEndian,
-    called: str = "CXRTRIAGE",
-    calling: str = "MODALITY",
-) -> int | None:
-    """Send `data_set` as it is by C-STORE.
-
-    Returns
-    -------
-    int or None
-        The response's status; None where the peer aborted instead of answering.
-
-    Raises
-    ------
-    AssociationRefused
-        Where no association came to be.
-    """
-    entity = AE(ae_title=calling)
-    entity.acse_timeout = entity.dimse_timeout = entity.network_timeout = 45
-    entity.add_requested_context(sop_class_uid, transfer_syntax)
-    association = entity.associate("127.0.0.1", port, ae_title=called)
-    if not association.is_established:
-        raise AssociationRefused(f"{called} on port {port} refused {calling}")
+    sop_class_uid: str = ComputedRadiographyImageStorage,
+) -> C_STORE | None:
+    """Send one C-STORE request; its response, None where the peer aborts or does not answer in time."""
     request = C_STORE()
     request.MessageID = 1
     request.AffectedSOPClassUID = UID(sop_class_uid)
     request.AffectedSOPInstanceUID = UID(sop_instance_uid)
     request.Priority = 2
     request.DataSet = BytesIO(data_set)
-    # As pynetdicom's own send_c_store does: keep its reactor from taking the response away.
-    association._reactor_checkpoint.clear()
+    association._reactor_checkpoint.clear()  # as send_c_store does: else its reactor takes the response
     try:
         while not association._is_paused:
             time.sleep(0.001)
@@ -60,6 +57,37 @@ def store_bytes(
         _, response = association.dimse.get_msg(block=True)
     finally:
         association._reactor_checkpoint.set()
+    return response
+
+
+def store_bytes(
+    port: int,
+    data_set: bytes,
+    sop_instance_uid: str,
+    *,
+    sop_class_uid: str = ComputedRadiographyImageStorage,
+    transfer_syntax: str = ExplicitVRLittleEndian,
+    called: str = "CXRTRIAGE",
+    calling: str = "MODALITY",
+) -> int | None:
+    """Send `data_set` as it is by C-STORE, on an association of its own.
+
+    Returns
+    -------
+    int or None
+        The status of the response; None where the peer aborts instead of answering.
+
+    Raises
+    ------
+    AssociationRejected
+        If no association is established.
+    """
+    association = associated(
+        port, calling=calling, called=called, sop_class=sop_class_uid, transfer_syntax=transfer_syntax, timeout=45
+    )
+    if not association.is_established:
+        raise AssociationRejected(f"{called} on port {port} rejected {calling}")
+    response = c_store(association, data_set, sop_instance_uid, sop_class_uid)
     if response is None:
         association.abort()
         return None
@@ -68,7 +96,7 @@ def store_bytes(
 
 
 def send_pdu(port: int, pdu: bytes, seconds: float = 15) -> bytes:
-    """Send raw bytes over TCP and return everything that comes back until the peer closes; b"" where it says nothing.
+    """Send raw bytes over TCP and return everything that comes back until the peer closes; b"" where it sends nothing.
 
     Raises
     ------

@@ -13,8 +13,8 @@ from db.intake import gate_decisions
 from db.intake.gate_decisions import DecidedInstance
 from db.intake.instances import is_own_object
 from db.records import Decision
-from dicom_io.gate.decision import NEVER_READ, GateDecision, GateRules, decide, never_read, read_anyway
-from dicom_io.header.facts import InstanceFacts, UnreadableDicom, read_facts
+from dicom_io.gate.decision import NEVER_READ, GateResult, GateRules, decide, never_read, read_anyway
+from dicom_io.header.instance_header import InstanceHeader, UnreadableDicom, read_header
 from worker.admission.rules import gate_rules, rules_version
 from worker.installation import Site
 from worker.runtime.clock import now
@@ -87,7 +87,7 @@ def have_read(site: Site, sop_instance_uid: str, *, by: str, reason: str) -> Rea
             accepted=True,
             rule=made.rule,
             reason=f"{made.reason} ({refused.reason}): {reason}",
-            facts=dict(made.facts),
+            facts=dict(made.header_values),
             flags=made.flags,
             decided_by=by,
         )
@@ -141,19 +141,19 @@ def _apply(site: Site, before: DecidedInstance, rules: GateRules, version: str, 
     return DecidedAgain(uid, rule, decision, analysis_id=analysis_id)
 
 
-def _decide(session: Session, facts: InstanceFacts, rules: GateRules, version: str) -> Decision:
+def _decide(session: Session, facts: InstanceHeader, rules: GateRules, version: str) -> Decision:
     return stored(decide(facts, rules, is_own=is_own_object(session, facts.sop_instance_uid)), version)
 
 
-def stored(decision: GateDecision, version: str) -> Decision:
+def stored(decision: GateResult, version: str) -> Decision:
     """Return a decision of the gate's as it is stored."""
     return Decision(
-        version, decision.accepted, decision.rule, decision.reason, dict(decision.facts), tuple(decision.flags)
+        version, decision.accepted, decision.rule, decision.reason, dict(decision.header_values), tuple(decision.flags)
     )
 
 
-def _facts(site: Site, instance: DecidedInstance, rules: GateRules) -> InstanceFacts:
+def _facts(site: Site, instance: DecidedInstance, rules: GateRules) -> InstanceHeader:
     try:
-        return read_facts(site.store.path(instance.uri), rules.tags)
+        return read_header(site.store.path(instance.uri), rules.tags)
     except (StoreUnavailable, UnreadableDicom, OSError) as error:
         raise CannotBeReadAnyway(f"{instance.sop_instance_uid}: its file cannot be read: {error}") from error

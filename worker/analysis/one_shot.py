@@ -17,8 +17,8 @@ from pathlib import Path
 from typing import Any
 
 from dicom_io.gate.decision import GateRules, decide
-from dicom_io.header.facts import UnreadableDicom, read_facts
 from dicom_io.header.input_files import InputFile, find_inputs
+from dicom_io.header.instance_header import UnreadableDicom, read_header
 from dicom_io.pixels.grayscale import PixelsUnreadable
 from model.bundle.bundle import Bundle
 from model.preprocessing.image_files import UnreadableImage
@@ -135,7 +135,7 @@ def _analyse(how: _How, found: InputFile) -> dict[str, Any]:
             reader = how.choose(None, None)
             read = read_picture(found.path, reader)
         elif found.kind == "dicom":
-            facts = read_facts(found.path, how.rules.tags)
+            facts = read_header(found.path, how.rules.tags)
             who = Identity(facts.sop_instance_uid, facts.study_instance_uid)
             decision = decide(facts, how.rules, is_own=False)
             if not decision.accepted:

@@ -32,13 +32,13 @@ def explain(
     if not file.is_file():  # a pipe would be waited for, a device might never end
         raise typer.BadParameter(f"{str(file)!r} is no regular file", param_hint="FILE")
     from dicom_io.gate.decision import decide
-    from dicom_io.header.facts import read_facts
+    from dicom_io.header.instance_header import read_header
     from worker.admission.rules import gate_rules, rules_version
     from worker.model_registry.active_models import active_table
 
     site = open_site(home, config)
     in_force = gate_rules(site.settings)
-    header = read_facts(file, in_force.tags)
+    header = read_header(file, in_force.tags)
     is_own, person = _recorded(site, header.sop_instance_uid)
     decision = decide(header, in_force, is_own=is_own)
     active = active_table(site)
@@ -49,7 +49,7 @@ def explain(
         "rule": decision.rule,
         "reason": decision.reason,
         "flags": list(decision.flags),
-        "facts": dict(decision.facts),
+        "facts": dict(decision.header_values),
         "rules_version": rules_version(in_force),
         "model": None if model is None else model.name,
         "read_anyway": person,
@@ -62,7 +62,7 @@ def explain(
         print(visible(f"here it is read all the same: {person}"))
     for flag in decision.flags:
         print(f"  ! {flag}")
-    for name, value in decision.facts.items():
+    for name, value in decision.header_values.items():
         print(f"  {name:<24} {visible(str(value)) if value not in ('', None) else '-'}")
     if active:
         nobody = active.nobody_reads(header.age_years, header.view)

@@ -8,7 +8,7 @@ from datetime import datetime
 from functools import partial
 from pathlib import Path
 
-from dicom_io.network.tls import CertificateFacts, TlsProblem, calling_context, certificate_facts, listening_context
+from dicom_io.network.tls import CertificateInfo, TlsProblem, calling_context, listening_context, read_certificate
 from worker.config.dicom_peers import dicom_destinations, listener_tls, peer_tls
 from worker.config.settings import ConfigurationError, Settings
 from worker.runtime.clock import now
@@ -40,7 +40,7 @@ def require_listener_certificate(settings: Settings) -> None:
         return
     try:
         listening_context(listener_tls(settings.dicom.tls))
-        problem = out_of_date(certificate_facts(settings.dicom.tls.certificate), now())
+        problem = out_of_date(read_certificate(settings.dicom.tls.certificate), now())
     except TlsProblem as error:
         raise ConfigurationError(f"[dicom.tls]: {error}") from error
     if problem:
@@ -65,10 +65,10 @@ def require_destination_certificates(settings: Settings) -> None:
             raise ConfigurationError(f"{name}: {error}") from error
 
 
-def out_of_date(facts: CertificateFacts, today: datetime) -> str:
+def out_of_date(facts: CertificateInfo, today: datetime) -> str:
     """Say how a certificate is out of date; an empty string where it is good."""
-    if facts.good_until < today:
-        return f"has expired on {facts.good_until:%Y-%m-%d %H:%M} UTC"
-    if facts.good_from > today:
-        return f"is good only from {facts.good_from:%Y-%m-%d %H:%M} UTC"
+    if facts.not_after < today:
+        return f"has expired on {facts.not_after:%Y-%m-%d %H:%M} UTC"
+    if facts.not_before > today:
+        return f"is good only from {facts.not_before:%Y-%m-%d %H:%M} UTC"
     return ""

@@ -76,7 +76,7 @@ def own_peer(settings: Settings) -> Peer:
     tls = None
     if dicom.tls is not None:
         ours = dicom.tls.certificate
-        tls = TlsFiles(ours, dicom.tls.key, ca=ours, check_hostname=False, only_this=True)
+        tls = TlsFiles(ours, dicom.tls.key, ca=ours, check_hostname=False, pinned=True)
     return Peer(dicom.ae_title, host, dicom.port, calling_ae_title=caller, tls=tls)
 
 

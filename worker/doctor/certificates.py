@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from urllib.parse import parse_qs, urlsplit
 
-from dicom_io.network.tls import TlsProblem, certificate_facts
+from dicom_io.network.tls import TlsProblem, read_certificate
 from worker.config.certificates import NamedCertificate, out_of_date, shown_certificates
 from worker.doctor.check_result import Examined, Finding
 from worker.runtime.clock import now
@@ -43,16 +43,16 @@ def certificates(examined: Examined) -> Iterator[Finding]:
 def _of_file(shown: NamedCertificate) -> Finding:
     check = f"certificate {shown.name}"
     try:
-        facts = certificate_facts(shown.path)
+        facts = read_certificate(shown.path)
         shown.use()
     except TlsProblem as error:
         return Finding(check, "failed", str(error), f"mend it {_AGAIN}")
-    seen = f"{shown.path} ({facts.subject}) is good until {facts.good_until:%Y-%m-%d}"
+    seen = f"{shown.path} ({facts.subject}) is good until {facts.not_after:%Y-%m-%d}"
     problem = out_of_date(facts, now())
     if problem:
         return Finding(check, "failed", f"{shown.path} ({facts.subject}) {problem}", _RENEW)
-    if facts.good_until - now() < _EXPIRES_SOON:
-        return Finding(check, "warning", f"{seen}, {(facts.good_until - now()).days} days from now", _RENEW)
+    if facts.not_after - now() < _EXPIRES_SOON:
+        return Finding(check, "warning", f"{seen}, {(facts.not_after - now()).days} days from now", _RENEW)
     return Finding(check, "ok", seen)
 
 

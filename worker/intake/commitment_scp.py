@@ -23,10 +23,10 @@ from dicom_io.network.status_codes import ActionStatus, FailureReason
 from dicom_io.receive.storage_commitment import (
     CommitmentRequest,
     CommitmentResult,
-    OnAssociation,
     Reference,
-    absent_reason,
+    ReportOutcome,
     deliver_report,
+    failure_reason,
 )
 from worker.config.dicom_peers import requester_peer
 from worker.config.settings import Settings
@@ -46,7 +46,7 @@ from worker.storage.store import FolderStore, StoreUnavailable
 _log = structlog.get_logger(__name__)
 _AT_ONCE = 4  # reports under way; one silent requester must not keep the others waiting
 
-Report = Callable[[str, CommitmentResult, float], OnAssociation]
+Report = Callable[[str, CommitmentResult, float], ReportOutcome]
 
 
 class Committer:
@@ -151,10 +151,10 @@ class Committer:
             result = self._judge(claimed)
             if association is not None:
                 answer = self._report(association, result, COMMITMENT_QUIET)
-                if answer is OnAssociation.BUSY:
+                if answer is ReportOutcome.BUSY:
                     self._later(claimed, association)
                     return
-                if answer is OnAssociation.REPORTED:
+                if answer is ReportOutcome.REPORTED:
                     self._reported(claimed, result, "its own association")
                     return
             deliver_report(self._requester(claimed.calling_ae), result)
@@ -201,7 +201,7 @@ class Committer:
 
     def _missing(self, reference: Reference, kept: Kept | None) -> FailureReason | None:
         if kept is None:
-            return absent_reason(reference)
+            return failure_reason(reference)
         if kept.sop_class_uid != reference.sop_class_uid:
             return FailureReason.CLASS_INSTANCE_CONFLICT
         for uri, sha256 in kept.copies:

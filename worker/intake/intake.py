@@ -16,7 +16,7 @@ from db.intake.instances import RecordedElsewhere, is_own_object, record_instanc
 from db.intake.rejected_transfers import record_rejection
 from db.records import Decision, NewInstance, Queued, Recorded, StudyIdentity
 from dicom_io.gate.decision import decide
-from dicom_io.header.facts import InstanceFacts, with_tags
+from dicom_io.header.instance_header import InstanceHeader, with_site_values
 from dicom_io.network.status_codes import Status
 from dicom_io.receive.listener import Received, Rejection
 from worker.admission.rules import gate_rules, rules_version
@@ -131,7 +131,7 @@ class Intake:
             self._store.put(_whole(received), DICOM_SUFFIX)
 
     def _instance(self, session: Session, received: Received, stored: Stored, correlation: str) -> NewInstance:
-        facts = with_tags(received.facts, received.data, self._rules.tags)
+        facts = with_site_values(received.header, received.data, self._rules.tags)
         decision = decide(facts, self._rules, is_own=is_own_object(session, facts.sop_instance_uid))
         when = now()
         return NewInstance(
@@ -153,7 +153,7 @@ class Intake:
                 accepted=decision.accepted,
                 rule=decision.rule,
                 reason=decision.reason,
-                facts=dict(decision.facts),
+                facts=dict(decision.header_values),
                 flags=decision.flags,
             ),
             triage=place(None, when, self._horizon),
@@ -166,7 +166,7 @@ def _whole(received: Received) -> bytes:
     return data if isinstance(data, bytes) else data.read(0, len(data))
 
 
-def _identity(facts: InstanceFacts) -> StudyIdentity:
+def _identity(facts: InstanceHeader) -> StudyIdentity:
     return StudyIdentity(
         study_instance_uid=facts.study_instance_uid,
         patient_id=_storable(facts.patient_id),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dicom_io.pixels.grayscale import GRAYSCALE_VERSION, Sufficient
+from dicom_io.pixels.grayscale import GRAYSCALE_VERSION, SufficientResolution
 from model.bundle.bundle import Bundle
 from model.preprocessing.tensor import Preprocessing
 
@@ -22,9 +22,9 @@ def preprocessing_id(bundle: Bundle) -> str:
     return f"{bundle.preprocessing.identifier}+gray{GRAYSCALE_VERSION}"
 
 
-def enough_of(spec: Preprocessing) -> Sufficient:
+def enough_of(spec: Preprocessing) -> SufficientResolution:
     """Return what of JPEG 2000 is enough for heatmap and tensor: the same when a worker reads as in training."""
-    return Sufficient(longest=_ENOUGH_OF_HEATMAP, shortest=_ENOUGH_OF_TENSOR * spec.size)
+    return SufficientResolution(longest=_ENOUGH_OF_HEATMAP, shortest=_ENOUGH_OF_TENSOR * spec.size)
 
 
 def made_by_newer(preprocessing_id: str) -> bool:

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from dicom_io.pixels.grayscale import Sufficient
+    from dicom_io.pixels.grayscale import SufficientResolution
     from model.dataset.samples import FileFacts
     from model.preprocessing.tensor import Preprocessing
 
@@ -27,9 +27,8 @@ def read_facts(path: Path) -> FileFacts:
     model.preprocessing.image_files.UnreadableImage
         The header cannot be read.
     """
-    from dicom_io.header.facts import UnreadableDicom
-    from dicom_io.header.facts import read_facts as read_header
     from dicom_io.header.input_files import kind_of
+    from dicom_io.header.instance_header import UnreadableDicom, read_header
     from model.dataset.samples import FileFacts
     from model.preprocessing.image_files import UnreadableImage
 
@@ -51,7 +50,7 @@ def reading_as_the_worker(spec: Preprocessing, *, reduced_resolution: bool = Tru
     return partial(read_image, enough=enough_of(spec) if reduced_resolution else None)
 
 
-def read_image(path: Path, enough: Sufficient | None = None) -> Image:
+def read_image(path: Path, enough: SufficientResolution | None = None) -> Image:
     """Read one training image, DICOM or picture, through the functions the worker uses; float32 [rows, columns].
 
     Raises
@@ -59,8 +58,8 @@ def read_image(path: Path, enough: Sufficient | None = None) -> Image:
     model.preprocessing.image_files.UnreadableImage
         With a reason; the training lists such files and goes on.
     """
-    from dicom_io.header.facts import UnreadableDicom
     from dicom_io.header.input_files import kind_of
+    from dicom_io.header.instance_header import UnreadableDicom
     from dicom_io.pixels.grayscale import PixelsUnreadable, read_grayscale
     from model.preprocessing.image_files import UnreadableImage, read_raster
 

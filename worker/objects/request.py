@@ -48,7 +48,7 @@ class ImageReading:
         """Float64 [2, 3]: tensor pixel -> pixel of the whole image, at whatever resolution it was decoded."""
         if self.grayscale is None:
             return self.prepared.affine
-        (rows, columns), (height, width) = self.grayscale.whole_shape, self.image.shape
+        (rows, columns), (height, width) = self.grayscale.full_shape, self.image.shape
         step_x, step_y = columns / width, rows / height
         to_whole = np.array([[step_x, 0.0, step_x / 2 - 0.5], [0.0, step_y, step_y / 2 - 0.5]])
         return to_whole @ np.vstack([self.prepared.affine, [0.0, 0.0, 1.0]])

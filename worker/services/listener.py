@@ -7,7 +7,7 @@ import threading
 
 import structlog
 
-from dicom_io.receive.listener import Listener
+from dicom_io.receive.listener import Listener, ListenerHandlers
 from worker.config.certificates import require_listener_certificate
 from worker.config.dicom_peers import listener_settings
 from worker.installation import Site
@@ -42,11 +42,12 @@ def run_listener(site: Site) -> None:
     committer = Committer(site.settings, site.database, site.store, lambda *words: listener.report(*words), process)
     listener = Listener(
         listener_settings(site.settings),
-        on_instance=intake.receive,
-        on_rejected=intake.rejected,
-        on_released=lambda _association, _studies: None,
-        on_commitment=committer.receive,
-        begin=intake.arriving,
+        ListenerHandlers(
+            on_instance=intake.receive,
+            on_rejected=intake.rejected,
+            on_commitment=committer.receive,
+            new_file=intake.arriving,
+        ),
     )
     gc.collect()
     gc.freeze()  # pynetdicom collects by hand every six seconds: what every start leaves need not be looked at again

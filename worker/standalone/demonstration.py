@@ -16,8 +16,8 @@ from rich.table import Table
 
 from db.records import WorklistItem
 from db.views.worklist import object_uris, study_item
-from dicom_io.header.facts import read_facts
-from dicom_io.objects.heatmap_pixels import read_picture
+from dicom_io.header.instance_header import read_header
+from dicom_io.objects.heatmap_pixels import read_heatmap_pixels
 from dicom_io.send.storage_scu import Outgoing, send
 from worker.config.dicom_peers import own_peer
 from worker.installation import Site
@@ -39,7 +39,7 @@ def show(site: Site, console: Console, stop: threading.Event) -> None:
                 raise StartFailed(f"{path.name} was not taken by the listener: {outcome.reason}")
             console.print(f"sent {path.name} ({what}) over DICOM: acknowledged")
     for path, _what in films:
-        item = _await(site, read_facts(path).study_instance_uid, stop)
+        item = _await(site, read_header(path).study_instance_uid, stop)
         if item is None:
             return
         _print(site, console, path.name, item)
@@ -97,4 +97,4 @@ def _save_picture(source: Path, target: Path) -> None:
     from PIL import Image
 
     target.parent.mkdir(exist_ok=True)
-    Image.fromarray(read_picture(source)).save(target)
+    Image.fromarray(read_heatmap_pixels(source)).save(target)

@@ -98,7 +98,7 @@ class Pictures:
 
         Raises
         ------
-        dicom_io.pixels.grayscale.PixelsUnreadable, dicom_io.header.facts.UnreadableDicom
+        dicom_io.pixels.grayscale.PixelsUnreadable, dicom_io.header.instance_header.UnreadableDicom
         worker.storage.store.StoreUnavailable
             As reading it does.
         worker.web.image_process.PictureFailed

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import cv2
 
-from dicom_io.header.facts import UnreadableDicom
+from dicom_io.header.instance_header import UnreadableDicom
 from dicom_io.pixels.grayscale import PixelsUnreadable, read_grayscale
 from model.rendering.overlay import draw_thumbnail
 from worker.runtime.isolated_process import Handler, unforeseen

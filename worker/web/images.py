@@ -15,7 +15,7 @@ from fastapi.responses import PlainTextResponse
 from numpy.typing import NDArray
 
 from db.views.study_page import StoredMaps, source_uri, stored_maps
-from dicom_io.header.facts import UnreadableDicom
+from dicom_io.header.instance_header import UnreadableDicom
 from dicom_io.pixels.grayscale import GRAYSCALE_VERSION, PixelsUnreadable
 from model.explain.gradcam import LogitMaps
 from model.rendering.overlay import RENDERING_VERSION

@@ -44,7 +44,7 @@ def second(first: ObjectRecord) -> ObjectRecord:
 
 def claim(session: Session, destination: str = "pacs") -> list[ClaimedDelivery]:
     batch = outbox.claim_batch(session, destination, owner="d", now=LATER, lease=LEASE, limit=9)
-    return objects.without_superseded(session, batch, "d")
+    return objects.without_superseded(session, batch)
 
 
 def states(session: Session) -> set[tuple[int, str, str, str]]:

@@ -6,20 +6,26 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from pydicom.uid import (
+    CTImageStorage,
+    DigitalXRayImageStorageForPresentation,
+    DigitalXRayImageStorageForProcessing,
+    SecondaryCaptureImageStorage,
+)
 
 from dicom_io.gate.decision import GateRules, decide
-from dicom_io.header.facts import read_facts
+from dicom_io.header.instance_header import read_header
 from tests.dicom_io.images import code, dicom_file, image_file, item, sequence
 from tests.peers.radiographs import sample
 
 PIXELS = np.zeros((512, 600), np.uint8)
 CHEST: dict[str, object] = {"BodyPartExamined": "CHEST", "ViewPosition": "PA", "PatientAge": "050Y"}
-DX, DX_PROCESSING = "1.2.840.10008.5.1.4.1.1.1.1", "1.2.840.10008.5.1.4.1.1.1.1.1"
-SC, CT = "1.2.840.10008.5.1.4.1.1.7", "1.2.840.10008.5.1.4.1.1.2"
+DX, DX_PROCESSING = DigitalXRayImageStorageForPresentation, DigitalXRayImageStorageForProcessing
+SC, CT = SecondaryCaptureImageStorage, CTImageStorage
 
 
 def decided(rules: GateRules | None = None, is_own: bool = False, **attributes: object):
-    return decide(read_facts(image_file(PIXELS, **{**CHEST, **attributes})), rules, is_own)
+    return decide(read_header(image_file(PIXELS, **{**CHEST, **attributes})), rules, is_own)
 
 
 ACCEPTED = [
@@ -156,12 +162,12 @@ def test_no_reason_and_no_fact_quotes_free_text() -> None:
         {**secrets, "BodyPartExamined": "Müller!"},
     ):
         decision = decided(**attributes)
-        told = f"{decision.reason} {decision.facts}".upper()
+        told = f"{decision.reason} {decision.header_values}".upper()
         assert not any(secret in told for secret in ("MILLER", "4711", "19331224", "JANE", "MÜLLER"))
 
 
 def test_no_pixels_at_all_is_refused() -> None:
-    decision = decide(read_facts(dicom_file(**CHEST, Rows=2000, Columns=2000)))
+    decision = decide(read_header(dicom_file(**CHEST, Rows=2000, Columns=2000)))
     assert (decision.accepted, decision.rule) == (False, "pixel data")
 
 
@@ -183,7 +189,7 @@ def test_a_site_decides_size_region_and_secondary_captures() -> None:
 
 @pytest.mark.parametrize("name", ["RG1_UNCR", "RG1_UNCI", "RG1_J2KR", "RG1_J2KI"])
 def test_rg1_is_read_with_its_age_unknown(name: str) -> None:
-    decision = decide(read_facts(sample(name)))
+    decision = decide(read_header(sample(name)))
     assert decision.accepted
     assert decision.flags == ("age unknown",)
     assert decision.reason == "BodyPartExamined is CHEST, view PA: read as a frontal chest radiograph"
@@ -191,13 +197,13 @@ def test_rg1_is_read_with_its_age_unknown(name: str) -> None:
 
 @pytest.mark.parametrize("name", ["RG3_UNCR", "RG3_UNCI", "RG3_J2KR", "RG3_J2KI"])
 def test_rg3_is_refused_as_an_extremity(name: str) -> None:
-    decision = decide(read_facts(sample(name)))
+    decision = decide(read_header(sample(name)))
     assert (decision.accepted, decision.reason) == (False, "BodyPartExamined is EXTREMITY: not a chest")
 
 
 @pytest.mark.shared_data
 def test_every_shared_file_gets_its_verdict(shared_data: Path) -> None:
-    verdicts = {path.name: decide(read_facts(path)).rule for path in sorted((shared_data / "dicom").glob("*.dcm"))}
+    verdicts = {path.name: decide(read_header(path)).rule for path in sorted((shared_data / "dicom").glob("*.dcm"))}
     expected = {
         "fodicom_CR-MONO1-10-chest_no_meta.dcm": "size",
         "highdicom_dx_dog_thorax.dcm": "size",
@@ -210,9 +216,9 @@ def test_every_shared_file_gets_its_verdict(shared_data: Path) -> None:
         },
     }
     assert verdicts == expected
-    dog = decide(read_facts(shared_data / "dicom" / "highdicom_dx_dog_thorax.dcm"), GateRules(small_images="flag"))
+    dog = decide(read_header(shared_data / "dicom" / "highdicom_dx_dog_thorax.dcm"), GateRules(small_images="flag"))
     assert (dog.rule, dog.accepted) == ("view", False)
-    sample_film = read_facts(shared_data / "dicom" / "fodicom_CR-MONO1-10-chest_no_meta.dcm")
+    sample_film = read_header(shared_data / "dicom" / "fodicom_CR-MONO1-10-chest_no_meta.dcm")
     assert decide(sample_film, GateRules(small_images="flag")).flags == (
         "age unknown",
         "small image: 440 pixels, under 512",

@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from dicom_io.gate.decision import RULES, GateDecision, GateRules, decide, never_read, read_anyway
+from dicom_io.gate.decision import RULES, GateResult, GateRules, decide, never_read, read_anyway
 from dicom_io.gate.rules import RELAXABLE, check_site_rules
 from dicom_io.gate.site_rules import site_rule
-from dicom_io.header.facts import read_facts, with_tags
+from dicom_io.header.instance_header import read_header, with_site_values
 from tests.dicom_io.gate.test_decision import CHEST
 from tests.dicom_io.images import code, dicom_file, image_file, item, sequence
 
@@ -24,8 +24,8 @@ def rules(*written: dict[str, Any]) -> GateRules:
     return GateRules(site=made)
 
 
-def decided(in_force: GateRules, **attributes: object) -> GateDecision:
-    return decide(read_facts(image_file(PIXELS, **{**CHEST, **attributes}), in_force.tags), in_force)
+def decided(in_force: GateRules, **attributes: object) -> GateResult:
+    return decide(read_header(image_file(PIXELS, **{**CHEST, **attributes}), in_force.tags), in_force)
 
 
 HOLDS: list[tuple[dict[str, Any], dict[str, object], bool]] = [
@@ -90,9 +90,9 @@ def test_private_attribute_is_found_in_whatever_block_its_creator_reserved(expli
     buffer = BytesIO()
     pydicom.dcmwrite(buffer, dataset, implicit_vr=not explicit, little_endian=True)
     in_force = rules({"action": "flag", "tag": "(0019,10,ACME 1.1)", "equals": "paediatric"})
-    decision = decide(read_facts(buffer.getvalue(), in_force.tags), in_force)
+    decision = decide(read_header(buffer.getvalue(), in_force.tags), in_force)
     assert decision.flags[-1:] == ("rule 0",)
-    assert decision.facts["site (0019,10,ACME 1.1)"] == "has a value"
+    assert decision.header_values["site (0019,10,ACME 1.1)"] == "has a value"
 
 
 def test_rule_relaxes_what_it_names_and_nothing_else_and_says_so() -> None:
@@ -129,15 +129,15 @@ def test_every_other_rule_can_be_relaxed() -> None:
 
 
 WRONG: list[tuple[dict[str, Any], str]] = [
-    ({"tag": "StationNmae", "equals": "A"}, "'StationNmae' is no DICOM keyword; did you mean StationName"),
+    ({"tag": "StationNmae", "equals": "A"}, "'StationNmae' is not a DICOM keyword; did you mean StationName"),
     ({"tag": "(0008,10", "equals": "A"}, r"'\(0008,10' is not understood"),
     ({"tag": "(0019,1010)", "equals": "A"}, "is private: write its last two digits and its creator"),
     ({"tag": "(0018,10,ACME)", "equals": "A"}, "private"),
-    ({"tag": "PixelData", "missing": True}, "'PixelData' is or follows the pixels"),
-    ({"tag": "TransferSyntaxUID", "equals": "1.2"}, "'TransferSyntaxUID' is of the file"),
-    ({"tag": "RedPaletteColorLookupTableData", "equals": "A"}, "holds binary data"),
+    ({"tag": "PixelData", "missing": True}, "'PixelData' is or follows the pixel data"),
+    ({"tag": "TransferSyntaxUID", "equals": "1.2"}, "'TransferSyntaxUID' is not in the data set"),
+    ({"tag": "RedPaletteColorLookupTableData", "equals": "A"}, "has binary data"),
     ({"tag": "ViewCodeSequence", "equals": "A"}, "is a sequence, which can only be missing or not"),
-    ({"tag": "StationName.CodeValue", "equals": "A"}, "StationName is no sequence"),
+    ({"tag": "StationName.CodeValue", "equals": "A"}, "StationName is not a sequence"),
     ({"tag": "StationName", "equals": "A", "matches": "B"}, "has equals and matches: give exactly one"),
     ({"tag": "StationName"}, "has no condition: give exactly one"),
     ({"tag": "StationName", "equals": " "}, "equals is empty"),
@@ -147,7 +147,7 @@ WRONG: list[tuple[dict[str, Any], str]] = [
     ({"tag": "StationName", "equals": "A", "relaxes": ["size"]}, 'relaxes is only for action "read"'),
     ({"tag": "StationName", "equals": "A", "action": "read"}, "names in relaxes"),
     ({"tag": "StationName", "equals": "A", "action": "read", "relaxes": ["sise"]}, "'sise', which is no rule; allowed"),
-    ({"tag": "StationName", "equals": "A", "name": "size"}, "'size': this name is taken"),
+    ({"tag": "StationName", "equals": "A", "name": "size"}, "'size': this name is in use"),
     ({"tag": "StationName", "equals": "A", "name": "<b>"}, "name '<b>': 1 to 64"),
 ]
 
@@ -181,14 +181,14 @@ def test_no_patient_is_quoted(tag: str, attribute: str, value: str) -> None:
     condition = {"tag": tag, "matches": "M|A|H|1"}
     for action in ({"action": "refuse"}, {"action": "flag"}, {"action": "read", "relaxes": ["view"]}):
         decision = decided(rules({**condition, **action}), **{attribute: value, "ViewPosition": "LL"})
-        assert value not in repr((decision.reason, decision.rule, decision.flags, dict(decision.facts)))
-        assert decision.facts[f"site {tag}"] == "has a value"
+        assert value not in repr((decision.reason, decision.rule, decision.flags, dict(decision.header_values)))
+        assert decision.header_values[f"site {tag}"] == "has a value"
     if tag != "SeriesDescription":  # even what the site itself has written: it may be a patient's
         written = decided(rules({"action": "refuse", "tag": tag, "equals": value}), **{attribute: value})
         assert written.rule == "rule 0"
         assert value not in written.reason
     assert value not in repr(
-        read_facts(image_file(PIXELS, **{**CHEST, attribute: value}), rules({"action": "flag", **condition}).tags)
+        read_header(image_file(PIXELS, **{**CHEST, attribute: value}), rules({"action": "flag", **condition}).tags)
     )
 
 
@@ -197,34 +197,34 @@ def test_coded_values_are_stored_with_the_decision() -> None:
         {"action": "flag", "tag": "StationName", "equals": "BED1"},
         {"action": "flag", "tag": "PresentationLUTShape", "missing": True},
     )
-    facts = decided(in_force, StationName="BED<1>").facts
-    assert facts["site StationName"] == "BED?1?"
-    assert facts["site PresentationLUTShape"] == "missing"
+    recorded = decided(in_force, StationName="BED<1>").header_values
+    assert recorded["site StationName"] == "BED?1?"
+    assert recorded["site PresentationLUTShape"] == "missing"
 
 
 def test_header_read_without_the_rules_attributes_is_read_again() -> None:
     in_force = rules({"action": "refuse", "tag": "StationName", "equals": "BED1"})
     data = image_file(PIXELS, **{**CHEST, "StationName": "BED1"})
-    without = read_facts(data)
+    without = read_header(data)
     with pytest.raises(ValueError, match="without the attributes of the site's rules: StationName"):
         decide(without, in_force)
-    assert not decide(with_tags(without, data, in_force.tags), in_force).accepted
-    read = read_facts(data, in_force.tags)
-    assert with_tags(read, data, in_force.tags) is read
+    assert not decide(with_site_values(without, data, in_force.tags), in_force).accepted
+    read = read_header(data, in_force.tags)
+    assert with_site_values(read, data, in_force.tags) is read
 
 
 def test_what_a_person_may_not_have_read() -> None:
-    assert never_read(read_facts(image_file(PIXELS, **CHEST))) is None
-    assert never_read(read_facts(image_file(PIXELS, **{**CHEST, "BodyPartExamined": "HAND"}))) is None
-    assert never_read(read_facts(image_file(PIXELS, **CHEST)), is_own=True) is not None
-    assert never_read(read_facts(dicom_file(**CHEST, Rows=600, Columns=600))) is not None
+    assert never_read(read_header(image_file(PIXELS, **CHEST))) is None
+    assert never_read(read_header(image_file(PIXELS, **{**CHEST, "BodyPartExamined": "HAND"}))) is None
+    assert never_read(read_header(image_file(PIXELS, **CHEST)), is_own=True) is not None
+    assert never_read(read_header(dicom_file(**CHEST, Rows=600, Columns=600))) is not None
     ours = {"Manufacturer": "cxr-triage", "ManufacturerModelName": "cxr-triage"}
-    assert never_read(read_facts(image_file(PIXELS, **{**CHEST, **ours}))) is not None
+    assert never_read(read_header(image_file(PIXELS, **{**CHEST, **ours}))) is not None
 
 
 def test_what_a_person_has_read_says_by_which_rule_it_was_refused() -> None:
-    facts = read_facts(image_file(PIXELS, **{**CHEST, "BodyPartExamined": "HAND", "ViewPosition": ""}))
-    made = read_anyway(facts, GateRules(), "region")
+    header = read_header(image_file(PIXELS, **{**CHEST, "BodyPartExamined": "HAND", "ViewPosition": ""}))
+    made = read_anyway(header, GateRules(), "region")
     assert made.accepted
     assert made.rule == "read anyway"
     assert made.flags[0] == "read although refused: region"

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydicom import uid
 
-from dicom_io.header.completeness import Window, check_whole
+from dicom_io.header.completeness import FileSlice, check_complete
 from dicom_io.header.parsing import UnreadableDicom
 from tests.dicom_io.images import code, data_set_of, image_file
 
@@ -27,7 +27,7 @@ def encoded(syntax: str) -> bytes:
 
 @pytest.mark.parametrize("syntax", SYNTAXES)
 def test_a_whole_data_set_passes(syntax: str) -> None:
-    check_whole(encoded(syntax), syntax)
+    check_complete(encoded(syntax), syntax)
 
 
 @pytest.mark.parametrize("syntax", SYNTAXES)
@@ -35,21 +35,21 @@ def test_every_truncation_inside_an_element_is_found(syntax: str) -> None:
     whole = encoded(syntax)
     for length in (len(whole) - 2, len(whole) - 100, len(whole) // 2 - len(whole) // 2 % 2 + 1, 5):
         with pytest.raises(UnreadableDicom, match=r"truncated|inflated"):
-            check_whole(whole[:length], syntax)
+            check_complete(whole[:length], syntax)
 
 
 def test_the_reason_names_the_element_and_the_bytes() -> None:
     whole = encoded(uid.ExplicitVRLittleEndian)
     with pytest.raises(UnreadableDicom, match=r"\(7FE0,0010\) has 1100 of 1200 bytes"):
-        check_whole(whole[:-100], uid.ExplicitVRLittleEndian)
+        check_complete(whole[:-100], uid.ExplicitVRLittleEndian)
 
 
 def test_encapsulated_pixels_are_walked_through() -> None:
     whole = data_set_of(image_file(b"\xff\xd8" + b"x" * 98, uid.JPEGLosslessSV1, Rows=1, Columns=1))
-    check_whole(whole, uid.JPEGLosslessSV1)
-    check_whole(whole[:-8], uid.JPEGLosslessSV1)  # only the delimiter left out: some senders do
+    check_complete(whole, uid.JPEGLosslessSV1)
+    check_complete(whole[:-8], uid.JPEGLosslessSV1)  # only the delimiter left out: some senders do
     with pytest.raises(UnreadableDicom, match="truncated"):
-        check_whole(whole[:-20], uid.JPEGLosslessSV1)
+        check_complete(whole[:-20], uid.JPEGLosslessSV1)
 
 
 @pytest.mark.parametrize(
@@ -66,13 +66,13 @@ def test_encapsulated_pixels_are_walked_through() -> None:
 )
 def test_what_is_no_data_set_is_refused(data: bytes) -> None:
     with pytest.raises(UnreadableDicom):
-        check_whole(data, uid.ExplicitVRLittleEndian)
+        check_complete(data, uid.ExplicitVRLittleEndian)
 
 
 @given(data=st.binary(max_size=400), syntax=st.sampled_from(SYNTAXES))
 def test_any_bytes_pass_or_are_refused(data: bytes, syntax: str) -> None:
     try:
-        check_whole(data, syntax)
+        check_complete(data, syntax)
     except UnreadableDicom as refusal:
         assert refusal.reason
 
@@ -89,7 +89,7 @@ def test_any_bytes_pass_or_are_refused(data: bytes, syntax: str) -> None:
 )
 def test_elements_without_end_are_refused_before_they_cost_time(data: bytes) -> None:
     with pytest.raises(UnreadableDicom, match="more than 100000 elements"):
-        check_whole(data, uid.ExplicitVRLittleEndian)
+        check_complete(data, uid.ExplicitVRLittleEndian)
 
 
 class _File:
@@ -105,9 +105,9 @@ class _File:
         return self.data[position : position + count]
 
 
-def _reason(data: bytes | Window, syntax: str) -> str:
+def _reason(data: bytes | FileSlice, syntax: str) -> str:
     try:
-        check_whole(data, syntax)
+        check_complete(data, syntax)
     except UnreadableDicom as error:
         return error.reason
     return ""
@@ -115,10 +115,10 @@ def _reason(data: bytes | Window, syntax: str) -> str:
 
 @pytest.mark.parametrize("syntax", SYNTAXES)
 def test_a_file_is_judged_like_its_bytes(syntax: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Window, "_BLOCK", 30)
+    monkeypatch.setattr(FileSlice, "_BLOCK", 30)
     whole = encoded(syntax)
     for length in (*range(0, len(whole), 37), len(whole)):
-        window = Window(_File(whole[:length]), 3)  # type: ignore[arg-type]
+        window = FileSlice(_File(whole[:length]), 3)  # type: ignore[arg-type]
         assert len(window) == length
         assert window[5:25] == whole[:length][5:25]
         assert _reason(window, syntax) == _reason(whole[:length], syntax)

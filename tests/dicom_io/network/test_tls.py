@@ -12,7 +12,7 @@ import pytest
 
 from dicom_io.network.association import Peer, PeerUnreachable
 from dicom_io.network.status_codes import Status
-from dicom_io.network.tls import TlsFiles, TlsProblem, calling_context, certificate_facts, listening_context
+from dicom_io.network.tls import TlsFiles, TlsProblem, calling_context, listening_context, read_certificate
 from dicom_io.send.storage_scu import Outgoing, echo, send
 from tests.dicom_io.images import data_set_of, image_file, write
 from tests.dicom_io.wire import Witness, listening
@@ -55,11 +55,11 @@ def test_who_may_not_is_refused_quickly_and_told_of_while_others_are_served(
     expired, foreign = authority.issue("late", days=-1), replace(stranger.issue("foreign"), ca=authority.ca)
     good = authority.issue("modality")
     cases = [
-        (["+tla", "+cf", str(authority.ca)], "showed no client certificate"),
+        (["+tla", "+cf", str(authority.ca)], "presented no client certificate"),
         (dcmtk_options(foreign), "certificate is not accepted: unable to get local issuer certificate"),
         (dcmtk_options(expired), "certificate is not accepted: certificate has expired"),
-        (["+tls", str(good.key), str(good.certificate), "+cf", str(stranger.ca)], "does not know the authority of our"),
-        ([], "what was sent is not TLS"),
+        (["+tls", str(good.key), str(good.certificate), "+cf", str(stranger.ca)], "does not trust the issuer of our"),
+        ([], "the peer does not use TLS"),
     ]
     witness = Witness()
     with listening(witness, tls=authority.issue("listener")) as listener:
@@ -83,8 +83,8 @@ def test_tls_on_the_plain_port_is_refused_quickly_and_told_of(authority: Authori
         started = time.monotonic()
         answer = storescu(listener.port, [sample("RG3_UNCR")], tls=dcmtk_options(authority.issue("modality")))
         assert (answer.exit_code != 0, time.monotonic() - started < 5) == (True, True)
-        assert "port, which is plain" in witness.rejected[0].reason
-        with pytest.raises(PeerUnreachable, match="hung up during the TLS handshake"):
+        assert "this port is plain" in witness.rejected[0].reason
+        with pytest.raises(PeerUnreachable, match="closed the connection during the TLS handshake"):
             echo(peer_of(listener.port, authority.issue("pacs")))
         echo(peer_of(listener.port, None))
 
@@ -119,7 +119,7 @@ def test_renewed_files_are_shown_and_believed_without_a_restart_and_unusable_one
         assert echoscu(listener.port, tls=old).exit_code == 0
         told = [each.getMessage() for each in caplog.records if "cannot be used" in each.getMessage()]
         assert len(told) == 1, "told once"
-        assert f"key {shown.key} is not the key of certificate" in told[0]
+        assert f"key {shown.key} does not belong to certificate" in told[0]
         put(renewed, "key", "ca")
         assert (echoscu(listener.port, tls=new).exit_code, echoscu(listener.port, tls=old).exit_code != 0) == (0, True)
         assert shown.ca is not None
@@ -136,7 +136,7 @@ def test_we_send_to_dcmtk_over_tls(authority: Authority, tmp_path: Path) -> None
         echo(peer)
         files = [Outgoing(name, sample(name)) for name in ("RG1_UNCR", "RG3_J2KR")]
         assert [outcome.result for outcome in send(peer, files)] == ["stored", "stored"]
-        with pytest.raises(PeerUnreachable, match="wants a client certificate"):
+        with pytest.raises(PeerUnreachable, match="requires a client certificate"):
             echo(replace(peer, tls=TlsFiles(ca=authority.ca)))
         with pytest.raises(PeerUnreachable, match="no connection, or no answer"):
             echo(replace(peer, tls=None, association_timeout=2.0))
@@ -187,8 +187,8 @@ def test_files_that_cannot_be_used_are_named_with_what_is_wrong(authority: Autho
     encrypted.write_bytes(_encrypted_key())
     for files, told in (
         (replace(good, certificate=tmp_path / "gone.pem"), r"certificate .*gone\.pem cannot be read: No such file"),
-        (replace(good, key=other.key), r"key .*other\.key is not the key of certificate .*listener\.pem"),
-        (replace(good, key=None), "both, a certificate and its key"),
+        (replace(good, key=other.key), r"key .*other\.key does not belong to certificate .*listener\.pem"),
+        (replace(good, key=None), "both a certificate and its key"),
         (replace(good, certificate=text), r"letter\.pem and key .* cannot be used"),
         (replace(good, ca=text), r"ca .*letter\.pem cannot be used"),
         (replace(good, ca=None), "no authority"),
@@ -198,7 +198,7 @@ def test_files_that_cannot_be_used_are_named_with_what_is_wrong(authority: Autho
         with pytest.raises(TlsProblem, match=told):
             listening_context(files)
     with pytest.raises(TlsProblem, match="no PEM certificate"):
-        certificate_facts(text)
+        read_certificate(text)
 
 
 def test_a_key_that_may_not_be_read_is_named(authority: Authority, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,7 +6,7 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dicom_io.header.facts import UnreadableDicom
+from dicom_io.header.instance_header import UnreadableDicom
 from dicom_io.pixels.grayscale import PixelsUnreadable, read_grayscale
 from tests.dicom_io.images import image_file, item, sequence
 

@@ -38,7 +38,7 @@ def test_an_image_that_does_not_fit_into_its_bits_is_refused_and_not_wrapped_aro
         lossless = bytes(imagecodecs.ljpeg_encode(film, bitspersample=15))
         files.append(coded(lossless, uid.JPEGLosslessSV1, film, **lie))
     for file in files:
-        with pytest.raises(PixelsUnreadable, match="the image needs the bits above"):
+        with pytest.raises(PixelsUnreadable, match="the values need more bits"):
             read_grayscale(file)
 
 

@@ -10,11 +10,11 @@ import pytest
 from pydicom import uid
 
 from dicom_io.pixels.codestream_headers import WaveletGrid, wavelet_grid
-from dicom_io.pixels.grayscale import Grayscale, PixelsUnreadable, Sufficient, read_grayscale
+from dicom_io.pixels.grayscale import Grayscale, PixelsUnreadable, SufficientResolution, read_grayscale
 from tests.dicom_io.images import image_file
 from tests.peers.radiographs import sample
 
-ENOUGH = Sufficient(longest=60, shortest=50)
+ENOUGH = SufficientResolution(longest=60, shortest=50)
 ROWS, COLUMNS = 203, 185  # odd, as films are
 Y, X = np.mgrid[:ROWS, :COLUMNS]
 BLOB = (3900 * np.exp(-((X - 61.3) ** 2 + (Y - 120.6) ** 2) / 400)).astype(np.uint16)
@@ -45,7 +45,7 @@ def test_a_smaller_image_shows_everything_where_the_whole_one_does(orientation: 
     whole, smaller = read_grayscale(file), read_grayscale(file, ENOUGH)
     assert smaller.record["resolution"] == "1/2 of 203 x 185"
     assert whole.record["resolution"] == "whole"
-    assert smaller.whole_shape == whole.image.shape == whole.whole_shape
+    assert smaller.full_shape == whole.image.shape == whole.full_shape
     assert sorted(smaller.image.shape) == [93, 102]
     # without laying it onto the whole grid it is half a pixel off, and a quarter of a pixel is seen here
     assert centre_of_mass(smaller) == pytest.approx(centre_of_mass(whole), abs=0.03)
@@ -66,7 +66,7 @@ def test_the_lowest_resolution_that_is_enough_is_decoded() -> None:
     pixels = np.kron(BLOB[:200, :180], np.ones((2, 2), np.uint16))  # 400 x 360
     file = film(encoded(pixels), Rows=400, Columns=360)
     shapes = {
-        enough: read_grayscale(file, Sufficient(*enough)).image.shape
+        enough: read_grayscale(file, SufficientResolution(*enough)).image.shape
         for enough in ((100, 90), (101, 1), (1, 91), (200, 180), (201, 1), (1, 181), (1, 1))
     }
     assert shapes == {
@@ -110,7 +110,7 @@ def test_what_is_not_plain_is_decoded_whole(name: str) -> None:
     frame, attributes = ODD[name]
     syntax = uid.JPEGLSLossless if name == "another compression" else uid.JPEG2000Lossless
     file = film(frame, syntax, **attributes)
-    assert np.array_equal(read_grayscale(file, Sufficient(1, 1)).image, read_grayscale(file).image)
+    assert np.array_equal(read_grayscale(file, SufficientResolution(1, 1)).image, read_grayscale(file).image)
 
 
 @pytest.mark.parametrize("absent", ["library", "decoder"])
@@ -158,7 +158,7 @@ def test_the_real_film_is_the_same_at_half_its_size() -> None:
     import cv2
 
     whole = read_grayscale(sample("RG1_J2KR")).image
-    smaller = read_grayscale(sample("RG1_J2KR"), Sufficient(960, 896))
+    smaller = read_grayscale(sample("RG1_J2KR"), SufficientResolution(960, 896))
     assert smaller.image.shape == (978, 921)
     expected = cv2.resize(whole, (921, 978), interpolation=cv2.INTER_AREA)
     assert np.abs(expected - smaller.image).mean() * 255 < 0.6

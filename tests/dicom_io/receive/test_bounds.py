@@ -18,12 +18,12 @@ import pytest
 from pydicom import dcmread, uid
 
 from dicom_io.header import completeness, parsing
-from dicom_io.header.completeness import check_whole
-from dicom_io.header.facts import UnreadableDicom, read_facts
+from dicom_io.header.completeness import check_complete
+from dicom_io.header.instance_header import UnreadableDicom, read_header
 from dicom_io.pixels.grayscale import PixelsUnreadable, read_grayscale
 from dicom_io.pixels.image_pixel_module import DecoderMissing
 from dicom_io.receive.part10_files import examine_file
-from dicom_io.receive.store_request import StoreRefused
+from dicom_io.receive.store_request import StoreRejected
 from tests.dicom_io.images import data_set_of, image_file
 
 SMALL = np.arange(64, dtype=np.uint16).reshape(8, 8)
@@ -74,7 +74,7 @@ def disguised(bomb: bytes, how: str) -> bytes:
 
 
 REFUSALS = {
-    "behind a command": "a command set stands before",
+    "behind a command": "a command set precedes",
     "behind a meta without end": "not a readable DICOM object",
 }
 
@@ -94,7 +94,7 @@ REFUSALS = {
 def test_a_deflated_bomb_is_refused_before_it_goes_off(bomb: bytes, how: str) -> None:
     file = disguised(bomb, how)
     before = peak()
-    for read in (read_grayscale, read_facts):
+    for read in (read_grayscale, read_header):
         with pytest.raises(UnreadableDicom, match=REFUSALS.get(how, "deflated data set of more than 268435456 bytes")):
             read(file)
     assert peak() - before < GROWTH
@@ -103,9 +103,9 @@ def test_a_deflated_bomb_is_refused_before_it_goes_off(bomb: bytes, how: str) ->
 def test_a_deflated_bomb_is_refused_before_it_is_walked_through(bomb: bytes) -> None:
     before = peak()
     with pytest.raises(UnreadableDicom, match="deflated data set of more than 268435456 bytes"):
-        check_whole(data_set_of(bomb), uid.DeflatedExplicitVRLittleEndian)
+        check_complete(data_set_of(bomb), uid.DeflatedExplicitVRLittleEndian)
     for file in (bomb, bomb[132:]):
-        with pytest.raises(StoreRefused):
+        with pytest.raises(StoreRejected):
             examine_file(file)
     assert peak() - before < GROWTH
 
@@ -154,10 +154,10 @@ def test_one_data_set_at_a_time_is_inflated(monkeypatch: pytest.MonkeyPatch, sec
     monkeypatch.setattr(pydicom, "dcmread", read)
     file = image_file(SMALL, uid.DeflatedExplicitVRLittleEndian)
     with ThreadPoolExecutor(2) as pool:
-        one = pool.submit(check_whole, data_set_of(file), uid.DeflatedExplicitVRLittleEndian)
+        one = pool.submit(check_complete, data_set_of(file), uid.DeflatedExplicitVRLittleEndian)
         assert inflated.wait(60)
         other = (
-            pool.submit(check_whole, data_set_of(file), uid.DeflatedExplicitVRLittleEndian)
+            pool.submit(check_complete, data_set_of(file), uid.DeflatedExplicitVRLittleEndian)
             if second == "check"
             else pool.submit(read_grayscale, file)
         )
@@ -179,7 +179,7 @@ def test_a_refusal_keeps_no_inflated_data_set_alive() -> None:
     try:
         for _ in range(3):
             with pytest.raises(UnreadableDicom, match="data set truncated") as refusal:
-                check_whole(data_set_of(file), uid.DeflatedExplicitVRLittleEndian)
+                check_complete(data_set_of(file), uid.DeflatedExplicitVRLittleEndian)
             refusals.append(refusal)
         held, most = tracemalloc.get_traced_memory()
     finally:

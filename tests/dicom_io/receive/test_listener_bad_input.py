@@ -8,15 +8,17 @@ import time
 import numpy as np
 import pytest
 from pydicom import uid
+from pydicom.uid import DigitalXRayImageStorageForPresentation
 
 from dicom_io.network.association import Peer
 from dicom_io.network.status_codes import Status
 from dicom_io.send.storage_scu import echo
 from tests.dicom_io.images import CR, INSTANCE, data_set_of, dicom_file, image_file
-from tests.dicom_io.wire import Served, Witness, associated, listening, store
+from tests.dicom_io.wire import Served, Witness, listening, store, wait_for_the_end_of_associations
+from tests.peers.raw_dicom import associated
 
 GOOD = data_set_of(image_file(np.zeros((8, 8), np.uint16), PatientName="Miller^Jane", PatientID="ID-4711"))
-DX = "1.2.840.10008.5.1.4.1.1.1.1"
+DX = DigitalXRayImageStorageForPresentation
 
 # name, command's instance UID, data set -> status, words of the error comment
 STORES = [
@@ -115,7 +117,7 @@ def test_an_object_without_pixels_is_understood_and_left_to_the_gate() -> None:
         association = associated(listener.port)
         assert store(association, data_set_of(dicom_file()), INSTANCE)[0] == Status.SUCCESS
         association.release()
-    assert not witness.received[0].facts.has_pixels
+    assert not witness.received[0].header.has_pixels
 
 
 ASSOCIATE_HEADER = b"\x01\x00\x00\x00\x00\x04"
@@ -158,7 +160,7 @@ def test_an_association_that_stalls_in_the_middle_of_an_object_is_ended() -> Non
     with listening(witness, pdu_timeout=0.5, idle_timeout=0.5) as listener:
         association = associated(listener.port)
         association.dul.socket.socket.sendall(b"\x04\x00\x00\x00\x10\x00" + b"half a PDU")
-        assert witness.next_release()[1] == frozenset()
+        wait_for_the_end_of_associations(listener)
         echo(Peer("CXRTRIAGE", "127.0.0.1", listener.port))
     assert association.requestor.requested_contexts[0].abstract_syntax == CR
 
@@ -181,12 +183,12 @@ def test_a_stop_waits_neither_for_a_stalled_sender_nor_for_an_idle_one() -> None
 def test_an_object_larger_than_allowed_is_hung_up_on_and_many_small_ones_are_not() -> None:
     witness = Witness()
     with listening(witness, maximum_object=20_000) as listener:
-        association = associated(listener.port, patience=1)
+        association = associated(listener.port, timeout=1)
         for _ in range(40):
             assert store(association, GOOD, INSTANCE)[0] == Status.SUCCESS
         large = data_set_of(image_file(np.zeros((200, 200), np.uint16)))
         with pytest.raises(AssertionError, match="aborted instead of answering"):
             store(association, large, INSTANCE)
-        witness.next_release()
+        wait_for_the_end_of_associations(listener)
         echo(Peer("CXRTRIAGE", "127.0.0.1", listener.port))
     assert len(witness.received) == 40

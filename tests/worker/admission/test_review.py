@@ -15,7 +15,7 @@ from typer.testing import CliRunner
 
 from db.tables.delivery import MadeObject
 from db.tables.gate import GateDecision
-from dicom_io.header.facts import read_facts
+from dicom_io.header.instance_header import read_header
 from dicom_io.network.status_codes import Status
 from dicom_io.receive.listener import Received
 from worker.admission.review import CannotBeReadAnyway, apply_rules, have_read
@@ -37,7 +37,7 @@ def sited(site: Site, bundle_folder: Path) -> Site:
 
 
 def receive(site: Site, data: bytes) -> str:
-    facts = read_facts(data)
+    facts = read_header(data)
     intake = Intake(site.settings, site.database, site.store, lambda _id: None)
     assert intake.receive(Received(data, facts, "MODALITY", "CXRTRIAGE", "127.0.0.1", "1")) == Status.SUCCESS
     return facts.sop_instance_uid

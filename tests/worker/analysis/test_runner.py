@@ -21,7 +21,7 @@ from db.tables.analyses import Analysis, Finding, LogitMaps
 from db.tables.delivery import Delivery, MadeObject
 from db.views import ledger
 from db.views.worklist import worklist
-from dicom_io.header.facts import read_facts
+from dicom_io.header.instance_header import read_header
 from dicom_io.network.status_codes import Status
 from dicom_io.receive.listener import Received
 from model.bundle.bundle import load_bundle
@@ -50,7 +50,7 @@ def receive(site: Site, data: bytes) -> list[int]:
     intake = Intake(site.settings, site.database, site.store, lambda each: rung.append(each.id))
     received = Received(
         data=data,
-        facts=read_facts(data),
+        header=read_header(data),
         calling_ae="MODALITY",
         called_ae="CXRTRIAGE",
         address="127.0.0.1",
@@ -106,7 +106,7 @@ def test_film_becomes_findings_maps_a_heatmap_and_an_outbox_row_and_all_of_it_on
     assert [made.label for made in objects] == positive or len(objects) == 1
     assert count(sited, Delivery) == len(objects)
     for made in objects:
-        facts = read_facts(sited.store.path(made.uri))
+        facts = read_header(sited.store.path(made.uri))
         assert facts.sop_instance_uid == made.sop_instance_uid
         assert facts.study_instance_uid == item.study_instance_uid
         assert facts.patient_id == item.patient_id
@@ -201,7 +201,7 @@ def test_no_result_and_no_identity_out_of_a_file_whose_bytes_changed(sited: Site
     (analysis_id,) = receive(sited, (films / "RG1_UNCR.dcm").read_bytes())
     (file,) = sited.store.root.glob("*/*/*.dcm")
     whole = file.read_bytes()
-    file.write_bytes(whole.replace(read_facts(file).patient_id.encode(), b"X" * len(read_facts(file).patient_id)))
+    file.write_bytes(whole.replace(read_header(file).patient_id.encode(), b"X" * len(read_header(file).patient_id)))
     assert file.read_bytes() != whole
     analyst = Analyst(sited.settings, sited.database, sited.store)
     assert analyst.analyse(analysis_id) == "given back"

@@ -48,7 +48,7 @@ def test_listener_as_configured_answers_our_own_echo_and_nobody_without_a_certif
     from dicom_io.receive.listener import Listener
 
     settings = settings_of(tmp_path, authority.issue("listener"))
-    with Listener(listener_settings(settings), Witness().on_instance) as listener:
+    with Listener(listener_settings(settings), Witness().handlers()) as listener:
         peer = replace(own_peer(settings), port=listener.port)
         echo(peer)
         with pytest.raises(PeerUnreachable):

@@ -135,7 +135,10 @@ def test_wrong_variable_is_blamed_and_not_the_file_beside_it(tmp_path: Path, mon
 @pytest.mark.parametrize(
     ("rule", "message"),
     [
-        ('tag = "StationNmae"\nequals = "A"', r"gate\.rules\.0: tag 'StationNmae' is no DICOM keyword; did you mean"),
+        (
+            'tag = "StationNmae"\nequals = "A"',
+            r"gate\.rules\.0: tag 'StationNmae' is not a DICOM keyword; did you mean",
+        ),
         ('tag = "StationName"\nequals = "A"\nmissing = true', r"gate\.rules\.0: rule 'r' has equals and missing"),
         (
             'tag = "StationName"\nequals = "A"\nrelaxs = ["size"]',

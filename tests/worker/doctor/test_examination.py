@@ -24,7 +24,7 @@ from db.model_registry import activation
 from db.records import NewInstance
 from dicom_io.network.presentation_contexts import RECEIVED_TRANSFER_SYNTAXES
 from dicom_io.network.status_codes import Status
-from dicom_io.receive.listener import Listener, ListenerSettings
+from dicom_io.receive.listener import Listener, ListenerHandlers, ListenerSettings
 from tests.db.conftest import MODEL
 from tests.db.conftest import new_instance as new_instance
 from tests.peers.postgres import Postgres
@@ -60,7 +60,7 @@ def made(site: Site) -> Site:
 
 @pytest.fixture
 def listening() -> Iterator[int]:
-    listener = Listener(ListenerSettings(host="127.0.0.1", port=0), on_instance=lambda _received: Status.SUCCESS)
+    listener = Listener(ListenerSettings(host="127.0.0.1", port=0), ListenerHandlers(lambda _received: Status.SUCCESS))
     with listener:
         yield listener.port
 

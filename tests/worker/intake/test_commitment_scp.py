@@ -16,15 +16,16 @@ from fastapi.testclient import TestClient
 from pydicom import Dataset
 from pynetdicom import AE, evt
 from pynetdicom.association import Association
+from pynetdicom.sop_class import StorageCommitmentPushModel
 
 from db.delivery import commitment_requests
-from dicom_io.network.presentation_contexts import COMMITMENT
 from dicom_io.network.status_codes import ActionStatus, FailureReason
-from dicom_io.receive.listener import Listener
+from dicom_io.receive.listener import Listener, ListenerHandlers
 from tests.dicom_io.images import CR, INSTANCE, data_set_of, image_file
-from tests.dicom_io.wire import associated, store
+from tests.dicom_io.wire import store
 from tests.peers.processes import wait_until
 from tests.peers.programs import free_port
+from tests.peers.raw_dicom import associated
 from worker.config.dicom_peers import listener_settings
 from worker.config.settings import Dicom, KnownPeer, Settings
 from worker.installation import Site
@@ -57,7 +58,7 @@ class Requester:
         self, port: int, transaction: str, references: list[tuple[str, str]], *, action: int = 1, stay: bool = False
     ) -> tuple[int, Association]:
         entity = AE(ae_title="MODALITY")
-        entity.add_requested_context(COMMITMENT)
+        entity.add_requested_context(StorageCommitmentPushModel)
         association = entity.associate(
             "127.0.0.1", port, ae_title="CXRTRIAGE", evt_handlers=[(evt.EVT_N_EVENT_REPORT, self.heard)]
         )
@@ -69,7 +70,7 @@ class Requester:
             item = Dataset()
             item.ReferencedSOPClassUID, item.ReferencedSOPInstanceUID = sop_class, instance
             asked.ReferencedSOPSequence.append(item)
-        status, _ = association.send_n_action(asked, action, COMMITMENT, WELL_KNOWN)
+        status, _ = association.send_n_action(asked, action, StorageCommitmentPushModel, WELL_KNOWN)
         if not stay:
             association.release()
         return int(status.Status), association
@@ -77,7 +78,7 @@ class Requester:
     @contextmanager
     def listening(self, port: int) -> Iterator[None]:
         entity = AE(ae_title="MODALITY")
-        entity.add_supported_context(COMMITMENT, scu_role=False, scp_role=True)
+        entity.add_supported_context(StorageCommitmentPushModel, scu_role=False, scp_role=True)
         server = entity.start_server(
             ("127.0.0.1", port), block=False, evt_handlers=[(evt.EVT_N_EVENT_REPORT, self.heard)]
         )
@@ -94,7 +95,8 @@ def committing_site(site: Site, settings: Settings) -> Iterator[Listener]:
     intake = Intake(settings, site.database, site.store, lambda _analysis: None)
     process = RegisteredProcess(lambda: site.database, "listen")
     committer = Committer(settings, site.database, site.store, lambda *words: listener.report(*words), process)
-    listener = Listener(listener_settings(settings), intake.receive, intake.rejected, on_commitment=committer.receive)
+    handlers = ListenerHandlers(intake.receive, intake.rejected, committer.receive)
+    listener = Listener(listener_settings(settings), handlers)
     thread = threading.Thread(target=committer.run, args=(stop,))
     with listener:
         thread.start()

@@ -12,10 +12,10 @@ import pytest
 
 from db.tables.analyses import Analysis
 from dicom_io.gate.decision import decide
-from dicom_io.header.facts import UnreadableDicom, read_facts
+from dicom_io.header.instance_header import UnreadableDicom, read_header
 from dicom_io.pixels.grayscale import PixelsUnreadable, read_grayscale
 from dicom_io.receive.part10_files import examine_file
-from dicom_io.receive.store_request import StoreRefused
+from dicom_io.receive.store_request import StoreRejected
 from tests.worker.analysis.test_runner import receive
 from worker.admission.rules import gate_rules
 from worker.analysis.runner import Analyst
@@ -38,9 +38,9 @@ def end_of(site: Site, analyst: Analyst, path: Path) -> tuple[str, str]:
     """How a file ends and why, on the way of a received object: examination, gate, intake, analyst."""
     try:
         data, facts = examine_file(path.read_bytes())
-    except StoreRefused as error:
+    except StoreRejected as error:
         return "not taken", error.reason
-    assert facts == read_facts(data)
+    assert facts == read_header(data)
     decision = decide(facts, gate_rules(site.settings), is_own=False)
     rung = receive(site, data)
     if not decision.accepted:
@@ -73,8 +73,8 @@ def test_every_file_of_the_corpus_ends_with_a_reason(site: Site, bundle_folder: 
     expected = {
         "RG1_UNCR.dcm": ("done", ""),
         "RG3_J2KR.dcm": ("refused", "BodyPartExamined is EXTREMITY: not a chest"),
-        "CT_small.dcm": ("not taken", "SOP class CT Image Storage is not received here"),
-        "DICOMDIR": ("not taken", "SOP class Media Storage Directory Storage is not received here"),
+        "CT_small.dcm": ("not taken", "SOP class CT Image Storage is not accepted"),
+        "DICOMDIR": ("not taken", "SOP class Media Storage Directory Storage is not accepted"),
         "highdicom_dx_dog_thorax.dcm": ("refused", "Rows x Columns is 169 x 211: the short side is under 512 pixels"),
         "rtplan.dump": ("not taken", "not a DICOM file: it begins with neither preamble nor data set"),
     }

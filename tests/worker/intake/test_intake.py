@@ -11,7 +11,7 @@ from pydicom import dcmread
 from sqlalchemy import select
 
 from db.tables.studies import Location, Study
-from dicom_io.header.facts import read_facts
+from dicom_io.header.instance_header import read_header
 from dicom_io.network.status_codes import Status
 from dicom_io.receive.messages import Received
 from worker.config.settings import DatabaseSettings
@@ -28,7 +28,7 @@ def received(path: Path, **changes: object) -> Received:
     buffer = io.BytesIO()
     header.save_as(buffer)
     data = buffer.getvalue()
-    return Received(data, read_facts(data), "MODALITY", "CXRTRIAGE", "127.0.0.1", "1")
+    return Received(data, read_header(data), "MODALITY", "CXRTRIAGE", "127.0.0.1", "1")
 
 
 @pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.peer)])
@@ -62,7 +62,7 @@ def test_film_that_is_forgotten_in_the_moment_it_comes_again_is_stored(
     def forgotten_right_after(data: bytes, suffix: str) -> Stored:
         stored = put(data, suffix)
         monkeypatch.undo()
-        study = film.facts.study_instance_uid
+        study = film.header.study_instance_uid
         assert forget(either.database, either.store, study_instance_uid=study, patient_id=None, reason="asked")
         return stored
 

@@ -19,7 +19,7 @@ from db.model_registry.activation import ScopeTaken, active_models
 from db.model_registry.scope import ModelScope
 from db.records import Queued
 from db.tables.analyses import Analysis
-from dicom_io.header.facts import read_facts
+from dicom_io.header.instance_header import read_header
 from dicom_io.receive.listener import Received
 from model.bundle.bundle import HEAD_FILE, WEIGHTS_FILE, describe_head, load_bundle, model_digest
 from model.publish.bundle_writer import renew_manifest_checksum
@@ -74,7 +74,7 @@ def test_each_film_is_read_by_the_model_of_its_age(
     intake = Intake(site.settings, site.database, site.store, lambda each: rung.append(each.id))
     for number, age in ((1, "004Y"), (2, "044Y"), (3, "")):
         data = film(films, number, age)
-        intake.receive(Received(data, read_facts(data), "MODALITY", "CXRTRIAGE", "127.0.0.1", "1"))
+        intake.receive(Received(data, read_header(data), "MODALITY", "CXRTRIAGE", "127.0.0.1", "1"))
     analyst = Analyst(site.settings, site.database, site.store)
     assert [analyst.analyse(each) for each in rung] == ["done"] * 3
     with site.database.read() as session:
@@ -105,7 +105,7 @@ def test_each_film_is_read_by_the_model_of_its_view(
     for number, (age, view) in enumerate((("044Y", "AP"), ("044Y", "PA"), ("004Y", "AP"), ("044Y", "")), 1):
         data, rung = film(films, number, age, view), list[Queued]()
         intake = Intake(site.settings, site.database, site.store, rung.append)
-        intake.receive(Received(data, read_facts(data), "MODALITY", "CXRTRIAGE", "127.0.0.1", "1"))
+        intake.receive(Received(data, read_header(data), "MODALITY", "CXRTRIAGE", "127.0.0.1", "1"))
         assert analyst.analyse(rung[0].id) == "done"
         with site.database.read() as session:
             names.append(session.get_one(Analysis, rung[0].id).model_name)

@@ -14,8 +14,9 @@ from pynetdicom.dimse_primitives import C_STORE
 from dicom_io.network.status_codes import Status
 from dicom_io.receive.listener import Listener, ListenerSettings, Received
 from tests.dicom_io.images import CR, INSTANCE, data_set_of, image_file
-from tests.dicom_io.wire import Witness, associated, store
+from tests.dicom_io.wire import Witness, store
 from tests.peers.processes import wait_until
+from tests.peers.raw_dicom import associated
 from worker.storage.incoming_file import Arriving
 from worker.storage.store import DICOM_SUFFIX, FolderStore, StoreUnavailable
 
@@ -111,9 +112,7 @@ def heard(folder: FolderStore) -> Iterator[tuple[Witness, Listener]]:
 
     witness = Witness(keep)
     settings = ListenerSettings(host="127.0.0.1", port=0, maximum_pdu=1 << 14)
-    with Listener(
-        settings, witness.on_instance, witness.rejected.append, witness.on_released, begin=folder.arriving
-    ) as listener:
+    with Listener(settings, witness.handlers(folder.arriving)) as listener:
         yield witness, listener
 
 
@@ -127,14 +126,14 @@ def test_an_object_is_put_down_exactly_as_it_is_from_memory(
     kept = list(folder.root.rglob("*.dcm"))
     assert len(kept) == 1
     assert kept[0].read_bytes().endswith(DATA_SET)
-    assert witness.received[0].facts.sop_instance_uid == INSTANCE
+    assert witness.received[0].header.sop_instance_uid == INSTANCE
     in_memory = Witness()
-    with Listener(ListenerSettings(host="127.0.0.1", port=0), in_memory.on_instance) as other:
+    with Listener(ListenerSettings(host="127.0.0.1", port=0), in_memory.handlers()) as other:
         association = associated(other.port)
         assert store(association, DATA_SET, INSTANCE)[0] == Status.SUCCESS
         association.release()
     assert in_memory.received[0].data == kept[0].read_bytes()
-    assert in_memory.received[0].facts == witness.received[0].facts
+    assert in_memory.received[0].header == witness.received[0].header
     assert names(incoming) == []
 
 

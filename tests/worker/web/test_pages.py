@@ -17,7 +17,7 @@ from sqlalchemy import delete, select, update
 
 from db.tables.analyses import Analysis, LogitMaps
 from db.tables.studies import Location
-from dicom_io.header.facts import read_facts
+from dicom_io.header.instance_header import read_header
 from dicom_io.network.status_codes import Status
 from dicom_io.pixels.grayscale import read_grayscale
 from dicom_io.receive.listener import Received
@@ -63,7 +63,7 @@ class Reading:
         data = path.read_bytes()
         received = Received(
             data=data,
-            facts=read_facts(data),
+            header=read_header(data),
             calling_ae="MODALITY",
             called_ae="CXRTRIAGE",
             address="127.0.0.1",

@@ -20,7 +20,7 @@ from db.engine.session import DatabaseUnavailable
 from dicom_io.network.status_codes import Status
 from dicom_io.receive.messages import ListenerSettings, Received, Rejection
 from dicom_io.receive.part10_files import examine_file
-from dicom_io.receive.store_request import StoreRefused
+from dicom_io.receive.store_request import StoreRejected
 from worker.config.settings import ConfigurationError, Settings
 from worker.intake.folder.moves import place, put_back, set_aside
 from worker.intake.folder.scan import DONE, FAILED, Changed, Found, Stamp, TooLarge, entries, read_unchanged
@@ -208,7 +208,7 @@ class Importer:
 
 
 def _refusal(error: Exception) -> tuple[Status, str]:
-    if isinstance(error, StoreRefused):
+    if isinstance(error, StoreRejected):
         return error.status, error.reason
     if isinstance(error, OSError):
         return Status.CANNOT_UNDERSTAND, f"the file cannot be read ({error.strerror or type(error).__name__})"

@@ -21,7 +21,7 @@ from dicom_io.network import addresses
 from dicom_io.network.status_codes import Status
 from dicom_io.receive.messages import ListenerSettings, Received, Rejection
 from dicom_io.receive.part10_files import claimed_uids, examine_file
-from dicom_io.receive.store_request import StoreRefused
+from dicom_io.receive.store_request import StoreRejected
 from dicom_io.receive.stow_response import DICOM_JSON, StowOutcome, store_response
 from dicom_io.uids import is_uid
 from worker.config.settings import Stow
@@ -175,11 +175,11 @@ class StowService:
         declared = media_type(part.media_type or _DICOM).get_content_type()
         try:
             if declared != _DICOM:
-                raise StoreRefused(Status.CANNOT_UNDERSTAND, f"a part is not {_DICOM}")
+                raise StoreRejected(Status.CANNOT_UNDERSTAND, f"a part is not {_DICOM}")
             data, facts = examine_file(part.data)
             if study and facts.study_instance_uid != study:
-                raise StoreRefused(Status.DATA_SET_MISMATCH, "the instance is of another study than the request's")
-        except StoreRefused as refused:
+                raise StoreRejected(Status.DATA_SET_MISMATCH, "the instance is of another study than the request's")
+        except StoreRejected as refused:
             self._record(address, refused.status, refused.reason)
             return StowOutcome(refused.status, *claimed_uids(part.data))
         except Exception as error:  # noqa: BLE001 - the process's edge: one instance must not cost the others theirs

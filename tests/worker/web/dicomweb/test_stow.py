@@ -232,7 +232,7 @@ def test_instance_that_trips_over_a_fault_of_ours_costs_no_other(
     receive = Intake.receive
 
     def trips(self: Intake, received: Received) -> Status:
-        if received.facts.sop_instance_uid == radiographs[0].sop_instance_uid:
+        if received.header.sop_instance_uid == radiographs[0].sop_instance_uid:
             raise RuntimeError("quotes DOE^JOHN")
         return receive(self, received)
 

@@ -1,6 +1,6 @@
-"""The header of one instance as plain values: all that the worker, the gate and the database need to know of it.
+"""The header values of one instance that the gate, the worker and the database use.
 
-Pixels are never read here. Text is decoded by its character set; what is missing is ``""``, what is unknown is None.
+Pixels are not read. Text is decoded by its character set; missing text is ``""``, an unknown value is None.
 """
 
 import re
@@ -15,7 +15,15 @@ from dicom_io.header import parsing
 from dicom_io.header.attribute_path import TagPath, header_tags, values
 from dicom_io.header.parsing import Openable, UnreadableDicom
 
-__all__ = ["CodedValue", "Equipment", "InstanceFacts", "SiteValue", "UnreadableDicom", "read_facts", "with_tags"]
+__all__ = [
+    "CodedValue",
+    "Equipment",
+    "InstanceHeader",
+    "SiteValue",
+    "UnreadableDicom",
+    "read_header",
+    "with_site_values",
+]
 
 OLDEST_AGE_YEARS = 130.0
 _DAYS_A_YEAR = 365.25
@@ -37,8 +45,8 @@ _KEYWORDS = re.findall(
     """,
 )
 
-# DX View, CID 4010: (scheme, code) -> the word that ViewPosition (PS3.3 C.8.1.2.1.1) has for it. The SRT codes are
-# those that pydicom.sr's SNOMED table maps to the SCT ones.
+# DX View, CID 4010: (scheme, code) -> the term of ViewPosition (PS3.3 C.8.1.2.1.1). The SRT codes are those that
+# pydicom.sr's SNOMED table maps to the SCT ones.
 _VIEW_CODES = {
     ("SCT", "272479007"): "PA",
     ("SRT", "R-40888"): "PA",
@@ -52,13 +60,13 @@ _VIEW_CODES = {
     ("SRT", "R-10232"): "LATERAL",
 }
 _SRT_SYNONYMS = {"SNM3", "99SDM"}  # older designators of the same codes (PS3.16 8)
-# ViewPosition's lateral terms (PS3.3 C.8.7.1.1.2) and the words that modalities write instead.
+# the lateral terms of ViewPosition (PS3.3 C.8.7.1.1.2), and words that modalities write instead
 _LATERAL_POSITIONS = {"LL", "RL", "LLD", "RLD", "LAT", "LATERAL", "LATERALE", "LT LAT", "RT LAT", "LLAT", "RLAT"}
 
 
 @dataclass(frozen=True)
 class CodedValue:
-    """A code as found in a code sequence: value, scheme designator, meaning (PS3.3 8)."""
+    """An item of a code sequence: code value, coding scheme designator, code meaning (PS3.3 8)."""
 
     value: str
     scheme: str
@@ -67,7 +75,7 @@ class CodedValue:
 
 @dataclass(frozen=True)
 class Equipment:
-    """One item of ContributingEquipmentSequence (0018,A001)."""
+    """An item of ContributingEquipmentSequence (0018,A001)."""
 
     manufacturer: str
     model: str
@@ -76,20 +84,28 @@ class Equipment:
 
 @dataclass(frozen=True)
 class SiteValue:
-    """What the header holds at an attribute that a site's rule names; None: missing or empty. May be patient data."""
+    """The values of an attribute of a site's rule; None: missing or empty. May be patient data."""
 
     tag: str
     values: tuple[str, ...] | None = field(repr=False)
 
 
 @dataclass(frozen=True)
-class InstanceFacts:
-    """What the header of one instance says; patient data stay out of `repr`, so that no log line carries them.
+class InstanceHeader:
+    """Header values of one instance; patient data are left out of `repr`, so that no log line contains them.
 
-    `age_years` is None when unknown or absurd. `view` is PA, AP, LATERAL, another word of ViewPosition, or None when
-    nothing says; `view_source` names the attribute it is from. `region_text` joins the descriptions of study, series,
-    protocol and procedure. `has_pixels` says that an attribute with pixels is there, not that they can be decoded.
-    `site` holds what was asked for beyond that.
+    Attributes
+    ----------
+    age_years, age_source
+        None where unknown or impossible; the attributes it is from.
+    view, view_source
+        PA, AP, LATERAL, another term of ViewPosition, or None where unknown; the attribute it is from.
+    region_text
+        The descriptions of study, series, protocol and procedure, joined.
+    has_pixels
+        Whether an attribute with pixels exists, not whether they can be decoded.
+    site
+        The values of the attributes of the site's rules.
     """
 
     sop_class_uid: str
@@ -141,31 +157,31 @@ class InstanceFacts:
     site: tuple[SiteValue, ...] = field(default=(), repr=False)
 
 
-def read_facts(source: Openable | bytes, tags: Sequence[TagPath] = ()) -> InstanceFacts:
-    """Read one instance's header.
+def read_header(source: Openable | bytes, tags: Sequence[TagPath] = ()) -> InstanceHeader:
+    """Read the header values of one instance.
 
     Parameters
     ----------
     source
         A DICOM file, or the bytes of one; preamble and file meta may be missing.
     tags
-        What a site's rules look at besides.
+        Attributes of the site's rules, to be read too.
 
     Raises
     ------
     UnreadableDicom
-        If it is not DICOM, or has no SOP Class UID and no pixels either.
+        If it is not DICOM, or has neither SOP Class UID nor pixels.
     OSError
         If the file cannot be read.
     """
-    dataset, has_pixels = parsing.read_header(source, [*_KEYWORDS, *header_tags(tags)] if tags else _KEYWORDS)
+    dataset, has_pixels = parsing.parse_header(source, [*_KEYWORDS, *header_tags(tags)] if tags else _KEYWORDS)
     one = partial(parsing.text, dataset)
     sop_class = one("SOPClassUID")
     if not sop_class and not (has_pixels and parsing.number(dataset, "Rows")):
         raise UnreadableDicom("not a DICOM composite object: SOPClassUID (0008,0016) is missing")
     view, view_source = _view(dataset)
     age, age_source = _age(dataset)
-    return InstanceFacts(
+    return InstanceHeader(
         sop_class_uid=sop_class,
         sop_instance_uid=one("SOPInstanceUID"),
         study_instance_uid=one("StudyInstanceUID"),
@@ -216,10 +232,10 @@ def read_facts(source: Openable | bytes, tags: Sequence[TagPath] = ()) -> Instan
     )
 
 
-def with_tags(facts: InstanceFacts, source: Openable | bytes, tags: Sequence[TagPath]) -> InstanceFacts:
-    """Return facts that hold `tags` too: `facts` where they do, else those of `source`, read again."""
-    held = {value.tag for value in facts.site}
-    return facts if all(tag.text in held for tag in tags) else read_facts(source, tags)
+def with_site_values(header: InstanceHeader, source: Openable | bytes, tags: Sequence[TagPath]) -> InstanceHeader:
+    """Return a header with the values of `tags`: `header` where it has them, else `source` read again."""
+    held = {value.tag for value in header.site}
+    return header if all(tag.text in held for tag in tags) else read_header(source, tags)
 
 
 def _whole(dataset: Dataset, keyword: str) -> int | None:
@@ -270,14 +286,14 @@ def _region_text(dataset: Dataset) -> str:
 
 
 def _view(dataset: Dataset) -> tuple[str | None, str]:
-    """Find the view: ViewPosition, then ViewCodeSequence, then a series that says only "lateral" of itself."""
+    """Find the view: ViewPosition, else ViewCodeSequence, else a series description with "lateral" alone."""
     position = parsing.text(dataset, "ViewPosition").upper()
     if position:
         return ("LATERAL" if position in _LATERAL_POSITIONS else position), "ViewPosition"
     code = _code(dataset, "ViewCodeSequence")
     if code is not None:
         return _VIEW_CODES.get((code.scheme, code.value), f"{code.value} {code.scheme}"), "ViewCodeSequence"
-    # Study descriptions are left out: "CHEST PA AND LATERAL" is written over both films of a study.
+    # StudyDescription is left out: "CHEST PA AND LATERAL" stands in both images of a study
     for keyword in ("SeriesDescription", "ProtocolName", "AcquisitionDeviceProcessingDescription"):
         words = set(re.findall(r"[A-Z]+", parsing.text(dataset, keyword).upper()))
         if words & {"LAT", "LATERAL"} and not words & {"PA", "AP", "FRONTAL"}:
@@ -286,7 +302,7 @@ def _view(dataset: Dataset) -> tuple[str | None, str]:
 
 
 def _age(dataset: Dataset) -> tuple[float | None, str]:
-    """Age in years from PatientAge, else from birth date to acquisition date; study dates are not trusted for it."""
+    """Age in years from PatientAge, else from birth date to acquisition date; study dates are too unreliable."""
     stated = re.fullmatch(r"\s*(\d{1,3})\s*([DWMY])\s*", parsing.text(dataset, "PatientAge").upper())
     if stated:
         years = int(stated[1]) * _AGE_UNITS[stated[2]]
@@ -300,7 +316,7 @@ def _age(dataset: Dataset) -> tuple[float | None, str]:
 
 
 def _date(text: str) -> date | None:
-    """Parse a DA, in the form of ACR-NEMA (1993.02.24) too (PS3.5 6.2 note)."""
+    """Parse a DA, also in the form of ACR-NEMA (1993.02.24, PS3.5 6.2 note)."""
     digits = text.strip().replace(".", "")
     if not re.fullmatch(r"[0-9]{8}", digits):
         return None
