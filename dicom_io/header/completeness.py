@@ -31,11 +31,10 @@ _MOST_ELEMENTS = 100_000
 class FileSlice:
     """The bytes of a file from `start` on, read only as they are accessed: a walk skips the pixels."""
 
-    _BLOCK = 1 << 12
-
-    def __init__(self, file: IncomingFile, start: int) -> None:
+    def __init__(self, file: IncomingFile, start: int, block_size: int = 1 << 12) -> None:
         self._file = file
         self._start = start
+        self._block_size = block_size
         self._block, self._at = b"", 0
 
     def __len__(self) -> int:
@@ -44,10 +43,10 @@ class FileSlice:
     def __getitem__(self, part: slice) -> bytes:
         """Read the bytes of a slice without a step, fewer at the end. OSError."""
         start, stop, _ = part.indices(len(self))
-        if stop - start > self._BLOCK:
+        if stop - start > self._block_size:
             return self._file.read(self._start + start, stop - start)
         if not self._at <= start <= stop <= self._at + len(self._block):
-            self._block, self._at = self._file.read(self._start + start, self._BLOCK), start
+            self._block, self._at = self._file.read(self._start + start, self._block_size), start
         return self._block[start - self._at : max(start, stop) - self._at]
 
 

@@ -30,6 +30,26 @@ from pydicom.uid import (
 CR = ComputedRadiographyImageStorage
 STUDY, SERIES, INSTANCE = "1.2.3.1", "1.2.3.2", "1.2.3.3"
 ENCAPSULATED = "1.2.840.10008.1.2.4"
+# SpecificCharacterSet, an encoded name, the name
+JAPANESE_NAME = (
+    ["", "ISO 2022 IR 87"],
+    b"Yamada^Tarou=\x1b$B;3ED\x1b(B^\x1b$BB@O:\x1b(B=\x1b$B$d$^$@\x1b(B^\x1b$B$?$m$&\x1b(B",
+    "Yamada^Tarou=山田^太郎=やまだ^たろう",
+)
+NAMES: list[tuple[str | list[str], bytes, str]] = [
+    ("ISO_IR 192", "Nováková^Božena".encode(), "Nováková^Božena"),
+    ("ISO_IR 100", "Müller^Jörg".encode("latin-1"), "Müller^Jörg"),
+    ("ISO_IR 144", "Люкceмбypг^Иван".encode("iso8859_5"), "Люкceмбypг^Иван"),
+    ("ISO_IR 126", "Διονυσιος".encode("iso8859_7"), "Διονυσιος"),
+    ("GB18030", "王^小东".encode("gb18030"), "王^小东"),
+    JAPANESE_NAME,
+    (["", "ISO 2022 IR 149"], b"Hong^Gildong=\x1b$)C\xfb\xf3^\x1b$)C\xd1\xce\xd4\xd7", "Hong^Gildong=洪^吉洞"),
+    (
+        ["ISO 2022 IR 13", "ISO 2022 IR 87"],
+        b"\xd4\xcf\xc0\xde^\xc0\xdb\xb3=\x1b$B;3ED\x1b(J^\x1b$BB@O:\x1b(J",
+        "ﾔﾏﾀﾞ^ﾀﾛｳ=山田^太郎",
+    ),
+]
 
 
 def item(**attributes: object) -> Dataset:

@@ -16,14 +16,11 @@ from pydicom.uid import ExplicitVRLittleEndian
 
 from dicom_io.header.instance_header import UnreadableDicom, read_header
 from dicom_io.header.parsing import number, parse_file, parse_header
-from dicom_io.network.association import Peer
 from dicom_io.objects.patient_and_study import copy_identity
 from dicom_io.pixels.grayscale import PixelsUnreadable, read_grayscale
 from dicom_io.receive.store_request import StoreRejected, StoreRequest, examine
-from dicom_io.send.storage_scu import echo
 from tests.dicom_io.images import CR, INSTANCE, data_set_of, dicom_file, image_file, item, sequence, write
-from tests.dicom_io.wire import Witness, listening, wait_for_the_end_of_associations
-from tests.peers.raw_dicom import associated
+from tests.dicom_io.wire import Witness, assert_aborted, listening
 
 PIXELS = (np.arange(48 * 40, dtype=np.uint16).reshape(48, 40) * 37) % 4096
 
@@ -107,16 +104,11 @@ def test_pixels_and_tables_of_a_vr_that_does_not_exist_are_a_reason_and_a_fallba
     assert np.isfinite(shown.image).all()
 
 
-def test_a_command_that_is_none_is_aborted_and_told_in_one_line(caplog: pytest.LogCaptureFixture) -> None:
+def test_an_invalid_command_set_is_aborted_and_logged_in_one_line(caplog: pytest.LogCaptureFixture) -> None:
     command = struct.pack("<HHI", 0, 0x0002, 2) + b"1\0"  # a command set without its CommandField
     value = struct.pack(">IBB", len(command) + 2, 1, 3) + command
     witness = Witness()
     with listening(witness) as listener, caplog.at_level(logging.WARNING):
-        association = associated(listener.port)
-        association.dul.socket.socket.sendall(struct.pack(">BBI", 4, 0, len(value)) + value)
-        wait_for_the_end_of_associations(listener)
-        association.join(10)
-        assert association.is_aborted
-        echo(Peer("CXRTRIAGE", "127.0.0.1", listener.port))
+        assert_aborted(listener, struct.pack(">BBI", 4, 0, len(value)) + value)
     assert "a message that cannot be decoded" in caplog.text
     assert "Traceback" not in caplog.text

@@ -11,10 +11,12 @@ from pydicom.uid import ComputedRadiographyImageStorage
 from pynetdicom.association import Association
 
 from dicom_io.header.incoming_file import IncomingFile
+from dicom_io.network.association import Peer
 from dicom_io.network.status_codes import Status
 from dicom_io.receive.listener import Listener, ListenerHandlers, ListenerSettings, Received, Rejection
+from dicom_io.send.storage_scu import echo
 from tests.peers.processes import wait_until
-from tests.peers.raw_dicom import c_store
+from tests.peers.raw_dicom import associated, c_store
 
 
 @dataclass
@@ -47,6 +49,16 @@ def listening(witness: Witness, **settings: object) -> Iterator[Listener]:
 
 def wait_for_the_end_of_associations(listener: Listener) -> None:
     wait_until(lambda: listener.associations == 0, 60, "every association has ended", every=0.01)
+
+
+def assert_aborted(listener: Listener, pdu: bytes) -> None:
+    """Send a PDU on a new association, which the listener must abort and go on serving others."""
+    association = associated(listener.port)
+    association.dul.socket.socket.sendall(pdu)
+    wait_for_the_end_of_associations(listener)
+    association.join(10)
+    assert association.is_aborted
+    echo(Peer("CXRTRIAGE", "127.0.0.1", listener.port))
 
 
 def store(

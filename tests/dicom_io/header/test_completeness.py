@@ -93,7 +93,7 @@ def test_elements_without_end_are_refused_before_they_cost_time(data: bytes) -> 
 
 
 class _File:
-    """A file of which a window shows what comes after its first three bytes."""
+    """A file of which a slice has what comes after its first three bytes."""
 
     def __init__(self, data: bytes) -> None:
         self.data = b"abc" + data
@@ -114,11 +114,10 @@ def _reason(data: bytes | FileSlice, syntax: str) -> str:
 
 
 @pytest.mark.parametrize("syntax", SYNTAXES)
-def test_a_file_is_judged_like_its_bytes(syntax: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(FileSlice, "_BLOCK", 30)
+def test_a_file_is_judged_like_its_bytes(syntax: str) -> None:
     whole = encoded(syntax)
     for length in (*range(0, len(whole), 37), len(whole)):
-        window = FileSlice(_File(whole[:length]), 3)  # type: ignore[arg-type]
-        assert len(window) == length
-        assert window[5:25] == whole[:length][5:25]
-        assert _reason(window, syntax) == _reason(whole[:length], syntax)
+        data = FileSlice(_File(whole[:length]), 3, block_size=30)  # type: ignore[arg-type]
+        assert len(data) == length
+        assert data[5:25] == whole[:length][5:25]
+        assert _reason(data, syntax) == _reason(whole[:length], syntax)

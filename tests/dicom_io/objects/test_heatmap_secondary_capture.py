@@ -18,7 +18,18 @@ from dicom_io.objects.heatmap_pixels import read_heatmap_pixels
 from dicom_io.objects.heatmap_secondary_capture import HeatmapRequest, heatmap_secondary_capture
 from dicom_io.pixels.grayscale import PixelsUnreadable
 from dicom_io.uids import derive_uid
-from tests.dicom_io.images import STUDY, code, data_set_of, dicom_file, image_file, item, sequence, write
+from tests.dicom_io.images import (
+    JAPANESE_NAME,
+    NAMES,
+    STUDY,
+    code,
+    data_set_of,
+    dicom_file,
+    image_file,
+    item,
+    sequence,
+    write,
+)
 from tests.peers.dcmtk import dcmdump
 from tests.peers.dicom3tools import Dicom3tools
 from tests.peers.radiographs import sample
@@ -95,24 +106,6 @@ def test_our_own_object_is_never_read_again() -> None:
     assert decide(read_header(data)).rule == "own object"
 
 
-NAMES = [
-    ("ISO_IR 144", "Люкceмбypг^Иван".encode("iso8859_5"), "Люкceмбypг^Иван"),
-    ("ISO_IR 100", "Müller^Jörg".encode("latin-1"), "Müller^Jörg"),
-    ("GB18030", "王^小东".encode("gb18030"), "王^小东"),
-    (
-        ["", "ISO 2022 IR 87"],
-        b"Yamada^Tarou=\x1b$B;3ED\x1b(B^\x1b$BB@O:\x1b(B=\x1b$B$d$^$@\x1b(B^\x1b$B$?$m$&\x1b(B",
-        "Yamada^Tarou=山田^太郎=やまだ^たろう",
-    ),
-    (["", "ISO 2022 IR 149"], b"Hong^Gildong=\x1b$)C\xfb\xf3^\x1b$)C\xd1\xce\xd4\xd7", "Hong^Gildong=洪^吉洞"),
-    (
-        ["ISO 2022 IR 13", "ISO 2022 IR 87"],
-        b"\xd4\xcf\xc0\xde^\xc0\xdb\xb3=\x1b$B;3ED\x1b(J^\x1b$BB@O:\x1b(J",
-        "ﾔﾏﾀﾞ^ﾀﾛｳ=山田^太郎",
-    ),
-]
-
-
 @pytest.mark.parametrize(("character_set", "encoded", "decoded"), NAMES)
 def test_identity_survives_any_character_set_in_text_and_in_sequences(
     character_set: object, encoded: bytes, decoded: str, tmp_path: Path
@@ -154,7 +147,7 @@ def test_identity_in_a_vr_that_is_not_its_own_is_neither_lost_nor_made_a_number(
 
 @pytest.mark.peer
 def test_dcmtk_reads_the_japanese_name_too(tmp_path: Path) -> None:
-    source = dicom_file(SpecificCharacterSet=NAMES[3][0], PatientName=("PN", NAMES[3][1]))
+    source = dicom_file(SpecificCharacterSet=JAPANESE_NAME[0], PatientName=("PN", JAPANESE_NAME[1]))
     assert "山田^太郎" in dcmdump(write(tmp_path, _bytes(source)), "PatientName")
 
 
@@ -243,7 +236,7 @@ SOURCES = {
     "bare": dicom_file,
     "thorax": lambda: dicom_file(BodyPartExamined="THORAX", Laterality="L"),
     "hip": lambda: dicom_file(BodyPartExamined="HIP", Laterality="R", TimezoneOffsetFromUTC="+0530"),
-    "japanese": lambda: dicom_file(SpecificCharacterSet=NAMES[3][0], PatientName=("PN", NAMES[3][1])),
+    "japanese": lambda: dicom_file(SpecificCharacterSet=JAPANESE_NAME[0], PatientName=("PN", JAPANESE_NAME[1])),
     "no meta": lambda: data_set_of(dicom_file(uid.ImplicitVRLittleEndian)),
 }
 

@@ -12,12 +12,10 @@ import numpy as np
 import psutil
 import pytest
 
-from dicom_io.network.association import Peer
 from dicom_io.network.status_codes import Status
 from dicom_io.receive.pynetdicom_loop import ReadAhead
-from dicom_io.send.storage_scu import echo
 from tests.dicom_io.images import INSTANCE, data_set_of, image_file
-from tests.dicom_io.wire import Witness, listening, store, wait_for_the_end_of_associations
+from tests.dicom_io.wire import Witness, assert_aborted, listening, store, wait_for_the_end_of_associations
 from tests.peers.processes import wait_until
 from tests.peers.raw_dicom import associated
 
@@ -98,15 +96,10 @@ def _data_pdu(context: int, control: int, fragment: bytes) -> bytes:
         _data_pdu(1, 3, b"")[6:] + b"\0\0\0\x05",  # the second is cut off
     ],
 )
-def test_a_data_value_that_lies_about_its_length_is_aborted_and_others_are_served(values: bytes) -> None:
+def test_a_data_value_of_a_wrong_length_is_aborted_and_others_are_served(values: bytes) -> None:
     witness = Witness()
     with listening(witness) as listener:
-        association = associated(listener.port)
-        association.dul.socket.socket.sendall(struct.pack(">BBI", 4, 0, len(values)) + values)
-        wait_for_the_end_of_associations(listener)
-        association.join(10)
-        assert association.is_aborted
-        echo(Peer("CXRTRIAGE", "127.0.0.1", listener.port))
+        assert_aborted(listener, struct.pack(">BBI", 4, 0, len(values)) + values)
 
 
 def test_what_was_read_ahead_comes_in_order_and_whole_pdus_are_found_in_it() -> None:
