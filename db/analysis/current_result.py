@@ -1,8 +1,9 @@
-"""Which result of an image every face shows, and what a study's images say together."""
+"""Which result of an image every interface shows, and what a study's images say together."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from typing import Protocol, TypeVar
 
 from sqlalchemy import select
 
@@ -14,18 +15,30 @@ from db.tables.analyses import Analysis, Finding
 from db.tables.studies import Instance, Study
 
 
+class OfModel(Protocol):
+    """An analysis as far as it is chosen by: of which image, with which model."""
+
+    @property
+    def instance_id(self) -> int: ...
+    @property
+    def model_digest(self) -> str: ...
+
+
+Row = TypeVar("Row", bound=OfModel)
+
+
 def readers(instances: Iterable[Instance], models: ActiveModels) -> dict[int, str]:
     """Per instance id, the digest of the active model that reads it."""
     chosen = ((each.id, models.reader_of(each.age_years, each.view)) for each in instances)
     return {instance_id: model.digest for instance_id, model in chosen if model is not None}
 
 
-def shown(rows: Iterable[Analysis], wanted: Mapping[int, str]) -> dict[int, Analysis]:
-    """Per instance id, the analysis every face shows: of the model that reads it (`readers`), else the newest.
+def shown(rows: Iterable[Row], wanted: Mapping[int, str]) -> dict[int, Row]:
+    """Per instance id, the analysis every interface shows: of the model that reads it (`readers`), else the newest.
 
     ``rows``: oldest first.
     """
-    chosen: dict[int, Analysis] = {}
+    chosen: dict[int, Row] = {}
     for row in rows:
         before = chosen.get(row.instance_id)
         if before is None or before.model_digest != wanted.get(row.instance_id):
@@ -39,7 +52,7 @@ def study_findings(session: Session, study_id: int) -> tuple[tuple[FindingRecord
     Of an image read by several models, the result of the one that reads it now counts, else the newest: what the
     worklist shows. The study's row is locked, so that two images of one study cannot rank it past each other.
     """
-    session.execute(select(Study.id).where(Study.id == study_id).with_for_update())
+    session.execute(select(Study.id).where(Study.id == study_id).with_for_update(key_share=True))
     instances = session.scalars(select(Instance).where(Instance.study_id == study_id)).all()
     done = session.scalars(
         select(Analysis)

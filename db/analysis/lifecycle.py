@@ -12,6 +12,7 @@ from typing import Any, cast
 
 from sqlalchemy import CursorResult, func, select, update
 
+from db.analysis.states import lock_studies, refresh, refresh_analysed
 from db.engine.leases import ENQUEUED_AHEAD, Claimed, Leases
 from db.engine.session import Session
 from db.reasons import ReasonCode
@@ -45,10 +46,12 @@ def claim(
             .where(Analysis.id == analysis_id)
             .values(reason=f"stopped after {max_attempts} attempts: {last}", reason_code=code)
         )
+        refresh_analysed(session, [analysis_id])
         return None
     claim, taken = _LEASES.claim(session, [analysis_id], owner=owner, now=now, lease=lease)
     if not taken:
         return None
+    refresh_analysed(session, [analysis_id])
     row = session.execute(
         select(Analysis, Instance, Study)
         .join(Instance, Instance.id == Analysis.instance_id)
@@ -89,7 +92,7 @@ def read_as(session: Session, claimed: ClaimedAnalysis, preprocessing_id: str, n
 
     None, and it is not read, if this model has read the image with that preprocessing, or if the lease was lost.
     """
-    session.execute(select(Instance.id).where(Instance.id == claimed.instance_id).with_for_update())
+    lock_studies(session, [claimed.instance_id])
     key = (Analysis.instance_id == claimed.instance_id, Analysis.model_digest == claimed.model_digest)
     duplicate = session.scalar(select(Analysis.state).where(*key, Analysis.preprocessing_id == preprocessing_id))
     if duplicate is not None:
@@ -133,12 +136,16 @@ def complete(session: Session, claimed: ClaimedAnalysis, result: AnalysisResult,
         for position, finding in enumerate(result.findings)
     )
     session.add(LogitMaps(analysis_id=claimed.id, data=result.maps, affine=list(result.affine)))
+    refresh(session, [claimed.instance_id])
     return True
 
 
 def end(session: Session, claimed: Claimed, *, state: str, reason: str, code: ReasonCode, now: datetime) -> bool:
     """End a claimed analysis as ``failed`` or ``not_applicable`` with a reason; False if the lease was lost."""
-    return _LEASES.end(session, claimed, state=state, reason=reason, reason_code=code, finished_at=now)
+    ended = _LEASES.end(session, claimed, state=state, reason=reason, reason_code=code, finished_at=now)
+    if ended:
+        refresh_analysed(session, [claimed.id])
+    return ended
 
 
 def is_known(session: Session, analysis_id: int) -> bool:
@@ -148,7 +155,10 @@ def is_known(session: Session, analysis_id: int) -> bool:
 
 def give_back(session: Session, claimed: Claimed, *, reason: str, code: ReasonCode, counted: bool) -> bool:
     """Give a claimed analysis back as pending; ``counted=False`` where the fault was the machine's, not the image's."""
-    return _LEASES.give_back(session, claimed, counted=counted, reason=reason, reason_code=code)
+    given = _LEASES.give_back(session, claimed, counted=counted, reason=reason, reason_code=code)
+    if given:
+        refresh_analysed(session, [claimed.id])
+    return given
 
 
 def note_loss(session: Session, analysis_ids: Iterable[int], reason: str) -> int:
@@ -173,7 +183,11 @@ def note_loss(session: Session, analysis_ids: Iterable[int], reason: str) -> int
 
 def release_dead(session: Session, is_dead: Callable[[str], bool], now: datetime) -> int:
     """Free what dead processes hold, and what has outlived its lease, to be queued again at once. Returns how many."""
-    return _LEASES.release_dead(session, is_dead, now, enqueued_at=None)
+    running = session.scalars(select(Analysis.id).where(Analysis.state == "running")).all()
+    freed = _LEASES.release_dead(session, is_dead, now, enqueued_at=None)
+    if freed:
+        refresh_analysed(session, running)
+    return freed
 
 
 def requeue_pending(

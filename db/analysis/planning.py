@@ -9,6 +9,7 @@ from typing import Any, cast
 
 from sqlalchemy import CursorResult, and_, or_, select, update
 
+from db.analysis.states import refresh, refresh_several_analyses
 from db.engine.session import Session
 from db.model_registry.activation import active_models
 from db.model_registry.scope import ActiveModels
@@ -16,6 +17,7 @@ from db.reasons import ReasonCode
 from db.records import BATCH, LIVE, ActiveModel, Queue
 from db.tables.analyses import Analysis
 from db.tables.gate import GateDecision
+from db.tables.model_registry import Model
 from db.tables.studies import Instance, Location
 
 _AT_ONCE = 500  # ids a statement; each is a bound variable, of which SQLite takes 32,766
@@ -65,11 +67,17 @@ def create_missing(session: Session, now: datetime, limit: int) -> int:
     ids = [decision.instance_id for decision in waiting]
     instances = {row.id: row for row in session.scalars(select(Instance).where(Instance.id.in_(ids)))}
     first = first_locations(session, ids)
-    rows = [new_analysis(instances[each], models, first[each], now) for each in ids]
-    for decision, row in zip(waiting, rows, strict=True):
+    key = (Analysis.instance_id, Analysis.model_digest, Analysis.preprocessing_id)
+    known = {tuple(row) for row in session.execute(select(*key).where(Analysis.instance_id.in_(ids)))}
+    for decision in waiting:
         decision.waits = False
+    made = [new_analysis(instances[each], models, first[each], now) for each in ids]
+    # an image read, refused, and accepted again keeps the result that it has
+    rows = [row for row in made if (row.instance_id, row.model_digest, row.preprocessing_id) not in known]
+    for row in rows:
         row.enqueued_at = None  # nobody has rung for these: the sweep does, next
     session.add_all(rows)
+    refresh(session, ids)
     return len(rows)
 
 
@@ -88,7 +96,7 @@ def first_locations(session: Session, instance_ids: Sequence[int]) -> dict[int, 
 def retarget(session: Session, now: datetime) -> int:
     """Queue what waits for the model that reads it now: a broken or former model must not keep an image unread.
 
-    What no active model read is queued too, where one does now.
+    What no active model read is queued too, where one does now. Called after every activation and deactivation.
 
     Returns
     -------
@@ -96,11 +104,15 @@ def retarget(session: Session, now: datetime) -> int:
         How many analyses now wait for another model than before; the sweep rings for them.
     """
     models = active_models(session)
-    if not models:
-        return 0
+    queued = _retarget(session, models, now) if models else 0
+    refresh_several_analyses(session)
+    return queued
+
+
+def _retarget(session: Session, models: ActiveModels, now: datetime) -> int:
     wait = session.execute(
         select(Analysis.id, Instance.id, Analysis.model_digest, Analysis.preprocessing_id, Instance.age_years)
-        .add_columns(Instance.view)
+        .add_columns(Instance.view, Analysis.state)
         .join(Instance, Instance.id == Analysis.instance_id)
         .where(
             Instance.origin == "live",
@@ -109,19 +121,55 @@ def retarget(session: Session, now: datetime) -> int:
     )
     moves: dict[ActiveModel, dict[int, int]] = defaultdict(dict)
     nobody: dict[str, dict[int, int]] = defaultdict(dict)
-    for analysis_id, instance_id, digest, preprocessing_id, age_years, view in wait:
+    revived: list[int] = []
+    for analysis_id, instance_id, digest, preprocessing_id, age_years, view, state in wait:
         model = models.reader_of(age_years, view)
         if model is None:
             nobody[models.nobody_reads(age_years, view)][analysis_id] = instance_id
         elif (digest, preprocessing_id) != (model.digest, model.preprocessing_id):
             moves[model][analysis_id] = instance_id
+            if state != "pending":
+                revived.append(instance_id)
     for reason, rows in nobody.items():
         for part in _parts(rows):
             ended = {"state": "not_applicable", "reason": reason, "finished_at": now}
             ended["reason_code"] = ReasonCode.NO_MODEL_FOR_IMAGE
             nameless = {"model_digest": "", "preprocessing_id": "", "model_name": ""}
             _change(session, list(part), {**ended, **nameless})
-    return sum(_move(session, model, part, now) for model, rows in moves.items() for part in _parts(rows))
+            refresh(session, part.values())
+    moved = sum(_move(session, model, part, now) for model, rows in moves.items() for part in _parts(rows))
+    refresh(session, revived)
+    return moved
+
+
+def keep_current(session: Session, model: ActiveModel, preprocessing_id: str) -> int:
+    """Note what the program makes of a model's images now, where it was `model`'s; what is queued names it from now on.
+
+    What a former version failed because another version had queued it is read after all.
+
+    Returns
+    -------
+    int
+        How many analyses that are.
+    """
+    session.execute(
+        update(Model)
+        .where(Model.digest == model.digest, Model.preprocessing_id == model.preprocessing_id)
+        .values(preprocessing_id=preprocessing_id)
+    )
+    again = (
+        update(Analysis)
+        .where(
+            Analysis.state == "failed",
+            Analysis.model_digest == model.digest,
+            Analysis.reason_code == ReasonCode.OTHER_VERSION,
+        )
+        .values(state="pending", reason="", reason_code=ReasonCode.NONE, finished_at=None, enqueued_at=None)
+        .returning(Analysis.instance_id)
+    )
+    instances = session.scalars(again).all()
+    refresh(session, instances)
+    return len(instances)
 
 
 def _move(session: Session, model: ActiveModel, rows: dict[int, int], now: datetime) -> int:
@@ -138,6 +186,7 @@ def _move(session: Session, model: ActiveModel, rows: dict[int, int], now: datet
             "finished_at": now,
         },
     )
+    refresh(session, [rows[analysis_id] for analysis_id in read])
     return _change(
         session,
         [analysis_id for analysis_id, instance_id in rows.items() if instance_id not in has_own],

@@ -9,6 +9,7 @@ from datetime import datetime
 from sqlalchemy import ColumnElement, and_, select
 
 from db.analysis.planning import new_analysis
+from db.analysis.states import refresh
 from db.engine.session import Session
 from db.model_registry.activation import active_models
 from db.records import Decision
@@ -91,6 +92,12 @@ def decide_again(session: Session, before: DecidedInstance, decision: Decision, 
     DecidedElsewhere
         If another decision than ``before`` counts by now.
     """
+    queued = _decide_again(session, before, decision, now)
+    refresh(session, [before.instance_id])
+    return queued
+
+
+def _decide_again(session: Session, before: DecidedInstance, decision: Decision, now: datetime) -> int | None:
     instance = session.get_one(Instance, before.instance_id)
     former = session.scalars(
         select(GateDecision)
@@ -110,6 +117,7 @@ def decide_again(session: Session, before: DecidedInstance, decision: Decision, 
     )
     if row is None:
         row = GateDecision(instance_id=instance.id, rules_version=decision.rules_version, facts={}, flags=[])
+        row.origin = instance.origin
         session.add(row)
     row.accepted, row.rule, row.reason = decision.accepted, decision.rule, decision.reason
     row.facts, row.flags = decision.facts, list(decision.flags)

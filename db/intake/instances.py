@@ -6,6 +6,7 @@ from sqlalchemy import select
 from sqlalchemy.exc import IntegrityError
 
 from db.analysis.planning import new_analysis, queue_of
+from db.analysis.states import refresh
 from db.engine.session import Session
 from db.intake.identity_conflicts import contradictions, contradictions_of_repeat, fill_in
 from db.model_registry.activation import active_models
@@ -37,12 +38,15 @@ def record_instance(session: Session, new: NewInstance) -> Recorded:
     RecordedElsewhere
         If another process inserted the same study or instance first; the transaction must be run again.
     """
-    known = session.scalar(select(Instance).where(Instance.sop_instance_uid == new.sop_instance_uid).with_for_update())
+    # study before image, as everybody locks them (`db.analysis.states`)
+    study = session.scalar(
+        select(Study).where(Study.study_instance_uid == new.study.study_instance_uid).with_for_update(key_share=True)
+    )
+    known = session.scalar(
+        select(Instance).where(Instance.sop_instance_uid == new.sop_instance_uid).with_for_update(key_share=True)
+    )
     if known is not None:
         return _record_again(session, known, new)
-    study = session.scalar(
-        select(Study).where(Study.study_instance_uid == new.study.study_instance_uid).with_for_update()
-    )
     flags: list[str] = []
     if study is None:
         study = _new_study(new)
@@ -76,6 +80,7 @@ def record_instance(session: Session, new: NewInstance) -> Recorded:
     session.add(
         GateDecision(
             instance_id=instance.id,
+            origin=new.origin,
             rules_version=decision.rules_version,
             accepted=decision.accepted,
             rule=decision.rule,
@@ -93,6 +98,7 @@ def record_instance(session: Session, new: NewInstance) -> Recorded:
         session.add(analysis)
         session.flush()
         queued = Queued(analysis.id, queue_of(instance)) if analysis.state == "pending" else None
+    refresh(session, [instance.id])
     return Recorded("new", instance.id, queued)
 
 
@@ -118,7 +124,7 @@ def _record_again(session: Session, known: Instance, new: NewInstance) -> Record
 def _note_misfiled(session: Session, location: Location, new: NewInstance) -> None:
     """Let whoever looks for the study that these bytes name find it, and in it where they are."""
     named = session.scalar(
-        select(Study).where(Study.study_instance_uid == new.study.study_instance_uid).with_for_update()
+        select(Study).where(Study.study_instance_uid == new.study.study_instance_uid).with_for_update(key_share=True)
     )
     if named is None:
         named = _new_study(new)

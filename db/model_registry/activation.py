@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Any, cast
 
-from sqlalchemy import CursorResult, delete, exists, or_, select, text, update
+from sqlalchemy import delete, exists, or_, select, text, update
 
 from db.engine.session import Session
 from db.model_registry.scope import ActiveEntry, ActiveModels, ModelScope
-from db.reasons import ReasonCode
 from db.records import ActiveModel
-from db.tables.analyses import Analysis
 from db.tables.model_registry import Model, ModelScopeCell
 
 
@@ -109,33 +106,6 @@ def deactivate(session: Session, digest: str | None = None) -> None:
     session.execute(delete(ModelScopeCell).where(*cells))
     session.execute(update(Model).where(*named).values(is_default=False, scope=None))
     _only_readers_are_active(session)
-
-
-def keep_current(session: Session, model: ActiveModel, preprocessing_id: str) -> int:
-    """Note what the program makes of a model's images now, where it was `model`'s; what is queued names it from now on.
-
-    What a former version failed because another version had queued it is read after all.
-
-    Returns
-    -------
-    int
-        How many analyses that are.
-    """
-    session.execute(
-        update(Model)
-        .where(Model.digest == model.digest, Model.preprocessing_id == model.preprocessing_id)
-        .values(preprocessing_id=preprocessing_id)
-    )
-    again = (
-        update(Analysis)
-        .where(
-            Analysis.state == "failed",
-            Analysis.model_digest == model.digest,
-            Analysis.reason_code == ReasonCode.OTHER_VERSION,
-        )
-        .values(state="pending", reason="", reason_code=ReasonCode.NONE, finished_at=None, enqueued_at=None)
-    )
-    return cast("CursorResult[Any]", session.execute(again)).rowcount
 
 
 def _only_readers_are_active(session: Session) -> None:

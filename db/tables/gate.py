@@ -26,6 +26,7 @@ class GateDecision(Base):
     __tablename__ = "gate_decision"
     __table_args__ = (
         UniqueConstraint("instance_id", "rules_version"),
+        Index("ix_gate_decision_origin_current_accepted_rule", "origin", "current", "accepted", "rule"),
         Index(
             "uq_gate_decision_current",
             "instance_id",
@@ -36,6 +37,7 @@ class GateDecision(Base):
     )
     id: Mapped[int] = mapped_column(Key, primary_key=True)
     instance_id: Mapped[int] = mapped_column(ForeignKey("instance.id"), index=True)
+    origin: Mapped[str] = mapped_column(String(8))  # of its instance, so that refusals are counted in an index
     rules_version: Mapped[str] = mapped_column(String(64))
     accepted: Mapped[bool] = mapped_column(Boolean)
     rule: Mapped[str] = mapped_column(Text)

@@ -7,8 +7,10 @@ from datetime import datetime
 from sqlalchemy import (
     JSON,
     BigInteger,
+    Boolean,
     Float,
     ForeignKey,
+    Index,
     String,
     Text,
     UniqueConstraint,
@@ -34,10 +36,16 @@ class Study(Base):
     priority: Mapped[str] = mapped_column(String(8), index=True)
     score: Mapped[float] = mapped_column(Float)
     reading_key: Mapped[float] = mapped_column(Float, index=True)
+    ai_state: Mapped[str] = mapped_column(String(16), default="not_applicable", index=True)  # of `db.analysis.states`
 
 
 class Instance(Base):
     __tablename__ = "instance"
+    __table_args__ = (
+        Index(
+            "ix_instance_origin_state_outside_domain_received_at", "origin", "state", "outside_domain", "received_at"
+        ),
+    )
     id: Mapped[int] = mapped_column(Key, primary_key=True)
     study_id: Mapped[int | None] = mapped_column(ForeignKey("study.id"), index=True)
     sop_instance_uid: Mapped[str | None] = mapped_column(String(64), unique=True)
@@ -51,6 +59,9 @@ class Instance(Base):
     age_years: Mapped[float | None] = mapped_column(Float)
     view: Mapped[str | None] = mapped_column(Text)
     flags: Mapped[list[str]] = mapped_column(JSON)
+    # pending | running | done | not_applicable | failed | refused; both are written by `db.analysis.states` alone
+    state: Mapped[str] = mapped_column(String(16), default="pending")
+    outside_domain: Mapped[bool] = mapped_column(Boolean, default=False)  # of the result shown
 
 
 class Location(Base):

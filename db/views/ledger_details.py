@@ -14,6 +14,7 @@ from db.engine.session import Session
 from db.intake.rejected_transfers import rejected
 from db.tables.audit import Rejection
 from db.tables.delivery import Delivery, MadeObject
+from db.tables.gate import GateDecision
 from db.tables.studies import Instance, Study
 
 
@@ -44,7 +45,7 @@ class OpenDeliveries:
 
 @dataclass(frozen=True)
 class LedgerDetails:
-    """``instances`` is counted by itself, without gate or analysis, so that the ledger's sum can be held against it."""
+    """``instances`` is counted by gate decisions, not by states, so that the ledger's sum can be held against it."""
 
     instances: int
     rejections: tuple[RefusedTransfer, ...]
@@ -88,7 +89,9 @@ def ledger_details(session: Session, limit: int = 100) -> LedgerDetails:
         .order_by(case((unsent.c.state == "failed", 0), else_=1), unsent.c.number.desc(), unsent.c.destination)
     )
     return LedgerDetails(
-        instances=_count(session, select(func.count()).select_from(Instance).where(Instance.origin == "live")),
+        instances=_count(
+            session, select(func.count()).where(GateDecision.origin == "live", GateDecision.current.is_(True))
+        ),
         rejections=tuple(
             RefusedTransfer(row.last_at, row.number, row.calling_ae, row.address, row.status, row.reason)
             for row in rejections

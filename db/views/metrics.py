@@ -8,19 +8,18 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from sqlalchemy import case, func, select
+from sqlalchemy import func, select
 
+from db.analysis.states import REFUSED
 from db.delivery import commitment_requests
 from db.engine.session import Session
-from db.intake.gate_decisions import current
 from db.model_registry.activation import active_models
 from db.model_registry.scope import ActiveModels
 from db.tables.analyses import Analysis
 from db.tables.audit import Rejection
 from db.tables.delivery import Delivery, ObjectSource
-from db.tables.gate import GateDecision
 from db.tables.studies import Instance
-from db.views.ledger import state_column
+from db.views.ledger import refused_by_rule
 
 ARRIVAL_TO_RESULT = "arrival_to_result"
 RESULT_TO_SENT = "result_to_sent"
@@ -74,14 +73,11 @@ class Measures:
 def measure(session: Session, now: datetime, window: timedelta, newest: int) -> Measures:
     """Measure; ``stages`` holds what ended within ``window``, and no more than the ``newest`` so many rows."""
     instances = dict.fromkeys(INSTANCE_STATES, 0)
-    refused: dict[str, int] = {}
     outside = 0
     unread: list[datetime] = []
-    for state, rule, is_outside, number, oldest in _instances(session):
-        instances[state] = instances.get(state, 0) + number
-        if rule is not None:
-            refused[rule] = refused.get(rule, 0) + number
-        if is_outside and state == "done":
+    for state, is_outside, number, oldest in _instances(session):
+        instances["not_applicable" if state == REFUSED else state] += number
+        if is_outside:
             outside += number
         if state in ("pending", "running"):
             unread.append(oldest)
@@ -101,7 +97,7 @@ def measure(session: Session, now: datetime, window: timedelta, newest: int) -> 
         models=active_models(session),
         instances=instances,
         outside_domain=outside,
-        refused=refused,
+        refused=refused_by_rule(session),
         oldest_unread=min(unread, default=None),
         rejected={int(status): int(number) for status, number in rejected},
         deliveries=deliveries,
@@ -112,29 +108,13 @@ def measure(session: Session, now: datetime, window: timedelta, newest: int) -> 
     )
 
 
-def _instances(session: Session) -> list[tuple[str, str | None, bool | None, int, datetime]]:
-    """(state, the rule that refused, outside the domain, how many, when the first arrived), as the ledger counts."""
-    latest = (
-        select(Analysis.instance_id, func.max(Analysis.id).label("id"))
-        .group_by(Analysis.instance_id)
-        .subquery("latest")
+def _instances(session: Session) -> list[tuple[str, bool, int, datetime]]:
+    """(state, outside the domain, how many, when the first arrived), read off one index."""
+    key = (Instance.state, Instance.outside_domain)
+    found = session.execute(
+        select(*key, func.count(), func.min(Instance.received_at)).where(Instance.origin == "live").group_by(*key)
     )
-    rows = (
-        select(
-            state_column().label("state"),
-            case((GateDecision.accepted.is_(False), GateDecision.rule)).label("rule"),
-            Analysis.outside_domain.label("outside"),
-            Instance.received_at.label("received_at"),
-        )
-        .join(GateDecision, current())
-        .outerjoin(latest, latest.c.instance_id == Instance.id)
-        .outerjoin(Analysis, Analysis.id == latest.c.id)
-        .where(Instance.origin == "live")
-        .subquery("rows")
-    )
-    key = (rows.c.state, rows.c.rule, rows.c.outside)
-    found = session.execute(select(*key, func.count(), func.min(rows.c.received_at)).group_by(*key))
-    return [(state, rule, outside, int(number), oldest) for state, rule, outside, number, oldest in found]
+    return [(state, outside, int(number), oldest) for state, outside, number, oldest in found]
 
 
 def _stages(session: Session, since: datetime, newest: int) -> dict[str, tuple[float, ...]]:

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from sqlalchemy import select
 
 from db.analysis.current_result import maxima, readers, shown
+from db.analysis.states import PENDING
 from db.engine.session import Session
 from db.intake.gate_decisions import current
 from db.intake.misfiled_instances import MISFILED, NOTHING_LEFT, MisfiledInstance, misfiled_instances_of, misfiled_note
@@ -91,11 +92,9 @@ def _item(
     no_model: bool,
     strays: Sequence[MisfiledInstance],
 ) -> WorklistItem:
-    analyses = [latest[instance.id] for instance, _ in instances if instance.id in latest]
-    waits = any(decision.accepted and instance.id not in latest for instance, decision in instances)
-    state, reason, code = _state(
-        analyses, [decision for _, decision in instances], waits, no_model, misfiled_note(strays)
-    )
+    analyses = [latest[instance.id] for instance, decision in instances if decision.accepted and instance.id in latest]
+    decisions = [decision for _, decision in instances]
+    reason, code = _reason(study.ai_state, analyses, decisions, no_model, misfiled_note(strays))
     done = [analysis for analysis in analyses if analysis.state == "done"]
     # an image outside its model's domain must not hide behind one inside: the flags of all images are shown
     flags = [MISFILED] if strays else []
@@ -111,7 +110,7 @@ def _item(
         priority=study.priority,
         score=study.score,
         arrived_at=study.arrived_at,
-        state=state,
+        state=study.ai_state,
         reason=reason,
         flags=tuple(dict.fromkeys(flags)),
         findings=maxima([finding for analysis in inside or done for finding in findings[analysis.id]]),
@@ -120,39 +119,38 @@ def _item(
     )
 
 
-def _state(
-    analyses: list[Analysis], decisions: list[GateDecision], waits: bool, no_model: bool, stray: str
-) -> tuple[str, str, str]:
-    """State, reason and its code: the state is that of the least finished image; what was not read is in the reason."""
-    unread = [
-        f"{analysis.state}: {analysis.reason}"
-        for analysis in analyses
-        if analysis.state in ("failed", "not_applicable")
-    ]
+def _reason(
+    state: str, analyses: list[Analysis], decisions: list[GateDecision], no_model: bool, misfiled: str
+) -> tuple[str, str]:
+    """Why a study is in its state, in words and as code; what was not read is always said."""
+    of_state = [analysis for analysis in analyses if analysis.state == state]
+    if state in ("running", PENDING):
+        if of_state:
+            waiting = next((analysis for analysis in of_state if analysis.reason), of_state[0])
+            return waiting.reason, waiting.reason_code
+        if no_model:
+            return _NO_MODEL, ReasonCode.NO_MODEL_ACTIVE
+        return "accepted, about to be queued", ReasonCode.ABOUT_TO_BE_QUEUED
+    if state == "failed":
+        code = next((analysis.reason_code for analysis in of_state), str(ReasonCode.OTHER))
+        return "; ".join(analysis.reason for analysis in of_state), code
     refused = [decision.reason for decision in decisions if not decision.accepted]
-    if stray:
-        refused.append(stray)
+    if misfiled:
+        refused.append(misfiled)
     elif not decisions:
         refused.append(NOTHING_LEFT)
-    for state in ("running", "pending"):
-        chosen = [analysis for analysis in analyses if analysis.state == state]
-        if chosen:
-            waiting = next((analysis for analysis in chosen if analysis.reason), chosen[0])
-            return state, waiting.reason, waiting.reason_code
-    if waits and no_model:
-        return "pending", _NO_MODEL, ReasonCode.NO_MODEL_ACTIVE
-    if waits:
-        return "pending", "accepted, about to be queued", ReasonCode.ABOUT_TO_BE_QUEUED
-    notes = "; ".join(dict.fromkeys([*unread, *refused]))
-    if any(analysis.state == "done" for analysis in analyses):
-        return ("done", f"not read: {notes}", ReasonCode.PARTLY_READ) if notes else ("done", "", ReasonCode.NONE)
-    failed = [analysis for analysis in analyses if analysis.state == "failed"]
-    if failed:
-        return "failed", "; ".join(analysis.reason for analysis in failed), failed[0].reason_code
+    if state == "done":
+        unread = [
+            f"{analysis.state}: {analysis.reason}"
+            for analysis in analyses
+            if analysis.state in ("failed", "not_applicable")
+        ]
+        notes = "; ".join(dict.fromkeys([*unread, *refused]))
+        return (f"not read: {notes}", ReasonCode.PARTLY_READ) if notes else ("", ReasonCode.NONE)
     if analyses:
         code = analyses[0].reason_code
     elif decisions:
         code = ReasonCode.REFUSED_BY_GATE
     else:
-        code = ReasonCode.MISFILED if stray else ReasonCode.NO_IMAGE
-    return "not_applicable", "; ".join(dict.fromkeys([analysis.reason for analysis in analyses] + refused)), code
+        code = ReasonCode.MISFILED if misfiled else ReasonCode.NO_IMAGE
+    return "; ".join(dict.fromkeys([analysis.reason for analysis in analyses] + refused)), code

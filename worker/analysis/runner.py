@@ -12,10 +12,11 @@ from uuid import UUID
 import structlog
 
 from db.analysis import lifecycle
+from db.analysis.planning import keep_current
 from db.engine.leases import database_time
 from db.engine.schema import installation_uid
 from db.engine.session import Database, DatabaseUnavailable
-from db.model_registry.activation import active_models, keep_current, known_model
+from db.model_registry.activation import active_models, known_model
 from db.reasons import ReasonCode
 from db.records import ActiveModel, AnalysisResult, ClaimedAnalysis
 from dicom_io.pixels.grayscale import DecoderMissing, PixelsUnreadable

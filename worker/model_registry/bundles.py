@@ -126,6 +126,7 @@ def deactivate(database: Database, named: str | None = None) -> str | None:
     with database.write() as session:
         if named is None:
             activation.deactivate(session)
+            retarget(session, now())
             return None
         active = activation.active_models(session)
         found = [each for each in active.models if named == each.name or each.digest.startswith(named)]

@@ -11,7 +11,7 @@ from sqlalchemy import func, select
 
 from db.analysis import lifecycle
 from db.analysis.current_result import study_findings
-from db.analysis.planning import retarget
+from db.analysis.planning import keep_current, retarget
 from db.delivery import objects, outbox
 from db.engine.session import Database
 from db.intake.instances import record_instance
@@ -303,7 +303,7 @@ def test_what_another_version_queued_is_what_its_reader_makes_and_is_read_once(
 
 def test_only_who_saw_the_last_word_changes_what_is_queued_from_now_on(with_model: Database) -> None:
     with with_model.write() as session:
-        activation.keep_current(session, replace(MODEL, preprocessing_id="seen long ago"), "pad")
+        keep_current(session, replace(MODEL, preprocessing_id="seen long ago"), "pad")
         assert activation.known_model(session, MODEL.digest) == MODEL
-        activation.keep_current(session, MODEL, "pad")
+        keep_current(session, MODEL, "pad")
         assert activation.known_model(session, MODEL.digest) == replace(MODEL, preprocessing_id="pad")

@@ -27,6 +27,8 @@ from db.engine.schema import HEAD_REVISION, revision, upgrade
 from db.engine.session import Database, Session, sqlite_url
 from db.tables.analyses import Analysis
 from db.tables.base import Base
+from db.tables.gate import GateDecision
+from db.tables.studies import Instance, Study
 from tests.db.conftest import NOON
 
 _MIGRATIONS = Path(next(iter(db.migrations.__path__))) / "versions"
@@ -144,6 +146,51 @@ def test_old_analyses_get_the_queue_of_their_images_origin(old: Old) -> None:
     with before.database.read() as session:
         rows = session.execute(select(Analysis.id, Analysis.queue, Analysis.job_id).order_by(Analysis.id)).all()
     assert rows == [(1, "live", None), (2, "batch", None)]
+
+
+def test_upgrade_stores_the_states_that_the_rows_make(old: Old) -> None:
+    before = old("0012")
+    # decision, then the analyses (model, state, outside the domain) of each image; the model "c" reads children
+    images = [
+        (True, 44, [], "pending", False),
+        (False, 44, [("d", "done", True)], "refused", False),
+        (True, 44, [("d", "done", True)], "done", True),
+        (True, 44, [("d", "failed", True)], "failed", False),
+        (True, 44, [("d", "done", False), ("c", "running", False)], "done", False),
+        (True, 4, [("c", "not_applicable", False), ("d", "done", True)], "not_applicable", False),
+        (True, 44, [("e", "failed", False), ("f", "running", False)], "running", False),
+    ]
+    with before.database.write() as session:
+        before.add(session, "model", digest="d", active=True, is_default=True, scope=None)
+        before.add(session, "model", digest="c", active=True, scope={"ages": [[0, 17]], "views": []})
+        for number, (accepted, age, analyses, _state, _outside) in enumerate(images, 1):
+            before.add(session, "study", id=number, study_instance_uid=f"1.2.{number}")
+            origin = "archive" if number == 1 else "live"
+            uid = f"1.2.3.{number}"
+            before.add(
+                session, "instance", id=number, study_id=number, sop_instance_uid=uid, origin=origin, age_years=age
+            )
+            before.add(session, "gate_decision", id=number, instance_id=number, accepted=accepted, current=True)
+            for model, state, outside in analyses:
+                before.add(
+                    session,
+                    "analysis",
+                    instance_id=number,
+                    model_digest=model,
+                    state=state,
+                    outside_domain=outside,
+                    record={},
+                    job_id=None,
+                )
+        before.add(session, "study", id=99, study_instance_uid="1.2.99")
+    upgrade(before.database, NOON)
+    with before.database.read() as session:
+        found = session.execute(select(Instance.state, Instance.outside_domain).order_by(Instance.id)).all()
+        assert found == [(state, outside) for *_, state, outside in images]
+        states = session.scalars(select(Study.ai_state).order_by(Study.id)).all()
+        assert states == [*("not_applicable" if each[3] == "refused" else each[3] for each in images), "not_applicable"]
+        origins = session.scalars(select(GateDecision.origin).order_by(GateDecision.id)).all()
+        assert origins == ["archive", *["live"] * 6]
 
 
 @pytest.mark.parametrize(
