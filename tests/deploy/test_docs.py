@@ -85,7 +85,7 @@ def _options_by_command() -> dict[str, set[str]]:
 
 def test_every_program_named_by_its_module_is_there() -> None:
     named = {name for text in PAGES.values() for name in re.findall(r"python -m ([\w.]+\w)", text)}
-    assert named >= {"model.train.recalibration", "worker.tools.reference_docs"}
+    assert named >= {"model.demonstration.recalibration", "worker.tools.reference_docs"}
     for name in named:
         assert importlib.util.find_spec(name) is not None, name
 
