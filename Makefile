@@ -80,7 +80,7 @@ $(VENV)/.installed-test: pyproject.toml | $(BIN)/python
 	@touch $@
 
 $(VENV)/.installed-docs: pyproject.toml | $(BIN)/python
-	@$(INSTALL) 'Installing what builds the documentation' $(PIP) --editable '.[docs]'
+	@$(INSTALL) 'Installing what the documentation needs' $(PIP) --editable '.[docs]'
 	@touch $@
 
 # The first Python that really starts (a version manager leaves names on the PATH that do not), new enough and whole.
