@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sqlite3
+import threading
 import traceback
 from pathlib import Path
 
@@ -77,3 +79,16 @@ def test_lock_that_is_not_given_up_ends_the_wait_for_it(postgres: Postgres) -> N
     with database.read() as session:
         assert session.scalar(text("SHOW lock_timeout")) == "20s"
     database.dispose()
+
+
+def test_a_new_file_that_another_process_is_writing_is_waited_for(tmp_path: Path) -> None:
+    path = tmp_path / "new.sqlite"
+    other = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+    other.execute("BEGIN IMMEDIATE")  # before it has a write-ahead log
+    release = threading.Timer(0.3, other.rollback)
+    release.start()
+    try:
+        Database(sqlite_url(path)).ping()
+    finally:
+        release.join()
+        other.close()

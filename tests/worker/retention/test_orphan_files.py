@@ -58,6 +58,14 @@ def test_file_that_no_row_names_is_set_aside_when_old_and_deleted_much_later(eit
     assert not aside.exists()
 
 
+def test_old_file_that_is_set_aside_is_kept_for_its_time_whatever_another_scheduler_does(site: Site) -> None:
+    stray = site.store.path(site.store.put(b"half a crash").uri)
+    age(stray, NOW - 2 * UNREFERENCED_KEPT)
+    assert whole_round(site, NOW) == 1
+    assert set_aside(site.database, site.store, NOW) == 0
+    assert (site.store.root / "unreferenced" / stray.name).read_bytes() == b"half a crash"
+
+
 def test_film_that_is_recorded_while_its_old_file_is_set_aside_keeps_its_bytes(
     either: Site, films: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
