@@ -14,7 +14,7 @@ from sqlalchemy import func, select
 
 from db.engine.schema import HEAD_REVISION, revision
 from db.engine.session import Database
-from db.model_registry import activation as models
+from db.model_registry import activation
 from db.tables.base import Installation
 from db.tables.model_registry import Model
 from tests.db.conftest import MODEL, NOON
@@ -43,8 +43,9 @@ def _start_once(settings: Settings) -> None:
     _together.wait(HANG)
     site = Site(settings)
     with site.database.write() as session:
-        models.activate(session, MODEL, NOON)
-    assert site.store.whole(site.store.put(b"the same file").uri)
+        activation.activate(session, MODEL, NOON)
+    stored = site.store.put(b"the same file")
+    assert site.store.whole(stored.uri, stored.sha256)
     site.database.dispose()
 
 
@@ -63,7 +64,7 @@ def check_home(settings: Settings, active: str) -> None:
     with database.read() as session:
         assert session.scalar(select(func.count()).select_from(Installation)) == 1
         assert session.scalar(select(func.count()).select_from(Model)) == 1
-        assert models.active_models(session).name == active
+        assert activation.active_models(session).name == active
     database.dispose()
     assert stat.S_IMODE(settings.home.stat().st_mode) == 0o700
 
@@ -101,8 +102,8 @@ def test_programs_started_together_on_an_empty_home_read_the_first_image(
     with RunningSite(tmp_path / "site", more=database_toml(kind.split()[0], request)) as site:
         for name in PROCESSES:
             site[name].start()
-        activation = site.run("model", "activate", "demonstration", seconds=HANG)
-        assert activation.exit_code == 0, activation.output
+        done = site.run("model", "activate", "demonstration", seconds=HANG)
+        assert done.exit_code == 0, done.output
         for name in PROCESSES:
             site.wait_ready(name, HANG)
         check_home(load_settings(site.configuration, site.home), "demonstration")
