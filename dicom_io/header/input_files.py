@@ -7,29 +7,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from pydicom.valuerep import STANDARD_VR
+
 from dicom_io.header import parsing
 from dicom_io.header.parsing import UnreadableDicom
 
 Kind = Literal["dicom", "png", "jpeg", "unknown"]
 
 _DICOMDIR = "DICOMDIR"
-_EXPLICIT_VRS = {
-    b"AE",
-    b"AS",
-    b"CS",
-    b"DA",
-    b"DT",
-    b"LO",
-    b"OB",
-    b"PN",
-    b"SH",
-    b"SQ",
-    b"ST",
-    b"TM",
-    b"UI",
-    b"UL",
-    b"US",
-}
+_EXPLICIT_VRS = {vr.encode() for vr in STANDARD_VR}
 _FIRST_GROUPS = (0x0002, 0x0008)
 
 

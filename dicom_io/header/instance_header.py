@@ -198,8 +198,8 @@ def read_header(source: Openable | bytes, tags: Sequence[TagPath] = ()) -> Insta
         study_time=one("StudyTime"),
         study_description=one("StudyDescription"),
         series_description=one("SeriesDescription"),
-        series_number=_whole(dataset, "SeriesNumber"),
-        instance_number=_whole(dataset, "InstanceNumber"),
+        series_number=parsing.integer(dataset, "SeriesNumber", None),
+        instance_number=parsing.integer(dataset, "InstanceNumber", None),
         acquisition_date=one("AcquisitionDate") or one("AcquisitionDateTime")[:8],
         age_years=age,
         age_source=age_source,
@@ -219,13 +219,13 @@ def read_header(source: Openable | bytes, tags: Sequence[TagPath] = ()) -> Insta
         species=one("PatientSpeciesDescription"),
         species_code=_code(dataset, "PatientSpeciesCodeSequence"),
         patient_orientation=tuple(member.upper() for member in parsing.texts(dataset, "PatientOrientation")),
-        rows=_whole(dataset, "Rows") or 0,
-        columns=_whole(dataset, "Columns") or 0,
-        frames=_whole(dataset, "NumberOfFrames") or 1,
-        samples_per_pixel=_whole(dataset, "SamplesPerPixel") or 0,
+        rows=parsing.integer(dataset, "Rows", 0),
+        columns=parsing.integer(dataset, "Columns", 0),
+        frames=parsing.integer(dataset, "NumberOfFrames", 0) or 1,
+        samples_per_pixel=parsing.integer(dataset, "SamplesPerPixel", 0),
         photometric=one("PhotometricInterpretation").upper(),
-        bits_allocated=_whole(dataset, "BitsAllocated") or 0,
-        bits_stored=_whole(dataset, "BitsStored") or 0,
+        bits_allocated=parsing.integer(dataset, "BitsAllocated", 0),
+        bits_stored=parsing.integer(dataset, "BitsStored", 0),
         lossy=one("LossyImageCompression") == "01",
         has_pixels=has_pixels,
         site=tuple(SiteValue(tag.text, values(dataset, tag)) for tag in dict.fromkeys(tags)),
@@ -236,11 +236,6 @@ def with_site_values(header: InstanceHeader, source: Openable | bytes, tags: Seq
     """Return a header with the values of `tags`: `header` where it has them, else `source` read again."""
     held = {value.tag for value in header.site}
     return header if all(tag.text in held for tag in tags) else read_header(source, tags)
-
-
-def _whole(dataset: Dataset, keyword: str) -> int | None:
-    value = parsing.number(dataset, keyword)
-    return None if value is None or abs(value) > 2**31 else int(value)
 
 
 def _code(dataset: Dataset, keyword: str) -> CodedValue | None:

@@ -14,7 +14,7 @@ from io import BytesIO
 from pathlib import Path
 from threading import Lock
 from traceback import clear_frames
-from typing import BinaryIO, Literal, Protocol
+from typing import BinaryIO, Literal, Protocol, TypeVar
 
 import pydicom
 from pydicom import charset, config
@@ -30,6 +30,8 @@ from pydicom.uid import (
     ImplicitVRLittleEndian,
     MediaStorageDirectoryStorage,
 )
+
+from dicom_io.errors import StatedError
 
 config.settings.reading_validation_mode = config.IGNORE
 
@@ -65,12 +67,11 @@ _DELIMITERS = {0x09, 0x0A, 0x0C, 0x0D, 0x3D, 0x5C, 0x5E}  # each resets the char
 _PADDING = "\0 \t\r\n"
 
 
-class UnreadableDicom(Exception):
-    """The bytes cannot be parsed as a DICOM object; `reason` says why and contains no patient data."""
+_Default = TypeVar("_Default", int, None)
 
-    def __init__(self, reason: str) -> None:
-        super().__init__(reason)
-        self.reason = reason
+
+class UnreadableDicom(StatedError):
+    """The bytes cannot be parsed as a DICOM object; `reason` says why and contains no patient data."""
 
 
 class Openable(Protocol):
@@ -288,6 +289,12 @@ def numbers(dataset: Dataset, keyword: str | BaseTag) -> tuple[float | None, ...
         return ()
     members = value if isinstance(value, MutableSequence) else [value]
     return tuple(_finite(member) for member in members)
+
+
+def integer(dataset: Dataset, keyword: str, default: _Default) -> int | _Default:
+    """Read the first value of a numeric attribute as an integer; `default` where there is none within 32 bits."""
+    value = number(dataset, keyword)
+    return default if value is None or abs(value) > 2**31 else int(value)
 
 
 def items(dataset: Dataset, keyword: str | BaseTag) -> list[Dataset]:

@@ -8,19 +8,17 @@ from typing import Any
 
 from pynetdicom import AE, evt
 from pynetdicom.association import Association
+from pynetdicom.pdu_primitives import A_ASSOCIATE
 from pynetdicom.presentation import PresentationContext
 
+from dicom_io.errors import StatedError
 from dicom_io.network.presentation_contexts import FASTEST_PDU
 from dicom_io.network.tls import TlsFiles, TlsProblem, calling_context
 from dicom_io.uids import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
 
 
-class PeerUnreachable(Exception):
+class PeerUnreachable(StatedError):
     """No association with the peer was established; a later attempt may succeed. `reason` says why."""
-
-    def __init__(self, reason: str) -> None:
-        super().__init__(reason)
-        self.reason = reason
 
 
 class NothingAccepted(PeerUnreachable):
@@ -101,9 +99,10 @@ def associate(peer: Peer, contexts: list[PresentationContext], roles: Sequence[A
         raise PeerUnreachable(f"{peer} cannot be reached: its host is neither a name nor an address") from error
     if association.is_established:
         return association
-    if association.is_rejected:
-        reason = association.acceptor.primitive.reason_str
-        raise PeerUnreachable(f"{peer} rejected the association of {peer.calling_ae_title}: {reason}")
+    # pynetdicom takes a rejection for a failed connection where the peer closes before its thread has looked
+    answer = association.acceptor.primitive or association.dul.peek_next_pdu()
+    if isinstance(answer, A_ASSOCIATE) and answer.result:
+        raise PeerUnreachable(f"{peer} rejected the association of {peer.calling_ae_title}: {answer.reason_str}")
     if association.acceptor.primitive is not None:
         raise NothingAccepted(f"{peer} accepted none of the proposed presentation contexts")
     if context is not None and context.failure:

@@ -148,9 +148,8 @@ def _pixel_bytes(dataset: FileDataset) -> bytes:
     if not isinstance(value, bytes | bytearray) or not value:
         raise PixelsUnreadable("PixelData is empty")
     syntax = parsing.transfer_syntax(dataset)
-    if (
-        syntax in decoding.NATIVE and dataset["PixelData"].is_undefined_length
-    ):  # its item headers would be read as pixels
+    # its item headers would be read as pixels
+    if syntax in decoding.NATIVE and dataset["PixelData"].is_undefined_length:
         raise PixelsUnreadable(f"PixelData is in fragments, but the transfer syntax is {UID(syntax).name}")
     return bytes(value)
 

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pydicom.dataset import FileDataset
 from pydicom.uid import ExplicitVRBigEndian
 
+from dicom_io.errors import StatedError
 from dicom_io.header import parsing
 
 # 100 megapixels, four times the largest radiograph (43 x 43 cm at 0.085 mm): limits what a header can make us allocate.
@@ -12,12 +13,8 @@ MOST_PIXELS = 100_000_000
 _COLOUR = {"RGB", "YBR_FULL", "YBR_FULL_422", "YBR_RCT", "YBR_ICT"}
 
 
-class PixelsUnreadable(Exception):
+class PixelsUnreadable(StatedError):
     """The pixels cannot be decoded; `reason` names attributes and values and contains no patient data."""
-
-    def __init__(self, reason: str) -> None:
-        super().__init__(reason)
-        self.reason = reason
 
 
 class DecoderMissing(PixelsUnreadable):
@@ -76,26 +73,26 @@ def describe(dataset: FileDataset) -> tuple[PixelDescription, tuple[str, ...]]:
     if not parsing.has(dataset, "PixelData"):
         floats = [name for name in ("FloatPixelData", "DoubleFloatPixelData") if parsing.has(dataset, name)]
         raise PixelsUnreadable(f"{floats[0]} is not read: only PixelData is" if floats else "PixelData is missing")
-    rows, columns = _whole(dataset, "Rows"), _whole(dataset, "Columns")
+    rows, columns = parsing.integer(dataset, "Rows", 0), parsing.integer(dataset, "Columns", 0)
     if rows <= 0 or columns <= 0:
         raise PixelsUnreadable(f"Rows is {rows} and Columns is {columns}: both must be at least 1")
-    frames = _whole(dataset, "NumberOfFrames", 1)
+    frames = parsing.integer(dataset, "NumberOfFrames", 1)
     if frames != 1:
         raise PixelsUnreadable(f"NumberOfFrames is {frames}: only single images are read")
-    samples = _whole(dataset, "SamplesPerPixel", 1)
+    samples = parsing.integer(dataset, "SamplesPerPixel", 1)
     if samples not in {1, 3}:
         raise PixelsUnreadable(f"SamplesPerPixel is {samples}: 1 or 3 are read")
     if rows * columns * samples > MOST_PIXELS:
         raise PixelsUnreadable(f"Rows x Columns is {rows} x {columns}: more than {MOST_PIXELS} samples are not decoded")
     assumed: list[str] = []
-    allocated = _whole(dataset, "BitsAllocated", 16)
+    allocated = parsing.integer(dataset, "BitsAllocated", 16)
     if allocated not in {8, 16, 32}:
         raise PixelsUnreadable(f"BitsAllocated is {allocated}: 8, 16 or 32 are read")
-    stored = _whole(dataset, "BitsStored", allocated)
+    stored = parsing.integer(dataset, "BitsStored", allocated)
     if not 1 <= stored <= allocated:
         assumed.append(f"BitsStored {stored} read as BitsAllocated {allocated}")
         stored = allocated
-    high = _whole(dataset, "HighBit", stored - 1)
+    high = parsing.integer(dataset, "HighBit", stored - 1)
     if not stored - 1 <= high < allocated:
         assumed.append(f"HighBit {high} read as {stored - 1}")
         high = stored - 1
@@ -109,14 +106,9 @@ def describe(dataset: FileDataset) -> tuple[PixelDescription, tuple[str, ...]]:
         bits_allocated=allocated,
         bits_stored=stored,
         high_bit=high,
-        signed=_whole(dataset, "PixelRepresentation") == 1,
+        signed=parsing.integer(dataset, "PixelRepresentation", 0) == 1,
         photometric=photometric,
-        planar=_whole(dataset, "PlanarConfiguration") == 1,
+        planar=parsing.integer(dataset, "PlanarConfiguration", 0) == 1,
         transfer_syntax_uid=parsing.transfer_syntax(dataset),
     )
     return description, tuple(assumed)
-
-
-def _whole(dataset: FileDataset, keyword: str, default: int = 0) -> int:
-    value = parsing.number(dataset, keyword)
-    return default if value is None or abs(value) > 2**32 else int(value)

@@ -17,6 +17,7 @@ from pynetdicom.association import Association
 from pynetdicom.presentation import build_context
 from pynetdicom.sop_class import StorageCommitmentPushModel, StorageCommitmentPushModelInstance
 
+from dicom_io.errors import StatedError
 from dicom_io.header.parsing import PARSING_ERRORS, text
 from dicom_io.network.association import Peer, PeerUnreachable, associate, end
 from dicom_io.network.presentation_contexts import RECEIVED_SOP_CLASSES, UNCOMPRESSED
@@ -31,13 +32,12 @@ _REPORT_SECONDS = 30.0  # for the response on the requester's own association, w
 _PAUSE_SECONDS = 2.0
 
 
-class ActionRejected(Exception):
+class ActionRejected(StatedError):
     """An N-ACTION request is answered with a failure; `reason` contains no patient data."""
 
     def __init__(self, status: ActionStatus, reason: str) -> None:
         super().__init__(reason)
         self.status = status
-        self.reason = reason
 
 
 @dataclass(frozen=True)

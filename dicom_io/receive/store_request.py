@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pydicom.uid import UID
 from pynetdicom.dsutils import create_file_meta, encode_file_meta
 
+from dicom_io.errors import StatedError
 from dicom_io.header.completeness import FileSlice, check_complete
 from dicom_io.header.incoming_file import IncomingFile
 from dicom_io.header.instance_header import InstanceHeader, UnreadableDicom, read_header
@@ -13,13 +14,12 @@ from dicom_io.network.status_codes import Status
 from dicom_io.uids import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME, is_uid
 
 
-class StoreRejected(Exception):
+class StoreRejected(StatedError):
     """A C-STORE request is answered with a failure; `reason` contains no patient data."""
 
     def __init__(self, status: Status, reason: str) -> None:
         super().__init__(reason)
         self.status = status
-        self.reason = reason
 
 
 @dataclass(frozen=True)

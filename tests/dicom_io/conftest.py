@@ -18,7 +18,7 @@ def _listener_of_the_module() -> Iterator[Served]:
 
 @pytest.fixture
 def served(_listener_of_the_module: Served) -> Served:
-    """A running listener, and what it was told since this test began."""
+    """A running listener, and what it received since this test began."""
     witness, listener = _listener_of_the_module
     witness.received.clear()
     witness.rejected.clear()

@@ -78,7 +78,7 @@ def code(value: str, scheme: str, meaning: str = "meaning") -> Sequence:
 
 
 def dicom_file(transfer_syntax: str = ExplicitVRLittleEndian, **attributes: object) -> bytes:
-    """A complete file: a chest CR unless told otherwise; an attribute of None is left out."""
+    """A complete file: a chest CR unless stated otherwise; an attribute of None is left out."""
     defaults: dict[str, object] = {
         "SOPClassUID": CR,
         "SOPInstanceUID": INSTANCE,

@@ -1,4 +1,4 @@
-"""UIDs are derived, never drawn; statuses have names and one meaning each."""
+"""UIDs are derived, never random; statuses have names and one meaning each."""
 
 from __future__ import annotations
 
@@ -74,8 +74,8 @@ def test_a_uid_is_digits_and_dots(text: str, valid: bool) -> None:
     ],
 )
 def test_a_response_means_stored_retry_or_never(status: int, result: str) -> None:
-    told, reason = store_result(status)
-    assert told == result
+    outcome, reason = store_result(status)
+    assert outcome == result
     assert f"0x{status:04X}" in reason
 
 

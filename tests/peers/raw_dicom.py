@@ -11,6 +11,7 @@ from pydicom.uid import UID, ComputedRadiographyImageStorage, ExplicitVRLittleEn
 from pynetdicom import AE
 from pynetdicom.association import Association
 from pynetdicom.dimse_primitives import C_STORE
+from pynetdicom.pdu_primitives import A_ASSOCIATE
 from pynetdicom.presentation import build_context
 
 
@@ -34,6 +35,15 @@ def associated(
     contexts = [build_context(sop_class, transfer_syntax)]
     tls_args = None if tls is None else (tls, "127.0.0.1")
     return entity.associate("127.0.0.1", port, contexts=contexts, ae_title=called, tls_args=tls_args)
+
+
+def rejection(association: Association) -> tuple[int, int] | None:
+    """Result and diagnostic of the A-ASSOCIATE-RJ (PS3.8 9.3.4); None where there was none.
+
+    pynetdicom's `is_rejected` is false where the peer closes before the association's thread has looked.
+    """
+    answer = association.acceptor.primitive or association.dul.peek_next_pdu()
+    return (answer.result, answer.diagnostic) if isinstance(answer, A_ASSOCIATE) and answer.result else None
 
 
 def c_store(

@@ -162,8 +162,8 @@ def test_no_reason_and_no_fact_quotes_free_text() -> None:
         {**secrets, "BodyPartExamined": "Müller!"},
     ):
         decision = decided(**attributes)
-        told = f"{decision.reason} {decision.header_values}".upper()
-        assert not any(secret in told for secret in ("MILLER", "4711", "19331224", "JANE", "MÜLLER"))
+        shown = f"{decision.reason} {decision.header_values}".upper()
+        assert not any(secret in shown for secret in ("MILLER", "4711", "19331224", "JANE", "MÜLLER"))
 
 
 def test_no_pixels_at_all_is_refused() -> None:
@@ -218,8 +218,8 @@ def test_every_shared_file_gets_its_verdict(shared_data: Path) -> None:
     assert verdicts == expected
     dog = decide(read_header(shared_data / "dicom" / "highdicom_dx_dog_thorax.dcm"), GateRules(small_images="flag"))
     assert (dog.rule, dog.accepted) == ("view", False)
-    sample_film = read_header(shared_data / "dicom" / "fodicom_CR-MONO1-10-chest_no_meta.dcm")
-    assert decide(sample_film, GateRules(small_images="flag")).flags == (
+    sample_radiograph = read_header(shared_data / "dicom" / "fodicom_CR-MONO1-10-chest_no_meta.dcm")
+    assert decide(sample_radiograph, GateRules(small_images="flag")).flags == (
         "age unknown",
         "small image: 440 pixels, under 512",
     )

@@ -97,14 +97,14 @@ def test_private_attribute_is_found_in_whatever_block_its_creator_reserved(expli
 
 def test_rule_relaxes_what_it_names_and_nothing_else_and_says_so() -> None:
     in_force = rules(
-        {"name": "bedside films", "action": "read", "tag": "StationName", "equals": "BED1", "relaxes": ["size"]}
+        {"name": "bedside radiographs", "action": "read", "tag": "StationName", "equals": "BED1", "relaxes": ["size"]}
     )
     small = {"Rows": 400, "Columns": 400, "PixelData": bytes(400 * 400 * 2)}
     assert decided(in_force, **small).rule == "size"
     relaxed = decided(in_force, **small, StationName="BED1")
     assert relaxed.accepted
-    assert relaxed.rule == "bedside films"
-    assert relaxed.flags[:1] == ("admitted by this site's rule: bedside films",)
+    assert relaxed.rule == "bedside radiographs"
+    assert relaxed.flags[:1] == ("admitted by this site's rule: bedside radiographs",)
     assert "StationName is BED1" in relaxed.reason
     assert "Rows x Columns is 400 x 400" in relaxed.reason
     assert decided(in_force, **small, StationName="BED1", BodyPartExamined="HAND").rule == "region"

@@ -114,7 +114,7 @@ def _reason(data: bytes | FileSlice, syntax: str) -> str:
 
 
 @pytest.mark.parametrize("syntax", SYNTAXES)
-def test_a_file_is_judged_like_its_bytes(syntax: str) -> None:
+def test_a_file_is_checked_like_its_bytes(syntax: str) -> None:
     whole = encoded(syntax)
     for length in (*range(0, len(whole), 37), len(whole)):
         data = FileSlice(_File(whole[:length]), 3, block_size=30)  # type: ignore[arg-type]

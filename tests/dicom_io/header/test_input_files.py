@@ -1,4 +1,4 @@
-"""Files are told by their content; a DICOMDIR, hidden files and repeats are dealt with; nothing is silently missing."""
+"""Files are recognized by their content; a DICOMDIR, hidden files and repeats are handled; none is silently missing."""
 
 from __future__ import annotations
 

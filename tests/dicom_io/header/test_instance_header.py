@@ -1,4 +1,4 @@
-"""A header -> header: decoded text, ages and views by table, and nothing that a header can hold makes it fail."""
+"""A header -> its values: decoded text, ages and views by table, and nothing that a header can hold makes it fail."""
 
 from __future__ import annotations
 
@@ -233,7 +233,7 @@ VALUES = st.one_of(
 @example(values={"SpecificCharacterSet": b"ISO_IR 999", "PatientName": b"\xff\xfe=\x1b(J^"})
 def test_any_value_of_any_attribute_gives_facts_unless_the_character_set_is_none(values: dict[str, bytes]) -> None:
     data = raw_file(**values)
-    with warnings.catch_warnings(record=True) as told:
+    with warnings.catch_warnings(record=True) as warned:
         try:
             header = read_header(data)
         except UnreadableDicom as refusal:
@@ -241,7 +241,7 @@ def test_any_value_of_any_attribute_gives_facts_unless_the_character_set_is_none
             assert refusal.reason.startswith("SpecificCharacterSet contains a null character")
             return
     # pydicom warns of character sets, by their name; a warning that quotes a value would leak it into a log
-    assert all("ncod" in str(each.message) or "Character Set" in str(each.message) for each in told)
+    assert all("ncod" in str(each.message) or "Character Set" in str(each.message) for each in warned)
     assert header.age_years is None or 0 <= header.age_years <= 130
     assert isinstance(header.patient_name, str)
     assert all(isinstance(value, str) for value in header.image_type)

@@ -1,4 +1,4 @@
-"""DICOM over TLS, with DCMTK as the other side: the right ones talk, every other is refused quickly and told of."""
+"""DICOM over TLS with DCMTK: authorised peers communicate, others are rejected quickly and recorded."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def test_dcmtk_with_a_certificate_of_the_authority_sends_as_in_plain(authority: 
 
 
 @pytest.mark.peer
-def test_who_may_not_is_refused_quickly_and_told_of_while_others_are_served(
+def test_unauthorised_peers_are_rejected_quickly_and_recorded_while_others_are_served(
     authority: Authority, stranger: Authority
 ) -> None:
     expired, foreign = authority.issue("late", days=-1), replace(stranger.issue("foreign"), ca=authority.ca)
@@ -77,7 +77,7 @@ def test_who_may_not_is_refused_quickly_and_told_of_while_others_are_served(
 
 
 @pytest.mark.peer
-def test_tls_on_the_plain_port_is_refused_quickly_and_told_of(authority: Authority) -> None:
+def test_tls_on_the_plain_port_is_rejected_quickly_and_recorded(authority: Authority) -> None:
     witness = Witness()
     with listening(witness) as listener:
         started = time.monotonic()
@@ -117,9 +117,9 @@ def test_renewed_files_are_shown_and_believed_without_a_restart_and_unusable_one
         put(renewed, "certificate")  # not its key yet
         assert echoscu(listener.port, tls=old).exit_code == 0
         assert echoscu(listener.port, tls=old).exit_code == 0
-        told = [each.getMessage() for each in caplog.records if "cannot be used" in each.getMessage()]
-        assert len(told) == 1, "told once"
-        assert f"key {shown.key} does not belong to certificate" in told[0]
+        logged = [each.getMessage() for each in caplog.records if "cannot be used" in each.getMessage()]
+        assert len(logged) == 1, "logged once"
+        assert f"key {shown.key} does not belong to certificate" in logged[0]
         put(renewed, "key", "ca")
         assert (echoscu(listener.port, tls=new).exit_code, echoscu(listener.port, tls=old).exit_code != 0) == (0, True)
         assert shown.ca is not None
@@ -145,16 +145,16 @@ def test_we_send_to_dcmtk_over_tls(authority: Authority, tmp_path: Path) -> None
 
 def test_we_believe_no_peer_that_we_should_not(authority: Authority, stranger: Authority) -> None:
     ours = authority.issue("cxr-triage")
-    for theirs, told in (
+    for theirs, reason in (
         (stranger.issue("pacs"), "unable to get local issuer certificate"),
         (authority.issue("late", days=-1), "certificate has expired"),
         (authority.issue("elsewhere", host="192.0.2.1"), "IP address mismatch"),
     ):
         anybody = replace(theirs, ca=None, require_client_certificate=False)
         with listening(Witness(), tls=anybody) as listener:
-            with pytest.raises(PeerUnreachable, match=f"not accepted: .*{told}"):
+            with pytest.raises(PeerUnreachable, match=f"not accepted: .*{reason}"):
                 echo(peer_of(listener.port, ours))
-            if "mismatch" in told:
+            if "mismatch" in reason:
                 echo(peer_of(listener.port, replace(ours, check_hostname=False)))
 
 
@@ -185,7 +185,7 @@ def test_files_that_cannot_be_used_are_named_with_what_is_wrong(authority: Autho
     text.write_text("Dear colleague,", encoding="utf-8")
     encrypted = tmp_path / "encrypted.key"
     encrypted.write_bytes(_encrypted_key())
-    for files, told in (
+    for files, reason in (
         (replace(good, certificate=tmp_path / "gone.pem"), r"certificate .*gone\.pem cannot be read: No such file"),
         (replace(good, key=other.key), r"key .*other\.key does not belong to certificate .*listener\.pem"),
         (replace(good, key=None), "both a certificate and its key"),
@@ -195,7 +195,7 @@ def test_files_that_cannot_be_used_are_named_with_what_is_wrong(authority: Autho
         (replace(good, key=encrypted), "is encrypted"),
         (replace(good, key=tmp_path), "Is a directory"),
     ):
-        with pytest.raises(TlsProblem, match=told):
+        with pytest.raises(TlsProblem, match=reason):
             listening_context(files)
     with pytest.raises(TlsProblem, match="no PEM certificate"):
         read_certificate(text)

@@ -1,4 +1,4 @@
-"""The heatmap object: identity as the source's, valid by a foreign judge, the same bytes each time."""
+"""The heatmap object: identity as the source's, valid by an independent validator, the same bytes each time."""
 
 from __future__ import annotations
 
@@ -197,12 +197,12 @@ def test_a_lossy_past_is_carried_over(attributes: dict[str, object], syntax: str
     if syntax == uid.ExplicitVRLittleEndian:
         file = image_file(np.zeros((8, 8), np.uint16), syntax, **attributes)
     result = made(file)
-    told = (
+    written = (
         result.LossyImageCompression,
         result.get("LossyImageCompressionRatio"),
         result.get("LossyImageCompressionMethod"),
     )
-    assert tuple(None if value is None else str(value) for value in told) == expected
+    assert tuple(None if value is None else str(value) for value in written) == expected
 
 
 def test_a_lossy_transfer_syntax_is_a_lossy_past_though_the_header_says_nothing() -> None:
@@ -258,7 +258,7 @@ def test_dcentvfy_finds_source_and_heatmap_agree(name: str, tmp_path: Path, fore
 
 @pytest.mark.peer
 @pytest.mark.shared_data
-def test_every_shared_film_gets_a_valid_heatmap(
+def test_every_shared_radiograph_gets_a_valid_heatmap(
     tmp_path: Path, shared_data: Path, foreign_validator: Dicom3tools
 ) -> None:
     paths = sorted((shared_data / "dicom").glob("*.dcm"))

@@ -28,7 +28,7 @@ GAMMA = [round(4095 * (i / 4095) ** 0.5) for i in range(4096)]
 WINDOW = {"WindowCenter": "1500", "WindowWidth": "2000"}
 FIRST_WINDOW, FIRST_LUT = ("+Wi", "1"), ("+Wl", "1")
 
-# rule -> pixels, attributes, what dcmj2pnm has to be told
+# rule -> pixels, attributes, the options of dcmj2pnm
 SAME_RULES: dict[str, tuple[np.ndarray, dict[str, object], tuple[str, ...]]] = {
     "8 bits, no window": (RAMP8, {}, ()),
     "12 of 16 bits, no window": (RAMP12, {"BitsStored": 12}, ()),
@@ -183,7 +183,7 @@ def test_dcmtk_shows_the_same_of_every_uncompressed_syntax(tmp_path: Path, synta
 
 
 @pytest.mark.parametrize(("name", "options"), [("RG1_UNCR", FIRST_WINDOW), ("RG3_UNCR", FIRST_WINDOW)])
-def test_dcmtk_shows_the_same_of_real_films(tmp_path: Path, name: str, options: tuple[str, ...]) -> None:
+def test_dcmtk_shows_the_same_of_real_radiographs(tmp_path: Path, name: str, options: tuple[str, ...]) -> None:
     assert difference(tmp_path, sample(name).read_bytes(), "dcmj2pnm", *options) < 1.0
 
 
@@ -202,7 +202,7 @@ SHARED = {
 
 @pytest.mark.shared_data
 @pytest.mark.parametrize("name", SHARED)
-def test_dcmtk_shows_the_same_of_the_shared_films(tmp_path: Path, shared_data: Path, name: str) -> None:
+def test_dcmtk_shows_the_same_of_the_shared_radiographs(tmp_path: Path, shared_data: Path, name: str) -> None:
     source = shared_data / "dicom" / name
     voi = read_grayscale(source).record["voi"]
     options = FIRST_WINDOW if voi.startswith("window") else FIRST_LUT if voi.startswith("LUT") else ()

@@ -156,7 +156,7 @@ def test_fragments_of_one_frame_are_joined() -> None:
     assert np.array_equal(values[:, :, 0], RAMP)
 
 
-def test_real_jpeg2000_equals_the_uncompressed_film() -> None:
+def test_real_jpeg2000_equals_the_uncompressed_radiograph() -> None:
     assert np.array_equal(
         read_grayscale(sample("RG3_J2KR")).image,
         read_grayscale(sample("RG3_UNCR")).image,
@@ -165,14 +165,14 @@ def test_real_jpeg2000_equals_the_uncompressed_film() -> None:
 
 @pytest.mark.shared_data
 @pytest.mark.parametrize("kind", ["J2KR", "JLSL", "JPLL", "RLE"])
-def test_real_lossless_films_equal_the_uncompressed_one(shared_data: Path, kind: str) -> None:
+def test_real_lossless_radiographs_equal_the_uncompressed_one(shared_data: Path, kind: str) -> None:
     packed = read_grayscale(shared_data / "dicom" / f"wg04_RG3_extremity_{kind}.dcm")
     assert np.array_equal(packed.image, read_grayscale(sample("RG3_UNCR")).image)
 
 
 @pytest.mark.shared_data
 @pytest.mark.parametrize(("kind", "tolerance"), [("J2KI", 40), ("JLSN", 5), ("JPLY", 60)])
-def test_real_lossy_films_are_close_to_the_uncompressed_one(shared_data: Path, kind: str, tolerance: int) -> None:
+def test_real_lossy_radiographs_are_close_to_the_uncompressed_one(shared_data: Path, kind: str, tolerance: int) -> None:
     packed = read_grayscale(shared_data / "dicom" / f"wg04_RG3_extremity_{kind}.dcm").image
     truth = read_grayscale(sample("RG3_UNCR")).image
     assert np.abs(packed - truth).mean() * 1023 < 3

@@ -1,4 +1,4 @@
-"""What DCMTK's encoders make of a film is decoded to the film: codestreams that our own library has not made."""
+"""What DCMTK encodes is decoded to the same image: codestreams that our own library has not made."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ NOISE = np.random.default_rng(4).integers(0, 4096, (ROWS, COLUMNS))
 SMOOTH = np.add.outer(np.linspace(0, 3000, ROWS), np.linspace(0, 1000, COLUMNS)).astype(np.int64)
 
 
-def film(pixels: np.ndarray, bits: int, **attributes: object) -> bytes:
+def radiograph(pixels: np.ndarray, bits: int, **attributes: object) -> bytes:
     kind = np.uint8 if bits == 8 else np.uint16
     return image_file(pixels.astype(kind), BitsStored=bits, **attributes)
 
@@ -46,7 +46,7 @@ LOSSLESS = [
 @pytest.mark.parametrize(("how", "syntax"), LOSSLESS, ids=["-".join(row[0]) for row in LOSSLESS])
 @pytest.mark.parametrize("bits", [8, 12, 16])
 def test_lossless_coding_gives_back_every_value(tmp_path: Path, how: tuple[str, ...], syntax: str, bits: int) -> None:
-    data = film(NOISE % (1 << bits) * (16 if bits == 16 else 1), bits)
+    data = radiograph(NOISE % (1 << bits) * (16 if bits == 16 else 1), bits)
     coded = recoded(tmp_path, data, *how)
     assert dcmread(coded, stop_before_pixels=True).file_meta.TransferSyntaxUID == syntax
     assert np.array_equal(read_grayscale(coded).image, read_grayscale(data).image)
@@ -64,7 +64,7 @@ LOSSY = [
 def test_lossy_coding_stays_within_its_loss(
     tmp_path: Path, how: tuple[str, ...], bits: int, syntax: str, levels: float
 ) -> None:
-    data = film(SMOOTH >> (12 - bits), bits)
+    data = radiograph(SMOOTH >> (12 - bits), bits)
     coded = recoded(tmp_path, data, *how)
     assert dcmread(coded, stop_before_pixels=True).file_meta.TransferSyntaxUID == syntax
     assert np.abs(read_grayscale(coded).image - read_grayscale(data).image).max() * 255 < levels

@@ -1,4 +1,4 @@
-"""A file's header and pixels -> the image that is shown: tables by hand, then real films."""
+"""A file's header and pixels -> the image that is shown: tables by hand, then real radiographs."""
 
 from __future__ import annotations
 
@@ -348,7 +348,7 @@ def test_rg3_is_flipped_to_hang_and_its_border_is_white() -> None:
         ("wg04_RG3_extremity_JPLY.dcm", (1760, 1760), (), 0.6959),
     ],
 )
-def test_each_shared_film_reads_as_it_was_looked_at(
+def test_each_shared_radiograph_is_read_as_it_was_inspected(
     shared_data: Path, name: str, shape: tuple[int, int], flags: tuple[str, ...], mean: float
 ) -> None:
     shown = read_grayscale(shared_data / "dicom" / name)

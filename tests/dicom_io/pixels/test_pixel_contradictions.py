@@ -18,42 +18,42 @@ from tests.peers.radiographs import sample
 
 
 @pytest.fixture(scope="module")
-def film() -> np.ndarray:
+def radiograph() -> np.ndarray:
     """A real chest in 15 bits, uint16 [489, 461]."""
     return np.ascontiguousarray(dcmread(sample("RG1_UNCR")).pixel_array[::4, ::4])
 
 
-def coded(frame: bytes, syntax: str, film: np.ndarray, **attributes: object) -> bytes:
-    rows, columns = film.shape
+def coded(frame: bytes, syntax: str, radiograph: np.ndarray, **attributes: object) -> bytes:
+    rows, columns = radiograph.shape
     return image_file(frame, syntax, **{"Rows": rows, "Columns": columns, "BitsAllocated": 16, **attributes})
 
 
 @pytest.mark.parametrize("lie", [{"BitsStored": 14}, {"BitsStored": 12}, {"BitsStored": 8}, {"PixelRepresentation": 1}])
 def test_an_image_that_does_not_fit_into_its_bits_is_refused_and_not_wrapped_around(
-    film: np.ndarray, lie: dict[str, object]
+    radiograph: np.ndarray, lie: dict[str, object]
 ) -> None:
     lie = {"BitsStored": 15, **lie}
-    files = [image_file(film, **lie), coded(rle(film), uid.RLELossless, film, **lie)]
+    files = [image_file(radiograph, **lie), coded(rle(radiograph), uid.RLELossless, radiograph, **lie)]
     if "PixelRepresentation" not in lie:
-        lossless = bytes(imagecodecs.ljpeg_encode(film, bitspersample=15))
-        files.append(coded(lossless, uid.JPEGLosslessSV1, film, **lie))
+        lossless = bytes(imagecodecs.ljpeg_encode(radiograph, bitspersample=15))
+        files.append(coded(lossless, uid.JPEGLosslessSV1, radiograph, **lie))
     for file in files:
         with pytest.raises(PixelsUnreadable, match="the values need more bits"):
             read_grayscale(file)
 
 
 @pytest.mark.parametrize("above", ["flag", "mask", "lines"])
-def test_what_senders_keep_above_the_bits_of_an_image_is_masked(film: np.ndarray, above: str) -> None:
-    kept = np.zeros(film.shape, bool)
+def test_what_senders_keep_above_the_bits_of_an_image_is_masked(radiograph: np.ndarray, above: str) -> None:
+    kept = np.zeros(radiograph.shape, bool)
     kept[{"flag": np.s_[:], "mask": np.s_[100:400, 50:400], "lines": np.s_[::16, 200:]}[above]] = True
-    plain = film >> 3
+    plain = radiograph >> 3
     read = read_grayscale(image_file(plain | (kept.astype(np.uint16) << 14), BitsStored=12))
     assert np.array_equal(read.image, read_grayscale(image_file(plain, BitsStored=12)).image)
 
 
-def test_fragments_in_a_transfer_syntax_without_any_are_refused_and_not_read_as_pixels(film: np.ndarray) -> None:
-    plain = image_file(film, BitsStored=15)
-    start, pixels = plain.rindex(b"\xe0\x7f\x10\x00OW"), film.tobytes()
+def test_fragments_in_a_transfer_syntax_without_any_are_refused_and_not_read_as_pixels(radiograph: np.ndarray) -> None:
+    plain = image_file(radiograph, BitsStored=15)
+    start, pixels = plain.rindex(b"\xe0\x7f\x10\x00OW"), radiograph.tobytes()
     items = [struct.pack("<2HI", 0xFFFE, 0xE000, len(item)) + item for item in (b"", pixels)]
     end = struct.pack("<2HI", 0xFFFE, 0xE0DD, 0)
     element = b"\xe0\x7f\x10\x00OB\0\0\xff\xff\xff\xff" + b"".join(items) + end
@@ -63,22 +63,22 @@ def test_fragments_in_a_transfer_syntax_without_any_are_refused_and_not_read_as_
 
 @pytest.mark.parametrize("syntax", [uid.JPEGBaseline8Bit, uid.JPEGExtended12Bit])
 def test_a_jpeg_of_which_a_piece_is_missing_is_refused_and_not_filled_up_with_gray(
-    film: np.ndarray, syntax: str
+    radiograph: np.ndarray, syntax: str
 ) -> None:
-    frame = bytes(imagecodecs.jpeg8_encode((film >> 7).astype(np.uint8), level=90))
+    frame = bytes(imagecodecs.jpeg8_encode((radiograph >> 7).astype(np.uint8), level=90))
     eight = {"BitsAllocated": 8, "BitsStored": 8}
-    whole = read_grayscale(coded(frame, syntax, film, **eight)).image
-    behind = read_grayscale(coded(frame + b"\0" * 64, syntax, film, **eight)).image  # padding is no part of it
+    whole = read_grayscale(coded(frame, syntax, radiograph, **eight)).image
+    behind = read_grayscale(coded(frame + b"\0" * 64, syntax, radiograph, **eight)).image  # padding is no part of it
     assert np.array_equal(whole, behind)
     third = len(frame) // 3
     for damaged in (frame[: 2 * third] + b"\xff\xd9", frame[:third] + frame[2 * third :], frame[:-4000] + b"\xff\xd9"):
         with pytest.raises(PixelsUnreadable, match=r"the compressed frame ends in row \d+ of 489: a part is missing"):
-            read_grayscale(coded(damaged, syntax, film, **eight))
+            read_grayscale(coded(damaged, syntax, radiograph, **eight))
 
 
-def test_a_number_that_is_one_in_python_alone_is_none(film: np.ndarray) -> None:
-    plain = image_file(film, BitsStored=15)
-    odd = image_file(film, BitsStored=15, RescaleSlope=b"1_0", RescaleIntercept=b"0")
+def test_a_number_that_is_one_in_python_alone_is_none(radiograph: np.ndarray) -> None:
+    plain = image_file(radiograph, BitsStored=15)
+    odd = image_file(radiograph, BitsStored=15, RescaleSlope=b"1_0", RescaleIntercept=b"0")
     read = read_grayscale(odd)
     assert read.record["modality_fallback"] == "RescaleSlope empty read as 1"
     assert np.array_equal(read.image, read_grayscale(plain).image)
@@ -86,9 +86,9 @@ def test_a_number_that_is_one_in_python_alone_is_none(film: np.ndarray) -> None:
 
 @pytest.mark.parametrize("syntax", [uid.JPEGBaseline8Bit, uid.JPEGExtended12Bit, uid.JPEG2000, uid.JPEGLSNearLossless])
 def test_a_lossy_frame_with_fewer_bits_than_the_header_says_is_refused_and_not_shown_as_black(
-    film: np.ndarray, syntax: str
+    radiograph: np.ndarray, syntax: str
 ) -> None:
-    eight = (film >> 7).astype(np.uint8)
+    eight = (radiograph >> 7).astype(np.uint8)
     if syntax == uid.JPEG2000:
         frame = bytes(imagecodecs.jpeg2k_encode(eight, codecformat="j2k", reversible=False, level=45))
     elif syntax == uid.JPEGLSNearLossless:
@@ -96,34 +96,34 @@ def test_a_lossy_frame_with_fewer_bits_than_the_header_says_is_refused_and_not_s
     else:
         frame = bytes(imagecodecs.jpeg8_encode(eight, level=90))
     with pytest.raises(PixelsUnreadable, match="BitsStored is 12, but the compressed frame has 8 bits a sample"):
-        read_grayscale(coded(frame, syntax, film, BitsStored=12))
+        read_grayscale(coded(frame, syntax, radiograph, BitsStored=12))
 
 
 @pytest.mark.parametrize("syntax", [uid.JPEGLosslessSV1, uid.JPEGLSLossless, uid.JPEG2000Lossless, uid.JPEG2000])
 def test_a_lossless_frame_with_fewer_bits_than_the_header_says_is_read_as_it_is_and_flagged(
-    film: np.ndarray, syntax: str
+    radiograph: np.ndarray, syntax: str
 ) -> None:
-    ten = film >> 5
+    ten = radiograph >> 5
     if syntax == uid.JPEGLosslessSV1:
         frame = bytes(imagecodecs.ljpeg_encode(ten, bitspersample=10))
     elif syntax == uid.JPEGLSLossless:
-        ten = film >> 7  # the encoder takes whole bytes
+        ten = radiograph >> 7  # the encoder takes whole bytes
         frame = bytes(imagecodecs.jpegls_encode(ten.astype(np.uint8)))
     else:
         frame = bytes(imagecodecs.jpeg2k_encode(ten, codecformat="j2k", reversible=True, level=0, bitspersample=10))
     bits = 8 if syntax == uid.JPEGLSLossless else 10
-    read = read_grayscale(coded(frame, syntax, film, BitsStored=12))
+    read = read_grayscale(coded(frame, syntax, radiograph, BitsStored=12))
     assert np.array_equal(read.image, read_grayscale(image_file(ten, BitsStored=12)).image)
     assert f"compressed with {bits} of 12 bits" in read.flags
-    whole = read_grayscale(coded(frame, syntax, film, BitsStored=bits))
+    whole = read_grayscale(coded(frame, syntax, radiograph, BitsStored=bits))
     assert not any(flag.startswith("compressed") for flag in whole.flags)
 
 
-def test_lossy_values_above_the_bits_stored_are_clipped_and_not_masked(film: np.ndarray) -> None:
-    """A 12-bit frame of a 10-bit film: what compression takes above white must not come out as black."""
-    ten = np.clip(film >> 4, 0, 1023)
+def test_lossy_values_above_the_bits_stored_are_clipped_and_not_masked(radiograph: np.ndarray) -> None:
+    """A 12-bit frame of a 10-bit radiograph: what compression takes above white must not come out as black."""
+    ten = np.clip(radiograph >> 4, 0, 1023)
     ten[100:200, 100:200] = 1030  # as ringing beside a white border
     frame = bytes(imagecodecs.jpeg8_encode(ten, level=98, bitspersample=12))
-    read = read_grayscale(coded(frame, uid.JPEGExtended12Bit, film, BitsStored=10)).image
+    read = read_grayscale(coded(frame, uid.JPEGExtended12Bit, radiograph, BitsStored=10)).image
     assert read[110:190, 110:190].min() > 0.99
     assert np.abs(read - read_grayscale(image_file(np.minimum(ten, 1023), BitsStored=10)).image).mean() < 0.01

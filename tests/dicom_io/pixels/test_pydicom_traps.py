@@ -1,4 +1,4 @@
-"""Where pydicom's own functions show a film wrongly or not at all, and what is shown here instead.
+"""Where pydicom's own functions show a radiograph wrongly or not at all, and what is shown here instead.
 
 Each row says both: what pydicom does (should a later version mend it, the row says so by failing), and the brightness
 computed by hand from the standard.
@@ -25,25 +25,25 @@ SHORT_ROW = np.array([[0, 1, 2, 3]], np.uint16)
 GRAY = np.repeat(np.array([[0, 64, 128, 255]], np.uint8)[:, :, np.newaxis], 3, axis=2)
 
 
-def voi(film: Dataset) -> np.ndarray:
-    return apply_voi_lut(film.pixel_array, film)
+def voi(radiograph: Dataset) -> np.ndarray:
+    return apply_voi_lut(radiograph.pixel_array, radiograph)
 
 
-def modality(film: Dataset) -> np.ndarray:
-    return apply_modality_lut(film.pixel_array, film)
+def modality(radiograph: Dataset) -> np.ndarray:
+    return apply_modality_lut(radiograph.pixel_array, radiograph)
 
 
-def presentation(film: Dataset) -> np.ndarray:
-    return apply_presentation_lut(film.pixel_array, film)
+def presentation(radiograph: Dataset) -> np.ndarray:
+    return apply_presentation_lut(radiograph.pixel_array, radiograph)
 
 
-def stored(film: Dataset) -> np.ndarray:
-    return film.pixel_array
+def stored(radiograph: Dataset) -> np.ndarray:
+    return radiograph.pixel_array
 
 
 @dataclass(frozen=True)
 class Trap:
-    """A film, what pydicom makes of its first row (or raises), and the brightness by hand."""
+    """A radiograph, what pydicom makes of its first row (or raises), and the brightness by hand."""
 
     data: bytes
     pydicom: Callable[[Dataset], np.ndarray]
@@ -118,12 +118,12 @@ TRAPS = {
         [0, 64, 128, 255],
         [0, 64 / 255, 128 / 255, 0],
     ),
-    "a film stored right to left is shown mirrored": Trap(
+    "a radiograph stored right to left is shown mirrored": Trap(
         image_file(ROW, PatientOrientation=["R", "F"]), voi, [0, 64, 128, 255], [1, 128 / 255, 64 / 255, 0]
     ),
     "without a window values stay as wide as they are": Trap(
         image_file(ROW, RescaleSlope="2", RescaleIntercept="-256"),
-        lambda film: apply_voi_lut(modality(film), film),
+        lambda radiograph: apply_voi_lut(modality(radiograph), radiograph),
         [-256, -128, 0, 254],
         FULL,
     ),
@@ -133,16 +133,16 @@ TRAPS = {
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("trap", TRAPS.values(), ids=[re.sub(r"\W+", "-", name) for name in TRAPS])
 def test_what_pydicom_shows_wrongly_is_shown_as_the_standard_says(trap: Trap) -> None:
-    film = dcmread(BytesIO(trap.data))
+    radiograph = dcmread(BytesIO(trap.data))
     if isinstance(trap.theirs, list):
-        assert np.asarray(trap.pydicom(film)).reshape(-1).tolist() == trap.theirs
+        assert np.asarray(trap.pydicom(radiograph)).reshape(-1).tolist() == trap.theirs
     else:
         with pytest.raises(trap.theirs):
-            trap.pydicom(film)
+            trap.pydicom(radiograph)
     assert read_grayscale(trap.data).image[0].tolist() == pytest.approx(trap.brightness, abs=1e-6)
 
 
-def test_a_rendering_must_not_depend_on_what_else_is_in_the_film() -> None:
+def test_a_rendering_must_not_depend_on_what_else_is_in_the_radiograph() -> None:
     """The same stored value, beside different others: pydicom's INVERSE gives two values for it, here it is one."""
     theirs, ours = [], []
     for other in (30, 200):

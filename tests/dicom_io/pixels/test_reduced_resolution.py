@@ -15,7 +15,7 @@ from tests.dicom_io.images import image_file
 from tests.peers.radiographs import sample
 
 ENOUGH = SufficientResolution(longest=60, shortest=50)
-ROWS, COLUMNS = 203, 185  # odd, as films are
+ROWS, COLUMNS = 203, 185  # odd, as radiographs are
 Y, X = np.mgrid[:ROWS, :COLUMNS]
 BLOB = (3900 * np.exp(-((X - 61.3) ** 2 + (Y - 120.6) ** 2) / 400)).astype(np.uint16)
 
@@ -28,7 +28,7 @@ def encoded(pixels: np.ndarray, **options: object) -> bytes:
     )
 
 
-def film(frame: bytes, syntax: str = uid.JPEG2000Lossless, **attributes: object) -> bytes:
+def radiograph(frame: bytes, syntax: str = uid.JPEG2000Lossless, **attributes: object) -> bytes:
     return image_file(frame, syntax, **{"Rows": ROWS, "Columns": COLUMNS, "BitsStored": 12, **attributes})
 
 
@@ -41,7 +41,7 @@ def centre_of_mass(shown: Grayscale) -> np.ndarray:
 
 @pytest.mark.parametrize("orientation", [["L", "F"], ["R", "F"], ["F", "R"], ["H", "L"]])
 def test_a_smaller_image_shows_everything_where_the_whole_one_does(orientation: list[str]) -> None:
-    file = film(encoded(BLOB), PatientOrientation=orientation, PixelSpacing=["0.2", "0.2"])
+    file = radiograph(encoded(BLOB), PatientOrientation=orientation, PixelSpacing=["0.2", "0.2"])
     whole, smaller = read_grayscale(file), read_grayscale(file, ENOUGH)
     assert smaller.record["resolution"] == "1/2 of 203 x 185"
     assert whole.record["resolution"] == "whole"
@@ -64,7 +64,7 @@ def test_a_smaller_image_shows_everything_where_the_whole_one_does(orientation: 
 
 def test_the_lowest_resolution_that_is_enough_is_decoded() -> None:
     pixels = np.kron(BLOB[:200, :180], np.ones((2, 2), np.uint16))  # 400 x 360
-    file = film(encoded(pixels), Rows=400, Columns=360)
+    file = radiograph(encoded(pixels), Rows=400, Columns=360)
     shapes = {
         enough: read_grayscale(file, SufficientResolution(*enough)).image.shape
         for enough in ((100, 90), (101, 1), (1, 91), (200, 180), (201, 1), (1, 181), (1, 1))
@@ -82,7 +82,7 @@ def test_the_lowest_resolution_that_is_enough_is_decoded() -> None:
 
 @pytest.mark.parametrize("syntax", [uid.HTJ2KLossless, uid.HTJ2K])
 def test_htj2k_is_decoded_smaller_too(syntax: str) -> None:
-    file = film(bytes(imagecodecs.htj2k_encode(BLOB, reversible=True)), syntax, BitsStored=16)
+    file = radiograph(bytes(imagecodecs.htj2k_encode(BLOB, reversible=True)), syntax, BitsStored=16)
     whole, smaller = read_grayscale(file), read_grayscale(file, ENOUGH)
     assert smaller.image.shape == (102, 93)
     assert centre_of_mass(smaller) == pytest.approx(centre_of_mass(whole), abs=0.03)
@@ -109,7 +109,7 @@ ODD = {
 def test_what_is_not_plain_is_decoded_whole(name: str) -> None:
     frame, attributes = ODD[name]
     syntax = uid.JPEGLSLossless if name == "another compression" else uid.JPEG2000Lossless
-    file = film(frame, syntax, **attributes)
+    file = radiograph(frame, syntax, **attributes)
     assert np.array_equal(read_grayscale(file, SufficientResolution(1, 1)).image, read_grayscale(file).image)
 
 
@@ -124,7 +124,7 @@ def test_without_the_library_images_are_decoded_whole(monkeypatch: pytest.Monkey
         monkeypatch.setitem(sys.modules, "PIL", None)
     else:
         monkeypatch.setattr(Image, "open", missing)
-    file = film(encoded(BLOB))
+    file = radiograph(encoded(BLOB))
     shown = read_grayscale(file, ENOUGH)
     assert np.array_equal(shown.image, read_grayscale(file).image)
     assert shown.image.shape == (ROWS, COLUMNS)
@@ -134,9 +134,9 @@ def test_without_the_library_images_are_decoded_whole(monkeypatch: pytest.Monkey
 def test_lies_and_truncation_are_refused_at_a_lower_resolution_too() -> None:
     frame = encoded(BLOB)
     with pytest.raises(PixelsUnreadable, match="Rows x Columns is 203 x 184"):
-        read_grayscale(film(frame, Columns=184), ENOUGH)
+        read_grayscale(radiograph(frame, Columns=184), ENOUGH)
     with pytest.raises(PixelsUnreadable, match="truncated"):
-        read_grayscale(film(frame[: len(frame) // 2]), ENOUGH)
+        read_grayscale(radiograph(frame[: len(frame) // 2]), ENOUGH)
 
 
 def test_a_codestream_says_how_it_may_be_halved() -> None:
@@ -154,7 +154,7 @@ def test_a_codestream_says_how_it_may_be_halved() -> None:
     assert not grid.at_origin
 
 
-def test_the_real_film_is_the_same_at_half_its_size() -> None:
+def test_the_real_radiograph_is_the_same_at_half_its_size() -> None:
     import cv2
 
     whole = read_grayscale(sample("RG1_J2KR")).image

@@ -149,7 +149,7 @@ def test_a_refusal_keeps_no_inflated_data_set_alive() -> None:
 
 @pytest.mark.parametrize("coded", [uid.JPEG2000Lossless, uid.JPEGLSLossless, uid.JPEGLosslessSV1, uid.RLELossless])
 @pytest.mark.parametrize("size", [(65535, 65535), (10001, 10000)])
-def test_rows_and_columns_are_judged_before_anything_is_decoded(coded: str, size: tuple[int, int]) -> None:
+def test_rows_and_columns_are_checked_before_anything_is_decoded(coded: str, size: tuple[int, int]) -> None:
     before = peak()
     with pytest.raises(PixelsUnreadable, match=f"Rows x Columns is {size[0]} x {size[1]}: more than 100000000"):
         read_grayscale(image_file(b"\xff" * 100, coded, Rows=size[0], Columns=size[1]))
@@ -164,7 +164,7 @@ def test_an_rle_segment_that_holds_more_than_the_image_is_refused_before_it_is_i
     assert peak() - before < GROWTH + 4 * len(bomb) // 1000
 
 
-def test_the_decoder_gets_the_image_whose_header_was_judged() -> None:
+def test_the_decoder_gets_the_image_whose_header_was_checked() -> None:
     """A JP2 file with a small header in a box before the real, huge codestream."""
     small = bytes(imagecodecs.jpeg2k_encode(SMALL, codecformat="j2k", reversible=True, level=0))
     huge = bytearray(small)
@@ -210,16 +210,16 @@ def test_a_decoder_that_this_machine_lacks_is_named(monkeypatch: pytest.MonkeyPa
 
 def test_overlays_are_not_burned_in() -> None:
     plain = image_file(SMALL, BitsStored=6)
-    film = dcmread(BytesIO(plain))
-    film.add_new(0x60000010, "US", 8)
-    film.add_new(0x60000011, "US", 8)
-    film.add_new(0x60000050, "SS", [1, 1])
-    film.add_new(0x60000100, "US", 1)
-    film.add_new(0x60000102, "US", 0)
-    film.add_new(0x60003000, "OW", b"\xff" * 8)
-    film.PixelData = (SMALL | 0x8000).tobytes()  # and one as they used to be, in a bit above BitsStored
+    radiograph = dcmread(BytesIO(plain))
+    radiograph.add_new(0x60000010, "US", 8)
+    radiograph.add_new(0x60000011, "US", 8)
+    radiograph.add_new(0x60000050, "SS", [1, 1])
+    radiograph.add_new(0x60000100, "US", 1)
+    radiograph.add_new(0x60000102, "US", 0)
+    radiograph.add_new(0x60003000, "OW", b"\xff" * 8)
+    radiograph.PixelData = (SMALL | 0x8000).tobytes()  # and one as they used to be, in a bit above BitsStored
     buffer = BytesIO()
-    film.save_as(buffer)
+    radiograph.save_as(buffer)
     assert np.array_equal(read_grayscale(buffer.getvalue()).image, read_grayscale(plain).image)
 
 

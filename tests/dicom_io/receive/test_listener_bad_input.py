@@ -1,4 +1,4 @@
-"""Senders without manners: each gets its stated answer, nothing dies, and the next one is served."""
+"""Senders that violate the protocol: each gets its stated answer, no thread ends, and the next sender is served."""
 
 from __future__ import annotations
 
@@ -80,15 +80,15 @@ def test_a_bad_object_gets_its_status_and_a_reason_without_patient_data(
 ) -> None:
     witness, listener = served
     association = associated(listener.port)
-    answered, told = store(association, data_set, instance)
-    assert (answered, comment in told) == (status, True), (name, told)
+    answered, said = store(association, data_set, instance)
+    assert (answered, comment in said) == (status, True), (name, said)
     # the association goes on, and so does the listener
     assert store(association, GOOD, INSTANCE)[0] == Status.SUCCESS
     association.release()
     assert len(witness.received) == 1
     rejection = witness.rejected[0]
     assert (rejection.status, rejection.calling_ae, rejection.address) == (status, "MODALITY", "127.0.0.1")
-    assert told == rejection.reason[:64]
+    assert said == rejection.reason[:64]
     assert not any(secret in f"{rejection}{caplog.text}" for secret in ("Miller", "4711"))
     assert not any(path in str(rejection) for path in ("passwd", "../"))
 
@@ -98,8 +98,8 @@ def test_a_class_other_than_the_contexts_is_a_mismatch() -> None:
     with listening(witness) as listener:
         association = associated(listener.port)
         data_set = data_set_of(dicom_file(SOPClassUID=DX))
-        status, told = store(association, data_set, INSTANCE, sop_class_uid=DX)
-        assert (status, told) == (Status.DATA_SET_MISMATCH, "SOP Class UID is not the presentation context's")
+        status, said = store(association, data_set, INSTANCE, sop_class_uid=DX)
+        assert (status, said) == (Status.DATA_SET_MISMATCH, "SOP Class UID is not the presentation context's")
         association.release()
 
 
@@ -137,7 +137,7 @@ PDUS = [
 
 
 @pytest.mark.parametrize(("name", "pdu"), PDUS, ids=[row[0] for row in PDUS])
-def test_bytes_that_are_no_dicom_block_nobody_and_are_hung_up_on(name: str, pdu: bytes) -> None:
+def test_bytes_that_are_no_dicom_block_nobody_and_are_disconnected(name: str, pdu: bytes) -> None:
     witness = Witness()
     with (
         listening(witness, pdu_timeout=0.5, association_timeout=0.5) as listener,
@@ -180,7 +180,7 @@ def test_a_stop_waits_neither_for_a_stalled_sender_nor_for_an_idle_one() -> None
         connection.close()
 
 
-def test_an_object_larger_than_allowed_is_hung_up_on_and_many_small_ones_are_not() -> None:
+def test_an_object_larger_than_allowed_is_disconnected_and_many_small_ones_are_not() -> None:
     witness = Witness()
     with listening(witness, maximum_object=20_000) as listener:
         association = associated(listener.port, timeout=1)

@@ -1,4 +1,4 @@
-"""Crowds, sleepers and hoarders at the listener: a sender with manners is served meanwhile, within a bounded time."""
+"""Many, idle and slow clients at the listener: conforming senders are served meanwhile, within a bounded time."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from tests.peers.certificates import Authority
 from tests.peers.processes import wait_until
 from tests.peers.raw_dicom import associated
 
-BOUND = 5.0  # seconds; what a sender with manners is served in, whoever else is there (alone it takes 0.1)
+BOUND = 5.0  # seconds; until a conforming sender is served, whoever else is connected (alone it takes 0.1)
 CLIENT_HELLO = b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03"  # the beginning of one of 512 bytes
 HALF_A_REQUEST = b"\x01\x00\x00\x00\x01\x00\x00\x01"
 
@@ -52,7 +52,7 @@ def is_served(listener: Listener, files: TlsFiles | None, path: Path) -> float:
     peer = Peer("CXRTRIAGE", "127.0.0.1", listener.port, tls=files, response_timeout=BOUND)
     started = time.monotonic()
     echo(peer)
-    assert [outcome.result for outcome in send(peer, [Outgoing("film", path)])] == ["stored"]
+    assert [outcome.result for outcome in send(peer, [Outgoing("radiograph", path)])] == ["stored"]
     return time.monotonic() - started
 
 
@@ -61,15 +61,15 @@ def is_served(listener: Listener, files: TlsFiles | None, path: Path) -> float:
     [(1, b""), (1, CLIENT_HELLO), (200, b""), (200, CLIENT_HELLO), (60, HALF_A_REQUEST)],
     ids=["a silent client", "half a handshake", "200 idle ones", "200 half handshakes", "60 half requests"],
 )
-def test_others_are_served_while_sleepers_are_connected(
+def test_others_are_served_while_idle_clients_are_connected(
     number: int, first: bytes, files: TlsFiles | None, tmp_path: Path
 ) -> None:
     witness = Witness()
-    film = write(tmp_path, image_file(np.zeros((64, 64), np.uint16)))
+    radiograph = write(tmp_path, image_file(np.zeros((64, 64), np.uint16)))
     with listening(witness, tls=files) as listener, connections(listener.port, number, first):
-        assert is_served(listener, files, film) < BOUND
+        assert is_served(listener, files, radiograph) < BOUND
         with connections(listener.port, 5, first):
-            assert is_served(listener, files, film) < BOUND
+            assert is_served(listener, files, radiograph) < BOUND
     assert len(witness.received) == 2
 
 
@@ -86,27 +86,27 @@ def test_idle_connections_cost_no_threads_that_look_around_and_are_closed_in_tim
         assert time.monotonic() - started < BOUND
 
 
-def test_a_handshake_that_is_not_finished_is_told_of_and_silence_is_not(tmp_path: Path) -> None:
+def test_a_handshake_that_is_not_completed_is_recorded_and_an_idle_connection_is_not(tmp_path: Path) -> None:
     witness = Witness()
     files = Authority(tmp_path / "ca").issue("everybody")
     with listening(witness, tls=files, association_timeout=0.5) as listener:
         with connections(listener.port, 1) as silent, connections(listener.port, 1, CLIENT_HELLO) as half:
             assert silent[0].recv(1) == b""
             assert half[0].recv(1) == b""
-        wait_until(lambda: bool(witness.rejected), 5, "told of")
+        wait_until(lambda: bool(witness.rejected), 5, "recorded")
     assert ["not completed in time" in rejection.reason for rejection in witness.rejected] == [True]
 
 
 def test_others_are_served_while_one_sends_a_byte_at_a_time(files: TlsFiles | None, tmp_path: Path) -> None:
     witness = Witness()
-    film = write(tmp_path, image_file(np.zeros((64, 64), np.uint16)))
+    radiograph = write(tmp_path, image_file(np.zeros((64, 64), np.uint16)))
     with listening(witness, tls=files, pdu_timeout=1.5) as listener:
         slow = _slow_sender(listener, files)
-        served = [is_served(listener, files, film) for _ in range(3)]
+        served = [is_served(listener, files, radiograph) for _ in range(3)]
         assert max(served) < BOUND
         slow.join(10)
         assert not slow.is_alive(), "disconnected after the PDU's time"
-        wait_until(lambda: bool(witness.rejected), 5, "told of")
+        wait_until(lambda: bool(witness.rejected), 5, "recorded")
     assert "disconnected: the peer sent" in witness.rejected[0].reason
     assert witness.rejected[0].calling_ae == "SLOW"
 
@@ -140,7 +140,7 @@ def _in_thread(what: Callable[[], object]) -> threading.Thread:
     return thread
 
 
-def test_what_finds_no_room_waits_until_an_answer_makes_some() -> None:
+def test_a_request_beyond_the_budget_waits_until_an_answer_releases_bytes() -> None:
     small = data_set_of(image_file(np.zeros((100, 100), np.uint16)))  # 20 kB
     may_answer, storing = threading.Event(), threading.Semaphore(0)
 
@@ -170,7 +170,7 @@ def test_what_finds_no_room_waits_until_an_answer_makes_some() -> None:
     assert answers == [Status.SUCCESS] * 5
 
 
-def test_what_finds_no_room_in_time_is_hung_up_on_and_told_of() -> None:
+def test_a_request_beyond_the_budget_for_too_long_is_disconnected_and_recorded() -> None:
     large = data_set_of(image_file(np.zeros((400, 400), np.uint16)))
     hold = threading.Event()
     witness = Witness(answer=lambda _received: Status.SUCCESS if hold.wait(10) else Status.PROCESSING_FAILURE)
@@ -191,23 +191,23 @@ def test_what_finds_no_room_in_time_is_hung_up_on_and_told_of() -> None:
     ]
 
 
-def test_the_request_that_began_first_always_finds_room() -> None:
-    held = MemoryBudget(100)
+def test_the_request_that_began_first_may_always_continue() -> None:
+    budget = MemoryBudget(100)
     here = threading.current_thread()
     gone = threading.Event()
     other = _in_thread(lambda: gone.wait(10))
-    held.take(here, 80, 0.1, lambda: False)
-    held.take(other, 20, 0.1, lambda: False)
+    budget.take(here, 80, 0.1, lambda: False)
+    budget.take(other, 20, 0.1, lambda: False)
     with pytest.raises(BudgetExhausted, match="100 bytes of unanswered requests are held; the maximum is 100"):
-        held.take(other, 1, 0.1, lambda: False)
-    held.take(here, 50, 0.1, lambda: False)
-    held.release(here, 80)
-    assert held.total == 70
+        budget.take(other, 1, 0.1, lambda: False)
+    budget.take(here, 50, 0.1, lambda: False)
+    budget.release(here, 80)
+    assert budget.total == 70
     gone.set()
     other.join(5)
     third = _in_thread(lambda: time.sleep(1))
-    held.take(third, 45, 0.1, lambda: False)
-    assert held.total == 95, "what a dead association held is free"
+    budget.take(third, 45, 0.1, lambda: False)
+    assert budget.total == 95, "what a dead association held is free"
     third.join()
 
 

@@ -26,12 +26,12 @@ ROWS_LEFT = 1024 * 960 * 2  # more than the pixels need: what follows them reads
 
 
 @pytest.fixture(scope="module")
-def film(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return chest(tmp_path_factory.mktemp("film"), 1).path
+def radiograph(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return chest(tmp_path_factory.mktemp("radiograph"), 1).path
 
 
-def saved(film: Path, **changes: object) -> bytes:
-    dataset = dcmread(film)
+def saved(radiograph: Path, **changes: object) -> bytes:
+    dataset = dcmread(radiograph)
     for keyword, value in changes.items():
         target = dataset.file_meta if keyword.startswith(("Media", "Transfer")) else dataset
         setattr(target, keyword, value)
@@ -40,9 +40,9 @@ def saved(film: Path, **changes: object) -> bytes:
     return buffer.getvalue()
 
 
-def test_file_is_archived_as_the_same_bytes_as_its_data_set_over_dimse(film: Path) -> None:
-    data = film.read_bytes()
-    header = dcmread(film, stop_before_pixels=True)
+def test_file_is_archived_as_the_same_bytes_as_its_data_set_over_dimse(radiograph: Path) -> None:
+    data = radiograph.read_bytes()
+    header = dcmread(radiograph, stop_before_pixels=True)
     start = data.index(b"\x08\x00\x05\x00CS")
     over_dimse = examine(
         StoreRequest(
@@ -58,17 +58,17 @@ def test_file_is_archived_as_the_same_bytes_as_its_data_set_over_dimse(film: Pat
 
 
 @pytest.mark.parametrize("syntax", [ImplicitVRLittleEndian, DeflatedExplicitVRLittleEndian])
-def test_other_encodings_are_taken_apart_where_the_data_set_begins(film: Path, syntax: str) -> None:
-    data = saved(film, TransferSyntaxUID=syntax)
+def test_other_encodings_are_taken_apart_where_the_data_set_begins(radiograph: Path, syntax: str) -> None:
+    data = saved(radiograph, TransferSyntaxUID=syntax)
     archived, header = examine_file(data)
     assert header.transfer_syntax_uid == syntax
-    assert dcmread(BytesIO(archived)).PixelData == dcmread(film).PixelData
+    assert dcmread(BytesIO(archived)).PixelData == dcmread(radiograph).PixelData
 
 
-def test_old_file_without_preamble_and_meta_is_what_its_data_set_says(film: Path) -> None:
-    data = film.read_bytes()
+def test_old_file_without_preamble_and_meta_is_what_its_data_set_says(radiograph: Path) -> None:
+    data = radiograph.read_bytes()
     archived, header = examine_file(data[data.index(b"\x08\x00\x05\x00CS") :])
-    assert header.sop_instance_uid == str(dcmread(film, stop_before_pixels=True).SOPInstanceUID)
+    assert header.sop_instance_uid == str(dcmread(radiograph, stop_before_pixels=True).SOPInstanceUID)
     assert archived[128:132] == b"DICM"
 
 
@@ -83,15 +83,15 @@ def test_old_file_without_preamble_and_meta_is_what_its_data_set_says(film: Path
     ],
 )
 def test_what_the_listener_would_refuse_is_refused(
-    film: Path, changes: dict[str, object], status: Status, words: str
+    radiograph: Path, changes: dict[str, object], status: Status, words: str
 ) -> None:
     with pytest.raises(StoreRejected, match=words) as refused:
-        examine_file(saved(film, **changes))
+        examine_file(saved(radiograph, **changes))
     assert refused.value.status == status
 
 
-def test_transfer_syntax_that_the_listener_does_not_accept_is_refused_by_its_own_status(film: Path) -> None:
-    data = film.read_bytes().replace(b"1.2.840.10008.1.2.1\0", MPEG2MPML.encode()[:19] + b"\0", 1)
+def test_transfer_syntax_that_the_listener_does_not_accept_is_refused_by_its_own_status(radiograph: Path) -> None:
+    data = radiograph.read_bytes().replace(b"1.2.840.10008.1.2.1\0", MPEG2MPML.encode()[:19] + b"\0", 1)
     with pytest.raises(StoreRejected) as refused:
         examine_file(data)
     assert refused.value.status == Status.TRANSFER_SYNTAX_NOT_SUPPORTED
@@ -106,16 +106,16 @@ def test_what_is_no_dicom_is_refused_with_a_reason(data: bytes) -> None:
     assert claimed_uids(data) == ("", "")
 
 
-def test_file_cut_off_anywhere_is_refused(film: Path) -> None:
-    data = film.read_bytes()
+def test_file_cut_off_anywhere_is_refused(radiograph: Path) -> None:
+    data = radiograph.read_bytes()
     for end in [*range(0, 1200, 37), len(data) - 1]:
         with pytest.raises(StoreRejected):
             examine_file(data[:end])
 
 
 @pytest.mark.parametrize("seed", range(110))
-def test_damaged_file_is_taken_whole_or_refused_with_a_reason(film: Path, seed: int) -> None:
-    chance, data = random.Random(seed), bytearray(film.read_bytes()[:6000])
+def test_damaged_file_is_taken_whole_or_refused_with_a_reason(radiograph: Path, seed: int) -> None:
+    chance, data = random.Random(seed), bytearray(radiograph.read_bytes()[:6000])
     data += bytes(ROWS_LEFT)
     for _ in range(chance.randint(1, 12)):
         data[chance.randrange(3000)] = chance.randrange(256)
