@@ -1,4 +1,7 @@
-"""The console script. Errors a person can mend are one line; anything else is a defect and shows itself."""
+"""The console script. An error that a person can correct is printed in one line; any other keeps its traceback.
+
+An exception class that a person can correct carries ``exit_code`` (a `ClassVar`), and its message says what was wrong.
+"""
 
 from __future__ import annotations
 
@@ -12,24 +15,12 @@ def main() -> None:
     try:
         app()
     except Exception as error:
-        # the process's outermost edge: what a person can mend is told in one line, the rest keeps its traceback
-        if not _mendable(error):
+        of_file = isinstance(error, OSError) and (error.filename is not None or isinstance(error, FileNotFoundError))
+        exit_code = getattr(error, "exit_code", 1 if of_file else None)
+        if exit_code is None:
             raise
         print(f"cxr-triage: {error}", file=sys.stderr)
-        sys.exit(2 if type(error).__name__ == "ConfigurationError" else 1)
-
-
-def _mendable(error: Exception) -> bool:
-    """Whether the error's own message says what was wrong; judged by name, so that nothing heavy is imported for it."""
-    if isinstance(error, OSError) and (error.filename is not None or isinstance(error, FileNotFoundError)):
-        return True  # a file that is not there, a name too long, a folder that cannot be written
-    names = {kind.__name__ for kind in type(error).__mro__}
-    return bool(names & {
-        "ConfigurationError", "DatabaseUnavailable", "StoreUnavailable", "BrokerUnavailable", "BundleInvalid",
-        "UnknownModel", "PeerUnreachable", "ListenerPortInUse", "StartFailed", "UnreadableDicom", "UnreadableImage",
-        "EngineUnsuitable", "BackendUnavailable", "DatasetInvalid", "ListenerCannotBind", "ScopeTaken",
-        "QuantizationRefused", "CannotBeReadAnyway", "DecidedElsewhere", "ImportRefused", "TrainingDiverged",
-    })  # fmt: skip
+        sys.exit(exit_code)
 
 
 if __name__ == "__main__":

@@ -12,7 +12,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from sqlalchemy import Connection, create_engine, event, text
 from sqlalchemy.engine import Engine, make_url
@@ -30,6 +30,8 @@ _BUSY_SECONDS = 20  # how long a SQLite writer waits for another one; the longes
 
 class DatabaseUnavailable(Exception):
     """The database cannot be reached, is full, or refuses the statement; the message says which."""
+
+    exit_code: ClassVar[int] = 1
 
 
 def sqlite_url(path: Path) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import ClassVar
 
 from sqlalchemy import ColumnElement, and_, select
 
@@ -30,6 +31,8 @@ class DecidedInstance:
 
 class DecidedElsewhere(Exception):
     """Somebody else decided about the same image meanwhile; the message says what counts now."""
+
+    exit_code: ClassVar[int] = 1
 
 
 def current() -> ColumnElement[bool]:

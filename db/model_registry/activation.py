@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime
+from typing import ClassVar
 
 from sqlalchemy import delete, exists, or_, select, text, update
 
@@ -14,6 +15,8 @@ from db.tables.model_registry import Model, ModelScopeCell
 
 class ScopeTaken(Exception):
     """Another active model reads some of these images already; the message says which."""
+
+    exit_code: ClassVar[int] = 1
 
 
 def active_models(session: Session) -> ActiveModels:

@@ -14,7 +14,7 @@ from io import BytesIO
 from pathlib import Path
 from threading import Lock
 from traceback import clear_frames
-from typing import BinaryIO, Literal, Protocol, TypeVar
+from typing import BinaryIO, ClassVar, Literal, Protocol, TypeVar
 
 import pydicom
 from pydicom import charset, config
@@ -72,6 +72,8 @@ _Default = TypeVar("_Default", int, None)
 
 class UnreadableDicom(StatedError):
     """The bytes cannot be parsed as a DICOM object; `reason` says why and contains no patient data."""
+
+    exit_code: ClassVar[int] = 1
 
 
 class Openable(Protocol):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 from pynetdicom import AE, evt
 from pynetdicom.association import Association
@@ -19,6 +19,8 @@ from dicom_io.uids import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
 
 class PeerUnreachable(StatedError):
     """No association with the peer was established; a later attempt may succeed. `reason` says why."""
+
+    exit_code: ClassVar[int] = 1
 
 
 class NothingAccepted(PeerUnreachable):

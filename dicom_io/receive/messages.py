@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, field
 from datetime import datetime
+from typing import ClassVar
 
 from dicom_io.header.incoming_file import IncomingFile
 from dicom_io.header.instance_header import InstanceHeader
@@ -12,6 +13,8 @@ from dicom_io.network.tls import TlsFiles
 
 class ListenerCannotBind(Exception):
     """The listener's address cannot be bound; the message names it and the reason."""
+
+    exit_code: ClassVar[int] = 1
 
 
 class ListenerPortInUse(ListenerCannotBind):

@@ -15,7 +15,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -50,6 +50,8 @@ _ARRAY_ERRORS = (
 
 class BundleInvalid(ValueError):
     """A bundle cannot be used. ``folder`` is where it lies, ``reason`` what is wrong and how to mend it."""
+
+    exit_code: ClassVar[int] = 1
 
     def __init__(self, folder: Path, reason: str) -> None:
         super().__init__(f"bundle {folder}: {reason}")

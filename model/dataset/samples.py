@@ -5,7 +5,7 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, get_args
+from typing import ClassVar, Literal, get_args
 
 DEFAULT_PATIENT_PATTERN = r"^(person\d+|NORMAL2-IM-\d+|IM-\d+|\d{8}(?=_\d+$))"
 """The patient in a file's name, as the Kermany collection and ChestX-ray14 write it. Any other name: a patient each."""
@@ -16,6 +16,8 @@ Uncertain = Literal["ignore", "zero", "one"]
 
 class DatasetInvalid(ValueError):
     """The training data cannot be used; the message names the file or folder and what is expected there."""
+
+    exit_code: ClassVar[int] = 1
 
 
 @dataclass(frozen=True)

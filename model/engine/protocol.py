@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal, Protocol, runtime_checkable
+from typing import ClassVar, Literal, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,6 +21,8 @@ KERAS_ADVICE = 'set [reading] engine = "keras"'
 
 class EngineUnsuitable(RuntimeError):
     """The engine cannot run this bundle on this machine as asked; the message says why and what would do."""
+
+    exit_code: ClassVar[int] = 1
 
 
 @dataclass(frozen=True, eq=False)

@@ -6,6 +6,7 @@ import os
 import sys
 from functools import partial
 from importlib.abc import MetaPathFinder
+from typing import ClassVar
 
 SUITED = ("tensorflow", "jax", "torch")
 """The backends whose gradients this program asks for; of those installed the first is taken."""
@@ -20,6 +21,8 @@ _INSTALLS = {
 
 class BackendUnavailable(RuntimeError):
     """Keras' backend is not installed, or is not one that computes gradients; the message says which would do."""
+
+    exit_code: ClassVar[int] = 1
 
 
 def chosen_backend(purpose: str = "the keras engine") -> str:

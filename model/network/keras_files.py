@@ -4,7 +4,7 @@ import json
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from model.network.keras2_files import check_order_of_weights, in_words_of_keras3, is_keras2
 from model.network.keras_types import KerasModel
@@ -30,6 +30,8 @@ SAVE_WHOLE = "save the whole network: network.save('network.keras')"
 
 class ImportRefused(ValueError):
     """A file cannot become a model; ``reason`` says what is wrong, its value, and what would do."""
+
+    exit_code: ClassVar[int] = 1
 
     def __init__(self, path: Path, reason: str) -> None:
         super().__init__(f"{path}: {reason}")

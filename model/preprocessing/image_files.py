@@ -1,6 +1,7 @@
 """Radiographs that come as PNG or JPEG."""
 
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +17,8 @@ MAXIMUM_PIXELS = 100_000_000
 
 class UnreadableImage(ValueError):
     """A PNG or JPEG file holds no radiograph that can be read; the message says why."""
+
+    exit_code: ClassVar[int] = 1
 
 
 def read_raster(path: Path) -> NDArray[np.float32]:

@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -41,6 +41,8 @@ ReadImage = Callable[[Path], NDArray[np.float32]]
 
 class QuantizationRefused(RuntimeError):
     """The quantized network is not as good, or cannot be judged; nothing was written. The message gives the figures."""
+
+    exit_code: ClassVar[int] = 1
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -38,6 +38,8 @@ PRECISIONS: tuple[Precision, ...] = ("float32", "mixed_bfloat16", "mixed_float16
 
 class TrainingDiverged(RuntimeError):
     """The loss is no number any more, and no step can mend it; the message says when, and what may help."""
+
+    exit_code: ClassVar[int] = 1
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import ClassVar
 
 from db.engine.session import Session
 from db.intake import gate_decisions
@@ -26,6 +27,8 @@ _LONGEST_NAME, _LONGEST_REASON = 100, 500
 
 class CannotBeReadAnyway(Exception):
     """The image cannot be had read by a person's word; the message says why."""
+
+    exit_code: ClassVar[int] = 1
 
 
 @dataclass(frozen=True)

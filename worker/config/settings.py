@@ -10,7 +10,7 @@ import difflib
 import os
 import tomllib
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, get_args
 
 from pydantic import AfterValidator, BaseModel, Field, ValidationError, model_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, SettingsError
@@ -36,6 +36,8 @@ _EXABYTE = 1_000_000_000  # gigabytes
 
 class ConfigurationError(Exception):
     """The configuration cannot be used; the message names the key, the value and what is allowed."""
+
+    exit_code: ClassVar[int] = 2
 
 
 def _caller(value: str) -> str:

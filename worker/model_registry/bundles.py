@@ -10,6 +10,7 @@ import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import ClassVar
 
 from db.analysis.planning import retarget
 from db.engine.session import Database
@@ -32,6 +33,8 @@ from worker.runtime.clock import now
 
 class UnknownModel(Exception):
     """No bundle has that name; the message lists those there are."""
+
+    exit_code: ClassVar[int] = 1
 
 
 def bundle_folders(settings: Settings) -> list[Path]:

@@ -7,6 +7,7 @@ import os
 import re
 import tempfile
 from pathlib import Path
+from typing import ClassVar
 
 from db.records import BATCH, LIVE
 from worker.config.settings import Settings
@@ -18,6 +19,8 @@ _LONGEST_SOCKET_PATH = 100  # sun_path has 108 bytes on Linux, 104 on macOS
 
 class BrokerUnavailable(Exception):
     """The broker does not answer, or no server program was found to embed."""
+
+    exit_code: ClassVar[int] = 1
 
 
 def socket_path(home: Path) -> Path:

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import socket
+from typing import ClassVar
 
 
 class StartFailed(Exception):
     """Something that must be had before starting is not; the message says what, and how to mend it."""
+
+    exit_code: ClassVar[int] = 1
 
 
 def require_port(host: str, port: int, purpose: str, key: str) -> None:

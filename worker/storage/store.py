@@ -10,7 +10,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import ClassVar, Protocol
 
 from worker.storage.incoming_file import Arriving
 from worker.storage.uris import STORE, resolve, uri_of
@@ -20,6 +20,8 @@ DICOM_SUFFIX = ".dcm"  # of every DICOM file, so that the same bytes have the sa
 
 class StoreUnavailable(Exception):
     """The store cannot take or give the bytes now (full, unmounted, not permitted); the message says which."""
+
+    exit_code: ClassVar[int] = 1
 
 
 @dataclass(frozen=True)
