@@ -8,6 +8,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from worker.runtime.clock import Clock, now
+
 if TYPE_CHECKING:
     from db.engine.session import Database
     from worker.config.settings import Settings
@@ -16,21 +18,21 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Site:
-    """One installation; database and store are opened when first asked for."""
+    """One installation; database and store are opened when first asked for; its parts read the time from `clock`."""
 
     settings: Settings
+    clock: Clock = now
 
     @cached_property
     def database(self) -> Database:
         """The database, its schema created if it was empty. `db.engine.session.DatabaseUnavailable`."""
         from db.engine.schema import prepare
         from db.engine.session import Database
-        from worker.runtime.clock import now
 
         if not self.settings.database.url:
             make_home(self.settings)
         database = Database(self.settings.database_url)
-        prepare(database, now())
+        prepare(database, self.clock())
         return database
 
     @cached_property

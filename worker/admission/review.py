@@ -18,7 +18,6 @@ from dicom_io.gate.decision import NEVER_READ, GateResult, GateRules, decide, ne
 from dicom_io.header.instance_header import InstanceHeader, UnreadableDicom, read_header
 from worker.admission.rules import gate_rules, rules_version
 from worker.installation import Site
-from worker.runtime.clock import now
 from worker.storage.store import StoreUnavailable
 
 _AT_ONCE = 100
@@ -94,7 +93,7 @@ def have_read(site: Site, sop_instance_uid: str, *, by: str, reason: str) -> Rea
             flags=made.flags,
             decided_by=by,
         )
-        analysis_id = gate_decisions.decide_again(session, before, decision, now())
+        analysis_id = gate_decisions.decide_again(session, before, decision, site.clock())
     return ReadAnyway(sop_instance_uid, refused.rule, analysis_id)
 
 
@@ -138,7 +137,7 @@ def _apply(site: Site, before: DecidedInstance, rules: GateRules, version: str, 
     try:
         with site.database.write() as session:
             decision = _decide(session, facts, rules, version)
-            analysis_id = gate_decisions.decide_again(session, before, decision, now())
+            analysis_id = gate_decisions.decide_again(session, before, decision, site.clock())
     except gate_decisions.DecidedElsewhere as error:
         return DecidedAgain(uid, rule, None, str(error))
     return DecidedAgain(uid, rule, decision, analysis_id=analysis_id)

@@ -28,7 +28,7 @@ from worker.objects.heatmap import draw, explained_labels
 from worker.objects.kind import uid_text
 from worker.objects.registry import KINDS
 from worker.objects.request import ImageReading, ObjectRequest, ReadImage
-from worker.runtime.clock import now
+from worker.runtime.clock import Clock
 from worker.runtime.isolated_process import CallEnded, Handler, IsolatedCalls, unforeseen
 from worker.runtime.timeouts import ANALYSIS_TIME_LIMIT, CHILD_START_LIMIT
 from worker.worklist.listing import finding_facts
@@ -49,6 +49,7 @@ def analyse_files(
     out: Path | None,
     begun: Callable[[int, int], None],
     *,
+    clock: Clock,
     reduced_resolution: bool = True,
 ) -> Iterator[dict[str, Any]]:
     """Analyse every input under ``paths`` and yield its facts under the names of the contract.
@@ -62,11 +63,13 @@ def analyse_files(
         objects are new on every run: nobody keeps their bytes, so none may be used twice.
     begun : callable
         Called with (number done, number of inputs) before each input.
+    clock
+        Its time goes into the objects.
     reduced_resolution
         As for `worker.analysis.pipeline.read_dicom`.
     """
     inputs = list(find_inputs(paths))
-    analyse = reading_inputs(lambda: choose, rules, out, reduced_resolution=reduced_resolution)
+    analyse = reading_inputs(lambda: choose, rules, out, clock=clock, reduced_resolution=reduced_resolution)
     for number, found in enumerate(inputs):
         begun(number, len(inputs))
         yield analyse(found)
@@ -104,10 +107,10 @@ def analyse_isolated(
 
 
 def reading_inputs(
-    open_readers: Callable[[], Choose], rules: GateRules, out: Path | None, *, reduced_resolution: bool
+    open_readers: Callable[[], Choose], rules: GateRules, out: Path | None, *, clock: Clock, reduced_resolution: bool
 ) -> Handler:
     """Open the readers and return what analyses one `InputFile`; the facts it gives are those of the contract."""
-    return partial(_analyse_whatever_happens, _How(open_readers(), rules, out, uuid.uuid4(), reduced_resolution))
+    return partial(_analyse_whatever_happens, _How(open_readers(), rules, out, uuid.uuid4(), clock, reduced_resolution))
 
 
 @dataclass(frozen=True, eq=False)
@@ -118,6 +121,7 @@ class _How:
     rules: GateRules
     out: Path | None
     installation: uuid.UUID
+    clock: Clock
     reduced_resolution: bool
 
 
@@ -208,7 +212,7 @@ def _write_objects(
         return objects
     digest = hashlib.sha256(found.path.read_bytes()).hexdigest()
     image = ReadImage(found.path, digest, who.sop_instance_uid, read, bundle)
-    request = ObjectRequest(how.installation, who.study_instance_uid, now(), (image,))
+    request = ObjectRequest(how.installation, who.study_instance_uid, how.clock(), (image,))
     for draft in (draft for kind in KINDS for draft in kind.drafts(request)):
         uid, data = draft.make(uid_text(draft.key, 1, draft.inputs_digest, request.created))
         path = out / f"{stem}.{_in_file_name(draft.key.label)}{draft.suffix}"

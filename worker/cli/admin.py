@@ -86,14 +86,13 @@ def redeliver(
     from db.engine.leases import database_time
     from worker.config.dicom_peers import OURSELVES, named_destination
     from worker.config.settings import ConfigurationError
-    from worker.runtime.clock import now
 
     site = open_site(home, config).existing()
     if name == OURSELVES:
         raise ConfigurationError("nothing is delivered to ourselves; name a configured destination")
     named_destination(site.settings, name)
     with site.database.write() as session:
-        number = retry_failed(session, name, database_time(session, now))
+        number = retry_failed(session, name, database_time(session, site.clock))
     if json:
         print_json({"destination": name, "offered_again": number})
     else:
@@ -154,13 +153,13 @@ def db_upgrade(home: Home = None, config: Config = None) -> None:
     """Bring the database's schema to this program's version."""
     from db.engine.schema import upgrade
     from db.engine.session import Database
-    from worker.runtime.clock import now
 
-    settings = open_site(home, config).settings
+    site = open_site(home, config)
+    settings = site.settings
     if not settings.database.url:
         make_home(settings)
     database = Database(settings.database_url)
-    print(f"{database.place}: revision {upgrade(database, now())}")
+    print(f"{database.place}: revision {upgrade(database, site.clock())}")
 
 
 def _print_section(name: str, values: Any) -> None:  # noqa: ANN401 - of JSON

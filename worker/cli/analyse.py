@@ -56,12 +56,13 @@ def analyse(
     reading = site.settings.reading
     opened = partial(Readers, reading, active, bundle.folder)
     rules = replace(gate_rules(site.settings), small_images="flag")
+    begin = partial(reading_inputs, opened, rules, out, clock=site.clock, reduced_resolution=reading.reduced_resolution)
     with Progress(console=Console(stderr=True), transient=True) as progress:
         task = progress.add_task("analysing", total=None)
         results = list(
             analyse_isolated(
                 paths,
-                partial(reading_inputs, opened, rules, out, reduced_resolution=reading.reduced_resolution),
+                begin,
                 reading.engine,
                 lambda done, total: progress.update(task, completed=done, total=total),
             )

@@ -43,6 +43,7 @@ def doctor(
     from rich.console import Console
 
     from worker.doctor.examination import CHECKS, examine
+    from worker.runtime.clock import now
 
     unknown = sorted(set(skip or ()) - set(CHECKS))
     if unknown:
@@ -50,7 +51,7 @@ def doctor(
             f"no such check: {', '.join(unknown)}; there are {', '.join(CHECKS)}", param_hint="--skip"
         )
     with Console(stderr=True).status("looking") as status:
-        findings = list(examine(home, config, skip or (), lambda name: status.update(f"looking at {name}")))
+        findings = list(examine(home, config, now, skip or (), lambda name: status.update(f"looking at {name}")))
     if running:
         findings = [
             replace(each, level="failed") if each.check in _RUNNING and each.level == "warning" else each

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Any, cast
 
@@ -52,7 +53,8 @@ def evaluate(
 
     if part not in ("training", "validation", "test"):
         raise typer.BadParameter(f"{part!r}; allowed are training, validation, test", param_hint="--part")
-    settings = open_site(home, config).settings
+    site = open_site(home, config)
+    settings = site.settings
     bundle = find_bundle(settings, model)
     sources = [Source.parse(text, cast(Any, uncertain)) for text in data]
     chosen = choose_samples(bundle, sources, split, part, allow_seen, read_facts)
@@ -66,22 +68,21 @@ def evaluate(
             bundle, engine, chosen, sources, read_image, lambda: progress.advance(task), worst=12 if out else 0
         )
     if out is not None:
-        _write(out, found)
+        _write(out, found, site.clock())
     if json:
         print_json(found.facts)
     else:
         _print(found.facts, out)
 
 
-def _write(out: Path, found: Any) -> None:  # noqa: ANN401 - an Assessment; model is imported late
+def _write(out: Path, found: Any, moment: datetime) -> None:  # noqa: ANN401 - an Assessment; model is imported late
     import json
 
     from model.evaluate.html_report import report_html
-    from worker.runtime.clock import now
 
     out.mkdir(parents=True, exist_ok=True)
     (out / "report.json").write_text(json.dumps(found.facts, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-    (out / "report.html").write_text(report_html(found, f"{now():%d %B %Y, %H:%M} UTC"), encoding="utf-8")
+    (out / "report.html").write_text(report_html(found, f"{moment:%d %B %Y, %H:%M} UTC"), encoding="utf-8")
 
 
 def _print(facts: dict[str, Any], out: Path | None) -> None:

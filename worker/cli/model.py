@@ -145,7 +145,7 @@ def activate(
 
     scope = parse_scope(ages, views)
     site = open_site(home, config)
-    bundle = make_active(site.settings, site.database, name, scope, default=default, replace=replace)
+    bundle = make_active(site, name, scope, default=default, replace=replace)
     active = active_table(site)
     if json:
         print_json({"name": bundle.name, "digest": bundle.digest, "active": model_table(active)})
@@ -163,7 +163,7 @@ def deactivate(
     from worker.model_registry.bundles import deactivate as make_inactive
 
     site = open_site(home, config).existing()
-    gone = make_inactive(site.database, name)
+    gone = make_inactive(site, name)
     active = active_table(site)
     if gone is not None:
         print(f"{gone} reads nothing more")

@@ -11,7 +11,6 @@ from pathlib import Path
 from dicom_io.network.tls import CertificateInfo, TlsProblem, calling_context, listening_context, read_certificate
 from worker.config.dicom_peers import dicom_destinations, listener_tls, peer_tls
 from worker.config.settings import ConfigurationError, Settings
-from worker.runtime.clock import now
 
 
 @dataclass(frozen=True)
@@ -34,13 +33,13 @@ def shown_certificates(settings: Settings) -> Iterator[NamedCertificate]:
             yield NamedCertificate(f"destination {destination.name}", destination.tls.certificate, use)
 
 
-def require_listener_certificate(settings: Settings) -> None:
-    """Raise `ConfigurationError` if the listener cannot speak TLS with what ``[dicom.tls]`` names, today."""
+def require_listener_certificate(settings: Settings, today: datetime) -> None:
+    """Raise `ConfigurationError` if the listener cannot speak TLS with what ``[dicom.tls]`` names, on ``today``."""
     if settings.dicom.tls is None:
         return
     try:
         listening_context(listener_tls(settings.dicom.tls))
-        problem = out_of_date(read_certificate(settings.dicom.tls.certificate), now())
+        problem = out_of_date(read_certificate(settings.dicom.tls.certificate), today)
     except TlsProblem as error:
         raise ConfigurationError(f"[dicom.tls]: {error}") from error
     if problem:

@@ -7,7 +7,7 @@ import platform
 import statistics
 import time
 from collections.abc import Iterator
-from datetime import timedelta
+from datetime import datetime, timedelta
 from importlib.metadata import version
 from pathlib import Path
 
@@ -24,7 +24,6 @@ from worker.config.settings import Settings
 from worker.doctor.check_result import Examined, Finding
 from worker.model_registry.bundles import list_bundles
 from worker.monitoring.processes import ProcessState, process_states
-from worker.runtime.clock import now
 from worker.runtime.registered_process import PROCESSES
 
 _RUNS = 10
@@ -87,13 +86,14 @@ def _engine(settings: Settings, folder: Path, reads: str, *, is_active: bool) ->
 def work(examined: Examined) -> Iterator[Finding]:
     """What waits to be read and to be sent, and what never will be."""
     try:
-        found = _measured(examined.settings)
+        found = _measured(examined)
     except DatabaseUnavailable:
         return  # the database's own check says so
     if found is None:
         return
+    moment = examined.clock()
     waiting = found.instances["pending"] + found.instances["running"]
-    age = now() - found.oldest_unread if found.oldest_unread else timedelta(0)
+    age = moment - found.oldest_unread if found.oldest_unread else timedelta(0)
     failed = found.instances["failed"]
     seen = f"{waiting} wait" + (f", the oldest for {_duration(age)}" if waiting else "") + f"; {failed} failed"
     most = examined.settings.intake.maximum_backlog
@@ -108,16 +108,16 @@ def work(examined: Examined) -> Iterator[Finding]:
         yield Finding("reading", "warning", seen, "'cxr-triage ledger --unfinished' says which and why")
     else:
         yield Finding("reading", "ok", seen)
-    yield _deliveries(found)
+    yield _deliveries(found, moment)
     if any(found.commitments.values()):
-        yield _commitments(found)
+        yield _commitments(found, moment)
 
 
-def _deliveries(found: Measures) -> Finding:
+def _deliveries(found: Measures, moment: datetime) -> Finding:
     refused = sum(number for (_, state), number in found.deliveries.items() if state == "failed")
     unsent = sum(number for (_, state), number in found.deliveries.items() if state in ("pending", "sending"))
     oldest = min(found.oldest_undelivered.values(), default=None)
-    age = now() - oldest if oldest else timedelta(0)
+    age = moment - oldest if oldest else timedelta(0)
     seen = f"{unsent} wait" + (f", the oldest for {_duration(age)}" if unsent else "") + f"; {refused} refused for good"
     if age > _UNSENT_WARNING:
         return Finding("delivery", "warning", seen, "does 'cxr-triage deliver' run, does the destination answer?")
@@ -131,9 +131,9 @@ def _deliveries(found: Measures) -> Finding:
     return Finding("delivery", "ok", seen)
 
 
-def _commitments(found: Measures) -> Finding:
+def _commitments(found: Measures, moment: datetime) -> Finding:
     waiting = found.commitments["pending"] + found.commitments["reporting"]
-    age = now() - found.oldest_commitment if found.oldest_commitment else timedelta(0)
+    age = moment - found.oldest_commitment if found.oldest_commitment else timedelta(0)
     seen = f"{waiting} wait" + (f", the oldest for {_duration(age)}" if waiting else "")
     seen += f"; {found.commitments['reported']} reported, {found.commitments['failed']} given up"
     if age <= _UNSENT_WARNING:
@@ -173,12 +173,12 @@ def _active(settings: Settings) -> ActiveModels:
         return active_models(session)
 
 
-def _measured(settings: Settings) -> Measures | None:
-    database = _database(settings)
+def _measured(examined: Examined) -> Measures | None:
+    database = _database(examined.settings)
     if database is None:
         return None
     with database.read() as session:
-        return measure(session, now(), timedelta(hours=1), 1)
+        return measure(session, examined.clock(), timedelta(hours=1), 1)
 
 
 def _database(settings: Settings) -> Database | None:

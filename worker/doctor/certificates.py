@@ -11,7 +11,6 @@ from urllib.parse import parse_qs, urlsplit
 from dicom_io.network.tls import TlsProblem, read_certificate
 from worker.config.certificates import NamedCertificate, out_of_date, shown_certificates
 from worker.doctor.check_result import Examined, Finding
-from worker.runtime.clock import now
 from worker.runtime.timeouts import BROKER_TIMEOUT
 
 _OURSELVES = ("127.0.0.1", "::1", "localhost")
@@ -24,9 +23,9 @@ def certificates(examined: Examined) -> Iterator[Finding]:
     """The certificates that DICOM peers see and the broker's, where TLS is spoken; the pages are plain so far."""
     settings = examined.settings
     for shown in shown_certificates(settings):
-        yield _of_file(shown)
+        yield _of_file(shown, examined.clock())
     if settings.broker.url.startswith("rediss://"):
-        yield _of_broker(settings.broker.url)
+        yield _of_broker(settings.broker.url, examined.clock())
     hosts = {"web": settings.web.host} | ({"DICOM": settings.dicom.host} if settings.dicom.tls is None else {})
     beyond = {name: host for name, host in sorted(hosts.items()) if host not in _OURSELVES}
     if not beyond:
@@ -40,7 +39,7 @@ def certificates(examined: Examined) -> Iterator[Finding]:
         yield Finding("certificates", "ok", f"{seen}, for the hospital's own network")
 
 
-def _of_file(shown: NamedCertificate) -> Finding:
+def _of_file(shown: NamedCertificate, today: datetime) -> Finding:
     check = f"certificate {shown.name}"
     try:
         facts = read_certificate(shown.path)
@@ -48,15 +47,15 @@ def _of_file(shown: NamedCertificate) -> Finding:
     except TlsProblem as error:
         return Finding(check, "failed", str(error), f"mend it {_AGAIN}")
     seen = f"{shown.path} ({facts.subject}) is good until {facts.not_after:%Y-%m-%d}"
-    problem = out_of_date(facts, now())
+    problem = out_of_date(facts, today)
     if problem:
         return Finding(check, "failed", f"{shown.path} ({facts.subject}) {problem}", _RENEW)
-    if facts.not_after - now() < _EXPIRES_SOON:
-        return Finding(check, "warning", f"{seen}, {(facts.not_after - now()).days} days from now", _RENEW)
+    if facts.not_after - today < _EXPIRES_SOON:
+        return Finding(check, "warning", f"{seen}, {(facts.not_after - today).days} days from now", _RENEW)
     return Finding(check, "ok", seen)
 
 
-def _of_broker(url: str) -> Finding:
+def _of_broker(url: str, today: datetime) -> Finding:
     check = "certificate broker"
     parts = urlsplit(url)
     options = {name: values[-1] for name, values in parse_qs(parts.query).items()}
@@ -80,6 +79,6 @@ def _of_broker(url: str) -> Finding:
         return Finding(check, "failed", f"{host}:{port}: {reason}", mend)
     until = datetime.fromtimestamp(ssl.cert_time_to_seconds(str(stated["notAfter"])), UTC)
     seen = f"{host}:{port} is good until {until:%Y-%m-%d}"
-    if until - now() < _EXPIRES_SOON:
+    if until - today < _EXPIRES_SOON:
         return Finding(check, "warning", seen, "renew it")
     return Finding(check, "ok", seen)

@@ -8,6 +8,7 @@ from typing import Literal
 
 from worker.config.settings import Settings
 from worker.monitoring.processes import ProcessState
+from worker.runtime.clock import Clock
 
 Level = Literal["ok", "warning", "failed"]
 
@@ -39,7 +40,8 @@ class Examined:
     """One installation, and its processes on every machine; empty where the database has none or does not answer."""
 
     settings: Settings
-    processes: tuple[ProcessState, ...] = ()
+    processes: tuple[ProcessState, ...]
+    clock: Clock
 
     @property
     def level_if_silent(self) -> Level:

@@ -10,6 +10,7 @@ from pathlib import Path
 from worker.config.settings import ConfigurationError, Settings, load_settings
 from worker.doctor import analysis, certificates, network, storage
 from worker.doctor.check_result import Check, Examined, Finding
+from worker.runtime.clock import Clock
 
 # name -> check, in the order in which a person would look
 CHECKS: dict[str, Check] = {
@@ -33,6 +34,7 @@ CHECKS: dict[str, Check] = {
 def examine(
     home: Path | None,
     config: Path | None,
+    clock: Clock,
     skip: Collection[str] = (),
     begun: Callable[[str], None] = lambda _name: None,
 ) -> Iterator[Finding]:
@@ -42,6 +44,8 @@ def examine(
     ----------
     home, config
         As on the command line.
+    clock
+        What the ages of waiting work and of certificates are measured by.
     skip
         Names of `CHECKS` that are left out.
     begun
@@ -54,7 +58,7 @@ def examine(
         yield Finding("configuration", "failed", str(error), "mend the named key; docs/configuration.md lists all")
         return
     yield configuration(settings, config)
-    examined = Examined(settings, analysis.registered_processes(settings))
+    examined = Examined(settings, analysis.registered_processes(settings), clock)
     for name, check in CHECKS.items():
         if name not in skip:
             begun(name)

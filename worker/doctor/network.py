@@ -6,12 +6,10 @@ import ctypes
 import os
 import re
 import sys
-import time
 import uuid
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from datetime import UTC, datetime
 
 from db.engine.health import condition
 from db.engine.session import Database, DatabaseUnavailable
@@ -21,7 +19,6 @@ from worker.config.dicom_peers import destination_peer, dicom_destinations, own_
 from worker.doctor.check_result import Examined, Finding
 from worker.queue.broker import BrokerUnavailable, queue_lengths
 from worker.queue.embedded_server import server_program
-from worker.runtime.clock import now
 
 _ECHO_SECONDS = 5.0
 _CLOCK_WARNING = 2.0  # seconds; waiting times and retries are judged by these clocks
@@ -90,7 +87,7 @@ def clock(examined: Examined) -> Iterator[Finding]:
     if folder.exists() and os.access(folder, os.W_OK):
         probe = folder / f".doctor-{uuid.uuid4().hex}"
         probe.touch()
-        offsets["file system"] = probe.stat().st_mtime - time.time()
+        offsets["file system"] = probe.stat().st_mtime - examined.clock().timestamp()
         probe.unlink()
     if examined.settings.database.url:
         try:
@@ -100,10 +97,10 @@ def clock(examined: Examined) -> Iterator[Finding]:
         except DatabaseUnavailable:
             theirs = None  # the database's own check says so
         if theirs is not None:
-            offsets["database"] = (theirs - now()).total_seconds()
+            offsets["database"] = (theirs - examined.clock()).total_seconds()
     worst = max((abs(offset) for offset in offsets.values()), default=0.0)
     compared = ", ".join(f"{name} {offset:+.1f} s" for name, offset in offsets.items()) or "nothing to compare with"
-    seen = f"{datetime.now(UTC):%Y-%m-%d %H:%M:%S} UTC; {compared}"
+    seen = f"{examined.clock():%Y-%m-%d %H:%M:%S} UTC; {compared}"
     if worst > _CLOCK_WARNING:
         yield Finding(
             "clock", "failed" if worst > _CLOCK_FAILED else "warning", seen, "keep every machine's clock by NTP"

@@ -16,7 +16,7 @@ import structlog
 from db.delivery import commitment_requests
 from db.delivery.commitment_requests import ClaimedCommitment, Kept
 from db.engine.leases import database_time
-from db.engine.session import Database, DatabaseUnavailable
+from db.engine.session import DatabaseUnavailable
 from db.reasons import ReasonCode
 from dicom_io.network.association import Peer, PeerUnreachable
 from dicom_io.network.status_codes import ActionStatus, FailureReason
@@ -29,8 +29,7 @@ from dicom_io.receive.storage_commitment import (
     failure_reason,
 )
 from worker.config.dicom_peers import requester_peer
-from worker.config.settings import Settings
-from worker.runtime.clock import now
+from worker.installation import Site
 from worker.runtime.registered_process import RegisteredProcess
 from worker.runtime.timeouts import (
     COMMITMENT_LEASE,
@@ -41,7 +40,7 @@ from worker.runtime.timeouts import (
     COMMITMENT_RENEW,
     backoff,
 )
-from worker.storage.store import FolderStore, StoreUnavailable
+from worker.storage.store import StoreUnavailable
 
 _log = structlog.get_logger(__name__)
 _AT_ONCE = 4  # reports under way; one silent requester must not keep the others waiting
@@ -54,25 +53,19 @@ class Committer:
 
     Parameters
     ----------
-    settings, database, store
-        Of the site.
+    site
+        Its settings, database, store and clock are used.
     report
         Reports on the association with this id, once quiet so long: `dicom_io.receive.listener.Listener.report`.
     process
         The row that its leases name.
     """
 
-    def __init__(
-        self,
-        settings: Settings,
-        database: Database,
-        store: FolderStore,
-        report: Report,
-        process: RegisteredProcess,
-    ) -> None:
-        self._settings = settings
-        self._database = database
-        self._store = store
+    def __init__(self, site: Site, report: Report, process: RegisteredProcess) -> None:
+        self._settings = site.settings
+        self._database = site.database
+        self._store = site.store
+        self._clock = site.clock
         self._report = report
         self._process = process
         self._own: dict[int, tuple[str, float]] = {}  # requests of our associations: (association, when to look)
@@ -83,7 +76,7 @@ class Committer:
         """Make a request durable; the status that its requester gets."""
         try:
             with self._database.write() as session:
-                when = database_time(session, now)
+                when = database_time(session, self._clock)
                 number = commitment_requests.record(
                     session,
                     transaction_uid=request.transaction_uid,
@@ -124,11 +117,11 @@ class Committer:
             ripe = [number for number, (_, when) in self._own.items() if when <= time.monotonic()]
             own = {number: self._own.pop(number)[0] for number in ripe}
         with self._database.read() as session:
-            if not own and not commitment_requests.is_any_open(session, database_time(session, now)):
+            if not own and not commitment_requests.is_any_open(session, database_time(session, self._clock)):
                 return []
         owner = self._process.owner
         with self._database.write() as session:
-            moment = database_time(session, now)
+            moment = database_time(session, self._clock)
             commitment_requests.release_dead(session, self._process.judge(session, moment), moment)
             taken: list[tuple[ClaimedCommitment, str | None]] = []
             for number, association in own.items():
@@ -189,7 +182,7 @@ class Committer:
         for sop_class, instance in claimed.instances:
             if time.monotonic() - renewed > COMMITMENT_RENEW:
                 with self._database.write() as session:
-                    commitment_requests.renew(session, claimed, database_time(session, now) + COMMITMENT_LEASE)
+                    commitment_requests.renew(session, claimed, database_time(session, self._clock) + COMMITMENT_LEASE)
                 renewed = time.monotonic()
             reference = Reference(sop_class, instance)
             reason = self._missing(reference, found.get(instance))
@@ -214,20 +207,20 @@ class Committer:
 
     def _later(self, claimed: ClaimedCommitment, association: str) -> None:
         with self._database.write() as session:
-            commitment_requests.give_back(session, claimed, database_time(session, now) + COMMITMENT_OTHERS)
+            commitment_requests.give_back(session, claimed, database_time(session, self._clock) + COMMITMENT_OTHERS)
         with self._lock:
             self._own[claimed.id] = (association, time.monotonic() + COMMITMENT_QUIET)
 
     def _reported(self, claimed: ClaimedCommitment, result: CommitmentResult, way: str) -> None:
         committed, refused = len(result.committed), len(result.failed)
         with self._database.write() as session:
-            moment = database_time(session, now)
+            moment = database_time(session, self._clock)
             commitment_requests.mark_reported(session, claimed, moment, committed, refused)
         _log.info("commitment reported", request=claimed.id, way=way, committed=committed, refused=refused)
 
     def _not_reported(self, claimed: ClaimedCommitment, reason: str, code: ReasonCode) -> None:
         with self._database.write() as session:
-            moment = database_time(session, now)
+            moment = database_time(session, self._clock)
             over = moment - claimed.requested_at > COMMITMENT_PATIENCE
             if over:
                 commitment_requests.mark_failed(session, claimed, moment, f"given up: {reason}", code)

@@ -11,7 +11,7 @@ from collections.abc import Callable
 import structlog
 
 from db.engine.group_commit import GroupedWrites
-from db.engine.session import Database, DatabaseUnavailable, Session
+from db.engine.session import DatabaseUnavailable, Session
 from db.intake.instances import RecordedElsewhere, is_own_object, record_instance
 from db.intake.rejected_transfers import record_rejection
 from db.records import Decision, NewInstance, Queued, Recorded, StudyIdentity
@@ -20,9 +20,8 @@ from dicom_io.header.instance_header import InstanceHeader, with_site_values
 from dicom_io.network.status_codes import Status
 from dicom_io.receive.listener import Received, Rejection
 from worker.admission.rules import gate_rules, rules_version
-from worker.config.settings import Settings
+from worker.installation import Site
 from worker.intake.back_pressure import Limits
-from worker.runtime.clock import now
 from worker.storage.incoming_file import Arriving
 from worker.storage.store import DICOM_SUFFIX, Store, Stored, StoreUnavailable
 from worker.worklist.priority import place
@@ -33,21 +32,15 @@ _log = structlog.get_logger(__name__)
 class Intake:
     """The one way in, whatever brings the bytes."""
 
-    def __init__(
-        self,
-        settings: Settings,
-        database: Database,
-        store: Store,
-        enqueue: Callable[[Queued], None],
-        limits: Limits | None = None,
-    ) -> None:
-        self._rules = gate_rules(settings)
-        self._horizon = settings.triage.horizon_hours
-        self._database = database
-        self._writes = GroupedWrites(database)
-        self._store = store
+    def __init__(self, site: Site, enqueue: Callable[[Queued], None], limits: Limits | None = None) -> None:
+        self._rules = gate_rules(site.settings)
+        self._horizon = site.settings.triage.horizon_hours
+        self._database = site.database
+        self._writes = GroupedWrites(self._database)
+        self._store: Store = site.store
+        self.clock = site.clock
         self._enqueue = enqueue
-        self.limits = limits or Limits(settings, database, store.free_bytes)
+        self.limits = limits or Limits(site.settings, self._database, self._store.free_bytes)
 
     def receive(self, received: Received) -> Status:
         """Make one instance durable and return the status its sender gets. Queued after the commit."""
@@ -79,7 +72,7 @@ class Intake:
         return self._store.put(_whole(received), DICOM_SUFFIX)
 
     def _refuse(self, received: Received, reason: str) -> None:
-        self.rejected(Rejection(received.calling_ae, received.address, Status.OUT_OF_RESOURCES, reason, now()))
+        self.rejected(Rejection(received.calling_ae, received.address, Status.OUT_OF_RESOURCES, reason, self.clock()))
 
     def rejected(self, rejection: Rejection) -> None:
         """Remember a transfer that the listener refused."""
@@ -133,7 +126,7 @@ class Intake:
     def _instance(self, session: Session, received: Received, stored: Stored, correlation: str) -> NewInstance:
         facts = with_site_values(received.header, received.data, self._rules.tags)
         decision = decide(facts, self._rules, is_own=is_own_object(session, facts.sop_instance_uid))
-        when = now()
+        when = self.clock()
         return NewInstance(
             study=_identity(facts),
             sop_instance_uid=facts.sop_instance_uid,

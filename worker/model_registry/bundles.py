@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import ClassVar
 
 from db.analysis.planning import retarget
-from db.engine.session import Database
 from db.model_registry import activation
 from db.model_registry.scope import ModelScope
 from db.records import ActiveModel
@@ -26,9 +25,8 @@ from model.bundle.bundle import (
     load_bundle,
 )
 from worker.config.settings import Settings
-from worker.installation import make_home
+from worker.installation import Site, make_home
 from worker.model_registry.preprocessing import preprocessing_id
-from worker.runtime.clock import now
 
 
 class UnknownModel(Exception):
@@ -71,8 +69,7 @@ def find_bundle(settings: Settings, name: str) -> Bundle:
 
 
 def activate(
-    settings: Settings,
-    database: Database,
+    site: Site,
     name: str,
     scope: ModelScope | None = None,
     *,
@@ -99,21 +96,23 @@ def activate(
     """
     from model.inference.reader import Reader
 
+    settings = site.settings
     bundle = find_bundle(settings, name)
     Reader.open(bundle.folder, settings.reading.precision, threads=1, engine=settings.reading.engine)
     if bundle.folder.resolve().parent not in [folder.resolve() for folder in bundle_folders(settings)]:
         bundle = _copy_home(settings, bundle)
-    with database.write() as session:
+    moment = site.clock()
+    with site.database.write() as session:
         if only_first:
             activation.one_at_a_time(session)
             if activation.any_model_known(session):
                 return bundle
-        activation.activate(session, as_record(bundle), now(), scope, default=default, replace=replace)
-        retarget(session, now())
+        activation.activate(session, as_record(bundle), moment, scope, default=default, replace=replace)
+        retarget(session, moment)
     return bundle
 
 
-def deactivate(database: Database, named: str | None = None) -> str | None:
+def deactivate(site: Site, named: str | None = None) -> str | None:
     """Let the active model with this name (or digest, from its start) read nothing more; all of them when not given.
 
     Returns
@@ -126,17 +125,17 @@ def deactivate(database: Database, named: str | None = None) -> str | None:
     UnknownModel
         If no active model is named so.
     """
-    with database.write() as session:
+    with site.database.write() as session:
         if named is None:
             activation.deactivate(session)
-            retarget(session, now())
+            retarget(session, site.clock())
             return None
         active = activation.active_models(session)
         found = [each for each in active.models if named == each.name or each.digest.startswith(named)]
         if len(found) != 1 or not named:
             raise UnknownModel(f"no active model is named {named!r}; active: {active.name or 'none'}")
         activation.deactivate(session, found[0].digest)
-        retarget(session, now())
+        retarget(session, site.clock())
         return found[0].name
 
 

@@ -12,7 +12,6 @@ from worker.intake.back_pressure import backlog_pressure, space_pressure
 from worker.model_registry.active_models import model_table, vanished
 from worker.monitoring.ledger import ledger_counts
 from worker.queue.broker import BrokerUnavailable, queue_lengths
-from worker.runtime.clock import now
 from worker.storage.store import StoreUnavailable
 
 NO_MODEL = "no model is active: studies are received and wait"
@@ -70,7 +69,7 @@ def status_facts(site: Site) -> dict[str, Any]:
     if facts["database"] == "ok":
         try:
             with site.database.read() as session:
-                facts.update(ledger_counts(ledger(session, now(), limit=0)))
+                facts.update(ledger_counts(ledger(session, site.clock(), limit=0)))
         except DatabaseUnavailable as error:
             facts.update(ready=False, database=str(error))
     return facts

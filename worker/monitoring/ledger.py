@@ -9,13 +9,12 @@ from db.model_registry.activation import active_models
 from db.records import Ledger
 from db.views.ledger import ledger
 from worker.installation import Site
-from worker.runtime.clock import now
 
 
 def ledger_facts(site: Site, older_than: timedelta = timedelta(0)) -> dict[str, Any]:
     """Return the ledger: what arrived adds up to what ended and what is unfinished."""
     with site.database.read() as session:
-        book = ledger(session, now(), older_than)
+        book = ledger(session, site.clock(), older_than)
         models = active_models(session)
     return {
         "model": models.name or None,

@@ -13,7 +13,7 @@ import shutil
 import threading
 import time
 from collections.abc import Iterator
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 from prometheus_client.metrics_core import (
     CounterMetricFamily,
@@ -34,7 +34,6 @@ from worker.config.settings import ConfigurationError
 from worker.installation import Site
 from worker.intake.back_pressure import backlog_pressure, space_pressure
 from worker.queue.broker import BrokerUnavailable, queue_lengths
-from worker.runtime.clock import now
 from worker.storage.store import StoreUnavailable
 
 WINDOW = timedelta(hours=1)
@@ -104,7 +103,7 @@ class SiteCollector(Collector):
         started = time.monotonic()
         try:
             with self._site.database.read() as session:
-                self._measures = measure(session, now(), WINDOW, NEWEST)
+                self._measures = measure(session, self._site.clock(), WINDOW, NEWEST)
                 self._backlogged = bool(backlog_pressure(self._site.settings, session))
         except (DatabaseUnavailable, ConfigurationError):
             self._measures = None
@@ -138,7 +137,7 @@ class SiteCollector(Collector):
             yield info
         yield from self._of_instances(measures)
         yield from self._of_deliveries(measures)
-        yield from _of_commitments(measures)
+        yield from self._of_commitments(measures)
         stage = GaugeHistogramMetricFamily(
             "cxr_triage_stage_seconds",
             "Durations of what ended within the last hour; no rate() needed.",
@@ -172,7 +171,7 @@ class SiteCollector(Collector):
         yield GaugeMetricFamily(
             "cxr_triage_oldest_unread_seconds",
             "Age of the image that waits longest for its result; 0 where none waits.",
-            value=0.0 if oldest is None else max(0.0, (now() - oldest).total_seconds()),
+            value=self._age(oldest),
         )
         yield CounterMetricFamily(
             "cxr_triage_received",
@@ -217,12 +216,30 @@ class SiteCollector(Collector):
             for state in DELIVERY_STATES:
                 deliveries.add_metric([name, state], measures.deliveries.get((name, state), 0))
             since = measures.oldest_undelivered.get(name)
-            oldest.add_metric([name], 0.0 if since is None else max(0.0, (now() - since).total_seconds()))
+            oldest.add_metric([name], self._age(since))
             stored = sum(measures.deliveries.get((name, state), 0) for state in ("sent", "committed"))
             sent.add_metric([name], self._growth(f"sent {name}", stored))
         yield deliveries
         yield oldest
         yield sent
+
+    def _of_commitments(self, measures: Measures) -> Iterator[Metric]:
+        commitments = GaugeMetricFamily(
+            "cxr_triage_commitments", "Requests for storage commitment, by state.", labels=["state"]
+        )
+        for state, number in measures.commitments.items():
+            commitments.add_metric([state], number)
+        yield commitments
+        oldest = measures.oldest_commitment
+        yield GaugeMetricFamily(
+            "cxr_triage_oldest_commitment_seconds",
+            "Age of the request for storage commitment that waits longest for its report; 0 where none waits.",
+            value=self._age(oldest),
+        )
+
+    def _age(self, since: datetime | None) -> float:
+        """Seconds since then; 0 where there is no such moment, or it lies in the future."""
+        return 0.0 if since is None else max(0.0, (self._site.clock() - since).total_seconds())
 
     def _growth(self, key: str, number: int) -> int:
         """By how much a count of rows has grown since the first look; rows that were deleted take nothing away."""
@@ -230,21 +247,6 @@ class SiteCollector(Collector):
         self._seen[key] = number
         self._grown[key] = self._grown.get(key, 0) + max(0, number - before)
         return self._grown[key]
-
-
-def _of_commitments(measures: Measures) -> Iterator[Metric]:
-    commitments = GaugeMetricFamily(
-        "cxr_triage_commitments", "Requests for storage commitment, by state.", labels=["state"]
-    )
-    for state, number in measures.commitments.items():
-        commitments.add_metric([state], number)
-    yield commitments
-    oldest = measures.oldest_commitment
-    yield GaugeMetricFamily(
-        "cxr_triage_oldest_commitment_seconds",
-        "Age of the request for storage commitment that waits longest for its report; 0 where none waits.",
-        value=0.0 if oldest is None else max(0.0, (now() - oldest).total_seconds()),
-    )
 
 
 def _buckets(seconds: tuple[float, ...]) -> tuple[list[tuple[str, float]], float]:

@@ -33,13 +33,13 @@ def run_listener(site: Site) -> None:
     worker.runtime.ports.StartFailed
         If a thread that the listener needs has ended by itself.
     """
-    require_listener_certificate(site.settings)
+    require_listener_certificate(site.settings, site.clock())
     stop = stop_event()
     dicom = site.settings.dicom
     dispatcher = Dispatcher(make_app(site.settings))
-    intake = Intake(site.settings, site.database, site.store, dispatcher.enqueue)
+    intake = Intake(site, dispatcher.enqueue)
     process = RegisteredProcess(lambda: site.database, "listen")
-    committer = Committer(site.settings, site.database, site.store, lambda *words: listener.report(*words), process)
+    committer = Committer(site, lambda *words: listener.report(*words), process)
     listener = Listener(
         listener_settings(site.settings),
         ListenerHandlers(

@@ -39,7 +39,7 @@ def _watched(site: Site, folder: Path | None, app: Celery, stop: threading.Event
         yield
         return
     dispatcher = Dispatcher(app)
-    importer = Importer(site.settings, folder, Intake(site.settings, site.database, site.store, dispatcher.enqueue))
+    importer = Importer(site.settings, folder, Intake(site, dispatcher.enqueue))
     thread = threading.Thread(target=importer.run, args=(stop,), name="imports", daemon=True)
     thread.start()
     try:

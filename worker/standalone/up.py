@@ -38,7 +38,7 @@ def run_up(site: Site, home: Path | None, config: Path | None, *, demonstrate: b
     """Run until Ctrl-C or SIGTERM; a second one ends everything at once. Returns the exit code."""
     settings = site.settings
     console = Console()
-    require_listener_certificate(settings)
+    require_listener_certificate(settings, site.clock())
     require_destination_certificates(settings)
     require_port(settings.dicom.host, settings.dicom.port, "DICOM listener", "[dicom] port")
     require_port(settings.web.host, settings.web.port, "web", "[web] port")
@@ -143,7 +143,7 @@ def _active_names(site: Site, console: Console) -> str | None:
             console.print(
                 f"first start: activating the model [bold]{marked(bundle.name)}[/] that ships with the program"
             )
-            activate(site.settings, site.database, bundle.name, only_first=True)
+            activate(site, bundle.name, only_first=True)
             with site.database.read() as session:  # another process may have activated one meanwhile: it stays
                 active = activation.active_models(session)
             break

@@ -18,7 +18,6 @@ from db.views.study_page import StudyPage, study_page, worklist_page
 from worker.admission.review import can_be_had_read
 from worker.installation import Site
 from worker.monitoring.health import status_facts
-from worker.runtime.clock import now
 from worker.web import view_models as views
 from worker.web.model_cards import ModelCard, ModelShelf
 from worker.web.rendering import Renderer
@@ -83,7 +82,7 @@ def page_routes(site: Site, renderer: Renderer, shelf: ModelShelf) -> APIRouter:
     def ledger_(request: Request) -> Response:
         with site.database.read() as session:
             active = active_models(session) or None
-            book = ledger(session, now(), timedelta(0), 200)
+            book = ledger(session, site.clock(), timedelta(0), 200)
             details = ledger_details(session)
             studies = studies_of(session, [each.sop_instance_uid for each in book.unfinished])
         refusals = sorted(book.reasons.items(), key=lambda each: (-each[1], each[0]))

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import Any
 
 from db.model_registry.activation import active_models
 from db.records import FindingRecord, WorklistItem
 from db.views.worklist import worklist
 from worker.installation import Site
-from worker.runtime.clock import now
 
 
 def finding_facts(finding: FindingRecord) -> dict[str, Any]:
@@ -23,13 +23,14 @@ def finding_facts(finding: FindingRecord) -> dict[str, Any]:
 
 def worklist_facts(site: Site, limit: int | None = None) -> dict[str, Any]:
     """Return the worklist in reading order."""
+    moment = site.clock()
     with site.database.read() as session:
         items = worklist(session, limit)
         models = active_models(session)
-    return {"model": models.name or None, "items": [_item(item) for item in items]}
+    return {"model": models.name or None, "items": [_item(item, moment) for item in items]}
 
 
-def _item(item: WorklistItem) -> dict[str, Any]:
+def _item(item: WorklistItem, moment: datetime) -> dict[str, Any]:
     return {
         "study_instance_uid": item.study_instance_uid,
         "accession_number": item.accession_number,
@@ -38,7 +39,7 @@ def _item(item: WorklistItem) -> dict[str, Any]:
         "study_date": item.study_date,
         "priority": item.priority,
         "score": round(item.score, 4),
-        "waiting_seconds": max(0, int((now() - item.arrived_at).total_seconds())),
+        "waiting_seconds": max(0, int((moment - item.arrived_at).total_seconds())),
         "state": item.state,
         "reason": item.reason,
         "reason_code": item.reason_code,

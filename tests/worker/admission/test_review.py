@@ -32,13 +32,13 @@ from worker.worklist.listing import worklist_facts
 
 @pytest.fixture
 def sited(site: Site, bundle_folder: Path) -> Site:
-    bundles.activate(site.settings, site.database, str(bundle_folder))
+    bundles.activate(site, str(bundle_folder))
     return site
 
 
 def receive(site: Site, data: bytes) -> str:
     facts = read_header(data)
-    intake = Intake(site.settings, site.database, site.store, lambda _id: None)
+    intake = Intake(site, lambda _id: None)
     assert intake.receive(Received(data, facts, "MODALITY", "CXRTRIAGE", "127.0.0.1", "1")) == Status.SUCCESS
     return facts.sop_instance_uid
 

@@ -17,7 +17,7 @@ from worker.queue.celery_app import make_app
 @pytest.fixture
 def keras_site(site: Site, bundle_folder: Path, monkeypatch: pytest.MonkeyPatch) -> Site:
     """A site with an active model, and then an engine that cannot run it: keras does not compute in bf16."""
-    activate(site.settings, site.database, str(bundle_folder))
+    activate(site, str(bundle_folder))
     monkeypatch.setenv("CXR_TRIAGE_READING_ENGINE", "keras")
     monkeypatch.setenv("CXR_TRIAGE_READING_PRECISION", "bf16")
     return Site(load_settings(home=site.settings.home))
@@ -25,7 +25,7 @@ def keras_site(site: Site, bundle_folder: Path, monkeypatch: pytest.MonkeyPatch)
 
 def test_the_chosen_engine_opens_the_model_that_is_activated(keras_site: Site, bundle_folder: Path) -> None:
     with pytest.raises(EngineUnsuitable, match="the keras engine computes in f32"):
-        activate(keras_site.settings, keras_site.database, str(bundle_folder))
+        activate(keras_site, str(bundle_folder))
 
 
 def test_a_worker_child_whose_engine_cannot_run_says_why_and_stays(

@@ -25,6 +25,7 @@ from worker.analysis.model_selection import Readers
 from worker.analysis.one_shot import analyse_files, analyse_isolated, reading_inputs
 from worker.cli.app import app
 from worker.config.settings import Reading
+from worker.runtime.clock import now
 from worker.runtime.isolated_process import Handler
 
 RULES = GateRules(small_images="flag")
@@ -32,7 +33,9 @@ RULES = GateRules(small_images="flag")
 
 def analyse(reader: Reader, *paths: Path, out: Path | None = None, **options: bool) -> list[dict[str, Any]]:
     return list(
-        analyse_files(list(paths), lambda _age, _view: reader, RULES, out, lambda _done, _total: None, **options)
+        analyse_files(
+            list(paths), lambda _age, _view: reader, RULES, out, lambda _done, _total: None, clock=now, **options
+        )
     )
 
 
@@ -140,7 +143,7 @@ def test_a_decoder_that_crashes_hangs_or_raises_costs_one_file_of_the_folder(
         film.save_as(tmp_path / f"{name}.dcm")
     shutil.copy(films / "RG1_UNCR.dcm", tmp_path / "d.dcm")
     readers = partial(Readers, Reading(), ActiveModels(), bundle_folder)
-    begin = partial(reading_inputs, readers, RULES, None, reduced_resolution=True)
+    begin = partial(reading_inputs, readers, RULES, None, clock=now, reduced_resolution=True)
     results = list(analyse_isolated([tmp_path], partial(poisoned, begin), "openvino", lambda _done, _total: None))
     assert [Path(result["source"]).name for result in results] == ["a.dcm", "b.dcm", "c.dcm", "d.dcm"]
     assert [result["status"] for result in results] == ["failed", "failed", "failed", "done"]

@@ -89,7 +89,7 @@ def test_the_setting_turns_it_off_and_the_result_says_which(
 ) -> None:
     reading = site.settings.reading.model_copy(update={"reduced_resolution": reduced})
     site = Site(site.settings.model_copy(update={"reading": reading}))
-    bundles.activate(site.settings, site.database, str(bundle_folder))
+    bundles.activate(site, str(bundle_folder))
     (analysis_id,) = receive(site, sample("RG1_J2KR").read_bytes())
     assert Analyst(site.settings, site.database, site.store).analyse(analysis_id) == "done"
     with site.database.read() as session:

@@ -41,13 +41,13 @@ from worker.storage.store import Stored
 def sited(site: Site, bundle_folder: Path) -> Site:
     destination = DicomDestination(name="pacs", ae_title="PACS", host="127.0.0.1", port=1)
     site = Site(site.settings.model_copy(update={"destinations": (destination,)}))
-    bundles.activate(site.settings, site.database, str(bundle_folder))
+    bundles.activate(site, str(bundle_folder))
     return site
 
 
 def receive(site: Site, data: bytes) -> list[int]:
     rung: list[int] = []
-    intake = Intake(site.settings, site.database, site.store, lambda each: rung.append(each.id))
+    intake = Intake(site, lambda each: rung.append(each.id))
     received = Received(
         data=data,
         header=read_header(data),
@@ -77,7 +77,7 @@ def test_a_bundle_calibrated_anew_is_read_with_at_once_and_is_the_one_that_is_ac
     text = text.replace('name = "demonstration"', 'name = "stricter"', 1)
     (stricter / "model.toml").write_text(re.sub(r"threshold = 0\.\d+", "threshold = 0.987", text), encoding="utf-8")
     assert renew_manifest_checksum(stricter).digest == digest
-    bundles.activate(sited.settings, sited.database, str(stricter))
+    bundles.activate(sited, str(stricter))
     assert set(analyst.reader(digest).bundle.thresholds.values()) == {0.987}
     assert set(before.bundle.thresholds.values()) != {0.987}
     listed = CliRunner().invoke(app, ["model", "list", "--json", "--home", str(sited.settings.home)])

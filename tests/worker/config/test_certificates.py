@@ -19,6 +19,7 @@ from worker.config.dicom_peers import destination_peer, listener_settings, own_p
 from worker.config.settings import ConfigurationError, Settings, load_settings
 from worker.doctor.check_result import Examined
 from worker.doctor.examination import CHECKS
+from worker.runtime.clock import now
 
 
 @pytest.fixture
@@ -77,14 +78,14 @@ def test_what_does_not_belong_together_is_refused_with_its_name(tmp_path: Path, 
 
 
 def test_certificates_that_no_peer_would_accept_stop_the_start(tmp_path: Path, authority: Authority) -> None:
-    require_listener_certificate(settings_of(tmp_path, authority.issue("good")))
+    require_listener_certificate(settings_of(tmp_path, authority.issue("good")), now())
     with pytest.raises(ConfigurationError, match=r"\[dicom\.tls\]: certificate .*late\.pem has expired on 20\d\d-"):
-        require_listener_certificate(settings_of(tmp_path, authority.issue("late", days=-1)))
+        require_listener_certificate(settings_of(tmp_path, authority.issue("late", days=-1)), now())
     good = authority.issue("good")
     assert good.key
     good.key.unlink()
     with pytest.raises(ConfigurationError, match=r"\[dicom\.tls\]: key .*good\.key cannot be read: No such file"):
-        require_listener_certificate(settings_of(tmp_path, good))
+        require_listener_certificate(settings_of(tmp_path, good), now())
 
 
 def test_listen_ends_at_once_with_the_reason_where_its_certificate_has_expired(
@@ -137,7 +138,7 @@ def test_doctor_says_until_when_certificates_are_good(
     if days is None:
         assert files.certificate
         files.certificate.unlink()
-    listener, destination, rest = CHECKS["certificates"](Examined(settings, ()))
+    listener, destination, rest = CHECKS["certificates"](Examined(settings, (), now))
     assert [listener.check, destination.check] == ["certificate listener", "certificate destination pacs"]
     for finding in (listener, destination):
         assert (finding.level, seen in finding.seen, bool(finding.mend)) == (level, True, level != "ok")

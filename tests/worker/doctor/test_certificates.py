@@ -16,6 +16,7 @@ from worker.config.settings import load_settings
 from worker.doctor.check_result import Examined
 from worker.doctor.examination import CHECKS
 from worker.installation import Site
+from worker.runtime.clock import now
 
 
 @pytest.fixture
@@ -73,7 +74,7 @@ def test_certificate_of_the_broker_is_judged(
         port, certificate = tls_server(days)
         options = f"?ssl_ca_certs={certificate}" if trusted else ""
         monkeypatch.setenv("CXR_TRIAGE_BROKER_URL", f"rediss://:hunter2@localhost:{port}/0{options}")
-        finding, _rest = CHECKS["certificates"](Examined(load_settings(home=site.settings.home), ()))
+        finding, _rest = CHECKS["certificates"](Examined(load_settings(home=site.settings.home), (), now))
         assert "hunter2" not in str(finding)
         said[days, trusted] = (finding.level, finding.seen)
     assert said[365, True][0] == "ok"
@@ -82,5 +83,5 @@ def test_certificate_of_the_broker_is_judged(
     assert said[365, False][0] == "failed"
     assert "self-signed certificate" in said[365, False][1]
     monkeypatch.setenv("CXR_TRIAGE_BROKER_URL", "rediss://localhost:1/0?ssl_cert_reqs=none")
-    finding, _rest = CHECKS["certificates"](Examined(load_settings(home=site.settings.home), ()))
+    finding, _rest = CHECKS["certificates"](Examined(load_settings(home=site.settings.home), (), now))
     assert (finding.level, "believed" in finding.seen) == ("warning", True)

@@ -6,7 +6,6 @@ import json
 import socket
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -38,14 +37,14 @@ from worker.doctor.examination import CHECKS, examine
 from worker.installation import Site
 from worker.model_registry.bundles import activate
 from worker.monitoring.processes import ProcessState
-from worker.runtime.clock import now
+from worker.runtime.clock import Clock, now
 
 UP = (ProcessState("listen", "running"),)
 
 
-def look(site: Site, check: str, *, running: tuple[ProcessState, ...] = ()) -> Finding:
+def look(site: Site, check: str, *, running: tuple[ProcessState, ...] = (), clock: Clock = now) -> Finding:
     """What one check of the doctor says; it must say one thing."""
-    (finding,) = CHECKS[check](Examined(load_settings(home=site.settings.home), running))
+    (finding,) = CHECKS[check](Examined(load_settings(home=site.settings.home), running, clock))
     return finding
 
 
@@ -77,7 +76,7 @@ def silent_port() -> Iterator[int]:
 def test_nothing_failed_where_all_is_well(
     made: Site, bundle_folder: Path, listening: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    activate(made.settings, made.database, str(bundle_folder))
+    activate(made, str(bundle_folder))
     destination = [{"name": "pacs", "ae_title": "CXRTRIAGE", "host": "127.0.0.1", "port": listening}]
     monkeypatch.setenv("CXR_TRIAGE_DESTINATIONS", json.dumps(destination))
     monkeypatch.setenv("CXR_TRIAGE_DICOM_PORT", str(listening))
@@ -102,7 +101,7 @@ def test_fresh_machine_has_warnings_but_no_failure_and_nothing_is_created(
     site: Site, silent_port: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("CXR_TRIAGE_DICOM_PORT", str(silent_port))
-    findings = list(examine(site.settings.home, None, skip=["engine", "space"]))
+    findings = list(examine(site.settings.home, None, now, skip=["engine", "space"]))
     levels = {each.check: each.level for each in findings}
     assert "failed" not in levels.values(), findings
     assert {levels[check] for check in ("home", "broker", "processes", "listener")} == {"warning"}
@@ -140,7 +139,7 @@ def test_password_that_everyone_may_read_is_said(made: Site, tmp_path: Path) -> 
     findings = {}
     for mode in (0o644, 0o640):
         config.chmod(mode)
-        findings[mode] = next(examine(made.settings.home, config))
+        findings[mode] = next(examine(made.settings.home, config, now))
     assert (findings[0o644].level, findings[0o640].level) == ("warning", "ok")
     assert "chmod" in findings[0o644].mend
     assert "hunter2" not in str(findings)
@@ -250,7 +249,7 @@ def test_destination_that_is_silent_fails_and_the_others_do_not(
     places = [("dead", silent_port), ("alive", listening)]
     entries = [{"name": name, "ae_title": "CXRTRIAGE", "host": "127.0.0.1", "port": port} for name, port in places]
     monkeypatch.setenv("CXR_TRIAGE_DESTINATIONS", json.dumps(entries))
-    findings = list(CHECKS["destinations"](Examined(load_settings(home=made.settings.home), ())))
+    findings = list(CHECKS["destinations"](Examined(load_settings(home=made.settings.home), (), now)))
     assert [(each.check, each.level) for each in findings] == [
         ("destination dead", "failed"),
         ("destination alive", "ok"),
@@ -297,7 +296,7 @@ def test_image_that_waits_too_long_is_said(
     with made.database.write() as session:
         activation.activate(session, MODEL, now())
         record_instance(session, new_instance(received_at=now() - timedelta(minutes=minutes)))
-    findings = {each.check: each for each in CHECKS["work"](Examined(made.settings, ()))}
+    findings = {each.check: each for each in CHECKS["work"](Examined(made.settings, (), now))}
     assert findings["reading"].level == level
     assert findings["reading"].seen.startswith("1 wait, the oldest for ")
     assert findings["delivery"].level == "ok"
@@ -316,7 +315,7 @@ def test_sender_that_is_not_told_what_is_committed_is_said(made: Site, minutes: 
             now=now() - timedelta(minutes=minutes),
             due=now(),
         )
-    finding = {each.check: each for each in CHECKS["work"](Examined(made.settings, ()))}["commitment"]
+    finding = {each.check: each for each in CHECKS["work"](Examined(made.settings, (), now))}["commitment"]
     assert finding.level == level
     assert finding.seen.startswith("1 wait, the oldest for 1 ")
     assert finding.seen.endswith("; 0 reported, 0 given up")
@@ -325,10 +324,9 @@ def test_sender_that_is_not_told_what_is_committed_is_said(made: Site, minutes: 
 def test_clock_that_differs_from_the_file_systems_is_said(made: Site, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("worker.doctor.network._synchronised", lambda: True)
     assert look(made, "clock").level == "ok"
-    real = time.time
     for offset, level in ((10, "warning"), (-100, "failed")):
-        monkeypatch.setattr("worker.doctor.network.time.time", lambda offset=offset: real() + offset)
-        assert look(made, "clock").level == level
+        moment = now() + timedelta(seconds=offset)
+        assert look(made, "clock", clock=lambda moment=moment: moment).level == level
 
 
 def test_clock_that_nothing_keeps_is_said(made: Site, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -28,6 +28,7 @@ from worker.intake.back_pressure import Limits
 from worker.intake.intake import Intake
 from worker.monitoring.health import health_facts
 from worker.monitoring.prometheus import SiteCollector
+from worker.runtime.clock import now
 from worker.web.app import make_web
 
 
@@ -67,7 +68,7 @@ def film(films: Path, number: int) -> Any:  # noqa: ANN401 - Received
 def test_image_beyond_the_backlog_is_refused_and_taken_when_one_was_read(with_model: Site, films: Path) -> None:
     site, clock = with_model, [0.0]
     limits = Limits(limited(site, backlog=2), site.database, lambda: 10**12, lambda: clock[0])
-    intake = Intake(site.settings, site.database, site.store, lambda _id: None, limits)
+    intake = Intake(site, lambda _id: None, limits)
     statuses = [intake.receive(film(films, number)) for number in range(4)]
     assert statuses == [Status.SUCCESS, Status.SUCCESS, Status.OUT_OF_RESOURCES, Status.OUT_OF_RESOURCES]
     with site.database.read() as session:
@@ -85,17 +86,14 @@ def test_image_beyond_the_backlog_is_refused_and_taken_when_one_was_read(with_mo
 
 def test_archive_and_finished_images_are_no_backlog(with_model: Site, films: Path) -> None:
     site = with_model
-    intake = Intake(limited(site, backlog=2), site.database, site.store, lambda _id: None)
+    intake = Intake(Site(limited(site, backlog=2)), lambda _id: None)
     assert intake.receive(film(films, 1)) == Status.SUCCESS
     with site.database.write() as session:
         session.execute(update(Instance).values(origin="archive"))
     for number in (2, 3):
         fresh = Limits(limited(site, backlog=2), site.database, lambda: 10**12)
         assert fresh.pressure() == ""
-        assert (
-            Intake(site.settings, site.database, site.store, lambda _id: None, fresh).receive(film(films, number))
-            == Status.SUCCESS
-        )
+        assert Intake(site, lambda _id: None, fresh).receive(film(films, number)) == Status.SUCCESS
     assert "wait to be read" in Limits(limited(site, backlog=2), site.database, lambda: 10**12).pressure()
 
 
@@ -114,7 +112,7 @@ def test_below_the_floor_of_free_space_nothing_is_taken_and_above_it_again(site:
     free = [10**9]
     settings = limited(site, free=0.5)
     limits = Limits(settings, site.database, lambda: free[0])
-    intake = Intake(settings, site.database, site.store, lambda _id: None, limits)
+    intake = Intake(Site(settings), lambda _id: None, limits)
     assert intake.receive(film(films, 1)) == Status.SUCCESS
     free[0] = 501_000_000  # with the film's 7 MB it would be less
     assert intake.receive(film(films, 2)) == Status.OUT_OF_RESOURCES
@@ -124,7 +122,7 @@ def test_below_the_floor_of_free_space_nothing_is_taken_and_above_it_again(site:
 
 
 def test_store_that_cannot_write_is_a_recorded_refusal(site: Site, films: Path) -> None:
-    intake = Intake(site.settings, site.database, site.store, lambda _id: None)
+    intake = Intake(site, lambda _id: None)
     (site.store.root / "incoming").rmdir()
     (site.store.root / "incoming").touch()
     assert intake.receive(film(films, 1)) == Status.OUT_OF_RESOURCES
@@ -140,7 +138,7 @@ def test_every_face_says_that_senders_are_told_to_come_back(
     with_model: Site, films: Path, backlog: int, free: float, words: str
 ) -> None:
     plain = with_model
-    assert Intake(plain.settings, plain.database, plain.store, lambda _id: None).receive(film(films, 1)) == 0
+    assert Intake(plain, lambda _id: None).receive(film(films, 1)) == 0
     assert health_facts(plain)["receiving"] == "ok"
     site = Site(limited(plain, backlog=backlog, free=free))
     facts = health_facts(site)
@@ -153,5 +151,5 @@ def test_every_face_says_that_senders_are_told_to_come_back(
     values = {sample.labels["limit"]: sample.value for sample in refusing.samples}
     assert values == {"backlog": 1.0 if backlog else 0.0, "free_space": 1.0 if free else 0.0}
     if free:
-        (found,) = space(Examined(site.settings, ()))
+        (found,) = space(Examined(site.settings, (), now))
         assert (found.level, "minimum_free_gigabytes" in found.seen) == ("failed", True)

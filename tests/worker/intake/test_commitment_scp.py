@@ -91,10 +91,10 @@ class Requester:
 @contextmanager
 def committing_site(site: Site, settings: Settings) -> Iterator[Listener]:
     """A listener of the site that commits, with its thread."""
-    stop = threading.Event()
-    intake = Intake(settings, site.database, site.store, lambda _analysis: None)
+    stop, configured = threading.Event(), Site(settings)
+    intake = Intake(configured, lambda _analysis: None)
     process = RegisteredProcess(lambda: site.database, "listen")
-    committer = Committer(settings, site.database, site.store, lambda *words: listener.report(*words), process)
+    committer = Committer(configured, lambda *words: listener.report(*words), process)
     handlers = ListenerHandlers(intake.receive, intake.rejected, committer.receive)
     listener = Listener(listener_settings(settings), handlers)
     thread = threading.Thread(target=committer.run, args=(stop,))

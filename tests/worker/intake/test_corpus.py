@@ -56,7 +56,7 @@ def end_of(site: Site, analyst: Analyst, path: Path) -> tuple[str, str]:
 @pytest.mark.shared_data
 @pytest.mark.filterwarnings("ignore")
 def test_every_file_of_the_corpus_ends_with_a_reason(site: Site, bundle_folder: Path, shared_data: Path) -> None:
-    bundles.activate(site.settings, site.database, str(bundle_folder))
+    bundles.activate(site, str(bundle_folder))
     analyst = Analyst(site.settings, site.database, site.store)
     ends: dict[str, tuple[str, str]] = {}
     for path in corpus(shared_data):

@@ -42,7 +42,7 @@ def either(site: Site, request: pytest.FixtureRequest) -> Iterator[Site]:
 
 def test_null_characters_inside_a_name_keep_no_film_out(either: Site, films: Path) -> None:
     film = received(films / "RG3_UNCR.dcm", PatientName="DOE\0^JOHN", PatientID="P\x001", ViewPosition="P\0A")
-    assert Intake(either.settings, either.database, either.store, lambda _id: None).receive(film) == Status.SUCCESS
+    assert Intake(either, lambda _id: None).receive(film) == Status.SUCCESS
     with either.database.read() as session:
         study = session.scalars(select(Study)).one()
     assert (study.patient_name, study.patient_id) == (
@@ -55,7 +55,7 @@ def test_film_that_is_forgotten_in_the_moment_it_comes_again_is_stored(
     either: Site, films: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     film = received(films / "RG3_UNCR.dcm")
-    intake = Intake(either.settings, either.database, either.store, lambda _id: None)
+    intake = Intake(either, lambda _id: None)
     assert intake.receive(film) == Status.SUCCESS
     put = either.store.put
 

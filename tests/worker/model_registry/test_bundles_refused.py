@@ -58,7 +58,7 @@ def of_another_format(folder: Path) -> None:
 def test_a_damaged_bundle_is_refused_with_the_reason_and_the_active_one_stays(
     site: Site, bundle_folder: Path, tmp_path: Path, damage: Callable[[Path], None], reason: str
 ) -> None:
-    bundles.activate(site.settings, site.database, str(bundle_folder))
+    bundles.activate(site, str(bundle_folder))
     damaged = shutil.copytree(bundle_folder, tmp_path / "damaged")
     damage(damaged)
     for command in ("activate", "verify", "import"):
@@ -88,12 +88,12 @@ def test_a_bundle_calibrated_anew_is_not_taken_for_the_one_activated_before(
     site: Site, bundle_folder: Path, tmp_path: Path
 ) -> None:
     first = shutil.copytree(bundle_folder, tmp_path / "first")
-    before = bundles.activate(site.settings, site.database, str(first))
+    before = bundles.activate(site, str(first))
     again = load_bundle(shutil.copytree(bundle_folder, tmp_path / "again"))
     higher = dict.fromkeys(again.label_names, 0.9)
     everyone = Calibration("", (), again.everyone.temperatures, again.everyone.biases, higher)
     rewrite_description(again.folder, everyone, again.groups)
-    after = bundles.activate(site.settings, site.database, str(again.folder))
+    after = bundles.activate(site, str(again.folder))
     assert after.digest == before.digest
     assert after.thresholds == higher
     assert load_bundle(before.folder).thresholds != higher

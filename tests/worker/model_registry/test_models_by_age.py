@@ -68,10 +68,10 @@ def run(site: Site, *words: str) -> tuple[int, str]:
 def test_each_film_is_read_by_the_model_of_its_age(
     site: Site, films: Path, bundle_folder: Path, second_bundle: Path
 ) -> None:
-    bundles.activate(site.settings, site.database, str(bundle_folder))
+    bundles.activate(site, str(bundle_folder))
     assert run(site, "model", "activate", str(second_bundle), "--ages", "0-17")[0] == 0
     rung: list[int] = []
-    intake = Intake(site.settings, site.database, site.store, lambda each: rung.append(each.id))
+    intake = Intake(site, lambda each: rung.append(each.id))
     for number, age in ((1, "004Y"), (2, "044Y"), (3, "")):
         data = film(films, number, age)
         intake.receive(Received(data, read_header(data), "MODALITY", "CXRTRIAGE", "127.0.0.1", "1"))
@@ -98,13 +98,13 @@ def test_each_film_is_read_by_the_model_of_its_age(
 def test_each_film_is_read_by_the_model_of_its_view(
     site: Site, films: Path, bundle_folder: Path, second_bundle: Path, tmp_path: Path
 ) -> None:
-    bundles.activate(site.settings, site.database, str(bundle_folder))
+    bundles.activate(site, str(bundle_folder))
     assert run(site, "model", "activate", str(second_bundle), "--views", "AP", "--ages", "18-90")[0] == 0
     analyst = Analyst(site.settings, site.database, site.store)
     names, shown = [], []
     for number, (age, view) in enumerate((("044Y", "AP"), ("044Y", "PA"), ("004Y", "AP"), ("044Y", "")), 1):
         data, rung = film(films, number, age, view), list[Queued]()
-        intake = Intake(site.settings, site.database, site.store, rung.append)
+        intake = Intake(site, rung.append)
         intake.receive(Received(data, read_header(data), "MODALITY", "CXRTRIAGE", "127.0.0.1", "1"))
         assert analyst.analyse(rung[0].id) == "done"
         with site.database.read() as session:
@@ -119,7 +119,7 @@ def test_each_film_is_read_by_the_model_of_its_view(
 def test_one_shot_chooses_by_age_unless_a_model_is_named(
     site: Site, films: Path, bundle_folder: Path, second_bundle: Path, tmp_path: Path
 ) -> None:
-    bundles.activate(site.settings, site.database, str(bundle_folder))
+    bundles.activate(site, str(bundle_folder))
     run(site, "model", "activate", str(second_bundle), "--ages", "0-17")
     for number, age in ((1, "004Y"), (2, "044Y")):
         (tmp_path / f"{number}.dcm").write_bytes(film(films, number, age))
@@ -146,7 +146,7 @@ def test_overlap_and_wrong_ages_are_told_and_change_nothing(
 ) -> None:
     assert run(site, "model", "activate", str(bundle_folder), "--ages", "0-17")[0] == 0
     with pytest.raises(ScopeTaken, match=r"demonstration .* reads 0-17 years.*--replace"):
-        bundles.activate(site.settings, site.database, str(second_bundle), ModelScope(((10, 30),)))
+        bundles.activate(site, str(second_bundle), ModelScope(((10, 30),)))
     for words in (("--ages", "17-3"), ("--ages", "0-131"), ("--ages", ""), ("--ages", "x"), ("--views", "LL")):
         assert run(site, "model", "activate", str(second_bundle), *words)[0] == 2, words
     with site.database.read() as session:
@@ -156,7 +156,7 @@ def test_overlap_and_wrong_ages_are_told_and_change_nothing(
 
 
 def test_bundle_that_is_gone_is_not_ready(site: Site, broker: None, second_bundle: Path) -> None:
-    bundle = bundles.activate(site.settings, site.database, str(second_bundle))
+    bundle = bundles.activate(site, str(second_bundle))
     assert health_facts(site)["ready"], health_facts(site)
     shutil.rmtree(bundle.folder)
     facts = health_facts(site)

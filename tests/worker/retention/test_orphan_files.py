@@ -45,7 +45,7 @@ def age(path: Path, moment: datetime) -> None:
 def test_file_that_no_row_names_is_set_aside_when_old_and_deleted_much_later(either: Site, films: Path) -> None:
     site = either
     film = received(films / "RG1_UNCR.dcm")
-    assert Intake(site.settings, site.database, site.store, lambda _id: None).receive(film) == Status.SUCCESS
+    assert Intake(site, lambda _id: None).receive(film) == Status.SUCCESS
     stray = site.store.path(site.store.put(b"half a crash").uri)
     assert whole_round(site, NOW + timedelta(hours=1)) == 0, "whoever wrote it may be about to record it"
     assert whole_round(site, LATER) == 1
@@ -82,7 +82,7 @@ def test_film_that_is_recorded_while_its_old_file_is_set_aside_keeps_its_bytes(
         return stored
 
     monkeypatch.setattr(site.store, "put", cleared_right_after)
-    assert Intake(site.settings, site.database, site.store, lambda _id: None).receive(film) == Status.SUCCESS
+    assert Intake(site, lambda _id: None).receive(film) == Status.SUCCESS
     with site.database.read() as session:
         assert site.store.whole(*session.execute(select(Location.uri, Location.sha256)).one())
 

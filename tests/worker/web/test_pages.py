@@ -69,7 +69,7 @@ class Reading:
             address="127.0.0.1",
             association_id="1",
         )
-        intake = Intake(self.site.settings, self.site.database, self.site.store, lambda each: rung.append(each.id))
+        intake = Intake(self.site, lambda each: rung.append(each.id))
         assert intake.receive(received) == Status.SUCCESS
         return rung[0] if rung else None
 
@@ -81,7 +81,7 @@ def reading(tmp_path_factory: pytest.TempPathFactory, bundle_folder: Path) -> It
         update={"destinations": (DicomDestination(name="pacs", ae_title="PACS", host="127.0.0.1", port=1),)}
     )
     site = Site(settings)
-    bundles.activate(settings, site.database, str(bundle_folder))
+    bundles.activate(site, str(bundle_folder))
     films = {
         "hostile": chest(folder, 0, PatientName=HOSTILE),
         "child": chest(folder, 1, PatientAge="008Y", PatientBirthDate="20180102"),

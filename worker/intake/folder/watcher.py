@@ -25,7 +25,6 @@ from worker.config.settings import ConfigurationError, Settings
 from worker.intake.folder.moves import place, put_back, set_aside
 from worker.intake.folder.scan import DONE, FAILED, Changed, Found, Stamp, TooLarge, entries, read_unchanged
 from worker.intake.intake import Intake
-from worker.runtime.clock import now
 from worker.runtime.timeouts import IMPORT_DOUBT, IMPORT_EVERY, IMPORT_SCAN
 from worker.storage.store import StoreUnavailable
 
@@ -153,7 +152,7 @@ class Importer:
         return "stored"
 
     def _fail(self, found: Found, status: Status, reason: str) -> _Ended:
-        self._intake.rejected(Rejection(CALLER, "", status, f"import: {reason}", now()))
+        self._intake.rejected(Rejection(CALLER, "", status, f"import: {reason}", self._intake.clock()))
         self._put_away(found, FAILED, reason)
         return "failed"
 

@@ -27,7 +27,6 @@ from dicom_io.uids import is_uid
 from worker.config.settings import Stow
 from worker.installation import Site
 from worker.intake.intake import Intake
-from worker.runtime.clock import now
 from worker.runtime.timeouts import RETRY_AFTER, STOW_PATIENCE, STOW_SLOWEST
 from worker.storage.store import StoreUnavailable
 from worker.web.dicomweb.multipart import BadMultipart, Part, Parts, Room, media_type
@@ -197,7 +196,7 @@ class StowService:
         return StowOutcome(Status.PROCESSING_FAILURE, *named)
 
     def _record(self, address: str, status: Status, reason: str) -> None:
-        self._opened().rejected(Rejection(CALLER, address, status, reason, now()))
+        self._opened().rejected(Rejection(CALLER, address, status, reason, self._site.clock()))
 
     def _opened(self) -> Intake:
         with self._opening:
@@ -206,9 +205,7 @@ class StowService:
                 from worker.queue.dispatch import Dispatcher
 
                 site = self._site
-                self._intake = Intake(
-                    site.settings, site.database, site.store, Dispatcher(make_app(site.settings)).enqueue
-                )
+                self._intake = Intake(site, Dispatcher(make_app(site.settings)).enqueue)
             return self._intake
 
 

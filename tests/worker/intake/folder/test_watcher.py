@@ -23,6 +23,7 @@ from worker.installation import Site
 from worker.intake.back_pressure import Limits
 from worker.intake.folder.watcher import Importer, import_folder
 from worker.intake.intake import Intake
+from worker.runtime.clock import now
 
 
 class Watched:
@@ -33,7 +34,7 @@ class Watched:
         folder.mkdir(exist_ok=True)
         self.settings = with_folder(site, folder, done)
         limits = Limits(site.settings, site.database, lambda: self.free)
-        self.intake = Intake(site.settings, site.database, site.store, lambda _id: None, limits)
+        self.intake = Intake(site, lambda _id: None, limits)
         self.importer = self.another()
 
     def another(self) -> Importer:
@@ -146,7 +147,7 @@ def test_what_cannot_be_stored_lies_in_failed_with_its_reason_and_is_recorded(
     assert "truncated" in (watched.folder / "failed/cut.dcm.reason.txt").read_text()
     assert len(watched.refusals()) == 3
     assert all(reason.startswith("import: ") and "letter" not in reason for reason in watched.refusals())
-    (found,) = imports(Examined(watched.settings, ()))
+    (found,) = imports(Examined(watched.settings, (), now))
     assert (found.level, "3 files could not be imported" in found.seen) == ("warning", True)
 
 
@@ -326,10 +327,10 @@ def test_folder_that_holds_what_is_kept_is_refused(site: Site, place: Callable[[
 
 def test_folder_that_is_not_there_is_said_by_the_doctor_and_waited_for(site: Site, tmp_path: Path) -> None:
     settings = with_folder(site, tmp_path / "away")
-    (found,) = imports(Examined(settings, ()))
+    (found,) = imports(Examined(settings, (), now))
     assert (found.level, found.check) == ("failed", "imports")
-    intake = Intake(site.settings, site.database, site.store, lambda _id: None)
+    intake = Intake(site, lambda _id: None)
     with pytest.raises(FileNotFoundError):
         Importer(settings, tmp_path / "away", intake).scan()
-    (found,) = imports(Examined(site.settings, ()))
+    (found,) = imports(Examined(site.settings, (), now))
     assert (found.level, found.seen) == ("ok", "no folder is watched ([imports] folder)")

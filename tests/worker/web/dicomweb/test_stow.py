@@ -78,7 +78,7 @@ def test_dicomweb_client_stores_real_radiographs_once_whichever_way_they_come(
     assert "FailedSOPSequence" not in answer
     assert len(again.ReferencedSOPSequence) == 1
     data, facts = examine_file(radiographs[1].path.read_bytes())
-    listener = Intake(site.settings, site.database, site.store, lambda _id: None)
+    listener = Intake(site, lambda _id: None)
     assert listener.receive(Received(data, facts, "MODALITY", "CXRTRIAGE", "", "")) == Status.SUCCESS
     with site.database.read() as session:
         rows = session.scalars(select(Instance)).all()
