@@ -87,8 +87,8 @@ def test_settings_of_the_pods_are_accepted(monkeypatch: pytest.MonkeyPatch, tmp_
         assert set(mounts) == {volume["name"] for volume in pod["volumes"]}
         assert str(settings.home) == mounts["home"]
         assert container(name)["env"][0]["value"] == f"{mounts['configuration']}/cxr-triage.toml"
-        assert settings.database.url == secret["database-url"]
-        assert settings.broker.url == secret["broker-url"]
+        assert settings.database.url.get_secret_value() == secret["database-url"]
+        assert settings.broker.url.get_secret_value() == secret["broker-url"]
     assert tomllib.loads(text)["worker"]["processes"] == 1  # a pod sees all cores of its machine
     ports = {port["name"]: port["containerPort"] for name in OURS for port in container(name).get("ports", ())}
     assert ports == {"dicom": settings.dicom.port, "http": settings.web.port}

@@ -73,6 +73,16 @@ def send(site: Site, film: Radiograph) -> None:
     assert done.exit_code == 0, done.output
 
 
+def test_docs_list_every_route_and_ask_no_foreign_host(browser: tuple[Site, Browser]) -> None:
+    _site, seen = browser
+    seen.page.goto(f"{seen.address}/docs")
+    seen.page.wait_for_selector(".opblock-summary-path")
+    drawn = seen.page.eval_on_selector_all(".opblock-summary-path", "all => all.map(each => each.textContent)")
+    assert "/api/worklist" in drawn
+    assert set(drawn) == set(seen.page.evaluate("fetch('/openapi.json').then(each => each.json())")["paths"])
+    assert (seen.complaints, seen.foreign) == ([], [])
+
+
 def test_a_reader_sees_a_study_arrive_opens_it_and_fades_its_overlay(
     browser: tuple[Site, Browser], tmp_path: Path
 ) -> None:

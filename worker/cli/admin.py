@@ -100,16 +100,13 @@ def redeliver(
 
 
 def config_command(home: Home = None, config: Config = None, json: Json = False) -> None:
-    """Print the configuration in force, passwords left out."""
-    import re
+    """Print the configuration in force; passwords and the token are masked."""
+    from worker.config.urls import SecretUrl
 
     settings = open_site(home, config).settings
     facts = settings.model_dump(mode="json")
     facts["storage"]["home"] = str(settings.home)
-    facts["database"]["url"] = re.sub(r"://([^:/@]*):[^@]*@", r"://\1:***@", settings.database_url)
-    facts["broker"]["url"] = re.sub(r"://([^:/@]*):[^@]*@", r"://\1:***@", settings.broker.url)
-    if facts["stow"]["token"]:
-        facts["stow"]["token"] = "***"
+    facts["database"]["url"] = str(SecretUrl(settings.database_url))
     if json:
         print_json(facts)
         return

@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, model_validator
+from pydantic import BaseModel, ConfigDict, Secret, SecretStr, model_validator
+from pydantic.fields import FieldInfo
 
 
 class Section(BaseModel):
     """One table of the configuration: a frozen value, in which no unknown key passes, and no number that is none."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, hide_input_in_errors=True)
 
     @model_validator(mode="before")
     @classmethod
@@ -21,5 +22,11 @@ class Section(BaseModel):
             if isinstance(value, bool) and field is not None and field.annotation in (int, float):
                 raise ValueError(f"{key} is {str(value).lower()}: a number is needed")
             if isinstance(value, str) and "\0" in value:
-                raise ValueError(f"{key} is {value!r}: a null character cannot be meant")
+                shown = "***" if field is not None and is_secret(field) else repr(value)
+                raise ValueError(f"{key} is {shown}: a null character cannot be meant")
         return given
+
+
+def is_secret(field: FieldInfo) -> bool:
+    """Whether a key's value must not be shown in any message."""
+    return isinstance(field.annotation, type) and issubclass(field.annotation, (Secret, SecretStr))

@@ -12,15 +12,15 @@ import tomllib
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, get_args
 
-from pydantic import AfterValidator, BaseModel, Field, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, Field, SecretStr, ValidationError, model_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, SettingsError
 
 from dicom_io.network.addresses import network
 from worker.config.ae_titles import AETitle, checked_ae_title
 from worker.config.destinations import DESTINATION_KINDS, AnyDestination
-from worker.config.section import Section
+from worker.config.section import Section, is_secret
 from worker.config.tls import ListenerTls, PeerTls
-from worker.config.urls import url_fault
+from worker.config.urls import SecretUrl, url_fault
 
 if TYPE_CHECKING:
     from dicom_io.gate.site_rules import SiteRule
@@ -97,7 +97,7 @@ def _addresses(value: str) -> str:
 class Stow(Section):
     """Who may store over DICOMweb (STOW-RS) at the web process. Without either key only this machine may."""
 
-    token: str = ""
+    token: SecretStr = SecretStr("")
     allowed_addresses: tuple[Annotated[str, AfterValidator(_addresses)], ...] = ()
 
 
@@ -125,11 +125,11 @@ class IntakeSettings(Section):
 
 
 class DatabaseSettings(Section):
-    url: str = ""  # empty: SQLite under the home folder
+    url: SecretUrl = SecretUrl("")  # empty: SQLite under the home folder
 
 
 class Broker(Section):
-    url: str = ""  # empty: Valkey embedded by `up`, on a socket under the home folder
+    url: SecretUrl = SecretUrl("")  # empty: Valkey embedded by `up`, on a socket under the home folder
 
 
 class Reading(Section):
@@ -211,7 +211,12 @@ class Settings(BaseSettings):
     """All settings, validated. Sections are frozen values; nothing reads the environment after this."""
 
     model_config = SettingsConfigDict(
-        env_prefix=ENVIRONMENT_PREFIX, env_nested_delimiter="_", env_nested_max_split=1, extra="forbid", frozen=True
+        env_prefix=ENVIRONMENT_PREFIX,
+        env_nested_delimiter="_",
+        env_nested_max_split=1,
+        extra="forbid",
+        frozen=True,
+        hide_input_in_errors=True,
     )
 
     dicom: Dicom = Dicom()
@@ -249,7 +254,7 @@ class Settings(BaseSettings):
     def database_url(self) -> str:
         from db.engine.session import sqlite_url  # SQLAlchemy takes a while, which `--help` need not wait for
 
-        return self.database.url or sqlite_url(self._sqlite)
+        return self.database.url.get_secret_value() or sqlite_url(self._sqlite)
 
     @property
     def has_database(self) -> bool:
@@ -299,7 +304,7 @@ def load_settings(config: Path | None = None, home: Path | None = None) -> Setti
             f"environment: {error}; lists are written as JSON, such as CXR_TRIAGE_DICOM_ALLOWED_CALLERS='[\"CT1\"]'"
         ) from error
     for section, url in (("database", settings.database.url), ("broker", settings.broker.url)):
-        if fault := url_fault(section, url):
+        if fault := url_fault(section, url.get_secret_value()):
             raise ConfigurationError(f"[{section}] url: {fault}")
     names = [destination.name for destination in settings.destinations]
     if len(set(names)) != len(names):
@@ -343,9 +348,16 @@ def _explain(error: ValidationError, path: Path | None) -> str:
             # what a check of our own says names the value itself; the input is the whole section
             is_whole = problem["type"] in ("missing", "value_error") and isinstance(problem["input"], dict | BaseModel)
             words = problem["msg"].removeprefix("Value error, ")
-            line = f"{key}: {words}" + ("" if is_whole else f" (got {problem['input']!r})")
+            hidden = is_whole or _is_secret(problem["loc"])
+            line = f"{key}: {words}" + ("" if hidden else f" (got {problem['input']!r})")
         found.setdefault(source, []).append(line)
     return ". ".join(f"{source}: {'; '.join(lines)}" for source, lines in found.items())
+
+
+def _is_secret(location: tuple[int | str, ...]) -> bool:
+    section = section_of(Settings.model_fields[str(location[0])].annotation)
+    field = section.model_fields.get(str(location[-1])) if section is not None else None
+    return field is not None and is_secret(field)
 
 
 def _variable(location: tuple[int | str, ...]) -> str | None:

@@ -1,13 +1,31 @@
-"""The addresses of database and broker in the configuration: of a kind that is spoken, or the start stops."""
+"""The URLs of database and broker in the configuration: checked at the start, shown without passwords."""
 
 from __future__ import annotations
 
+import re
 from urllib.parse import urlsplit
+
+from pydantic import Secret
 
 _FORMS = {
     "database": ("sqlite:///PATH", "postgresql+psycopg://USER@HOST/NAME"),
     "broker": ("redis://HOST:6379/0", "rediss://HOST:6379/0"),
 }
+
+
+class SecretUrl(Secret[str]):
+    """A URL that may hold a password: `str`, `repr` and JSON show everything else of it, `get_secret_value` all."""
+
+    def _display(self) -> str:
+        shown = re.sub(r"://([^:/@?]*):.*@", r"://\1:***@", self._secret_value)
+        return re.sub(r"(?i)(password=)[^&]*", r"\1***", shown)
+
+    def __bool__(self) -> bool:
+        return bool(self._secret_value)
+
+    @property
+    def has_password(self) -> bool:
+        return str(self) != self._secret_value
 
 
 def url_fault(section: str, url: str) -> str:

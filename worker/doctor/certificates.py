@@ -24,8 +24,9 @@ def certificates(examined: Examined) -> Iterator[Finding]:
     settings = examined.settings
     for shown in shown_certificates(settings):
         yield _of_file(shown, examined.clock())
-    if settings.broker.url.startswith("rediss://"):
-        yield _of_broker(settings.broker.url, examined.clock())
+    broker = settings.broker.url.get_secret_value()
+    if broker.startswith("rediss://"):
+        yield _of_broker(broker, examined.clock())
     hosts = {"web": settings.web.host} | ({"DICOM": settings.dicom.host} if settings.dicom.tls is None else {})
     beyond = {name: host for name, host in sorted(hosts.items()) if host not in _OURSELVES}
     if not beyond:

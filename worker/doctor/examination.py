@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 
@@ -73,9 +72,7 @@ def configuration(settings: Settings, config: Path | None) -> Finding:
     sources = [str(path)] if path.exists() else []
     sources += [f"{variables} environment variable{'s' * (variables > 1)}"] if variables else []
     seen = f"{' and '.join(sources) or 'the defaults'}; home {settings.home}"
-    secret = bool(settings.stow.token) or any(
-        re.search(r"://[^/@]*:[^/@]+@", url) for url in (settings.database.url, settings.broker.url)
-    )
+    secret = settings.stow.token or settings.database.url.has_password or settings.broker.url.has_password
     if secret and path.exists() and path.stat().st_mode & 0o004:
         return Finding("configuration", "warning", f"{seen}; everyone may read a password in it", f"chmod o= {path}")
     return Finding("configuration", "ok", seen)

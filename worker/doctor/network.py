@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ctypes
 import os
-import re
 import sys
 import uuid
 from collections.abc import Iterator
@@ -33,8 +32,7 @@ def broker(examined: Examined) -> Iterator[Finding]:
         lengths = queue_lengths(settings)
     except BrokerUnavailable as error:
         if settings.broker.url:
-            place = re.sub(r"://[^@/]*@", "://***@", settings.broker.url)
-            yield Finding("broker", "failed", f"{place}: {error}", "start it, or mend [broker] url")
+            yield Finding("broker", "failed", f"{settings.broker.url}: {error}", "start it, or mend [broker] url")
             return
         try:
             program = server_program()

@@ -34,12 +34,12 @@ def socket_path(home: Path) -> Path:
 
 def broker_url(settings: Settings) -> str:
     """Return the URL Celery connects to: the configured one, else the embedded broker's socket."""
-    return settings.broker.url or f"redis+socket://{socket_path(settings.home)}?virtual_host=0"
+    return settings.broker.url.get_secret_value() or f"redis+socket://{socket_path(settings.home)}?virtual_host=0"
 
 
 def client_url(settings: Settings) -> str:
     """Return the same broker's URL as the redis client spells it."""
-    return settings.broker.url or f"unix://{socket_path(settings.home)}?db=0"
+    return settings.broker.url.get_secret_value() or f"unix://{socket_path(settings.home)}?db=0"
 
 
 def queue_lengths(settings: Settings) -> dict[str, int]:

@@ -17,10 +17,11 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 import typer
 from annotated_types import Ge, Gt, Le, Lt, MaxLen, MinLen
-from pydantic import BaseModel
+from pydantic import BaseModel, SecretStr
 from pydantic.fields import FieldInfo
 
 from worker.config.settings import ENVIRONMENT_PREFIX, Settings, section_of
+from worker.config.urls import SecretUrl
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 SAMPLE = REPOSITORY / "deploy" / "cxr-triage.toml"
@@ -195,6 +196,8 @@ def _type_words(kind: Any, metadata: list[Any]) -> str:  # noqa: ANN401 - an ann
         return "an AE title: 1 to 16 printable ASCII characters, no backslash"
     words: dict[object, str] = {
         str: "text",
+        SecretStr: "text",
+        SecretUrl: "text",
         int: "whole number",
         float: "number",
         bool: "`true` or `false`",
@@ -204,6 +207,8 @@ def _type_words(kind: Any, metadata: list[Any]) -> str:  # noqa: ANN401 - an ann
 
 
 def _toml(value: object) -> str:
+    if isinstance(value, (SecretStr, SecretUrl)):
+        value = value.get_secret_value()
     if isinstance(value, Path):
         value = str(value)
     return json.dumps(list(value) if isinstance(value, tuple) else value, ensure_ascii=False)

@@ -20,7 +20,7 @@ from worker.runtime.registered_process import RegisteredProcess
 from worker.web.actions import action_routes
 from worker.web.api import api_routes
 from worker.web.dicomweb.stow import stow_routes
-from worker.web.docs import docs_routes
+from worker.web.docs import add_docs
 from worker.web.image_cache import Pictures
 from worker.web.images import handle_missing_pictures, image_routes, picture_threads
 from worker.web.metrics import add_metrics
@@ -49,7 +49,7 @@ def make_web(site: Site) -> FastAPI:
     web.include_router(action_routes(site, renderer))
     web.include_router(image_routes(site, pictures))
     web.include_router(stow_routes(site))
-    web.include_router(docs_routes(web, site, renderer))
+    add_docs(web, site, renderer)
     web.mount("/static", StaticFiles(directory=FOLDER / "static"), name="static")
     handle_missing_pictures(web)
 

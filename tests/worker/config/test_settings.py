@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import traceback
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
+from worker.cli.app import app
 from worker.config.settings import ConfigurationError, load_settings
 from worker.installation import Site
 
@@ -170,16 +173,47 @@ def test_named_file_that_is_not_there_is_said(tmp_path: Path) -> None:
         load_settings(tmp_path / "none.toml", tmp_path)
 
 
-def test_token_is_not_printed_with_the_configuration(tmp_path: Path) -> None:
-    from typer.testing import CliRunner
+SECRETS = """
+[stow]
+token = "s3cret"
+[database]
+url = "postgresql+psycopg://triage:s3cret@db/triage?password=s3cret"
+[broker]
+url = "rediss://:s3c@s3cret@broker:6379/0"
+"""
 
-    from worker.cli.app import app
 
-    (tmp_path / "cxr-triage.toml").write_text('[stow]\ntoken = "s3cret"\n', encoding="utf-8")
+def test_nothing_secret_is_printed_with_the_configuration(tmp_path: Path) -> None:
+    (tmp_path / "cxr-triage.toml").write_text(SECRETS, encoding="utf-8")
     for more in ([], ["--json"]):
         printed = CliRunner().invoke(app, ["config", "--home", str(tmp_path), *more]).output
-        assert "s3cret" not in printed
-        assert "***" in printed
+        assert "s3c" not in printed
+        assert "postgresql+psycopg://triage:***@db/triage?password=***" in printed
+        assert "rediss://:***@broker:6379/0" in printed
+        assert "token" in printed
+
+
+def test_nothing_secret_is_in_what_python_prints_of_the_settings(tmp_path: Path) -> None:
+    settings = load_settings(write(tmp_path, SECRETS), tmp_path)
+    assert settings.database_url.startswith("postgresql+psycopg://triage:s3cret@")
+    for shown in (repr(settings), str(settings.broker), settings.model_dump_json(), repr(Site(settings))):
+        assert "s3c" not in shown
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "[stow]\ntoken = 5318008\n",
+        '[stow]\ntoken = "5318008\\u0000"\n',
+        '[broker]\nurl = ["redis://:5318008@h"]\n',
+        '[broker]\nurl = "amqp://:5318008@h"\n',
+        '[broker]\nurl = "redis://:5318008@h"\nurll = 1\n',
+    ],
+)
+def test_a_secret_that_is_refused_is_in_no_message_and_no_traceback(tmp_path: Path, text: str) -> None:
+    with pytest.raises(ConfigurationError) as refusal:
+        load_settings(write(tmp_path, text), tmp_path)
+    assert "5318008" not in "".join(traceback.format_exception(refusal.value))
 
 
 def test_address_that_is_none_stops_the_start_with_its_value(tmp_path: Path) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 from fastapi.testclient import TestClient
 from sqlalchemy import event
@@ -134,13 +136,19 @@ def test_only_loopback_addresses_are_loopback() -> None:
     assert [is_loopback(host) for host in ("0.0.0.0", "::", "10.0.0.1", "pacs")] == [False] * 4
 
 
-def test_docs_describe_every_json_route_by_themselves(site: Site) -> None:
+def test_docs_draw_the_description_with_files_of_their_own_address(site: Site) -> None:
     client = TestClient(make_web(site))
-    page = client.get("/docs").text
-    described = client.get("/openapi.json").json()["paths"]
-    assert {"/healthz", "/readyz", "/api/worklist", "/api/ledger"} <= set(described)
-    for path in described:
-        assert path in page
+    page = client.get("/docs")
+    assert {"/healthz", "/readyz", "/api/worklist", "/api/ledger"} <= set(client.get("/openapi.json").json()["paths"])
+    loaded = re.findall(r'<(?:script|link)[^>]* (?:src|href)="([^"]+)"', page.text)
+    assert {"/swagger/swagger-ui.css", "/swagger/swagger-ui-bundle.js", "/static/docs.js"} <= set(loaded)
+    for address in loaded:
+        assert address.startswith("/")
+        assert client.get(address).status_code == 200, address
+    policy = page.headers["content-security-policy"]
+    assert "script-src 'self';" in policy
+    assert "'unsafe" not in policy
+    assert "data:" not in client.get("/").headers["content-security-policy"], "images in style sheets are for /docs"
 
 
 @pytest.mark.parametrize("analysis", ["0", "-1", "99999999999999999999999"])

@@ -216,7 +216,8 @@ def check_caller(stow: Stow, address: str, authorization: str) -> None:
     """Let in who may store: by address, by token, or by both where both are set. `Refused`."""
     if stow.token:
         scheme, _, given = authorization.partition(" ")
-        if scheme.lower() != "bearer" or not hmac.compare_digest(given.strip().encode(), stow.token.encode()):
+        token = stow.token.get_secret_value().encode()
+        if scheme.lower() != "bearer" or not hmac.compare_digest(given.strip().encode(), token):
             raise Refused(
                 401, "a bearer token is needed ([stow] token)", Status.NOT_AUTHORISED, {"WWW-Authenticate": "Bearer"}
             )
