@@ -44,7 +44,7 @@ class Site:
         return FolderStore(self.settings.home / "store")
 
     def existing(self) -> Site:
-        """Return this installation if there is one: who only asks must not make an empty one of a mistyped name.
+        """Return this installation if it exists: a query with a mistyped name must not create an empty one.
 
         Raises
         ------
@@ -84,6 +84,8 @@ def make_home(settings: Settings) -> None:
 
 def open_site(home: Path | None, config: Path | None) -> Site:
     """Read the configuration; nothing is created or connected yet. `ConfigurationError`."""
-    from worker.config.settings import load_settings  # pydantic takes 0.1 s, which `--help` need not wait for
+    from worker.config.settings import (
+        load_settings,
+    )  # importing pydantic takes 0.1 s, and `--help` need not wait for it
 
     return Site(load_settings(config, home))

@@ -113,7 +113,7 @@ def test_network_policies_choose_pods_that_are_there() -> None:
     assert chosen == {("listen", "dicom"), ("web", "http"), ("valkey", "redis")}
     (ours,) = [
         peer["podSelector"]["matchLabels"]
-        for peer in policies["rings-in"]["spec"]["ingress"][0]["from"]
+        for peer in policies["broker-in"]["spec"]["ingress"][0]["from"]
         if "podSelector" in peer
     ]
     for name in OURS:

@@ -98,9 +98,9 @@ def test_prometheus_takes_the_configuration_and_the_rules() -> None:
 
 def test_every_alert_says_what_is_amiss_and_how_to_mend_it() -> None:
     for rule in RULES:
-        assert set(rule["annotations"]) == {"summary", "mend"}, rule["alert"]
+        assert set(rule["annotations"]) == {"summary", "remedy"}, rule["alert"]
         assert rule["labels"]["severity"] in {"warning", "critical"}, rule["alert"]
-        for command in re.findall(r"'cxr-triage (\w+)", rule["annotations"]["mend"]):
+        for command in re.findall(r"'cxr-triage (\w+)", rule["annotations"]["remedy"]):
             assert re.search(
                 rf"^## `cxr-triage {command}\b", (DEPLOY.parent / "docs" / "cli.md").read_text(), re.MULTILINE
             )

@@ -66,6 +66,6 @@ def test_same_film_by_every_way_is_one_instance(tmp_path: Path) -> None:
             with urllib.request.urlopen(address + path, timeout=20) as answer:
                 page = answer.read().decode()
             assert all(flag in page for flag in flags), path
-        assert "Other bytes came under the same UID" in page
+        assert "Another file with the same SOP Instance UID" in page
         assert 'for another study, <a href="/studies/1.2.3.4">' in page
         assert "SOMEBODY-ELSE" not in site.all_logs()

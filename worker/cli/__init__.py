@@ -1,1 +1,1 @@
-"""The command line: one module a group of commands; each parses, calls one function and prints."""
+"""The command line: one module for each group; a command parses its options, calls one function, prints."""

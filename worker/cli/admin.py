@@ -1,4 +1,4 @@
-"""Commands of the engineer: echo, send, config, db."""
+"""Commands of the engineer: echo, send, redeliver, config, forget, db."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def add_commands(app: typer.Typer) -> None:
 
 
 def echo(name: _Name = "self", home: Home = None, config: Config = None, json: Json = False) -> None:
-    """Ask a DICOM peer whether it is there (C-ECHO)."""
+    """Test the connection to a DICOM peer (C-ECHO)."""
     from dicom_io.send.storage_scu import echo as c_echo
     from worker.config.dicom_peers import named_peer
 
@@ -44,7 +44,7 @@ def send(
     config: Config = None,
     json: Json = False,
 ) -> None:
-    """Send DICOM files (C-STORE): to our own listener by default."""
+    """Send DICOM files by C-STORE, to our own listener by default."""
     from dicom_io.header.input_files import find_inputs
     from dicom_io.send.storage_scu import Outgoing
     from dicom_io.send.storage_scu import send as c_store
@@ -81,7 +81,7 @@ def redeliver(
     config: Config = None,
     json: Json = False,
 ) -> None:
-    """Offer once more what a destination refused for good, after the cause was mended."""
+    """Send again the objects that a destination refused permanently, after the cause was corrected."""
     from db.delivery.outbox import retry_failed
     from db.engine.leases import database_time
     from worker.config.dicom_peers import OURSELVES, named_destination
@@ -89,14 +89,14 @@ def redeliver(
 
     site = open_site(home, config).existing()
     if name == OURSELVES:
-        raise ConfigurationError("nothing is delivered to ourselves; name a configured destination")
+        raise ConfigurationError("objects are not delivered to our own listener; name a configured destination")
     named_destination(site.settings, name)
     with site.database.write() as session:
         number = retry_failed(session, name, database_time(session, site.clock))
     if json:
         print_json({"destination": name, "offered_again": number})
     else:
-        print(f"{name}: {number} objects are offered again; `deliver` sends them")
+        print(f"{name}: {number} objects are pending again; the process `deliver` sends them")
 
 
 def config_command(home: Home = None, config: Config = None, json: Json = False) -> None:
@@ -117,21 +117,21 @@ def config_command(home: Home = None, config: Config = None, json: Json = False)
 def forget(
     study: Annotated[str | None, typer.Option("--study", help="A Study Instance UID.", metavar="UID")] = None,
     patient: Annotated[str | None, typer.Option("--patient", help="A Patient ID.", metavar="ID")] = None,
-    reason: Annotated[str, typer.Option("--reason", help="Kept in the audit.")] = "on request",
+    reason: Annotated[str, typer.Option("--reason", help="Written to the audit log with the removal.")] = "on request",
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
     home: Home = None,
     config: Config = None,
     json: Json = False,
 ) -> None:
-    """Remove a study, or all of a patient's, with files, rows and objects: here, not in the PACS. Audited."""
+    """Remove a study, or all studies of a patient, with files, rows and objects: here, not in the PACS. Audited."""
     from worker.retention.erasure import forget as remove
 
     if (study is None) == (patient is None) or not (study or patient or "").strip():
-        # an empty ID, such as a script's unset variable, would mean every study of nobody known
-        raise typer.BadParameter("give either --study UID or --patient ID, and neither empty")
+        # an empty ID (an unset variable of a script) would match every study without a Patient ID
+        raise typer.BadParameter("give either --study UID or --patient ID; an empty value is not allowed")
     site = open_site(home, config).existing()
     if not yes:
-        typer.confirm("Remove it here for good, with results and undelivered objects?", abort=True)
+        typer.confirm("Remove it here permanently, with its results and undelivered objects?", abort=True)
     records = remove(site.database, site.store, study_instance_uid=study, patient_id=patient, reason=reason)
     facts = {
         "studies": len(records),
@@ -147,7 +147,7 @@ def forget(
 
 
 def db_upgrade(home: Home = None, config: Config = None) -> None:
-    """Bring the database's schema to this program's version."""
+    """Migrate the database schema to this program's version."""
     from db.engine.schema import upgrade
     from db.engine.session import Database
 
@@ -160,7 +160,7 @@ def db_upgrade(home: Home = None, config: Config = None) -> None:
 
 
 def _print_section(name: str, values: Any) -> None:  # noqa: ANN401 - of JSON
-    """Print a table, or a list of tables, and those inside it; what is not set is left out, as TOML has it."""
+    """Print a table, or a list of tables, with the tables inside it; unset keys are left out: TOML has no null."""
     for table in values if isinstance(values, list) else (values,):
         print(f"[[{name}]]" if isinstance(values, list) else f"[{name}]")
         inner = {key: value for key, value in table.items() if isinstance(value, dict) or (value and _is_tables(value))}
@@ -181,4 +181,4 @@ def _toml(value: object) -> str:
 
     return json.dumps(
         value, ensure_ascii=False
-    )  # strings, numbers, booleans and lists of these are written alike in both
+    )  # JSON and TOML write strings, numbers, booleans and lists of these alike

@@ -1,4 +1,4 @@
-"""The command `analyse`: files in, a table of findings out, without any service."""
+"""The command `analyse`: analyses files without any running service and prints their findings."""
 
 from __future__ import annotations
 
@@ -30,13 +30,16 @@ def analyse(
         Path | None, typer.Option("--out", help="Write overlays and DICOM objects here.", metavar="DIR")
     ] = None,
     model: Annotated[
-        str | None, typer.Option("--model", help="Read all with it (default: the active ones, by age and view).")
+        str | None,
+        typer.Option(
+            "--model", help="Analyse every file with this model (default: the active models, by age and view)."
+        ),
     ] = None,
     home: Home = None,
     config: Config = None,
     json: Json = False,
 ) -> None:
-    """Analyse files now, without any service: a table of findings, and overlays with --out."""
+    """Analyse files without any running service: prints findings, and writes overlays with --out."""
     from dataclasses import replace
     from functools import partial
 
@@ -77,7 +80,7 @@ def analyse(
 
 
 def _chosen(site: Site, name: str | None) -> tuple[Bundle, ActiveModels]:
-    """The model that is named, or the default one, and the table by which files choose theirs (empty: all that one)."""
+    """The named or default model, and the active models among which age and view choose (empty: the one model)."""
     from db.model_registry.scope import ActiveModels
     from model.bundle.bundle import BundleInvalid, load_bundle
     from worker.model_registry.active_models import active_table
@@ -95,7 +98,7 @@ def _chosen(site: Site, name: str | None) -> tuple[Bundle, ActiveModels]:
 
 
 def _used(results: list[dict[str, Any]], first: Bundle, active: ActiveModels) -> list[Bundle]:
-    """The models that read the files; where none was read, the one that would have."""
+    """The models that analysed the files; if no file was analysed, the default one."""
     from model.bundle.bundle import load_bundle
 
     digests = {result["model"]["digest"] for result in results if result["model"]}
@@ -118,7 +121,7 @@ def _print_results(results: list[dict[str, Any]], bundles: Sequence[Bundle]) -> 
     for result in results:
         status = [] if result["status"] == "done" else [result["status"].replace("_", " ") + ": " + result["reason"]]
         flags = [f"! {flag}" for flag in result["flags"]]
-        by = [f"read by {result['model']['name']}"] if several and result["model"] else []
+        by = [f"model {result['model']['name']}"] if several and result["model"] else []
         findings = [f"{marked(finding['label'])} {finding['probability']:.3f}" for finding in result["findings"]]
         shown = [
             f"[bold]* {text}[/]" if finding["positive"] else f"  {text}"  # a pipe shows no bold

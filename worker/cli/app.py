@@ -1,4 +1,4 @@
-"""The command line: a module a group of commands; nothing heavy is imported before a command runs."""
+"""The command line: one module for each group of commands; heavy imports wait until a command runs."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from worker.cli import admin, analyse, doctor, evaluate, gate, model, run, statu
 
 app = typer.Typer(
     name="cxr-triage",
-    help="Reads chest radiographs beside the PACS and orders the worklist. Research software: not for diagnosis.",
+    help="Analyses chest radiographs beside the PACS and orders the worklist. Research software: not for diagnosis.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},

@@ -12,10 +12,10 @@ from worker.cli.options import Config, Home, Json, print_json
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from worker.doctor.check_result import Finding
+    from worker.doctor.check_result import CheckResult
 
 
-# what only warns where a machine may be at rest, and is a failure where it should be at work
+# with --running, a warning of these checks is a failure: the processes should be up
 _RUNNING = ("database", "broker", "listener", "processes")
 
 
@@ -28,18 +28,20 @@ def doctor(
     skip: Annotated[
         list[str] | None,
         typer.Option(
-            "--skip", help="Leave a check out (repeatable), such as what another machine runs.", metavar="CHECK"
+            "--skip",
+            help="Leave out a check (repeatable), such as one of a process that another machine runs.",
+            metavar="CHECK",
         ),
     ] = None,
     running: Annotated[
         bool,
-        typer.Option("--running", help="All of it should run here now: what is stopped counts as failed."),
+        typer.Option("--running", help="Every process should run on this machine: a stopped one counts as failed."),
     ] = False,
     home: Home = None,
     config: Config = None,
     json: Json = False,
 ) -> None:
-    """Look at every part and say how to mend what is amiss. Exit code 1 when anything failed; warnings do not."""
+    """Check every part and name a remedy for each fault. Exit code 1 when a check failed; 0 with warnings only."""
     from rich.console import Console
 
     from worker.doctor.examination import CHECKS, examine
@@ -50,8 +52,8 @@ def doctor(
         raise typer.BadParameter(
             f"no such check: {', '.join(unknown)}; there are {', '.join(CHECKS)}", param_hint="--skip"
         )
-    with Console(stderr=True).status("looking") as status:
-        findings = list(examine(home, config, now, skip or (), lambda name: status.update(f"looking at {name}")))
+    with Console(stderr=True).status("checking") as status:
+        findings = list(examine(home, config, now, skip or (), lambda name: status.update(f"checking {name}")))
     if running:
         findings = [
             replace(each, level="failed") if each.check in _RUNNING and each.level == "warning" else each
@@ -59,7 +61,7 @@ def doctor(
         ]
     failed = any(finding.level == "failed" for finding in findings)
     if json:
-        keys = ("check", "level", "seen", "mend")
+        keys = ("check", "level", "detail", "remedy")
         print_json({"ok": not failed, "findings": [{key: getattr(each, key) for key in keys} for each in findings]})
     else:
         _print(findings)
@@ -67,15 +69,15 @@ def doctor(
         raise typer.Exit(1)
 
 
-def _print(findings: Sequence[Finding]) -> None:
+def _print(findings: Sequence[CheckResult]) -> None:
     from rich.console import Console
     from rich.markup import escape
     from rich.table import Table
 
     console = Console()
-    if not console.is_terminal:  # a line a finding, for mails and monitoring
+    if not console.is_terminal:  # a line a check, for mails and monitoring
         for each in findings:
-            print(f"{each.level:<8}{each.check}: {each.seen}" + (f" -> {each.mend}" if each.mend else ""))
+            print(f"{each.level:<8}{each.check}: {each.detail}" + (f" -> {each.remedy}" if each.remedy else ""))
         return
     marks = {"ok": "[green]ok[/]", "warning": "[yellow]warning[/]", "failed": "[bold red]failed[/]"}
     table = Table(box=None, padding=(0, 1), show_header=False)
@@ -83,8 +85,8 @@ def _print(findings: Sequence[Finding]) -> None:
     table.add_column(no_wrap=True)
     table.add_column(overflow="fold")
     for each in findings:
-        mend = f"\n[cyan]-> {escape(each.mend)}[/]" if each.mend else ""
-        table.add_row(marks[each.level], each.check, escape(each.seen) + mend)
+        remedy = f"\n[cyan]-> {escape(each.remedy)}[/]" if each.remedy else ""
+        table.add_row(marks[each.level], each.check, escape(each.detail) + remedy)
     console.print(table)
     counts = {level: sum(each.level == level for each in findings) for level in marks}
     console.print(", ".join(f"{number} {level}" for level, number in counts.items() if number))

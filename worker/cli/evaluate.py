@@ -24,7 +24,7 @@ def evaluate(
         list[str], typer.Argument(help="Labelled images, as train takes them: [DOMAIN=]FOLDER.", metavar="DATA...")
     ],
     split: Annotated[
-        Path | None, typer.Option("--split", help="Judge one part of this split file only.", metavar="FILE")
+        Path | None, typer.Option("--split", help="Evaluate on one part of this split file only.", metavar="FILE")
     ] = None,
     part: Annotated[str, typer.Option("--part", help="training, validation or test.")] = "test",
     uncertain: Uncertain = "ignore",
@@ -34,7 +34,7 @@ def evaluate(
     allow_seen: Annotated[
         bool,
         typer.Option(
-            "--allow-seen", help="Measure on images and patients of the model's own training too, and say so."
+            "--allow-seen", help="Include images and patients of the model's own training; the report states it."
         ),
     ] = False,
     home: Home = None,

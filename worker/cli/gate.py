@@ -1,4 +1,4 @@
-"""Commands of the admission gate: what it says of a file, its table of rules, and deciding again."""
+"""Commands of the admission gate: its decision on a file, its rules, and new decisions on rejected images."""
 
 from __future__ import annotations
 
@@ -28,9 +28,9 @@ def explain(
     config: Config = None,
     json: Json = False,
 ) -> None:
-    """Which rule of the admission gate decides about a file, the facts it sees, and which model would read it."""
-    if not file.is_file():  # a pipe would be waited for, a device might never end
-        raise typer.BadParameter(f"{str(file)!r} is no regular file", param_hint="FILE")
+    """Show which rule of the admission gate decides on a file, on which header values, and the model that fits it."""
+    if not file.is_file():  # opening a pipe would block, and a device may have no end
+        raise typer.BadParameter(f"{str(file)!r} is not a regular file", param_hint="FILE")
     from dicom_io.gate.decision import decide
     from dicom_io.header.instance_header import read_header
     from worker.admission.rules import gate_rules, rules_version
@@ -59,7 +59,7 @@ def explain(
         return
     print(f"{'accepted' if decision.accepted else 'refused'} by rule '{decision.rule}': {visible(decision.reason)}")
     if person:
-        print(visible(f"here it is read all the same: {person}"))
+        print(visible(f"analysed here by a person's decision: {person}"))
     for flag in decision.flags:
         print(f"  ! {flag}")
     for name, value in decision.header_values.items():
@@ -70,16 +70,20 @@ def explain(
 
 
 def read_anyway(
-    sop_instance_uid: Annotated[str, typer.Argument(help="Of a refused image.", metavar="SOP_INSTANCE_UID")],
-    by: Annotated[str, typer.Option("--by", help="Who asks for it; kept with the decision.", metavar="NAME")],
-    reason: Annotated[str, typer.Option("--reason", help="Why; kept with the decision.", metavar="TEXT")],
+    sop_instance_uid: Annotated[
+        str, typer.Argument(help="SOP Instance UID of a rejected image.", metavar="SOP_INSTANCE_UID")
+    ],
+    by: Annotated[
+        str, typer.Option("--by", help="Name of the person who decides; stored with the decision.", metavar="NAME")
+    ],
+    reason: Annotated[str, typer.Option("--reason", help="Reason; stored with the decision.", metavar="TEXT")],
     home: Home = None,
     config: Config = None,
     json: Json = False,
 ) -> None:
-    """Have a refused image read; its result carries the flag "read although refused". Audited.
+    """Analyse an image although the gate rejected it; its result carries the flag "read although refused". Audited.
 
-    Never our own objects, nor what has no pixels or several frames.
+    Our own objects, objects without pixels and multi-frame objects are never analysed.
     """
     from worker.admission.review import have_read
 
@@ -94,12 +98,12 @@ def read_anyway(
             }
         )
     else:
-        queued = "queued" if made.analysis_id is not None else "waits for a model that reads it"
+        queued = "queued" if made.analysis_id is not None else "waits until a model whose scope covers it is active"
         print(visible(f"{made.sop_instance_uid}: {queued}, although refused by the rule '{made.refused_by}'"))
 
 
 def rules(home: Home = None, config: Config = None, json: Json = False) -> None:
-    """The table of rules in force, the site's own included, and how many images each has refused."""
+    """Show the rules in force, the site's own included, and how many images each has rejected."""
     from db.views.ledger import refused_by_rule
     from dicom_io.gate.decision import RULES
     from worker.admission.rules import gate_rules, rules_version
@@ -124,7 +128,9 @@ def rules(home: Home = None, config: Config = None, json: Json = False) -> None:
     if json:
         print_json({"rules_version": rules_version(in_force), "rules": table, "former_rules": refused})
         return
-    print(f"rules version {rules_version(in_force)}; tried from the top, the first that objects refuses")
+    print(
+        f"rules version {rules_version(in_force)}; applied from the top; the first rule that objects rejects the image"
+    )
     for line in table:
         mark = "site" if line["site"] else "can be relaxed" if line["relaxable"] else ""
         print(
@@ -135,14 +141,16 @@ def rules(home: Home = None, config: Config = None, json: Json = False) -> None:
 
 
 def apply(
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be read; change nothing.")] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Show which images would be analysed; change nothing.")
+    ] = False,
     home: Home = None,
     config: Config = None,
     json: Json = False,
 ) -> None:
-    """Ask the rules of today about what other rules refused, and read what they let in.
+    """Apply the current rules to images that earlier rules rejected, and analyse those that are now accepted.
 
-    What was accepted stays accepted, and what a person had read stays read.
+    Accepted images stay accepted, and so does a person's decision.
     """
     from rich.console import Console
     from rich.progress import Progress
@@ -165,17 +173,17 @@ def apply(
     if json:
         print_json({"asked": asked, "admitted": admitted, "problems": problems, "dry_run": dry_run})
     else:
-        print(f"asked about {asked} refused images: {len(admitted)} {'would be' if dry_run else 'are now'} read")
+        print(f"{asked} rejected images decided again: {len(admitted)} {'would be' if dry_run else 'are now'} read")
         for uid in admitted:
             print(visible(f"  {uid}"))
         for problem in problems:
-            print(visible(f"  not asked: {problem}"))
+            print(visible(f"  not decided: {problem}"))
     if problems:
         raise typer.Exit(1)
 
 
 def _recorded(site: Site, sop_instance_uid: str) -> tuple[bool, str]:
-    """Whether an image is known here as our own object, and by whose word it is read although refused."""
+    """Whether an image is one of our own objects, and which person's decision overrides the gate."""
     if not site.settings.has_database:
         return False, ""
     from db.intake.gate_decisions import decided

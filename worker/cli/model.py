@@ -34,7 +34,7 @@ def add_commands(app: typer.Typer) -> None:
 
 
 def list_models(home: Home = None, config: Config = None, json: Json = False) -> None:
-    """The models there are, and which of the active ones reads whom."""
+    """List the models, and the scope of each active one (ages and views)."""
     from model.bundle.bundle import BundleInvalid
     from worker.model_registry.active_models import model_table
     from worker.model_registry.bundles import list_bundles
@@ -51,7 +51,7 @@ def list_models(home: Home = None, config: Config = None, json: Json = False) ->
         if isinstance(found, BundleInvalid):
             broken.append({"folder": str(found.folder), "reason": str(found)})
         else:
-            # a bundle quantized or calibrated anew is the same model: the one whose folder is in use is the active one
+            # a re-quantized or re-calibrated bundle has the same digest: the active one is that whose folder is in use
             is_other = in_use.get(found.digest, str(found.folder)) != str(found.folder)
             reads = "" if is_other else active.reads(found.digest)
             models.append({**model_facts(found), "active": bool(reads), "reads": reads})
@@ -69,11 +69,11 @@ def list_models(home: Home = None, config: Config = None, json: Json = False) ->
 
 
 def show(name: _Name, home: Home = None, config: Config = None, json: Json = False) -> None:
-    """A model's card: what it was trained on, what it is good at, and what it is not."""
+    """Show a model's card: training data, measured quality, known weaknesses."""
     from worker.model_registry.bundles import find_bundle
 
     bundle = find_bundle(open_site(home, config).settings, name)
-    card = ""  # not under a digest, and perhaps left out
+    card = ""  # no digest covers the card, and a bundle may lack it
     if bundle.card_path.is_file():
         card = bundle.card_path.read_text(encoding="utf-8", errors="replace")
     if json:
@@ -95,50 +95,53 @@ def seal(
     config: Config = None,
     json: Json = False,
 ) -> None:
-    """Accept a model.toml that was changed on purpose: thresholds, calibration, ages, views, codes.
+    """Renew the manifest checksum after an intended change of model.toml: thresholds, calibration, ages, views, codes.
 
-    Its digest is made anew. What the network is (weights, labels, head, preprocessing) cannot be changed so.
+    The network itself (weights, labels, head, preprocessing) cannot be changed this way.
     """
     from model.bundle.bundle import DESCRIPTION_FILE
     from model.publish.bundle_writer import renew_manifest_checksum
 
     open_site(home, config)
     if not (folder / DESCRIPTION_FILE).is_file():
-        raise typer.BadParameter(f"{folder} is no bundle: it holds no {DESCRIPTION_FILE}", param_hint="FOLDER")
+        raise typer.BadParameter(f"{folder} is not a bundle: it holds no {DESCRIPTION_FILE}", param_hint="FOLDER")
     bundle = renew_manifest_checksum(folder)
     facts = {**model_facts(bundle), "ages": bundle.ages, "views": bundle.views}
     calls = {calibration.group or "all": calibration.thresholds for calibration in bundle.calibrations}
     if json:
         print_json({**facts, "calls": calls})
         return
-    print(f"{bundle.name} {bundle.digest[:12]}: {DESCRIPTION_FILE} is accepted as it is now")
+    print(f"{bundle.name} {bundle.digest[:12]}: manifest checksum renewed for {DESCRIPTION_FILE}")
     print(f"ages: {', '.join(f'{low:g}-{high:g}' for low, high in bundle.ages) or 'any'}")
     print(f"views: {', '.join(bundle.views) or 'any'}")
     for group, thresholds in calls.items():
         print(f"thresholds of {group}: {', '.join(f'{label} {value:g}' for label, value in thresholds.items())}")
-    print("running workers use it from their next start on")
+    print("running workers use it after their next start")
 
 
 def activate(
     name: _Name,
     ages: Annotated[
-        str | None, typer.Option("--ages", help="Only these whole years, both included: 0-17, or 0-1,12-17.")
+        str | None, typer.Option("--ages", help="Only these ages in whole years, inclusive: 0-17, or 0-1,12-17.")
     ] = None,
     views: Annotated[str | None, typer.Option("--views", help="Only these views: PA, AP.")] = None,
     default: Annotated[
-        bool, typer.Option("--default", help="With ages or views: and all that no other active model reads.")
+        bool,
+        typer.Option(
+            "--default", help="With --ages or --views: also every image outside the scope of the other active models."
+        ),
     ] = False,
     replace: Annotated[
-        bool, typer.Option("--replace", help="Take the ages and views from every model that has some of them.")
+        bool, typer.Option("--replace", help="Remove these ages and views from the scope of the other active models.")
     ] = False,
     home: Home = None,
     config: Config = None,
     json: Json = False,
 ) -> None:
-    """Read new studies with this model: those of these ages and views, or (without them) all that no other reads.
+    """Make a model active for these ages and views or, without them, as the default for all other images.
 
-    It is checked whole first; a broken one leaves the active ones as they are. What is of unknown age or view is the
-    default's.
+    The bundle is verified first; if it is broken, the active models stay. Images of unknown age or view go to the
+    default model.
     """
     from worker.model_registry.active_models import model_table
     from worker.model_registry.bundles import activate as make_active
@@ -150,23 +153,23 @@ def activate(
     if json:
         print_json({"name": bundle.name, "digest": bundle.digest, "active": model_table(active)})
         return
-    print(f"active: {bundle.name} {bundle.digest[:12]}; running workers use it from the next study on")
+    print(f"active: {bundle.name} {bundle.digest[:12]}; running workers use it for the next study")
     _print_table(active)
 
 
 def deactivate(
-    name: Annotated[str | None, typer.Argument(help="An active model; all of them when not given.")] = None,
+    name: Annotated[str | None, typer.Argument(help="An active model; without it, all of them.")] = None,
     home: Home = None,
     config: Config = None,
 ) -> None:
-    """Let a model read nothing more; with none active, studies are received and wait."""
+    """Deactivate a model; while none is active, studies are received and wait."""
     from worker.model_registry.bundles import deactivate as make_inactive
 
     site = open_site(home, config).existing()
     gone = make_inactive(site, name)
     active = active_table(site)
     if gone is not None:
-        print(f"{gone} reads nothing more")
+        print(f"{gone} is no longer active")
     _print_table(active)
 
 
@@ -199,8 +202,8 @@ def _print_table(active: ActiveModels) -> None:
     if not active:
         print("no model is active: studies are received and wait")
         return
-    print("who reads whom:")
+    print("scope of each active model:")
     for model in active.models:
         print(visible(f"  {model.name:<22} {model.digest[:12]}  {active.reads(model.digest)}"))
     if active.default is None:
-        print("  no default: what none of them reads, an unknown age included, gets no result, with that reason")
+        print("  no default model: images outside every scope (unknown ages included) get no result, with that reason")

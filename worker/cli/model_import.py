@@ -1,4 +1,4 @@
-"""`model import` and `model export`: networks of others in, our own out."""
+"""`model import` and `model export`: imports foreign networks and bundles, exports our own."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def import_model(
         str | None,
         typer.Option(
             "--labels",
-            help="What its outputs stand for, in their order, with commas between; an empty one is left out.",
+            help="Labels of its outputs, in order, separated by commas; an output with an empty label is ignored.",
             metavar="A,B,C",
         ),
     ] = None,
@@ -62,31 +62,48 @@ def import_model(
     interpolation: Annotated[
         str | None, typer.Option("--interpolation", help="area, or gaussian (scikit-image's anti-aliasing).")
     ] = None,
-    size: Annotated[int | None, typer.Option("--size", help="Rows and columns, where its input is open.")] = None,
-    channels: Annotated[int | None, typer.Option("--channels", help="1 or 3, where its input is open.")] = None,
+    size: Annotated[
+        int | None, typer.Option("--size", help="Rows and columns, if the network accepts any size.")
+    ] = None,
+    channels: Annotated[
+        int | None, typer.Option("--channels", help="1 or 3, if the network accepts any number of channels.")
+    ] = None,
     layer: Annotated[
         str | None, typer.Option("--layer", help="The layer that heatmaps explain; by default the last feature map.")
     ] = None,
     thresholds: Annotated[
         str | None,
-        typer.Option("--thresholds", help="One for all, one a label in order, or LABEL=VALUE,...; by default 0.5."),
+        typer.Option(
+            "--thresholds", help="One for all labels, one per label in order, or LABEL=VALUE,...; default 0.5."
+        ),
     ] = None,
     answer: Annotated[
-        str | None, typer.Option("--answer", help="sigmoid or softmax, where it ends in plain logits.")
+        str | None, typer.Option("--answer", help="sigmoid or softmax, if the network ends in logits.")
     ] = None,
     no_finding: Annotated[
         str | None,
-        typer.Option("--no-finding", help="Classes that are no finding; by default those called normal or the like."),
+        typer.Option(
+            "--no-finding",
+            help="Classes that are not findings; by default those named normal, no finding and the like.",
+        ),
     ] = None,
-    ages: Annotated[str | None, typer.Option("--ages", help="Years it was trained for, such as 1-5,18-90.")] = None,
+    ages: Annotated[
+        str | None, typer.Option("--ages", help="Ages in years it was trained for, such as 1-5,18-90.")
+    ] = None,
     views: Annotated[str | None, typer.Option("--views", help="View positions it was trained for: AP,PA.")] = None,
     reference: Annotated[
         Path | None,
-        typer.Option("--reference", help="Folder of images like its training images; others are flagged then."),
+        typer.Option(
+            "--reference",
+            help="Folder of images like its training images; images out of distribution are then flagged.",
+        ),
     ] = None,
     version: Annotated[str, typer.Option("--model-version", help="Its version.")] = "1",
     unsafe: Annotated[
-        bool, typer.Option("--unsafe", help="Run the code in a Keras file's Lambda layers. Only for files of your own.")
+        bool,
+        typer.Option(
+            "--unsafe", help="Run the code in a Keras file's Lambda layers. Only for files that you made yourself."
+        ),
     ] = False,
     out: Annotated[
         Path | None, typer.Option("--out", help="Folder of the bundle (default: among the home's).", metavar="DIR")
@@ -95,7 +112,7 @@ def import_model(
     config: Config = None,
     json: Json = False,
 ) -> None:
-    """Make a model of a network from elsewhere, or bring in an exported one; the active one stays until `activate`."""
+    """Import a foreign network, or an exported bundle; it is used after `model activate`."""
     from worker.model_registry.installer import add_model, is_bundle
 
     if not file.exists():
@@ -114,7 +131,10 @@ def import_model(
 
         given = [option for option, value in said.items() if value is not None]
         if given:
-            raise typer.BadParameter(f"a bundle says of itself what {', '.join(given)} would", param_hint="FILE")
+            raise typer.BadParameter(
+                f"a bundle already contains the values of {', '.join(given)}: leave these options out",
+                param_hint="FILE",
+            )
         arrival = add_model(settings, file, out, lambda folder: import_bundle(file, folder))
     else:
         from model.network.keras_backend import start_converting
@@ -142,19 +162,19 @@ def export(
             metavar="FILE|DIR",
         ),
     ],
-    force: Annotated[bool, typer.Option("--force", help="Replace a file that is there.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Replace an existing file.")] = False,
     home: Home = None,
     config: Config = None,
     json: Json = False,
 ) -> None:
-    """Write a model into a file: as a bundle for another machine, or as a network for other programs."""
+    """Write a model to a file: as a bundle for another machine, or as a network for other programs."""
     from model.network.keras_backend import start_converting
     from model.publish.export_formats import export_bundle
     from worker.model_registry.bundles import find_bundle
 
     bundle = find_bundle(open_site(home, config).settings, name)
     if to.exists() and not (force and to.is_file()):
-        raise typer.BadParameter(f"{to} is there already", param_hint="--to")
+        raise typer.BadParameter(f"{to} already exists", param_hint="--to")
     start_converting()
     with _status(f"writing {to.name}"):
         export_bundle(bundle, to)
@@ -172,11 +192,11 @@ def _status(text: str) -> AbstractContextManager[object]:
 
 
 def _reference_images(folder: Path | None) -> Iterator[NDArray[np.float32]] | None:
-    """Read what can be read of a folder of images, one at a time: a film is 20 MB."""
+    """Read what can be read of a folder of images, one at a time: an image takes 20 MB."""
     if folder is None:
         return None
     if not folder.is_dir():
-        raise typer.BadParameter(f"{folder} is no folder", param_hint="--reference")
+        raise typer.BadParameter(f"{folder} is not a folder", param_hint="--reference")
     return _readable(sorted(path for path in folder.rglob("*") if path.is_file()))
 
 
@@ -202,4 +222,4 @@ def _tell(arrival: Arrival, json: bool) -> None:
     print(f"labels: {', '.join(bundle.label_names)}")
     for note in arrival.notes:
         print(f"note: {note}")
-    print(f"new studies are read with it after: cxr-triage model activate {bundle.name}")
+    print(f"to use it for new studies: cxr-triage model activate {bundle.name}")

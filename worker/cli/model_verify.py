@@ -1,4 +1,4 @@
-"""`model verify` and `model quantize`: what a bundle computes on this machine, and a faster form of it."""
+"""`model verify` and `model quantize`: whether a bundle computes correctly here, and its faster int8 form."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def add_commands(group: typer.Typer) -> None:
 
 
 def verify(name: _Name, home: Home = None, config: Config = None, json: Json = False) -> None:
-    """Recompute a bundle's digests, its golden output, and how far the engines of this machine agree."""
+    """Recompute a bundle's digests and golden output, and compare all engines of this machine."""
     from model.engine.golden_check import check_against_golden
     from model.engine.opening import open_engine
     from worker.model_registry.bundle_facts import model_facts
@@ -46,12 +46,12 @@ def verify(name: _Name, home: Home = None, config: Config = None, json: Json = F
     else:
         print(f"{bundle.name} {bundle.digest[:12]}: digests agree")
         if not bundle.is_sealed:
-            print("its description is under no digest, as in format 1: cxr-triage model seal FOLDER gives it one")
-        print(f"{engine.name} {engine.precision} gives the golden output")
+            print("model.toml has no manifest checksum (format 1): 'cxr-triage model seal FOLDER' adds it")
+        print(f"{engine.name} {engine.precision} reproduces the golden output")
         print(f"greatest difference: logits {logits:.2g}, activations {activations:.2g}")
         for found in facts["engines"]:
             print(f"{found['engine']} {found['precision']}: {found['says']}")
-    # where bf16 alone misses the golden output, f32 is taken
+    # f32 is used if bf16 misses the golden output
     if any(found["agrees"] is False and found["precision"] != "bf16" for found in facts["engines"]):
         raise typer.Exit(1)
 
@@ -68,7 +68,7 @@ def quantize(
     config: Config = None,
     json: Json = False,
 ) -> None:
-    """Make a bundle int8, if that costs no quality: half of the images set its ranges, the others judge it."""
+    """Quantize a bundle to int8 if its quality holds: half of the images calibrate it, the others evaluate it."""
     from rich.console import Console
     from rich.progress import MofNCompleteColumn, Progress, TimeRemainingColumn
 
@@ -82,7 +82,7 @@ def quantize(
     if find_spec("nncf") is None:
         raise ConfigurationError("quantizing needs NNCF: pip install 'cxr-triage[train]'")
     if out.exists():
-        raise typer.BadParameter(f"{out} is there already; choose another folder", param_hint="--out")
+        raise typer.BadParameter(f"{out} already exists; choose another folder", param_hint="--out")
     settings = open_site(home, config).settings
     bundle = find_bundle(settings, name)
     read_image = reading_as_the_worker(bundle.preprocessing, reduced_resolution=settings.reading.reduced_resolution)
@@ -98,21 +98,21 @@ def quantize(
         print_json({"name": made.name, "digest": made.digest, "folder": str(made.folder), **found.as_table()})
         return
     gained = f"{found.speed:g} times as fast as {found.precision_before}"
-    if found.speed <= 1.05:  # within what one measurement differs from the next
+    if found.speed <= 1.05:  # within the noise of the measurement
         gained = f"no faster than {found.precision_before}"
     if found.precision_before != "f32":
         gained += f", {found.speed_over_f32:g} times as f32"
     print(f"{made.folder}: {made.name} {made.digest[:12]}, {gained}")
-    print(f"weights of {found.size:g} times the size; judged on {found.judged_on} images:")
+    print(f"weights {found.size:g} times the size; evaluated on {found.judged_on} images:")
     for label, before in found.auroc_before.items():
         print(f"  {label}: AUROC {before:.4f} -> {found.auroc_after[label]:.4f}")
     if found.not_judged:
-        print(f"  too few images to judge AUROC by: {', '.join(found.not_judged)}")
-    print(f"probabilities moved by {found.mean_move:.4f} on average, {found.high_move:.4f} at the 99th percentile")
+        print(f"  too few images for an AUROC: {', '.join(found.not_judged)}")
+    print(f"probabilities changed by {found.mean_move:.4f} on average, {found.high_move:.4f} at the 99th percentile")
 
 
 def _engines(bundle: Bundle, reference: Engine) -> list[dict[str, Any]]:
-    """Run the golden input through every engine and precision there is, and compare with the golden output."""
+    """Run the golden input through every available engine and precision, and compare with the golden output."""
     from model.engine.golden_check import check_against_golden
     from model.engine.opening import open_engine
     from model.engine.protocol import EngineName, EngineUnsuitable, Precision
@@ -129,7 +129,7 @@ def _engines(bundle: Bundle, reference: Engine) -> list[dict[str, Any]]:
         try:
             engine = open_engine(bundle, precision, threads=1, check_golden=False, engine=name)
         except EngineUnsuitable as error:
-            found.append({**entry, "says": f"not here: {error}"})
+            found.append({**entry, "says": f"not available: {error}"})
             continue
         if bundle.is_quantized:
             found.append(_compare_quantized(bundle, engine, reference, entry))
@@ -146,7 +146,7 @@ def _engines(bundle: Bundle, reference: Engine) -> list[dict[str, Any]]:
 
 
 def _compare_quantized(bundle: Bundle, whole: Engine, reference: Engine, entry: dict[str, Any]) -> dict[str, Any]:
-    """Hold int8 against the weights that it was made of; the golden output is its own."""
+    """Compare int8 with the weights it was made from; its golden output is its own."""
     from model.quantize.acceptance import HIGH_MOVE
 
     given = [bundle.everyone.probabilities(each.run(bundle.golden.tensors).logits) for each in (whole, reference)]

@@ -1,4 +1,4 @@
-"""Options that every command takes, and the one way facts are printed as JSON."""
+"""Options that every command takes, and the one function that prints JSON."""
 
 from __future__ import annotations
 

@@ -23,10 +23,10 @@ def up(
     config: Config = None,
     demonstrate: Annotated[
         bool,
-        typer.Option("--demonstrate", help="Send two real radiographs through, show what became of them, and go on."),
+        typer.Option("--demonstrate", help="Send two real radiographs, show their results, and keep running."),
     ] = False,
 ) -> None:
-    """Run everything on this machine: broker, listener, worker, deliver, scheduler, web. Stops on Ctrl-C."""
+    """Run every process on this machine: broker, listener, worker, delivery, scheduler, web. Ctrl-C stops them."""
     from worker.standalone.up import run_up
 
     site = open_site(home, config)
@@ -42,7 +42,7 @@ def listen(home: Home = None, config: Config = None) -> None:
 
 
 def work(home: Home = None, config: Config = None) -> None:
-    """Read images: a Celery worker with a child a core."""
+    """Analyse images: a Celery worker with one child per core."""
     site = _start("work", home, config)
     from worker.services.analysis import run_analysis
 
@@ -50,7 +50,7 @@ def work(home: Home = None, config: Config = None) -> None:
 
 
 def deliver(home: Home = None, config: Config = None) -> None:
-    """Send made objects to the configured destinations."""
+    """Send result objects to the configured destinations."""
     site = _start("deliver", home, config)
     from worker.services.delivery import run_delivery
 
@@ -66,7 +66,7 @@ def schedule(home: Home = None, config: Config = None) -> None:
 
 
 def web(home: Home = None, config: Config = None) -> None:
-    """Serve the pages, the same facts as JSON, health and metrics."""
+    """Serve the web pages, the JSON interface, health and metrics."""
     site = _start("web", home, config)
     from worker.web.app import serve
 

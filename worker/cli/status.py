@@ -20,12 +20,14 @@ def add_commands(app: typer.Typer) -> None:
 
 
 def worklist(
-    limit: Annotated[int, typer.Option("--limit", min=1, max=1_000_000, help="At most so many studies.")] = 200,
+    limit: Annotated[
+        int, typer.Option("--limit", min=1, max=1_000_000, help="The largest number of studies to show.")
+    ] = 200,
     home: Home = None,
     config: Config = None,
     json: Json = False,
 ) -> None:
-    """The triage list, in reading order."""
+    """Show the triage worklist in reading order."""
     from worker.worklist.listing import worklist_facts
 
     facts = worklist_facts(open_site(home, config).existing(), limit)
@@ -55,7 +57,7 @@ def worklist(
 
 
 def status(home: Home = None, config: Config = None, json: Json = False) -> None:
-    """Health: database, broker, store, model, and what waits. Exit code 1 when not ready."""
+    """Show the health of database, broker, store and model, and what waits. Exit code 1 if not ready."""
     from worker.monitoring.health import status_facts
     from worker.monitoring.processes import process_fact, process_states
 
@@ -66,7 +68,7 @@ def status(home: Home = None, config: Config = None, json: Json = False) -> None
         print_json({**facts, "processes": [process_fact(each) for each in processes]})
     else:
         for key, value in facts.items():
-            if key == "models":  # the table, a line each
+            if key == "models":  # one line per model
                 for model in value if len(value) > 1 else ():
                     print(f"{'':<18} {visible(model['name'])} reads {model['reads']}")
                 continue
@@ -79,15 +81,17 @@ def status(home: Home = None, config: Config = None, json: Json = False) -> None
 
 
 def ledger(
-    unfinished: Annotated[bool, typer.Option("--unfinished", help="List what has no result, and why.")] = False,
+    unfinished: Annotated[
+        bool, typer.Option("--unfinished", help="List the images without a result, with reasons.")
+    ] = False,
     older_than: Annotated[
-        str, typer.Option("--older-than", help="Only what came longer ago: 30s, 10m, 2h, 1d.")
+        str, typer.Option("--older-than", help="Only images received longer ago: 30s, 10m, 2h, 1d.")
     ] = "0s",
     home: Home = None,
     config: Config = None,
     json: Json = False,
 ) -> None:
-    """What arrived, what has a result, what was sent and committed, what has none and why."""
+    """Account for every received image: result, no result with reason, delivery, storage commitment."""
     from worker.monitoring.health import NO_MODEL
     from worker.monitoring.ledger import ledger_facts
 

@@ -1,4 +1,4 @@
-"""`train`: images to a bundle that can be activated, with progress, curves and a card."""
+"""`train`: trains a network on images and writes a bundle with curves and a card."""
 
 from __future__ import annotations
 
@@ -46,11 +46,11 @@ def train(
     ] = 20,
     view: Annotated[
         list[str] | None,
-        typer.Option("--view", help="Use images of this view and of unknown ones only; may be repeated.", metavar="PA"),
+        typer.Option("--view", help="Use only images of this view or of unknown view; may be repeated.", metavar="PA"),
     ] = None,
     uncertain: Uncertain = "ignore",
     split: Annotated[
-        Path | None, typer.Option("--split", help="Divide the images as this split file says.", metavar="CSV")
+        Path | None, typer.Option("--split", help="Split the images as in this file.", metavar="CSV")
     ] = None,
     start: Annotated[
         Path | None,
@@ -60,38 +60,45 @@ def train(
         str, typer.Option("--architecture", help="densenet121, densenet169, densenet201, or tiny (to try things out).")
     ] = "densenet121",
     head_epochs: Annotated[
-        int, typer.Option("--head-epochs", min=0, help="Of the epochs, so many teach the head alone on a frozen base.")
+        int,
+        typer.Option("--head-epochs", min=0, help="Number of epochs that train the head alone, with the base frozen."),
     ] = 0,
     train_from: Annotated[
-        str, typer.Option("--train-from", help="Layers that learn (after the head's epochs): all, head, conv4, ...")
+        str, typer.Option("--train-from", help="Layers that are trained after the head's epochs: all, head, conv4, ...")
     ] = "all",
     fine_tuning: Annotated[
-        float, typer.Option("--fine-tuning", help="Share of the learning rate after the head's epochs.")
+        float, typer.Option("--fine-tuning", help="Factor on the learning rate after the head's epochs.")
     ] = 0.1,
     softmax: Annotated[bool, typer.Option("--softmax", help="The labels (and normal) exclude one another.")] = False,
     focal: Annotated[float, typer.Option("--focal", min=0.0, help="Gamma of the focal loss; 0: cross-entropy.")] = 0.0,
     class_weights: Annotated[
-        bool, typer.Option("--class-weights/--no-class-weights", help="Rare and frequent values weigh the same.")
+        bool, typer.Option("--class-weights/--no-class-weights", help="Weight rare and frequent values equally.")
     ] = True,
     epochs: Annotated[int, typer.Option("--epochs", min=1)] = 12,
-    limit: Annotated[int | None, typer.Option("--limit", min=1, help="Use at most so many images.")] = None,
+    limit: Annotated[int | None, typer.Option("--limit", min=1, help="Use at most this many images.")] = None,
     minutes: Annotated[
         float | None, typer.Option("--minutes", help="Plan the schedule to end within this time.")
     ] = None,
     batch: Annotated[int, typer.Option("--batch", min=2)] = 16,
     learning_rate: Annotated[float, typer.Option("--learning-rate")] = 1e-3,
-    schedule: Annotated[str, typer.Option("--schedule", help="Of the rate: cosine, constant or plateau.")] = "cosine",
+    schedule: Annotated[
+        str, typer.Option("--schedule", help="Learning rate schedule: cosine, constant or plateau.")
+    ] = "cosine",
     patience: Annotated[
-        int | None, typer.Option("--patience", min=1, help="End after so many epochs without a better validation part.")
+        int | None,
+        typer.Option("--patience", min=1, help="Stop after this many epochs without a better validation result."),
     ] = None,
     average: Annotated[
-        float, typer.Option("--average", min=0.0, max=0.9999, help="Share that averaged weights keep a step; 0: none.")
+        float,
+        typer.Option(
+            "--average", min=0.0, max=0.9999, help="Decay of the moving average of the weights per step; 0: no average."
+        ),
     ] = 0.0,
     precision: Annotated[
         str, typer.Option("--precision", help="float32, mixed_bfloat16 or mixed_float16.")
     ] = "float32",
     threads: Annotated[
-        int | None, typer.Option("--threads", min=1, help="Of TensorFlow or PyTorch; JAX takes all.")
+        int | None, typer.Option("--threads", min=1, help="Threads of TensorFlow or PyTorch; JAX uses every core.")
     ] = None,
     seed: Annotated[int, typer.Option("--seed")] = 2026,
     json: Json = False,
@@ -100,7 +107,7 @@ def train(
 
     TensorFlow computes; with KERAS_BACKEND=torch or jax in the environment, PyTorch or JAX.
 
-    Killed on the way, the same command goes on at its last checkpoint. Damaged and duplicate files are listed in
+    If it is killed, the same command continues from the last checkpoint. Damaged and duplicate files are listed in
     problems.csv in the new bundle's folder.
     """
     from typing import Any, cast
@@ -119,7 +126,7 @@ def train(
     from model.train.training import TrainingPlan
     from model.train.training import train as fit
 
-    if unfit := unfit_as_name(name or out.absolute().name, of_file=True):  # said now, not after hours
+    if unfit := unfit_as_name(name or out.absolute().name, of_file=True):  # checked now, not after hours of training
         raise typer.BadParameter(f"the name {unfit}", param_hint="--name")
     try:
         sources = tuple(Source.parse(source, cast(Any, uncertain)) for source in data)
@@ -181,7 +188,7 @@ def train(
 
 
 def _check_installed() -> None:
-    """Say what training lacks before images are read, and not when the curves are drawn."""
+    """Report missing packages before images are read, not after hours of training."""
     from importlib.util import find_spec
 
     from model.network.keras_backend import BackendUnavailable, chosen_backend

@@ -1,4 +1,4 @@
-"""Certificates of DICOM as the settings name them: whether they can be used, and until when."""
+"""The certificates that the settings name for DICOM: whether they can be used, and until when."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from worker.config.settings import ConfigurationError, Settings
 
 @dataclass(frozen=True)
 class NamedCertificate:
-    """One certificate that we show: what it is for in words, and what raises `TlsProblem` if it cannot be used."""
+    """One certificate of ours: its purpose, its file, and a check that raises `TlsProblem` if it is unusable."""
 
     name: str
     path: Path
@@ -23,7 +23,7 @@ class NamedCertificate:
 
 
 def shown_certificates(settings: Settings) -> Iterator[NamedCertificate]:
-    """Every certificate of ours that DICOM peers see."""
+    """Yield every certificate that we present to DICOM peers."""
     if settings.dicom.tls is not None:
         files = listener_tls(settings.dicom.tls)
         yield NamedCertificate("listener", settings.dicom.tls.certificate, partial(listening_context, files))
@@ -51,7 +51,7 @@ def require_listener_certificate(settings: Settings, today: datetime) -> None:
 def require_destination_certificates(settings: Settings) -> None:
     """Raise `ConfigurationError` if a destination's files cannot be used.
 
-    One that is out of date is not asked for here: it would keep what is made from the other destinations, too.
+    An expired certificate does not stop the start: it would stop delivery to the other destinations as well.
     """
     named = [(f"[destinations.tls] of {each.name}", each.tls) for each in dicom_destinations(settings)]
     named += [(f"[peers.tls] of {each.ae_title}", each.tls) for each in settings.peers]
@@ -65,9 +65,9 @@ def require_destination_certificates(settings: Settings) -> None:
 
 
 def out_of_date(facts: CertificateInfo, today: datetime) -> str:
-    """Say how a certificate is out of date; an empty string where it is good."""
+    """Return why a certificate is not valid now; an empty string if it is valid."""
     if facts.not_after < today:
         return f"has expired on {facts.not_after:%Y-%m-%d %H:%M} UTC"
     if facts.not_before > today:
-        return f"is good only from {facts.not_before:%Y-%m-%d %H:%M} UTC"
+        return f"is not valid before {facts.not_before:%Y-%m-%d %H:%M} UTC"
     return ""

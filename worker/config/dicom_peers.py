@@ -1,4 +1,4 @@
-"""DICOM peers as the settings name them: the configured destinations, and our own listener."""
+"""The DICOM peers that the settings name: destinations, nodes to call back, and our own listener."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def dicom_destinations(settings: Settings) -> list[DicomDestination]:
 
 
 def destination_peer(settings: Settings, destination: DicomDestination) -> Peer:
-    """Return a destination as the sender knows it."""
+    """Return the peer of a destination."""
     return Peer(
         destination.ae_title,
         destination.host,
@@ -39,17 +39,17 @@ def requester_peer(settings: Settings, ae_title: str) -> Peer | None:
 
 
 def peer_tls(tls: PeerTls) -> TlsFiles:
-    """Return what TLS is spoken with to a peer."""
+    """Return the TLS files for connections to a peer."""
     return TlsFiles(tls.certificate, tls.key, tls.ca, check_hostname=tls.check_hostname)
 
 
 def listener_tls(tls: ListenerTls) -> TlsFiles:
-    """Return what the listener speaks TLS with."""
+    """Return the TLS files of the listener."""
     return TlsFiles(tls.certificate, tls.key, tls.ca, require_client_certificate=tls.require_client_certificate)
 
 
 def listener_settings(settings: Settings) -> ListenerSettings:
-    """Return the listener's part of the settings as the listener takes them."""
+    """Return the listener's settings."""
     dicom = settings.dicom
     return ListenerSettings(
         ae_title=dicom.ae_title,
@@ -69,7 +69,7 @@ def listener_settings(settings: Settings) -> ListenerSettings:
 
 
 def own_peer(settings: Settings) -> Peer:
-    """Return our own listener, called by a title that it admits; with TLS, we show our own certificate to ourselves."""
+    """Return our own listener, called with an AE title that it accepts and, with TLS, with its own certificate."""
     dicom = settings.dicom
     host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(dicom.host, dicom.host)
     caller = dicom.allowed_callers[0].split("@")[0] if dicom.allowed_callers else "MODALITY"

@@ -1,4 +1,4 @@
-"""What every section of the configuration shares: unknown keys are refused."""
+"""The base class of every section of the configuration: unknown keys are rejected."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pydantic.fields import FieldInfo
 
 
 class Section(BaseModel):
-    """One table of the configuration: a frozen value, in which no unknown key passes, and no number that is none."""
+    """One table of the configuration: a frozen value that rejects unknown keys, NaN and infinity."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, hide_input_in_errors=True)
 
@@ -23,7 +23,7 @@ class Section(BaseModel):
                 raise ValueError(f"{key} is {str(value).lower()}: a number is needed")
             if isinstance(value, str) and "\0" in value:
                 shown = "***" if field is not None and is_secret(field) else repr(value)
-                raise ValueError(f"{key} is {shown}: a null character cannot be meant")
+                raise ValueError(f"{key} is {shown}: a null character is not allowed")
         return given
 
 

@@ -1,4 +1,4 @@
-"""One TOML file, every key also an environment variable; read once, by the composition roots alone.
+"""One TOML file, every key also an environment variable; only the composition roots read it, once.
 
 ``[dicom] port`` is ``CXR_TRIAGE_DICOM_PORT``; the destinations are ``CXR_TRIAGE_DESTINATIONS``, a JSON list. A wrong
 key or value stops the start with its name, its value and what is allowed.
@@ -73,9 +73,9 @@ class Dicom(Section):
 
 
 class KnownPeer(Section):
-    """Where a DICOM node that calls us is called back, such as a PACS that asks for storage commitment.
+    """The address of a DICOM node that we call back, such as a PACS that requests storage commitment.
 
-    A node that is a destination already needs no entry.
+    A node that is a destination needs no entry here.
     """
 
     ae_title: AETitle
@@ -95,14 +95,14 @@ def _addresses(value: str) -> str:
 
 
 class Stow(Section):
-    """Who may store over DICOMweb (STOW-RS) at the web process. Without either key only this machine may."""
+    """Who may store over DICOMweb (STOW-RS) at the web process. Without both keys, only this machine may."""
 
     token: SecretStr = SecretStr("")
     allowed_addresses: tuple[Annotated[str, AfterValidator(_addresses)], ...] = ()
 
 
 class Imports(Section):
-    """A watched folder: DICOM files that are laid into it are taken as if they had been sent."""
+    """A watched folder: DICOM files put into it are imported as if they had been sent."""
 
     folder: str = ""
     done: Literal["keep", "delete"] = "keep"
@@ -110,7 +110,7 @@ class Imports(Section):
 
 
 class Worker(Section):
-    processes: int = Field(default=0, ge=0, le=1024)  # 0: one a core
+    processes: int = Field(default=0, ge=0, le=1024)  # 0: one per core
 
 
 class Storage(Section):
@@ -119,7 +119,7 @@ class Storage(Section):
 
 
 class IntakeSettings(Section):
-    """How much may wait, whichever way it comes in."""
+    """How many images may wait for analysis, whichever way they arrive."""
 
     maximum_backlog: int = Field(default=10_000, ge=0, le=1_000_000_000)
 
@@ -135,31 +135,31 @@ class Broker(Section):
 class Reading(Section):
     """How the active model is run."""
 
-    engine: Literal["openvino", "keras"] = "openvino"  # keras explains any head
+    engine: Literal["openvino", "keras"] = "openvino"  # keras computes heatmaps for any head
     precision: Literal["auto", "f32", "bf16"] = "auto"
-    reduced_resolution: bool = True  # JPEG 2000 is decoded smaller where tensor and heatmap need no more
+    reduced_resolution: bool = True  # JPEG 2000 is decoded at a lower resolution if tensor and heatmap need no more
 
 
 class GateRule(Section):
-    """A rule of the site's own: one attribute of the header, exactly one of the three conditions, and what follows."""
+    """A rule of the site: one attribute of the header, exactly one of the three conditions, and an action."""
 
-    name: str = Field(description="each is its own; in reasons, flags and metrics, so no patient's")
+    name: str = Field(description="unique; it appears in reasons, flags and metrics, so it must not hold patient data")
     action: Literal["refuse", "read", "flag"] = Field(
-        description='"refuse"; "read": the built-in rules of `relaxes` do not object; "flag": read, the name is shown'
+        description='"refuse": not analysed; "read": the rules of `relaxes` do not apply; "flag": analysed and flagged'
     )
     tag: str = Field(
         description="a keyword such as `StationName`, `(gggg,eeee)`, `(gggg,ee,CREATOR)` for a private one; "
-        "`Sequence.Attribute` or `Sequence[0].Attribute` for one in a sequence"
+        "`Sequence.Attribute` or `Sequence[0].Attribute` for one inside a sequence"
     )
     equals: str | int | float | tuple[str | int | float, ...] | None = Field(
-        default=None, description="a value, or a list of which one must be there; upper and lower case are alike"
+        default=None, description="a value, or a list of which one must match; case is ignored"
     )
     matches: str | None = Field(
         default=None, description="a regular expression (RE2), found anywhere in the value unless anchored"
     )
     missing: bool | None = Field(default=None, description="`true`: absent or empty; `false`: has a value")
     relaxes: tuple[str, ...] = Field(
-        default=(), description='with "read": the built-in rules that do not object; `cxr-triage gate rules` lists them'
+        default=(), description='with "read": the built-in rules that do not apply; `cxr-triage gate rules` lists them'
     )
 
     @model_validator(mode="after")
@@ -175,7 +175,7 @@ class GateRule(Section):
 
 
 class Gate(Section):
-    """What of the admission rules a site may change; `[[gate.rules]]` adds and relaxes rules."""
+    """The admission rules that a site may change; `[[gate.rules]]` adds and relaxes rules."""
 
     minimum_short_side: int = Field(default=512, ge=1, le=65535)
     unknown_region: Literal["read", "refuse"] = "read"
@@ -192,23 +192,23 @@ class Gate(Section):
 
 
 class Retention(Section):
-    """What is removed by itself. A study that is unread or undelivered is never removed."""
+    """What is removed automatically. A study with a pending analysis or delivery is never removed."""
 
-    days: float = Field(default=0.0, ge=0, le=_CENTURY)  # studies whose last image came longer ago; 0: kept for ever
+    days: float = Field(default=0.0, ge=0, le=_CENTURY)  # studies whose last image arrived longer ago; 0: kept forever
     free_gigabytes: float = Field(
         default=0.0, ge=0, le=_EXABYTE
-    )  # the oldest go while the store has less free; 0: never
-    refusal_days: float = Field(default=90.0, gt=0, le=_CENTURY)  # refused transfers are listed so long
+    )  # the oldest are removed while less space is free; 0: never
+    refusal_days: float = Field(default=90.0, gt=0, le=_CENTURY)  # how long rejected transfers stay listed
 
 
 class TriageSettings(Section):
-    """Reading order. A study with score 1 is read before one with score 0 that came up to ``horizon_hours`` earlier."""
+    """Reading order. A study with score 1 precedes one with score 0 that arrived up to ``horizon_hours`` earlier."""
 
     horizon_hours: float = Field(default=8.0, ge=0.01, le=8760)
 
 
 class Settings(BaseSettings):
-    """All settings, validated. Sections are frozen values; nothing reads the environment after this."""
+    """All settings, validated. Sections are frozen values; the environment is not read again."""
 
     model_config = SettingsConfigDict(
         env_prefix=ENVIRONMENT_PREFIX,
@@ -244,7 +244,7 @@ class Settings(BaseSettings):
         dotenv_settings: PydanticBaseSettingsSource,
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
-        return env_settings, init_settings  # the environment wins over the file, whose content is the init
+        return env_settings, init_settings  # the environment overrides the file, whose content is passed as init
 
     @property
     def home(self) -> Path:
@@ -252,13 +252,13 @@ class Settings(BaseSettings):
 
     @property
     def database_url(self) -> str:
-        from db.engine.session import sqlite_url  # SQLAlchemy takes a while, which `--help` need not wait for
+        from db.engine.session import sqlite_url  # importing SQLAlchemy is slow, and `--help` need not wait for it
 
         return self.database.url.get_secret_value() or sqlite_url(self._sqlite)
 
     @property
     def has_database(self) -> bool:
-        """Whether there is a database already; one named by a URL is taken to be there."""
+        """Whether the database exists; one configured by a URL is assumed to exist."""
         return bool(self.database.url) or self._sqlite.exists()
 
     @property
@@ -291,7 +291,7 @@ def load_settings(config: Path | None = None, home: Path | None = None) -> Setti
     except FileNotFoundError as error:
         if named:
             raise ConfigurationError(f"configuration file {path} does not exist") from error
-    except (OSError, ValueError, RecursionError) as error:  # no TOML, or endless digits or brackets
+    except (OSError, ValueError, RecursionError) as error:  # not TOML, or digits or brackets without end
         if named or not isinstance(error, NotADirectoryError):
             raise ConfigurationError(f"configuration file {path} cannot be read: {error}") from error
     _refuse_unknown_environment()
@@ -315,7 +315,7 @@ def load_settings(config: Path | None = None, home: Path | None = None) -> Setti
 
 
 def _refuse_unknown_environment() -> None:
-    """pydantic-settings passes over variables of unknown sections; a misspelt one must not be passed over."""
+    """Reject variables of unknown sections, which pydantic-settings ignores: a misspelt one must be reported."""
     for name in os.environ:
         if not name.upper().startswith(ENVIRONMENT_PREFIX) or name.upper() in (
             "CXR_TRIAGE_CONFIG",
@@ -330,7 +330,7 @@ def _refuse_unknown_environment() -> None:
 
 
 def _explain(error: ValidationError, path: Path | None) -> str:
-    """Say of every problem what was wrong, its value and what is allowed, under the place where it was written."""
+    """Return for every problem its key, its value and what is allowed, grouped by file or environment variable."""
     found: dict[str, list[str]] = {}
     for problem in error.errors():
         location, kind = _without_kind(problem["loc"])
@@ -345,7 +345,7 @@ def _explain(error: ValidationError, path: Path | None) -> str:
         elif problem["type"] == "union_tag_invalid":
             line = f"{key}.kind: must be {problem['ctx']['expected_tags']} (got {problem['ctx']['tag']!r})"
         else:
-            # what a check of our own says names the value itself; the input is the whole section
+            # the message of our own validators names the value; the input would be the whole section
             is_whole = problem["type"] in ("missing", "value_error") and isinstance(problem["input"], dict | BaseModel)
             words = problem["msg"].removeprefix("Value error, ")
             hidden = is_whole or _is_secret(problem["loc"])
@@ -361,7 +361,7 @@ def _is_secret(location: tuple[int | str, ...]) -> bool:
 
 
 def _variable(location: tuple[int | str, ...]) -> str | None:
-    """The environment variable that gave this key its value, as it is spelled there: it wins over the file."""
+    """The environment variable that gave this key its value, spelled as it is there; it overrides the file."""
     names = [part for part in location[:2] if isinstance(part, str)]
     wanted = {"_".join((ENVIRONMENT_PREFIX.rstrip("_"), *names[:count])).upper() for count in range(1, len(names) + 1)}
     return next((name for name in os.environ if name.upper() in wanted), None)

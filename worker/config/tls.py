@@ -1,4 +1,4 @@
-"""The tables of TLS in the configuration, and what every table of it is."""
+"""The TLS tables of the configuration."""
 
 from __future__ import annotations
 
@@ -18,32 +18,36 @@ PemFile = Annotated[Path, AfterValidator(_expanded)]
 
 
 class ListenerTls(Section):
-    """TLS of the listener, 1.2 and 1.3; without this table DICOM is received in plain. PEM files all."""
+    """TLS of the listener, 1.2 and 1.3; without this table DICOM is received unencrypted. All files are PEM."""
 
-    certificate: PemFile = Field(description="ours, followed by those between it and its authority")
-    key: PemFile = Field(description="of the certificate, not encrypted")
-    ca: PemFile | None = Field(default=None, description="the authorities whose client certificates are believed")
-    require_client_certificate: bool = Field(default=True, description="a caller without one of `ca` is refused")
+    certificate: PemFile = Field(description="our certificate, followed by the intermediate certificates")
+    key: PemFile = Field(description="the certificate's private key, not encrypted")
+    ca: PemFile | None = Field(default=None, description="the authorities whose client certificates are accepted")
+    require_client_certificate: bool = Field(
+        default=True, description="a caller without a certificate issued by `ca` is rejected"
+    )
 
     @model_validator(mode="after")
     def _names_authority(self) -> ListenerTls:
         if self.require_client_certificate and self.ca is None:
-            raise ValueError("with require_client_certificate = true, ca must name who issues client certificates")
+            raise ValueError(
+                "with require_client_certificate = true, ca must name the authority that issues client certificates"
+            )
         return self
 
 
 class PeerTls(Section):
-    """TLS to a peer, 1.2 and 1.3; without this table it is talked to in plain. PEM files all."""
+    """TLS to a peer, 1.2 and 1.3; without this table the connection is unencrypted. All files are PEM."""
 
     ca: PemFile | None = Field(
-        default=None, description="the authorities whose certificate it may show; absent: the system's"
+        default=None, description="the authorities that may have issued its certificate; absent: the system's"
     )
-    certificate: PemFile | None = Field(default=None, description="ours, shown where it asks for one")
-    key: PemFile | None = Field(default=None, description="of the certificate, not encrypted")
+    certificate: PemFile | None = Field(default=None, description="our certificate, presented if the peer requests one")
+    key: PemFile | None = Field(default=None, description="the certificate's private key, not encrypted")
     check_hostname: bool = Field(default=True, description="its certificate must name `host`")
 
     @model_validator(mode="after")
     def _pair(self) -> PeerTls:
         if (self.certificate is None) != (self.key is None):
-            raise ValueError("certificate and key go together: give both, or neither")
+            raise ValueError("certificate and key belong together: give both, or neither")
         return self

@@ -14,7 +14,7 @@ _FORMS = {
 
 
 class SecretUrl(Secret[str]):
-    """A URL that may hold a password: `str`, `repr` and JSON show everything else of it, `get_secret_value` all."""
+    """A URL that may hold a password: `str`, `repr` and JSON mask it, `get_secret_value` does not."""
 
     def _display(self) -> str:
         shown = re.sub(r"://([^:/@?]*):.*@", r"://\1:***@", self._secret_value)
@@ -29,7 +29,7 @@ class SecretUrl(Secret[str]):
 
 
 def url_fault(section: str, url: str) -> str:
-    """Return what is wrong with the url of a section; empty where nothing is, as with an empty one.
+    """Return what is wrong with the URL of a section; empty if it is valid or not set.
 
     Nothing behind ``://`` is quoted: a password may be there.
     """
@@ -39,7 +39,7 @@ def url_fault(section: str, url: str) -> str:
         try:
             _ = urlsplit(url).port
         except ValueError:
-            understood, scheme = False, f"{scheme}, but its host or port is none"
+            return f"{scheme}, but its host or port is invalid; allowed are {' and '.join(_FORMS[section])}"
     if understood:
         return ""
-    return f"{scheme[:40] if separator else 'no scheme'} is not understood; allowed are {' and '.join(_FORMS[section])}"
+    return f"{scheme[:40] if separator else 'no scheme'} is not supported; allowed are {' and '.join(_FORMS[section])}"

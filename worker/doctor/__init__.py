@@ -1,1 +1,1 @@
-"""`doctor`: every part of an installation is examined, and each finding names its remedy."""
+"""`doctor`: checks every part of an installation and names a remedy for each fault."""

@@ -1,4 +1,4 @@
-"""The doctor's look at reading: decoders, the network and its speed on this chip, what waits, and who does the work."""
+"""Checks of analysis: decoders, the model and its speed on this processor, waiting work, and running processes."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from model.inference.reader import Reader
 from worker.analysis.codec_check import check_codecs
 from worker.analysis.codec_samples import SAMPLES
 from worker.config.settings import Settings
-from worker.doctor.check_result import Examined, Finding
+from worker.doctor.check_result import CheckResult, Examined
 from worker.model_registry.bundles import list_bundles
 from worker.monitoring.processes import ProcessState, process_states
 from worker.runtime.registered_process import PROCESSES
@@ -32,132 +32,142 @@ _UNREAD_FAILED = timedelta(hours=1)
 _UNSENT_WARNING = timedelta(hours=1)
 
 
-def codecs(_examined: Examined) -> Iterator[Finding]:
-    """Every compressed transfer syntax that is received, by decoding a film of 8 x 8 pixels in it."""
+def codecs(_examined: Examined) -> Iterator[CheckResult]:
+    """Every compressed transfer syntax that is received, by decoding an image of 8 x 8 pixels in it."""
     found = check_codecs()
-    seen = "; ".join(f"{decoder}: {', '.join(names)}" for decoder, names in found.decoders.items())
+    detail = "; ".join(f"{decoder}: {', '.join(names)}" for decoder, names in found.decoders.items())
     library = f"imagecodecs {version('imagecodecs')}"
     if found.broken:
-        mend = "install the program's own version of imagecodecs again; until then such films wait, or fail and say so"
-        yield Finding("codecs", "failed", f"{library}: {'; '.join(found.broken)}", mend)
+        remedy = "reinstall the version of imagecodecs that this program requires; until then such images wait or fail"
+        yield CheckResult("codecs", "failed", f"{library}: {'; '.join(found.broken)}", remedy)
     else:
-        yield Finding("codecs", "ok", f"{library} decodes {len(SAMPLES)} syntaxes ({seen}); uncompressed: none needed")
+        yield CheckResult(
+            "codecs", "ok", f"{library} decodes {len(SAMPLES)} syntaxes ({detail}); uncompressed pixels need no decoder"
+        )
 
 
-def engine(examined: Examined) -> Iterator[Finding]:
-    """The active models, else the one that is shipped: whole, giving their golden output, and how fast."""
+def engine(examined: Examined) -> Iterator[CheckResult]:
+    """The active models, else the shipped one: complete, reproducing their golden output, and how fast they are."""
     settings = examined.settings
     try:
         active = _active(settings)
     except DatabaseUnavailable:
-        active = ActiveModels()  # the database's own check says so
+        active = ActiveModels()  # the check of the database reports it
     for model in active.models:
-        reads = "" if len(active.entries) == 1 else f"; it reads {active.reads(model.digest)}"
+        reads = "" if len(active.entries) == 1 else f"; scope: {active.reads(model.digest)}"
         yield _engine(settings, Path(model.folder), reads, is_active=True)
     if active and active.default is None:
-        mend = "'cxr-triage model activate NAME' without ages and views, or with --default"
-        yield Finding("engine", "warning", "no default model: what no active model reads gets no result", mend)
+        detail = "no default model: images outside the scope of every active model get no result"
+        remedy = "run 'cxr-triage model activate NAME' without --ages and --views, or with --default"
+        yield CheckResult(
+            "engine",
+            "warning",
+            detail,
+            remedy,
+        )
     if not active:
         folder = _shipped(settings)
         if folder is None:
-            mend = "train or import a model, then 'cxr-triage model activate NAME'"
-            yield Finding("engine", "failed", "no model is active and none is shipped", mend)
+            remedy = "train or import a model, then 'cxr-triage model activate NAME'"
+            yield CheckResult("engine", "failed", "no model is active and none is shipped", remedy)
         else:
             yield _engine(settings, folder, "", is_active=False)
 
 
-def _engine(settings: Settings, folder: Path, reads: str, *, is_active: bool) -> Finding:
+def _engine(settings: Settings, folder: Path, reads: str, *, is_active: bool) -> CheckResult:
     try:
         reader = Reader.open(folder, settings.reading.precision, threads=1, engine=settings.reading.engine)
     except (BundleInvalid, EngineUnsuitable) as error:
-        mend = "'cxr-triage model activate NAME' with another model, or [reading] precision = \"auto\""
-        return Finding("engine", "failed", f"{error}{reads}", mend)
+        remedy = "'cxr-triage model activate NAME' with another model, or [reading] precision = \"auto\""
+        return CheckResult("engine", "failed", f"{error}{reads}", remedy)
     cores = settings.worker.processes or os.cpu_count() or 1
-    seen = (
+    detail = (
         f"{reader.engine.name} {reader.engine.precision}: {_milliseconds(reader):.0f} ms an image with "
         f"{reader.bundle.name} on one core of {_chip()}; {cores} worker {'child' if cores == 1 else 'children'}{reads}"
     )
     if is_active:
-        return Finding("engine", "ok", seen)
-    mend = "'cxr-triage model activate NAME' (see 'cxr-triage model list')"
-    return Finding("engine", "warning", f"{seen}; no model is active: studies are received and wait", mend)
+        return CheckResult("engine", "ok", detail)
+    remedy = "run 'cxr-triage model activate NAME' (names: 'cxr-triage model list')"
+    return CheckResult("engine", "warning", f"{detail}; no model is active: studies are received and wait", remedy)
 
 
-def work(examined: Examined) -> Iterator[Finding]:
-    """What waits to be read and to be sent, and what never will be."""
+def work(examined: Examined) -> Iterator[CheckResult]:
+    """How much waits for analysis and delivery, for how long, and how much has failed."""
     try:
         found = _measured(examined)
     except DatabaseUnavailable:
-        return  # the database's own check says so
+        return  # the check of the database reports it
     if found is None:
         return
     moment = examined.clock()
     waiting = found.instances["pending"] + found.instances["running"]
     age = moment - found.oldest_unread if found.oldest_unread else timedelta(0)
     failed = found.instances["failed"]
-    seen = f"{waiting} wait" + (f", the oldest for {_duration(age)}" if waiting else "") + f"; {failed} failed"
+    detail = f"{waiting} wait" + (f", the oldest for {_duration(age)}" if waiting else "") + f"; {failed} failed"
     most = examined.settings.intake.maximum_backlog
     if most and waiting >= most:
-        mend = "start more 'cxr-triage work'; it ends by itself when fewer wait"
-        seen = f"{seen}; from {most} on images are answered with 'out of resources' ([intake] maximum_backlog)"
-        yield Finding("reading", "failed", seen, mend)
+        remedy = "start more 'cxr-triage work' processes; images are accepted again as soon as fewer wait"
+        detail = f"{detail}; new images are answered with 'out of resources' ([intake] maximum_backlog {most})"
+        yield CheckResult("reading", "failed", detail, remedy)
     elif age > _UNREAD_WARNING:
-        mend = "does 'cxr-triage work' run, and is a model active? see 'cxr-triage ledger --unfinished'"
-        yield Finding("reading", "failed" if age > _UNREAD_FAILED else "warning", seen, mend)
+        remedy = "check that 'cxr-triage work' runs and that a model is active ('cxr-triage model list')"
+        yield CheckResult("reading", "failed" if age > _UNREAD_FAILED else "warning", detail, remedy)
     elif failed:
-        yield Finding("reading", "warning", seen, "'cxr-triage ledger --unfinished' says which and why")
+        yield CheckResult("reading", "warning", detail, "'cxr-triage ledger --unfinished' lists them with reasons")
     else:
-        yield Finding("reading", "ok", seen)
+        yield CheckResult("reading", "ok", detail)
     yield _deliveries(found, moment)
     if any(found.commitments.values()):
         yield _commitments(found, moment)
 
 
-def _deliveries(found: Measures, moment: datetime) -> Finding:
+def _deliveries(found: Measures, moment: datetime) -> CheckResult:
     refused = sum(number for (_, state), number in found.deliveries.items() if state == "failed")
     unsent = sum(number for (_, state), number in found.deliveries.items() if state in ("pending", "sending"))
     oldest = min(found.oldest_undelivered.values(), default=None)
     age = moment - oldest if oldest else timedelta(0)
-    seen = f"{unsent} wait" + (f", the oldest for {_duration(age)}" if unsent else "") + f"; {refused} refused for good"
+    detail = f"{unsent} wait" + (f", the oldest for {_duration(age)}" if unsent else "") + f"; {refused} failed"
     if age > _UNSENT_WARNING:
-        return Finding("delivery", "warning", seen, "does 'cxr-triage deliver' run, does the destination answer?")
+        return CheckResult(
+            "delivery", "warning", detail, "check that 'cxr-triage deliver' runs and that the destination answers"
+        )
     if refused:
-        return Finding(
+        return CheckResult(
             "delivery",
             "warning",
-            seen,
-            "the reason is on the study's page; mend it at the destination, then 'cxr-triage redeliver NAME'",
+            detail,
+            "the study's page shows the reason; correct it at the destination, then run 'cxr-triage redeliver NAME'",
         )
-    return Finding("delivery", "ok", seen)
+    return CheckResult("delivery", "ok", detail)
 
 
-def _commitments(found: Measures, moment: datetime) -> Finding:
+def _commitments(found: Measures, moment: datetime) -> CheckResult:
     waiting = found.commitments["pending"] + found.commitments["reporting"]
     age = moment - found.oldest_commitment if found.oldest_commitment else timedelta(0)
-    seen = f"{waiting} wait" + (f", the oldest for {_duration(age)}" if waiting else "")
-    seen += f"; {found.commitments['reported']} reported, {found.commitments['failed']} given up"
+    detail = f"{waiting} wait" + (f", the oldest for {_duration(age)}" if waiting else "")
+    detail += f"; {found.commitments['reported']} reported, {found.commitments['failed']} given up"
     if age <= _UNSENT_WARNING:
-        return Finding("commitment", "ok", seen)
-    mend = "the ledger page names the requester and the reason; has it a line in [[peers]]?"
-    return Finding("commitment", "warning", seen, mend)
+        return CheckResult("commitment", "ok", detail)
+    remedy = "the ledger page names the requester and the reason; the requester needs an entry in [[peers]]"
+    return CheckResult("commitment", "warning", detail, remedy)
 
 
-def processes(examined: Examined) -> Iterator[Finding]:
+def processes(examined: Examined) -> Iterator[CheckResult]:
     """Which processes of this installation run, on every machine, and which service runs nowhere."""
     running = {each.name for each in examined.processes if each.state == "running"}
     missing = [name for name in PROCESSES if name not in running]
     detail = "; ".join(str(each) for each in examined.processes)
     if not running:
-        yield Finding("processes", "warning", detail or "none has registered yet", "start them: 'cxr-triage up'")
+        yield CheckResult("processes", "warning", detail or "none has registered yet", "start them: 'cxr-triage up'")
     elif missing:
-        mend = "start " + ", ".join(f"'cxr-triage {name}'" for name in missing)
-        yield Finding("processes", "warning", detail, mend)
+        remedy = "start " + ", ".join(f"'cxr-triage {name}'" for name in missing)
+        yield CheckResult("processes", "warning", detail, remedy)
     else:
-        yield Finding("processes", "ok", detail)
+        yield CheckResult("processes", "ok", detail)
 
 
 def registered_processes(settings: Settings) -> tuple[ProcessState, ...]:
-    """Return the processes that the database knows of; none where it does not answer, which is a finding of its own."""
+    """Return the processes that the database knows of; none if it does not answer, which another check reports."""
     try:
         database = _database(settings)
         return () if database is None else process_states(database)

@@ -1,4 +1,4 @@
-"""The doctor's look at what is encrypted, and until when its certificates are good."""
+"""Checks of encryption: which addresses use TLS, and until when the certificates are valid."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ from urllib.parse import parse_qs, urlsplit
 
 from dicom_io.network.tls import TlsProblem, read_certificate
 from worker.config.certificates import NamedCertificate, out_of_date, shown_certificates
-from worker.doctor.check_result import Examined, Finding
+from worker.doctor.check_result import CheckResult, Examined
 from worker.runtime.timeouts import BROKER_TIMEOUT
 
 _OURSELVES = ("127.0.0.1", "::1", "localhost")
 _EXPIRES_SOON = timedelta(days=30)
-_AGAIN = "in its place: changed files are read at the next connection, without a restart"
+_AGAIN = "at the same path: changed files are read at the next connection, without a restart"
 _RENEW = f"renew it {_AGAIN}"
 
 
-def certificates(examined: Examined) -> Iterator[Finding]:
-    """The certificates that DICOM peers see and the broker's, where TLS is spoken; the pages are plain so far."""
+def certificates(examined: Examined) -> Iterator[CheckResult]:
+    """The certificates that DICOM peers see, and the broker's; the web pages use plain HTTP."""
     settings = examined.settings
     for shown in shown_certificates(settings):
         yield _of_file(shown, examined.clock())
@@ -30,40 +30,40 @@ def certificates(examined: Examined) -> Iterator[Finding]:
     hosts = {"web": settings.web.host} | ({"DICOM": settings.dicom.host} if settings.dicom.tls is None else {})
     beyond = {name: host for name, host in sorted(hosts.items()) if host not in _OURSELVES}
     if not beyond:
-        yield Finding("certificates", "ok", f"unencrypted: {' and '.join(sorted(hosts))}, for this machine only")
+        yield CheckResult("certificates", "ok", f"unencrypted, on this machine only: {' and '.join(sorted(hosts))}")
         return
-    seen = "unencrypted: " + ", ".join(f"{name} on {host}" for name, host in beyond.items())
+    detail = "unencrypted: " + ", ".join(f"{name} on {host}" for name, host in beyond.items())
     if "web" in beyond:
-        mend = 'the pages ask for no password: set [web] host = "127.0.0.1", with a proxy before it that does'
-        yield Finding("certificates", "warning", seen, mend)
+        remedy = 'the pages need no login: set [web] host = "127.0.0.1" and put a proxy with authentication in front'
+        yield CheckResult("certificates", "warning", detail, remedy)
     else:
-        yield Finding("certificates", "ok", f"{seen}, for the hospital's own network")
+        yield CheckResult("certificates", "ok", f"{detail}, so use it within the hospital's network only")
 
 
-def _of_file(shown: NamedCertificate, today: datetime) -> Finding:
+def _of_file(shown: NamedCertificate, today: datetime) -> CheckResult:
     check = f"certificate {shown.name}"
     try:
         facts = read_certificate(shown.path)
         shown.use()
     except TlsProblem as error:
-        return Finding(check, "failed", str(error), f"mend it {_AGAIN}")
-    seen = f"{shown.path} ({facts.subject}) is good until {facts.not_after:%Y-%m-%d}"
+        return CheckResult(check, "failed", str(error), f"correct the file {_AGAIN}")
+    detail = f"{shown.path} ({facts.subject}) is valid until {facts.not_after:%Y-%m-%d}"
     problem = out_of_date(facts, today)
     if problem:
-        return Finding(check, "failed", f"{shown.path} ({facts.subject}) {problem}", _RENEW)
+        return CheckResult(check, "failed", f"{shown.path} ({facts.subject}) {problem}", _RENEW)
     if facts.not_after - today < _EXPIRES_SOON:
-        return Finding(check, "warning", f"{seen}, {(facts.not_after - today).days} days from now", _RENEW)
-    return Finding(check, "ok", seen)
+        return CheckResult(check, "warning", f"{detail}, {(facts.not_after - today).days} days from now", _RENEW)
+    return CheckResult(check, "ok", detail)
 
 
-def _of_broker(url: str, today: datetime) -> Finding:
+def _of_broker(url: str, today: datetime) -> CheckResult:
     check = "certificate broker"
     parts = urlsplit(url)
     options = {name: values[-1] for name, values in parse_qs(parts.query).items()}
     host, port = parts.hostname or "localhost", parts.port or 6379
     if options.get("ssl_cert_reqs", "").lower() in ("none", "cert_none"):
-        mend = "take ssl_cert_reqs=none out of [broker] url, and name the authority with ssl_ca_certs=FILE"
-        return Finding(check, "warning", f"{host}:{port} is believed whatever its certificate", mend)
+        remedy = "remove ssl_cert_reqs=none from [broker] url and name the certificate authority with ssl_ca_certs=FILE"
+        return CheckResult(check, "warning", f"{host}:{port} is not verified: any certificate is accepted", remedy)
     try:
         context = ssl.create_default_context(cafile=options.get("ssl_ca_certs"))
         context.check_hostname = options.get("ssl_check_hostname", "true").lower() != "false"
@@ -76,10 +76,10 @@ def _of_broker(url: str, today: datetime) -> Finding:
             stated = encrypted.getpeercert() or {}
     except OSError as error:  # ssl.SSLError is one, and so is a file that is not there
         reason = getattr(error, "verify_message", "") or error.strerror or str(error)
-        mend = "renew its certificate, or mend the ssl_... options of [broker] url"
-        return Finding(check, "failed", f"{host}:{port}: {reason}", mend)
+        remedy = "renew its certificate, or correct the ssl_... options of [broker] url"
+        return CheckResult(check, "failed", f"{host}:{port}: {reason}", remedy)
     until = datetime.fromtimestamp(ssl.cert_time_to_seconds(str(stated["notAfter"])), UTC)
-    seen = f"{host}:{port} is good until {until:%Y-%m-%d}"
+    detail = f"{host}:{port} is valid until {until:%Y-%m-%d}"
     if until - today < _EXPIRES_SOON:
-        return Finding(check, "warning", seen, "renew it")
-    return Finding(check, "ok", seen)
+        return CheckResult(check, "warning", detail, "renew it")
+    return CheckResult(check, "ok", detail)

@@ -1,4 +1,4 @@
-"""What the doctor's checks take and give."""
+"""Input and result of the doctor's checks."""
 
 from __future__ import annotations
 
@@ -14,25 +14,25 @@ Level = Literal["ok", "warning", "failed"]
 
 
 @dataclass(frozen=True)
-class Finding:
-    """One thing that was looked at.
+class CheckResult:
+    """The result of one check.
 
     Attributes
     ----------
     check
-        Its name, stable, as monitoring knows it.
+        Its name; it stays the same between versions, so that monitoring can refer to it.
     level
-        ``failed``: studies are not received, read or sent, or may be lost; ``warning``: a person should know.
-    seen
-        What was seen, in one line.
-    mend
-        What to do about it, in one line; empty where nothing is amiss.
+        ``failed``: studies are not received, analysed or sent, or may be lost; ``warning``: to be looked at.
+    detail
+        What was found, in one line.
+    remedy
+        What to do about it, in one line; empty when the level is ``ok``.
     """
 
     check: str
     level: Level
-    seen: str
-    mend: str = ""
+    detail: str
+    remedy: str = ""
 
 
 @dataclass(frozen=True)
@@ -45,8 +45,8 @@ class Examined:
 
     @property
     def level_if_silent(self) -> Level:
-        """How bad it is that a service of ours does not answer: before anything was started it is no fault."""
+        """The level of a service of ours that does not answer: a warning as long as no process was started."""
         return "failed" if any(each.state == "running" for each in self.processes) else "warning"
 
 
-Check = Callable[[Examined], Iterator[Finding]]
+Check = Callable[[Examined], Iterator[CheckResult]]

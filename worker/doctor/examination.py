@@ -1,4 +1,4 @@
-"""`cxr-triage doctor`: every part looked at, each finding with what was seen and how it is mended. Creates nothing."""
+"""`cxr-triage doctor`: runs every check; each result has a detail and, at a fault, a remedy. Creates nothing."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from pathlib import Path
 
 from worker.config.settings import ConfigurationError, Settings, load_settings
 from worker.doctor import analysis, certificates, network, storage
-from worker.doctor.check_result import Check, Examined, Finding
+from worker.doctor.check_result import Check, CheckResult, Examined
 from worker.runtime.clock import Clock
 
-# name -> check, in the order in which a person would look
+# name -> check, in the order of a search for the cause
 CHECKS: dict[str, Check] = {
     "home": storage.home,
     "database": storage.database,
@@ -36,8 +36,8 @@ def examine(
     clock: Clock,
     skip: Collection[str] = (),
     begun: Callable[[str], None] = lambda _name: None,
-) -> Iterator[Finding]:
-    """Look at one installation and yield what was found; with a configuration that is refused, only that.
+) -> Iterator[CheckResult]:
+    """Run every check on one installation; if the configuration is invalid, only that is reported.
 
     Parameters
     ----------
@@ -48,13 +48,15 @@ def examine(
     skip
         Names of `CHECKS` that are left out.
     begun
-        Told the name of each check before it begins.
+        Called with the name of each check before it begins.
     """
     begun("configuration")
     try:
         settings = load_settings(config, home)
     except ConfigurationError as error:
-        yield Finding("configuration", "failed", str(error), "mend the named key; docs/configuration.md lists all")
+        yield CheckResult(
+            "configuration", "failed", str(error), "correct the named key; docs/configuration.md lists all"
+        )
         return
     yield configuration(settings, config)
     examined = Examined(settings, analysis.registered_processes(settings), clock)
@@ -64,15 +66,20 @@ def examine(
             yield from check(examined)
 
 
-def configuration(settings: Settings, config: Path | None) -> Finding:
-    """Where the configuration in force comes from, and whether a password in it can be read by others."""
+def configuration(settings: Settings, config: Path | None) -> CheckResult:
+    """Where the configuration in force comes from, and whether other users can read a password in it."""
     named = os.environ.get("CXR_TRIAGE_CONFIG")
     path = config or (Path(named) if named else settings.home / "cxr-triage.toml")
     variables = sum(name.upper().startswith("CXR_TRIAGE_") and name != "CXR_TRIAGE_CONFIG" for name in os.environ)
     sources = [str(path)] if path.exists() else []
     sources += [f"{variables} environment variable{'s' * (variables > 1)}"] if variables else []
-    seen = f"{' and '.join(sources) or 'the defaults'}; home {settings.home}"
+    detail = f"{' and '.join(sources) or 'the defaults'}; home {settings.home}"
     secret = settings.stow.token or settings.database.url.has_password or settings.broker.url.has_password
     if secret and path.exists() and path.stat().st_mode & 0o004:
-        return Finding("configuration", "warning", f"{seen}; everyone may read a password in it", f"chmod o= {path}")
-    return Finding("configuration", "ok", seen)
+        return CheckResult(
+            "configuration",
+            "warning",
+            f"{detail}; every user can read the password in it",
+            f"chmod o= {path}",
+        )
+    return CheckResult("configuration", "ok", detail)

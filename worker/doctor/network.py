@@ -1,4 +1,4 @@
-"""The doctor's look at what is talked to: broker, listener, destinations, and the clocks of it all."""
+"""Checks of connections: broker, DICOM listener, destinations, and the clocks of this machine and the database."""
 
 from __future__ import annotations
 
@@ -15,53 +15,56 @@ from db.engine.session import Database, DatabaseUnavailable
 from dicom_io.network.association import Peer, PeerUnreachable
 from dicom_io.send.storage_scu import echo
 from worker.config.dicom_peers import destination_peer, dicom_destinations, own_peer
-from worker.doctor.check_result import Examined, Finding
+from worker.doctor.check_result import CheckResult, Examined
 from worker.queue.broker import BrokerUnavailable, queue_lengths
 from worker.queue.embedded_server import server_program
 
 _ECHO_SECONDS = 5.0
-_CLOCK_WARNING = 2.0  # seconds; waiting times and retries are judged by these clocks
-_CLOCK_FAILED = 60.0  # half a lease: another machine would take running work over
+_CLOCK_WARNING = 2.0  # seconds; waiting times and retries are computed from these clocks
+_CLOCK_FAILED = 60.0  # most of an analysis lease: another machine would take over running work
 _CLOCK_UNSYNCHRONISED = 5  # TIME_ERROR of adjtimex(2)
 
 
-def broker(examined: Examined) -> Iterator[Finding]:
-    """The dispatcher; without it results wait for the sweep, which rings again."""
+def broker(examined: Examined) -> Iterator[CheckResult]:
+    """The broker only carries notifications; without it, studies wait until recovery queues them again."""
     settings = examined.settings
     try:
         lengths = queue_lengths(settings)
     except BrokerUnavailable as error:
         if settings.broker.url:
-            yield Finding("broker", "failed", f"{settings.broker.url}: {error}", "start it, or mend [broker] url")
+            yield CheckResult(
+                "broker", "failed", f"{settings.broker.url}: {error}", "start it, or correct [broker] url"
+            )
             return
         try:
             program = server_program()
         except BrokerUnavailable as missing:
-            yield Finding("broker", "failed", "embedded: no server program", str(missing))
+            yield CheckResult("broker", "failed", "embedded: no server program", str(missing))
             return
-        seen = f"embedded ({program}), not running"
-        yield Finding("broker", examined.level_if_silent, seen, "'cxr-triage up' starts it; see log/broker.log")
+        detail = f"embedded ({program}), not running"
+        yield CheckResult("broker", examined.level_if_silent, detail, "'cxr-triage up' starts it; see log/broker.log")
         return
+    kind = "configured" if settings.broker.url else "embedded"
     waiting = ", ".join(f"{number} {queue}" for queue, number in lengths.items())
-    yield Finding("broker", "ok", f"{'configured' if settings.broker.url else 'embedded'}, answers; waiting: {waiting}")
+    yield CheckResult("broker", "ok", f"{kind}, answers; queued: {waiting}")
 
 
-def listener(examined: Examined) -> Iterator[Finding]:
-    """Our own listener, asked as a modality would."""
+def listener(examined: Examined) -> Iterator[CheckResult]:
+    """Our own listener, by the C-ECHO that a modality would send."""
     peer = own_peer(examined.settings)
     problem = _echo(peer)
     if problem is None:
-        yield Finding("listener", "ok", f"{peer} answers C-ECHO")
+        yield CheckResult("listener", "ok", f"{peer} answers C-ECHO")
     else:
-        mend = "'cxr-triage up' or 'cxr-triage listen' starts it; on another machine: --skip listener"
-        yield Finding("listener", examined.level_if_silent, problem, mend)
+        remedy = "'cxr-triage up' or 'cxr-triage listen' starts it; on another machine: --skip listener"
+        yield CheckResult("listener", examined.level_if_silent, problem, remedy)
 
 
-def destinations(examined: Examined) -> Iterator[Finding]:
+def destinations(examined: Examined) -> Iterator[CheckResult]:
     """Every DICOM destination, by C-ECHO, all at once."""
     settings = examined.settings
     if not settings.destinations:
-        yield Finding("destinations", "ok", "none configured: results stay here, on the worklist")
+        yield CheckResult("destinations", "ok", "none configured: results stay here, on the worklist")
         return
     nodes = dicom_destinations(settings)
     peers = [destination_peer(settings, destination) for destination in nodes]
@@ -70,16 +73,16 @@ def destinations(examined: Examined) -> Iterator[Finding]:
     for destination, peer, problem in zip(nodes, peers, problems, strict=True):
         check = f"destination {destination.name}"
         if problem is None:
-            yield Finding(check, "ok", f"{peer} answers C-ECHO")
+            yield CheckResult(check, "ok", f"{peer} answers C-ECHO")
         else:
-            mend = (
-                f"is it up, is [[destinations]] right, does it know {peer.calling_ae_title} and this machine's address?"
+            remedy = (
+                f"check that it runs, that its entry is right, and that it accepts AE title {peer.calling_ae_title}"
             )
-            yield Finding(check, "failed", problem, mend)
+            yield CheckResult(check, "failed", problem, remedy)
 
 
-def clock(examined: Examined) -> Iterator[Finding]:
-    """This machine's clock against the file system's and the database's, and whether anything keeps it right."""
+def clock(examined: Examined) -> Iterator[CheckResult]:
+    """This machine's clock compared with the file system's and the database's, and whether it is synchronized."""
     offsets = {}
     folder = examined.settings.home
     if folder.exists() and os.access(folder, os.W_OK):
@@ -98,15 +101,18 @@ def clock(examined: Examined) -> Iterator[Finding]:
             offsets["database"] = (theirs - examined.clock()).total_seconds()
     worst = max((abs(offset) for offset in offsets.values()), default=0.0)
     compared = ", ".join(f"{name} {offset:+.1f} s" for name, offset in offsets.items()) or "nothing to compare with"
-    seen = f"{examined.clock():%Y-%m-%d %H:%M:%S} UTC; {compared}"
+    detail = f"{examined.clock():%Y-%m-%d %H:%M:%S} UTC; {compared}"
     if worst > _CLOCK_WARNING:
-        yield Finding(
-            "clock", "failed" if worst > _CLOCK_FAILED else "warning", seen, "keep every machine's clock by NTP"
+        yield CheckResult(
+            "clock",
+            "failed" if worst > _CLOCK_FAILED else "warning",
+            detail,
+            "synchronize all clocks by NTP",
         )
     elif _synchronised() is False:
-        yield Finding("clock", "warning", f"{seen}; kept by nothing", "keep it by NTP (systemd-timesyncd, chrony)")
+        yield CheckResult("clock", "warning", f"{detail}; not synchronized", "synchronize it by NTP")
     else:
-        yield Finding("clock", "ok", seen)
+        yield CheckResult("clock", "ok", detail)
 
 
 def _echo(peer: Peer) -> str | None:
@@ -126,7 +132,7 @@ def _echo(peer: Peer) -> str | None:
 
 
 def _synchronised() -> bool | None:
-    """Whether the kernel's clock is kept by anything (adjtimex(2), read only); None where that cannot be known."""
+    """Whether the kernel's clock is synchronized (adjtimex(2), read only); None where that is unknown."""
     if sys.platform != "linux":
         return None
     state = ctypes.CDLL(None).adjtimex(ctypes.create_string_buffer(512))

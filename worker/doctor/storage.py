@@ -1,4 +1,4 @@
-"""The doctor's look at what keeps the studies: home folder, database, store, space."""
+"""Checks of storage: home folder, database, store, free space."""
 
 from __future__ import annotations
 
@@ -14,143 +14,155 @@ from pathlib import Path
 from db.engine.health import condition, file_system
 from db.engine.session import Database, DatabaseUnavailable
 from worker.config.settings import ConfigurationError
-from worker.doctor.check_result import Examined, Finding
+from worker.doctor.check_result import CheckResult, Examined
 from worker.intake.back_pressure import floor_bytes
 from worker.intake.folder.scan import FAILED
 from worker.intake.folder.watcher import import_folder
 
-_SLOW_SYNC = 50.0  # milliseconds; an acknowledged image waits for five syncs: the file, its folders, the database
+_SLOW_SYNC = 50.0  # milliseconds; five syncs precede an acknowledgement: the file, its folders, the database
 _SYNCS = 5
 _LEAST_FREE = 1e9  # bytes; about a hundred radiographs
 _LITTLE_FREE = 10e9
 _MOST_COUNTED = 1000
 
 
-def home(examined: Examined) -> Iterator[Finding]:
-    """The home folder: there, ours to write, closed to others, on a disk that syncs quickly."""
+def home(examined: Examined) -> Iterator[CheckResult]:
+    """The home folder: exists, is writable by us, is closed to other users, and syncs quickly."""
     folder = examined.settings.home
     if not folder.exists():
         parent = next(path for path in folder.parents if path.exists())
         if os.access(parent, os.W_OK | os.X_OK):
-            yield Finding("home", "warning", f"{folder} does not exist yet", "'cxr-triage up' creates it and all in it")
+            yield CheckResult("home", "warning", f"{folder} does not exist yet", "'cxr-triage up' creates it")
         else:
-            yield Finding("home", "failed", f"{folder} does not exist, {parent} is not writable", _OTHER_HOME)
+            yield CheckResult("home", "failed", f"{folder} does not exist, {parent} is not writable", _OTHER_HOME)
         return
     try:
         took = _sync_milliseconds(folder)
     except OSError as error:
-        yield Finding("home", "failed", f"{folder} cannot be written: {error.strerror}", _OTHER_HOME)
+        yield CheckResult("home", "failed", f"{folder} cannot be written: {error.strerror}", _OTHER_HOME)
         return
     kind = file_system(folder)
-    seen = f"{folder} on {kind}, a write is durable in {took:.1f} ms"
+    detail = f"{folder} on {kind}, a write is durable in {took:.1f} ms"
     if took > _SLOW_SYNC:
-        yield Finding("home", "warning", seen, "images are acknowledged slowly: put it on a local solid-state disk")
+        yield CheckResult(
+            "home",
+            "warning",
+            detail,
+            "images are acknowledged slowly: use a local solid-state disk",
+        )
     elif kind in ("tmpfs", "ramfs"):
-        yield Finding("home", "warning", f"{seen}: lost when the machine stops", _OTHER_HOME)
+        yield CheckResult("home", "warning", f"{detail}: its content is lost when the machine stops", _OTHER_HOME)
     elif folder.stat().st_uid != os.geteuid():
-        yield Finding(
-            "home", "warning", f"{seen}; it belongs to another user", f"run every command as the owner of {folder}"
+        yield CheckResult(
+            "home", "warning", f"{detail}; it belongs to another user", f"run every command as the owner of {folder}"
         )
     elif folder.stat().st_mode & 0o007:
-        yield Finding("home", "warning", f"{seen}; everyone may look into it", f"chmod o= {folder}")
+        yield CheckResult("home", "warning", f"{detail}; every user can read it", f"chmod o= {folder}")
     else:
-        yield Finding("home", "ok", seen)
+        yield CheckResult("home", "ok", detail)
 
 
 _OTHER_HOME = "choose another with --home or [storage] home"
 
 
-def database(examined: Examined) -> Iterator[Finding]:
-    """The database: answers, has this program's schema, and keeps what it has committed."""
+def database(examined: Examined) -> Iterator[CheckResult]:
+    """The database: answers, has this program's schema, and keeps committed rows through a power cut."""
     settings = examined.settings
     if not settings.has_database:
-        if settings.home.exists():  # else that is said already
-            yield Finding("database", "warning", "none yet: SQLite under the home folder", "'cxr-triage up' creates it")
+        if settings.home.exists():  # else the check of the home folder reports it
+            yield CheckResult(
+                "database", "warning", "none yet (SQLite in the home folder)", "'cxr-triage up' creates it"
+            )
         return
     try:
         opened = Database(settings.database_url)
         found = condition(opened)
         opened.dispose()
     except DatabaseUnavailable as error:
-        mend = "start it, or mend [database] url" if settings.database.url else "restore the file from a backup"
-        yield Finding("database", "failed", str(error), mend)
+        remedy = "start it, or correct [database] url" if settings.database.url else "restore the file from a backup"
+        yield CheckResult("database", "failed", str(error), remedy)
         return
     stated = ", ".join(f"{name} {value}" for name, value in found.settings.items())
-    seen = f"{opened.place}: {found.product}, schema {found.revision or 'empty'}, {stated}"
+    detail = f"{opened.place}: {found.product}, schema {found.revision or 'empty'}, {stated}"
     if found.revision is None:
-        yield Finding("database", "warning", seen, "any process creates the schema when it starts")
+        yield CheckResult("database", "warning", detail, "any process creates the schema when it starts")
     elif found.revision != found.needed:
-        mend = "stop all processes, back it up, run 'cxr-triage db upgrade'"
-        yield Finding("database", "failed", f"{seen}; this program needs {found.needed}", mend)
+        remedy = "stop all processes, back up the database, run 'cxr-triage db upgrade'"
+        yield CheckResult("database", "failed", f"{detail}; this program needs {found.needed}", remedy)
     elif found.faults:
-        mend = "an acknowledged image could be lost in a power cut: mend what is named"
-        yield Finding("database", "failed", f"{seen}; {'; '.join(found.faults)}", mend)
+        remedy = "correct the named settings: until then a power cut can lose an acknowledged image"
+        yield CheckResult("database", "failed", f"{detail}; {'; '.join(found.faults)}", remedy)
     else:
-        yield Finding("database", "ok", seen)
+        yield CheckResult("database", "ok", detail)
 
 
-def store(examined: Examined) -> Iterator[Finding]:
-    """The store: takes a file and makes it durable."""
+def store(examined: Examined) -> Iterator[CheckResult]:
+    """The store: accepts a file and makes it durable."""
     root = examined.settings.home / "store"
     if not root.exists():
-        if root.parent.exists():  # else that is said already
-            yield Finding("store", "warning", f"{root} does not exist yet", "any process creates it when it starts")
+        if root.parent.exists():  # else the check of the home folder reports it
+            yield CheckResult("store", "warning", f"{root} does not exist yet", "any process creates it when it starts")
         return
     incoming = root / "incoming"
     try:
         took = _sync_milliseconds(incoming if incoming.exists() else root)
     except OSError as error:
-        mend = "mount it, or give this user the right to write; until then images are answered with 'out of resources'"
-        yield Finding("store", "failed", f"{root} cannot be written: {error.strerror}", mend)
+        remedy = "mount it, or permit writing; until then images are answered with 'out of resources' (0xA700)"
+        yield CheckResult("store", "failed", f"{root} cannot be written: {error.strerror}", remedy)
         return
-    yield Finding("store", "ok", f"{root} on {file_system(root)}, a write is durable in {took:.1f} ms")
+    yield CheckResult("store", "ok", f"{root} on {file_system(root)}, a write is durable in {took:.1f} ms")
 
 
-def space(examined: Examined) -> Iterator[Finding]:
-    """Free space and free file numbers where studies are kept."""
+def space(examined: Examined) -> Iterator[CheckResult]:
+    """Free space and free inodes of the file system that holds the studies."""
     settings = examined.settings
     folder = next(path for path in (settings.home, *settings.home.parents) if path.exists())
     usage, system = shutil.disk_usage(folder), os.statvfs(folder)
-    seen = f"{usage.free / 1e9:.1f} of {usage.total / 1e9:.0f} GB free, about {usage.free // 10_000_000} radiographs"
+    detail = f"{usage.free / 1e9:.1f} of {usage.total / 1e9:.0f} GB free, about {usage.free // 10_000_000} radiographs"
     if usage.free < floor_bytes(settings):
-        mend = "make room, or set [retention]; images are answered with 'out of resources' until there is more"
-        yield Finding("space", "failed", f"{seen}, below [storage] minimum_free_gigabytes", mend)
+        remedy = "free space, or set [retention]; until then images are answered with 'out of resources' (0xA700)"
+        yield CheckResult("space", "failed", f"{detail}, below [storage] minimum_free_gigabytes", remedy)
     elif usage.free < _LEAST_FREE or (system.f_files and system.f_favail < 1000):
         if usage.free >= _LEAST_FREE:
-            seen = f"{system.f_favail} files can still be made"
-        mend = "make room, or set [retention]; soon images are answered with 'out of resources'"
-        yield Finding("space", "failed", seen, mend)
+            detail = f"{system.f_favail} files can still be created (inodes)"
+        remedy = "free space, or set [retention], before images are answered with 'out of resources' (0xA700)"
+        yield CheckResult("space", "failed", detail, remedy)
     elif usage.free < _LITTLE_FREE:
-        yield Finding("space", "warning", seen, "make room, or set [retention] days or free_gigabytes")
+        yield CheckResult("space", "warning", detail, "free space, or set [retention] days or free_gigabytes")
     else:
-        yield Finding("space", "ok", seen)
+        yield CheckResult("space", "ok", detail)
 
 
-def imports(examined: Examined) -> Iterator[Finding]:
-    """The watched folder, where there is one: ours to read and to move files in, and what could not be imported."""
+def imports(examined: Examined) -> Iterator[CheckResult]:
+    """The watched folder, if configured: readable, writable, and how many imports failed."""
     try:
         folder = import_folder(examined.settings)
     except ConfigurationError as error:
-        yield Finding("imports", "failed", str(error), "choose another [imports] folder")
+        yield CheckResult("imports", "failed", str(error), "choose another [imports] folder")
         return
     if folder is None:
-        yield Finding("imports", "ok", "no folder is watched ([imports] folder)")
+        yield CheckResult("imports", "ok", "no folder is watched ([imports] folder)")
     elif not folder.is_dir():
-        yield Finding("imports", "failed", f"{folder} is no folder", f"mount it, or mkdir {folder}")
+        yield CheckResult("imports", "failed", f"{folder} is not a folder", f"mount it, or mkdir {folder}")
     elif not os.access(folder, os.R_OK | os.W_OK | os.X_OK):
-        yield Finding("imports", "failed", f"{folder} cannot be read and written", "files are moved within it")
+        yield CheckResult(
+            "imports",
+            "failed",
+            f"no permission to read and write {folder}",
+            "permit both: files are moved within it",
+        )
     else:
         failed = sum(1 for _ in islice((folder / FAILED).rglob("*.reason.txt"), _MOST_COUNTED))
-        seen = f"{folder}; {failed}{'+' if failed == _MOST_COUNTED else ''} files could not be imported"
+        detail = f"{folder}; {failed}{'+' if failed == _MOST_COUNTED else ''} files could not be imported"
         if failed:
-            mend = f"each has its reason beside it in {folder / FAILED}"
-            yield Finding("imports", "warning", seen, mend)
+            remedy = f"each file lies with its reason in {folder / FAILED}"
+            yield CheckResult("imports", "warning", detail, remedy)
         else:
-            yield Finding("imports", "ok", seen)
+            yield CheckResult("imports", "ok", detail)
 
 
 def _sync_milliseconds(folder: Path) -> float:
-    """The median time that a small file takes to be durable, as the store writes one. OSError where it cannot be."""
+    """The median time until a small file is durable, written as the store writes. OSError if it cannot be written."""
     times = []
     probe = folder / f".doctor-{uuid.uuid4().hex}"
     try:

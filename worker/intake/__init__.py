@@ -1,1 +1,1 @@
-"""Every way in: C-STORE, STOW-RS and the watched folder end in the same examination and transaction."""
+"""Intake of images by C-STORE, STOW-RS or the watched folder: one examination and one transaction for all."""

@@ -1,8 +1,8 @@
-"""When senders are told to come back later: too much waits to be read, or too little space is free.
+"""When images are rejected for now: too many wait for analysis, or too little space is free.
 
-Asked before every instance, so it costs next to nothing: free space is one system call, and the backlog is counted once
-a second at most, bounded by its limit, with what this process took since added to it. Nothing has to be reset: the next
-question finds that the condition has ended.
+Checked before every instance, so it must be cheap: free space is one system call; the backlog is counted at most once a
+second, up to its limit, plus the images that this process accepted since. The state needs no reset: the next check
+finds that the condition has ended.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ _GIGABYTE = 1_000_000_000
 
 
 class Limits:
-    """The limits of one installation, as one process sees them; may be asked from many threads.
+    """The limits of one installation, as one process sees them; safe for many threads.
 
     Parameters
     ----------
     free_bytes
         The free space of the store's file system, in bytes.
     clock
-        Seconds that never go backwards.
+        Monotonic time in seconds.
     """
 
     def __init__(
@@ -47,28 +47,28 @@ class Limits:
         self._count_at = float("-inf")
 
     def pressure(self, size: int = 0) -> str:
-        """Return why nothing (of ``size`` bytes) is taken now, in words for people; empty where it is.
+        """Return why an instance of ``size`` bytes is rejected now; empty if it is accepted.
 
         Raises
         ------
         worker.storage.store.StoreUnavailable, db.engine.session.DatabaseUnavailable
-            If free space or backlog cannot be known.
+            If free space or backlog cannot be determined.
         """
         try:
             free = self._free_bytes()
         except OSError as error:
-            raise StoreUnavailable(f"free space cannot be asked for: {error.strerror or error}") from error
+            raise StoreUnavailable(f"free space cannot be determined: {error.strerror or error}") from error
         return space_pressure(self._settings, free - size) or self._backlog_pressure()
 
     def no_space(self) -> str:
-        """Return why nothing more may be written now, in words; empty where it may."""
+        """Return why nothing more may be written now; empty if writing is allowed."""
         try:
             return space_pressure(self._settings, self._free_bytes())
         except OSError as error:
-            return f"free space cannot be asked for: {error.strerror or error}"
+            return f"free space cannot be determined: {error.strerror or error}"
 
     def took(self) -> None:
-        """Note that this process made one more image wait."""
+        """Count one more waiting image of this process."""
         with self._lock:
             self._backlog += 1
 
@@ -87,7 +87,7 @@ class Limits:
 
 
 def space_pressure(settings: Settings, free: int) -> str:
-    """Return why nothing is taken with ``free`` bytes free; empty where there is room."""
+    """Return why images are rejected with ``free`` bytes free; empty if there is enough space."""
     floor = floor_bytes(settings)
     if free >= floor:
         return ""
@@ -95,15 +95,15 @@ def space_pressure(settings: Settings, free: int) -> str:
 
 
 def floor_bytes(settings: Settings) -> int:
-    """Return below how many free bytes nothing more is taken."""
+    """Return the free bytes below which images are rejected."""
     return int(settings.storage.minimum_free_gigabytes * _GIGABYTE)
 
 
 def backlog_pressure(settings: Settings, session: Session) -> str:
-    """Return why nothing is taken with what waits now; empty where it is. Counts nothing: for a look from outside."""
+    """Return why images are rejected with the current backlog; empty if they are accepted. Counts nothing."""
     most = settings.intake.maximum_backlog
     return _backlog_words(most) if most and backlog_reaches(session, most) else ""
 
 
 def _backlog_words(most: int) -> str:
-    return f"{most} images or more wait to be read ([intake] maximum_backlog)"
+    return f"{most} images or more wait for analysis ([intake] maximum_backlog)"

@@ -1,7 +1,7 @@
-"""Storage commitment: what was asked for is durable before it is answered, looked at file by file, and reported back.
+"""Storage commitment (PS3.4 Annex J): a request is made durable before it is answered, then checked and reported.
 
-It lives beside the listener, whose association may still be open for the report. Whatever dies, the request is a row:
-another listener, or this one when it runs again, takes it over.
+It runs beside the listener, on whose association the report may still be sent. The request is a row: if this process
+dies, another listener, or this one after a restart, continues it.
 """
 
 from __future__ import annotations
@@ -43,13 +43,13 @@ from worker.runtime.timeouts import (
 from worker.storage.store import StoreUnavailable
 
 _log = structlog.get_logger(__name__)
-_AT_ONCE = 4  # reports under way; one silent requester must not keep the others waiting
+_AT_ONCE = 4  # concurrent reports: one silent requester must not delay the others
 
 Report = Callable[[str, CommitmentResult, float], ReportOutcome]
 
 
 class Committer:
-    """Takes requests for storage commitment and sees them to their end.
+    """Accepts requests for storage commitment, checks the instances and reports the result.
 
     Parameters
     ----------
@@ -67,13 +67,13 @@ class Committer:
         self._store = site.store
         self._clock = site.clock
         self._report = report
-        self._process = process
+        self._registered = process
         self._own: dict[int, tuple[str, float]] = {}  # requests of our associations: (association, when to look)
         self._lock = threading.Lock()
         self._wake = threading.Event()
 
     def receive(self, request: CommitmentRequest) -> ActionStatus:
-        """Make a request durable; the status that its requester gets."""
+        """Make a request durable and return the status of the N-ACTION response."""
         try:
             with self._database.write() as session:
                 when = database_time(session, self._clock)
@@ -87,42 +87,42 @@ class Committer:
                     due=when + COMMITMENT_OTHERS,
                 )
         except DatabaseUnavailable as error:
-            _log.error("commitment not taken", status="resource limitation", error=str(error))
+            _log.error("commitment request not recorded", status="resource limitation", error=str(error))
             return ActionStatus.RESOURCE_LIMITATION
         with self._lock:
             self._own[number] = (request.association_id, time.monotonic() + COMMITMENT_QUIET)
         self._wake.set()
-        _log.info("commitment asked for", request=number, calling_ae=request.calling_ae, count=len(request.references))
+        _log.info("commitment requested", request=number, calling_ae=request.calling_ae, count=len(request.references))
         return ActionStatus.SUCCESS
 
     def run(self, stop: threading.Event) -> None:
-        """See requests to their end until ``stop`` is set; a database that is away is waited for."""
+        """Process requests until ``stop`` is set; while the database is unavailable, they wait."""
         with ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="commitment") as pool:
             while not stop.is_set():
                 try:
                     for claimed, association in self._claim():
-                        pool.submit(self._carry_on, claimed, association)
+                        pool.submit(self._process, claimed, association)
                 except (DatabaseUnavailable, StoreUnavailable) as error:
                     _log.error("commitment waits", error=str(error))
                 self._wake.wait(COMMITMENT_QUIET if self._own else COMMITMENT_POLL)
                 self._wake.clear()
 
     def wake(self) -> None:
-        """Let `run` look whether it is to stop."""
+        """Wake `run`, so that it checks whether to stop."""
         self._wake.set()
 
     def _claim(self) -> list[tuple[ClaimedCommitment, str | None]]:
-        """Take what is due: of our own associations as soon as they are quiet, of others' when its time has come."""
+        """Claim what is due: requests of our own associations once these are quiet, others when their time has come."""
         with self._lock:
             ripe = [number for number, (_, when) in self._own.items() if when <= time.monotonic()]
             own = {number: self._own.pop(number)[0] for number in ripe}
         with self._database.read() as session:
             if not own and not commitment_requests.is_any_open(session, database_time(session, self._clock)):
                 return []
-        owner = self._process.owner
+        owner = self._registered.owner
         with self._database.write() as session:
             moment = database_time(session, self._clock)
-            commitment_requests.release_dead(session, self._process.judge(session, moment), moment)
+            commitment_requests.release_dead(session, self._registered.judge(session, moment), moment)
             taken: list[tuple[ClaimedCommitment, str | None]] = []
             for number, association in own.items():
                 claimed = commitment_requests.claim(session, number, owner=owner, now=moment, lease=COMMITMENT_LEASE)
@@ -133,15 +133,15 @@ class Committer:
             )
         return taken + [(claimed, None) for claimed in due]
 
-    def _carry_on(self, claimed: ClaimedCommitment, association: str | None) -> None:
+    def _process(self, claimed: ClaimedCommitment, association: str | None) -> None:
         try:
-            self._carry(claimed, association)
-        except DatabaseUnavailable as error:  # the lease ends by itself, and the request is due again
+            self._report_on(claimed, association)
+        except DatabaseUnavailable as error:  # the lease expires, and the request is due again
             _log.error("commitment waits", request=claimed.id, error=str(error))
 
-    def _carry(self, claimed: ClaimedCommitment, association: str | None) -> None:
+    def _report_on(self, claimed: ClaimedCommitment, association: str | None) -> None:
         try:
-            result = self._judge(claimed)
+            result = self._check(claimed)
             if association is not None:
                 answer = self._report(association, result, COMMITMENT_QUIET)
                 if answer is ReportOutcome.BUSY:
@@ -170,12 +170,12 @@ class Committer:
             )
         return peer
 
-    def _judge(self, claimed: ClaimedCommitment) -> CommitmentResult:
-        """Committed is what has a row, and its bytes on disk with the hash of the row. `StoreUnavailable`."""
+    def _check(self, claimed: ClaimedCommitment) -> CommitmentResult:
+        """An instance is committed if it has a row and its stored bytes have the row's hash. `StoreUnavailable`."""
         with self._database.read() as session:
             found = commitment_requests.kept(session, (instance for _, instance in claimed.instances))
         if not self._store.is_there():
-            raise StoreUnavailable(f"store {self._store.root} is not there")
+            raise StoreUnavailable(f"store {self._store.root} does not exist")
         committed: list[Reference] = []
         failed: list[tuple[Reference, FailureReason]] = []
         renewed = time.monotonic()
@@ -201,7 +201,7 @@ class Committer:
             try:
                 self._store.whole(uri, sha256)
             except StoreUnavailable as error:
-                _log.error("an instance that was acknowledged is not whole", error=str(error))
+                _log.error("an acknowledged instance is damaged in the store", error=str(error))
                 return FailureReason.PROCESSING_FAILURE
         return None
 

@@ -1,4 +1,4 @@
-"""From received bytes to a durable, decided, recorded instance, and only then to "success".
+"""From received bytes to a durable instance with its gate decision, and only then to status "success".
 
 The order is the guarantee: file (fsync, rename, fsync folder) -> rows in one transaction -> status 0x0000 -> queued.
 """
@@ -30,7 +30,7 @@ _log = structlog.get_logger(__name__)
 
 
 class Intake:
-    """The one way in, whatever brings the bytes."""
+    """Stores, decides on and records instances, however they arrive."""
 
     def __init__(self, site: Site, enqueue: Callable[[Queued], None], limits: Limits | None = None) -> None:
         self._rules = gate_rules(site.settings)
@@ -43,7 +43,7 @@ class Intake:
         self.limits = limits or Limits(site.settings, self._database, self._store.free_bytes)
 
     def receive(self, received: Received) -> Status:
-        """Make one instance durable and return the status its sender gets. Queued after the commit."""
+        """Make one instance durable and return the status for its sender. Its analysis is queued after the commit."""
         try:
             pressure = self.limits.pressure(len(received.data) if isinstance(received.data, bytes) else 0)
             if pressure:
@@ -54,8 +54,8 @@ class Intake:
         except StoreUnavailable as error:
             self._refuse(received, str(error))
             return Status.OUT_OF_RESOURCES
-        except DatabaseUnavailable as error:  # nor could a refusal be recorded
-            _log.error("instance not taken", status="out of resources", error=str(error))
+        except DatabaseUnavailable as error:  # a rejection could not be recorded either
+            _log.error("instance not stored", status="out of resources", error=str(error))
             return Status.OUT_OF_RESOURCES
         if recorded.queued is not None:
             self.limits.took()
@@ -63,7 +63,7 @@ class Intake:
         return Status.SUCCESS
 
     def arriving(self) -> Arriving:
-        """Begin to take an object, which `receive` makes durable once it is whole; discard it after that."""
+        """Open a file for an incoming object, which `receive` makes durable once complete; discard it after that."""
         return self._store.arriving(self.limits.no_space)
 
     def _put(self, received: Received) -> Stored:
@@ -75,8 +75,8 @@ class Intake:
         self.rejected(Rejection(received.calling_ae, received.address, Status.OUT_OF_RESOURCES, reason, self.clock()))
 
     def rejected(self, rejection: Rejection) -> None:
-        """Remember a transfer that the listener refused."""
-        _log.warning("transfer refused", calling_ae=rejection.calling_ae, reason=rejection.reason)
+        """Record a transfer that the listener rejected."""
+        _log.warning("transfer rejected", calling_ae=rejection.calling_ae, reason=rejection.reason)
         try:
             with self._database.write() as session:
                 record_rejection(
@@ -88,7 +88,7 @@ class Intake:
                     reason=rejection.reason,
                 )
         except DatabaseUnavailable as error:
-            _log.error("refused transfer not recorded", error=str(error))
+            _log.error("rejected transfer not recorded", error=str(error))
 
     def _record(self, received: Received, stored: Stored) -> Recorded:
         correlation = str(uuid.uuid4())
@@ -104,7 +104,7 @@ class Intake:
                 recorded = self._writes.run(write)
                 break
             except RecordedElsewhere as error:
-                if last:  # twice in a row is no race any more
+                if last:  # twice in a row is not a race
                     raise DatabaseUnavailable(f"instance cannot be recorded: {error.__cause__}") from error
         _log.info(
             "received",
@@ -117,7 +117,7 @@ class Intake:
         return recorded
 
     def _keep(self, received: Received, stored: Stored) -> None:
-        """Store the bytes anew if they were forgotten since; now that the row is written, nobody deletes them."""
+        """Store the bytes again if they were erased meanwhile; once the row is written, nothing deletes them."""
         try:
             self._store.path(stored.uri)
         except StoreUnavailable:
@@ -174,5 +174,5 @@ def _identity(facts: InstanceHeader) -> StudyIdentity:
 
 
 def _storable(text: str) -> str:
-    """Replace null characters, which PostgreSQL keeps in no text: a film must not be refused for ever for one."""
+    """Replace null characters, which PostgreSQL cannot store in text: they must not make an image unacceptable."""
     return text.replace("\0", "\N{REPLACEMENT CHARACTER}")

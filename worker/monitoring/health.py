@@ -1,4 +1,4 @@
-"""What the faces say, as plain JSON values: the command line and the web show the same facts under the same names."""
+"""Health as plain JSON values: the command line and the web show the same values under the same names."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from worker.queue.broker import BrokerUnavailable, queue_lengths
 from worker.storage.store import StoreUnavailable
 
 NO_MODEL = "no model is active: studies are received and wait"
-LEAST_FREE_BYTES = 16_000_000  # a large radiograph has about as many
+LEAST_FREE_BYTES = 16_000_000  # about the size of a large radiograph
 
 
 def health_facts(site: Site) -> dict[str, Any]:
-    """Return the health of database, broker, store and model; ``ready`` is whether studies can be received and read.
+    """Return the health of database, broker, store and model; ``ready``: studies can be received and analysed.
 
-    Nothing is counted: a probe that asks every few seconds costs the same however long the archive is.
+    Nothing is counted: the cost of a frequent probe does not grow with the archive.
     """
     facts: dict[str, Any] = {
         "ready": True,
@@ -36,7 +36,7 @@ def health_facts(site: Site) -> dict[str, Any]:
             active = active_models(session)
             pressure = backlog_pressure(site.settings, session)
         if pressure:
-            facts.update(ready=False, receiving=f"refused for now: {pressure}")
+            facts.update(ready=False, receiving=f"rejected for now: {pressure}")
         facts["models"] = model_table(active)
         if not active:
             facts["model_note"] = NO_MODEL
@@ -44,7 +44,7 @@ def health_facts(site: Site) -> dict[str, Any]:
             facts["model"] = {key: value for key, value in facts["models"][0].items() if key != "reads"}
         if gone := vanished(active):
             words = ", ".join(f"{model.name} ({model.folder})" for model in gone)
-            facts.update(ready=False, model_note=f"bundle gone, so what it should read waits: {words}")
+            facts.update(ready=False, model_note=f"bundle folder missing, so images in its scope wait: {words}")
     except DatabaseUnavailable as error:
         facts.update(ready=False, database=str(error))
     try:
@@ -55,7 +55,7 @@ def health_facts(site: Site) -> dict[str, Any]:
         facts["store_free_bytes"] = free = site.store.free_bytes()
         pressure = space_pressure(site.settings, free)
         if pressure:
-            facts.update(ready=False, receiving=f"refused for now: {pressure}")
+            facts.update(ready=False, receiving=f"rejected for now: {pressure}")
         if free < LEAST_FREE_BYTES:
             facts.update(ready=False, store=f"full: {free} bytes free, so images are answered with 'out of resources'")
     except (StoreUnavailable, OSError) as error:
@@ -64,7 +64,7 @@ def health_facts(site: Site) -> dict[str, Any]:
 
 
 def status_facts(site: Site) -> dict[str, Any]:
-    """Return the health, and the ledger's counts where the database answers."""
+    """Return the health and, if the database answers, the ledger's counts."""
     facts = health_facts(site)
     if facts["database"] == "ok":
         try:

@@ -1,4 +1,4 @@
-"""The ledger as plain JSON values: what arrived, what has a result, what was delivered, what is unfinished and why."""
+"""The ledger as plain JSON values: received images, results, deliveries, and unfinished images with reasons."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from worker.installation import Site
 
 
 def ledger_facts(site: Site, older_than: timedelta = timedelta(0)) -> dict[str, Any]:
-    """Return the ledger: what arrived adds up to what ended and what is unfinished."""
+    """Return the ledger: received = done + not applicable + failed + pending."""
     with site.database.read() as session:
         book = ledger(session, site.clock(), older_than)
         models = active_models(session)

@@ -1,10 +1,9 @@
-"""`/metrics` for Prometheus, read from the database at scrape time: true whichever process answers, however many run.
+"""`/metrics` for Prometheus, read from the database at scrape time: the same values from every web process.
 
-Counts of rows are gauges: they fall when a site forgets or retains less. What Prometheus may take a rate of are the
-``..._total`` counters: what this process saw the rows grow by since it started, so that neither a restart nor a
-deletion looks like a burst. Durations are of the last hour (at most 5,000 rows), as gauge histograms: take
-``histogram_quantile`` of their buckets as they are, not of a rate. No label carries anything of a patient, and all have
-a bounded set of values.
+Counts of rows are gauges: they fall when studies are erased. Rates are for the ``..._total`` counters: by how much the
+rows grew since this process started, so that neither a restart nor an erasure looks like a burst. Durations cover the
+last hour (at most 5,000 rows), as gauge histograms: apply ``histogram_quantile`` to their buckets directly, not to a
+rate. No label holds patient data, and every label has a bounded set of values.
 """
 
 from __future__ import annotations
@@ -39,11 +38,11 @@ from worker.storage.store import StoreUnavailable
 WINDOW = timedelta(hours=1)
 NEWEST = 5_000
 BUCKETS = (0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 1800)  # seconds; a live image takes about one
-_REST = 20  # the database is measured again after so many times what the last measuring took: at most 5 % of its time
+_REST = 20  # the pause before the next query is this multiple of the last one's duration: at most 5 % of the time
 
 
 class SiteCollector(Collector):
-    """Measures one installation whenever it is scraped, and no oftener than the database can bear."""
+    """Collects the metrics of one installation at each scrape; the database is queried at most 5 % of the time."""
 
     def __init__(self, site: Site) -> None:
         self._site = site
@@ -62,11 +61,11 @@ class SiteCollector(Collector):
         return iter(())
 
     def collect(self) -> Iterator[Metric]:
-        """Every family, those of a part that does not answer left out; ``cxr_triage_up`` says which."""
+        """Yield every family, except those of a part that does not answer; ``cxr_triage_up`` names it."""
         build = InfoMetricFamily("cxr_triage_build", "The program.", value={"version": __version__})
         yield build
         up = GaugeMetricFamily(
-            "cxr_triage_up", "1 where this process reaches the part: database, broker, store.", labels=["part"]
+            "cxr_triage_up", "1 if this process reaches the part: database, broker, store.", labels=["part"]
         )
         with self._lock:
             measures = self._measure()
@@ -76,7 +75,7 @@ class SiteCollector(Collector):
         lengths = self._queues()
         up.add_metric(["broker"], 0 if lengths is None else 1)
         if lengths is not None:
-            queue = GaugeMetricFamily("cxr_triage_queue_length", "Rings that wait in the broker.", labels=["queue"])
+            queue = GaugeMetricFamily("cxr_triage_queue_length", "Messages that wait in the broker.", labels=["queue"])
             for name in (LIVE, BATCH):
                 queue.add_metric([name], lengths[name])
             yield queue
@@ -87,7 +86,9 @@ class SiteCollector(Collector):
             yield GaugeMetricFamily("cxr_triage_store_free_bytes", "Free space of the store's file system.", value=free)
             yield GaugeMetricFamily("cxr_triage_store_size_bytes", "Size of the store's file system.", value=size)
         refusing = GaugeMetricFamily(
-            "cxr_triage_refusing", "1 where senders are told to come back later, by the limit.", labels=["limit"]
+            "cxr_triage_refusing",
+            "1 while images are rejected with 'out of resources', by the limit that is exceeded.",
+            labels=["limit"],
         )
         if measures is not None:
             refusing.add_metric(["backlog"], 1 if self._backlogged else 0)
@@ -97,7 +98,7 @@ class SiteCollector(Collector):
         yield up
 
     def _measure(self) -> Measures | None:
-        """The database as it is, or as it was a moment ago; None where it does not answer."""
+        """The current or the recent counts; None if the database does not answer."""
         if self._measures is not None and time.monotonic() - self._measured_at < _REST * self._took:
             return self._measures
         started = time.monotonic()
@@ -127,9 +128,11 @@ class SiteCollector(Collector):
 
     def _of_rows(self, measures: Measures) -> Iterator[Metric]:
         yield GaugeMetricFamily(
-            "cxr_triage_measuring_seconds", "How long the last measuring of the database took.", value=self._took
+            "cxr_triage_measuring_seconds",
+            "Duration of the last query of all metrics in the database.",
+            value=self._took,
         )
-        info = InfoMetricFamily("cxr_triage_model", "The active models; absent where none is.", labels=["reads"])
+        info = InfoMetricFamily("cxr_triage_model", "The active models; absent if there is none.", labels=["reads"])
         for model in measures.models.models:
             labels = {"name": model.name, "digest": model.digest, "preprocessing": model.preprocessing_id}
             info.add_metric([measures.models.reads(model.digest)], labels)
@@ -140,7 +143,7 @@ class SiteCollector(Collector):
         yield from self._of_commitments(measures)
         stage = GaugeHistogramMetricFamily(
             "cxr_triage_stage_seconds",
-            "Durations of what ended within the last hour; no rate() needed.",
+            "Durations of stages that ended within the last hour; apply no rate().",
             labels=["stage"],
         )
         for name in STAGES:
@@ -150,17 +153,19 @@ class SiteCollector(Collector):
 
     def _of_instances(self, measures: Measures) -> Iterator[Metric]:
         instances = GaugeMetricFamily(
-            "cxr_triage_instances", "Live instances by state, as the ledger counts them.", labels=["state"]
+            "cxr_triage_instances", "Received instances by state, as in the ledger.", labels=["state"]
         )
         for state, number in measures.instances.items():
             instances.add_metric([state], number)
         yield instances
         yield GaugeMetricFamily(
             "cxr_triage_outside_domain_instances",
-            "Read, but outside the model's training domain.",
+            "Analysed instances outside the model's training domain.",
             value=measures.outside_domain,
         )
-        refused = GaugeMetricFamily("cxr_triage_refused_instances", "Not read, by the gate's rule.", labels=["rule"])
+        refused = GaugeMetricFamily(
+            "cxr_triage_refused_instances", "Instances rejected by the gate, by rule.", labels=["rule"]
+        )
         by_rule = dict.fromkeys((*self._rules, "former rule"), 0)
         for rule, number in measures.refused.items():
             by_rule[rule if rule in by_rule else "former rule"] += number
@@ -170,24 +175,26 @@ class SiteCollector(Collector):
         oldest = measures.oldest_unread
         yield GaugeMetricFamily(
             "cxr_triage_oldest_unread_seconds",
-            "Age of the image that waits longest for its result; 0 where none waits.",
+            "Age of the image that waits longest for its result; 0 if none waits.",
             value=self._age(oldest),
         )
         yield CounterMetricFamily(
             "cxr_triage_received",
-            "Live instances received while this process watched.",
+            "Instances received since this process started.",
             value=self._growth("received", sum(measures.instances.values())),
         )
         finished = CounterMetricFamily(
-            "cxr_triage_finished", "Instances that came to their end while this process watched.", labels=["outcome"]
+            "cxr_triage_finished", "Instances finished since this process started.", labels=["outcome"]
         )
         for outcome in ("done", "not_applicable", "failed"):
             finished.add_metric([outcome], self._growth(f"finished {outcome}", measures.instances[outcome]))
         yield finished
         rejected = CounterMetricFamily(
-            "cxr_triage_rejected", "Transfers answered with a failure while this process watched.", labels=["status"]
+            "cxr_triage_rejected", "Transfers answered with a failure since this process started.", labels=["status"]
         )
-        rejections = GaugeMetricFamily("cxr_triage_rejections", "Transfers answered with a failure.", labels=["status"])
+        rejections = GaugeMetricFamily(
+            "cxr_triage_rejections", "Transfers answered with a failure status.", labels=["status"]
+        )
         names = {int(status): status.name.lower() for status in Status if store_result(status)[0] != "stored"}
         counts = dict.fromkeys((*names.values(), "other"), 0)
         for code, number in measures.rejected.items():
@@ -202,15 +209,15 @@ class SiteCollector(Collector):
         configured = [destination.name for destination in self._site.settings.destinations]
         destinations = list(dict.fromkeys([*configured, *sorted({name for name, _ in measures.deliveries})]))
         deliveries = GaugeMetricFamily(
-            "cxr_triage_deliveries", "Objects for a destination, by state.", labels=["destination", "state"]
+            "cxr_triage_deliveries", "Objects for each destination, by state.", labels=["destination", "state"]
         )
         oldest = GaugeMetricFamily(
             "cxr_triage_oldest_undelivered_seconds",
-            "Age of the object that waits longest for its destination; 0 where none waits.",
+            "Age of the object that waits longest for delivery; 0 if none waits.",
             labels=["destination"],
         )
         sent = CounterMetricFamily(
-            "cxr_triage_sent", "Objects that a destination stored while this process watched.", labels=["destination"]
+            "cxr_triage_sent", "Objects that a destination stored since this process started.", labels=["destination"]
         )
         for name in destinations:
             for state in DELIVERY_STATES:
@@ -233,16 +240,16 @@ class SiteCollector(Collector):
         oldest = measures.oldest_commitment
         yield GaugeMetricFamily(
             "cxr_triage_oldest_commitment_seconds",
-            "Age of the request for storage commitment that waits longest for its report; 0 where none waits.",
+            "Age of the request for storage commitment that waits longest for its report; 0 if none waits.",
             value=self._age(oldest),
         )
 
     def _age(self, since: datetime | None) -> float:
-        """Seconds since then; 0 where there is no such moment, or it lies in the future."""
+        """Seconds since then; 0 for None or a time in the future."""
         return 0.0 if since is None else max(0.0, (self._site.clock() - since).total_seconds())
 
     def _growth(self, key: str, number: int) -> int:
-        """By how much a count of rows has grown since the first look; rows that were deleted take nothing away."""
+        """By how much a count of rows grew since the first scrape; deleted rows are not subtracted."""
         before = self._seen.get(key, number)
         self._seen[key] = number
         self._grown[key] = self._grown.get(key, 0) + max(0, number - before)

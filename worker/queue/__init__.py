@@ -1,1 +1,1 @@
-"""The broker and Celery: ids of analyses are queued; the database stays the truth."""
+"""The broker and Celery: ids of analyses are queued; the database holds the state."""

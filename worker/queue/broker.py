@@ -1,4 +1,4 @@
-"""Where the dispatcher rings: the broker's URL, and the Valkey server that `up` embeds under the home folder."""
+"""The broker's URL, the socket of the Valkey server that `up` embeds, and the length of the queues."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class BrokerUnavailable(Exception):
 
 
 def socket_path(home: Path) -> Path:
-    """Return where the embedded broker of this home listens (elsewhere where its path is too long or fits no URL)."""
+    """Return the socket of the embedded broker: in the home folder if that path fits a socket and a URL, else /tmp."""
     path = home / "run" / "broker.sock"
     if len(os.fsencode(path)) <= _LONGEST_SOCKET_PATH and _FIT_FOR_A_URL.fullmatch(str(path)):
         return path
@@ -38,12 +38,12 @@ def broker_url(settings: Settings) -> str:
 
 
 def client_url(settings: Settings) -> str:
-    """Return the same broker's URL as the redis client spells it."""
+    """Return the same broker's URL in the spelling of the redis client."""
     return settings.broker.url.get_secret_value() or f"unix://{socket_path(settings.home)}?db=0"
 
 
 def queue_lengths(settings: Settings) -> dict[str, int]:
-    """Return how many rings wait in each queue.
+    """Return how many messages wait in each queue.
 
     Raises
     ------

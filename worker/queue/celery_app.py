@@ -1,4 +1,4 @@
-"""Celery: thin tasks that carry ids alone. The database says what is to be done; a lost or repeated task is nothing."""
+"""Celery: tasks carry ids alone. The database holds the work, so a lost or repeated task does no harm."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def make_app(settings: Settings) -> Celery:
         task_reject_on_worker_lost=True,
         task_time_limit=ANALYSIS_TIME_LIMIT,
         worker_prefetch_multiplier=1,
-        worker_cancel_long_running_tasks_on_connection_loss=False,  # a running image is finished all the same
+        worker_cancel_long_running_tasks_on_connection_loss=False,  # a running analysis is still finished
         worker_enable_remote_control=False,
         worker_send_task_events=False,
         worker_hijack_root_logger=False,

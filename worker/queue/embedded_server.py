@@ -49,7 +49,7 @@ def _end_former(settings: Settings) -> None:
 
 
 def start_embedded(settings: Settings, log: Path) -> subprocess.Popen[bytes]:
-    """Start the embedded server on its socket, without persistence (it is only a dispatcher); wait until it answers."""
+    """Start the embedded server without persistence (it only carries notifications); wait until it answers."""
     path = socket_path(settings.home)
     path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     if path.parent != settings.home / "run" and path.parent.stat().st_uid != os.getuid():

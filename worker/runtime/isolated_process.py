@@ -1,7 +1,8 @@
-"""Calls made in a process of their own: what crashes or hangs there ends that one call, never the caller.
+"""Calls run in a separate process: a crash or a hang there ends that one call, never the caller.
 
-A decoder is foreign code let loose on foreign bytes. A segmentation fault takes its whole process along, and no thread
-can be stopped that hangs in it; only another process can outlive both.
+A decoder is foreign code that runs on foreign bytes. A segmentation fault ends the whole process, and a thread that
+hangs cannot be stopped; only a separate process isolates both. (`pebble` was tried: it neither limits nor reports a
+failing start, and has no idle end.)
 """
 
 from __future__ import annotations
@@ -27,13 +28,13 @@ class CallEnded(Exception):
 
 
 class NotBegun(CallEnded):
-    """The process did not even begin: the machine's fault and no call's."""
+    """The process did not start: a fault of the machine, not of the call."""
 
 
 class IsolatedCalls:
-    """One child process that answers calls, started when first needed and again after each that it did not survive.
+    """One child process that answers calls, started at the first call and again after a crash or a kill.
 
-    Calls come from one thread, that of the first: the child ends when that thread does.
+    All calls must come from the thread of the first: the child ends when that thread ends.
 
     Parameters
     ----------
@@ -68,22 +69,22 @@ class IsolatedCalls:
         CallEnded
             If the process crashed or took too long; the next call has a new one.
         NotBegun
-            If that befell it before it had begun.
+            If that happened while it started.
         Exception
             Whatever `begin` or the handler raised.
         """
         try:
             return self._ask(request)
-        except _Rested:  # it ended for want of calls in the moment this one came
+        except _Rested:  # it ended because it was idle, at the moment of this call
             return self._ask(request)
 
     def _ask(self, request: Any) -> Any:  # noqa: ANN401
         if self._process is not None and not self._process.is_alive():
-            self.close()  # it ended between two calls, by whatever: no fault of the next
+            self.close()  # it ended between two calls: not the fault of the next
         if self._connection is None:
             self._start()
         assert self._connection is not None
-        with suppress(ConnectionError):  # the answer tells
+        with suppress(ConnectionError):  # reading the answer reports it
             self._connection.send(request)
         return self._answer(self._call_seconds)
 
@@ -138,7 +139,7 @@ class IsolatedCalls:
             code = self._process.exitcode
             self.close()
             raise (_Rested if code == 0 else CallEnded)(f"its process died: {how_it_died(code)}") from None
-        except BaseException:  # a Ctrl-C here would leave an answer behind that the next call would take for its own
+        except BaseException:  # after a Ctrl-C here, the next call would receive the answer of this one
             self.close()
             raise
         if raised:
@@ -147,18 +148,18 @@ class IsolatedCalls:
 
 
 class _Rested(CallEnded):
-    """The child ended by itself, as it does when nobody calls."""
+    """The child ended by itself after it was idle."""
 
 
 def unforeseen(error: BaseException) -> str:
-    """Say what nobody foresaw: its class and where it was raised, not its words, which may hold a patient's data."""
+    """Describe an unexpected error by its class and source line; its message may hold patient data and is left out."""
     raised_at = traceback.extract_tb(error.__traceback__)[-1]
     where = f"{Path(raised_at.filename).name}:{raised_at.lineno}"
     return f"unexpected {type(error).__name__} at {where}: a defect of this program, please report it"
 
 
 def _serve(connection: Connection, begin: Callable[[], Handler], idle_seconds: float | None) -> None:
-    """Answer until the other end is closed, or nobody has called for so long."""
+    """Answer calls until the other end is closed, or for ``idle_seconds`` no call has come."""
     die_with_parent(signal.SIGKILL)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the caller's; it ends this process when it ends itself
     try:
@@ -180,7 +181,7 @@ def _serve(connection: Connection, begin: Callable[[], Handler], idle_seconds: f
 
 
 def how_it_died(code: int | None) -> str:
-    """Say in words how a process ended: the exit code, or negative the number of the signal that ended it."""
+    """Describe how a process ended. ``code``: its exit code, or the negative number of the signal that ended it."""
     if code is None or code >= 0:
         return f"exit code {code}"
     try:

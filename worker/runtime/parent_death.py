@@ -1,4 +1,4 @@
-"""No process is left behind: children end when the process that started them is gone, however it went."""
+"""Children end when the process that started them ends, even if it is killed."""
 
 from __future__ import annotations
 

@@ -7,7 +7,7 @@ from typing import ClassVar
 
 
 class StartFailed(Exception):
-    """Something that must be had before starting is not; the message says what, and how to mend it."""
+    """A precondition of the start is missing; the message names it and its remedy."""
 
     exit_code: ClassVar[int] = 1
 
@@ -23,7 +23,7 @@ def require_port(host: str, port: int, purpose: str, key: str) -> None:
             probe.bind((host, port))
             probe.listen(1)
     except (OSError, UnicodeError) as error:  # a host name that cannot be one is a UnicodeError
-        reason = error.strerror if isinstance(error, OSError) else "no name of a host"
+        reason = error.strerror if isinstance(error, OSError) else "not a host name"
         raise StartFailed(
             f"port {port} on {host} ({purpose}) cannot be listened on: {reason}; "
             f"stop the program that uses it, or set {key}"

@@ -1,11 +1,11 @@
-"""Text that came from elsewhere, made fit to print: it neither moves the cursor nor changes what stands beside it."""
+"""Foreign text made safe to print: it can neither move the cursor nor alter the text beside it."""
 
 from __future__ import annotations
 
 import unicodedata
 
 _REPLACEMENT = "\N{REPLACEMENT CHARACTER}"
-_TURNING = frozenset("\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")  # they reverse what follows them
+_TURNING = frozenset("\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")  # they reverse the text that follows
 
 
 def visible(text: str) -> str:

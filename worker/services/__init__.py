@@ -1,1 +1,1 @@
-"""The composition root of each process: settings read once, parts built and connected, run until stopped."""
+"""The composition root of each process: reads the settings once, builds and connects the parts, runs until stopped."""

@@ -10,7 +10,7 @@ from worker.runtime.registered_process import RegisteredProcess
 def run_analysis(site: Site) -> None:
     """Analyse images until a signal asks this process to stop; database and store are created before the children."""
     site.database.ping()
-    site.database.dispose()  # children open their own
+    site.database.dispose()  # each child opens its own connections
     site.store  # noqa: B018 - created before the children look for it
     with RegisteredProcess(lambda: site.database, "work", forks=True):
         run_worker(site.settings)

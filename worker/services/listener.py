@@ -50,7 +50,7 @@ def run_listener(site: Site) -> None:
         ),
     )
     gc.collect()
-    gc.freeze()  # pynetdicom collects by hand every six seconds: what every start leaves need not be looked at again
+    gc.freeze()  # pynetdicom calls gc.collect() every six seconds: the objects of the start need not be examined again
     listener.start()
     reporting = threading.Thread(target=committer.run, args=(stop,), name="commitment", daemon=True)
     reporting.start()

@@ -23,18 +23,18 @@ _log = structlog.get_logger(__name__)
 
 
 def run_scheduler(site: Site) -> None:
-    """Recover, retain and import until a signal asks this process to stop."""
+    """Run recovery, retention and imports until a signal asks this process to stop."""
     stop = stop_event()
     database, store, app = site.database, site.store, make_app(site.settings)
     folder = import_folder(site.settings)
     _log.info("ready")
-    with RegisteredProcess(lambda: database, "schedule") as process, _watched(site, folder, app, stop):
+    with RegisteredProcess(lambda: database, "schedule") as process, _importing(site, folder, app, stop):
         recover_forever(site.settings, database, store, app, stop, process)
 
 
 @contextmanager
-def _watched(site: Site, folder: Path | None, app: Celery, stop: threading.Event) -> Iterator[None]:
-    """Import from a folder, in a thread of its own so that a slow one holds up no recovery, until the block ends."""
+def _importing(site: Site, folder: Path | None, app: Celery, stop: threading.Event) -> Iterator[None]:
+    """Import from a folder, in a thread of its own so that a slow folder delays no recovery, until the block ends."""
     if folder is None:
         yield
         return

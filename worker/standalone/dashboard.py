@@ -1,6 +1,6 @@
-"""What `up` shows in a terminal: what arrived, was read, waits and failed, where, and how the processes are.
+"""The status that `up` shows in a terminal: counts of images, addresses, and the state of each process.
 
-Where output is no terminal, only what changes for a person is printed: a process that died, a model that is missing.
+If the output is not a terminal, only events are printed: a process that died, a model that is missing.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ from worker.standalone.supervisor import Kept, Supervisor
 
 _TEND_EVERY = 0.5  # seconds
 _LOOK_EVERY = 2.0  # seconds
-_LOOK_SHARE = 0.05  # of the time at most is spent on counting, which takes longer the longer the archive is
+_LOOK_SHARE = 0.05  # at most this share of the time is spent on counting, whose cost grows with the archive
 
 
 def watch(site: Site, supervisor: Supervisor, stop: threading.Event, console: Console) -> None:
-    """Tend the processes until ``stop`` is set, showing the picture where there is a terminal."""
+    """Supervise the processes until ``stop`` is set; in a terminal, show the status."""
     if not console.is_terminal:
         console.print("running; Ctrl-C stops")
         while not stop.wait(_TEND_EVERY):
@@ -40,7 +40,7 @@ def watch(site: Site, supervisor: Supervisor, stop: threading.Event, console: Co
 
 
 def _look(site: Site) -> tuple[dict[str, Any], float]:
-    """Return the facts, and when (monotonic) to look again."""
+    """Return the counts, and when (monotonic seconds) to count again."""
     started = time.monotonic()
     facts = status_facts(site)
     ended = time.monotonic()
@@ -48,7 +48,7 @@ def _look(site: Site) -> tuple[dict[str, Any], float]:
 
 
 def picture(site: Site, supervisor: Supervisor, facts: dict[str, Any]) -> Group:
-    """Return the picture of this moment."""
+    """Return the current status."""
     settings = site.settings
     head = Text()
     head.append(f"DICOM {settings.dicom.ae_title} {settings.dicom.host}:{settings.dicom.port}", style="bold")

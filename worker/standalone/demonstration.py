@@ -1,7 +1,7 @@
-"""`up --demonstrate`: two real radiographs go through the running system over DICOM, and what became of them is shown.
+"""`up --demonstrate`: sends two real radiographs through the running system over DICOM and prints their results.
 
-The films are those of the PyPI package ``pydicom-data`` (extra ``[demo]``): RG1, an adult's chest, and RG3, an
-extremity, which must be refused.
+The images are those of the PyPI package ``pydicom-data`` (extra ``[demo]``): RG1, an adult's chest, and RG3, an
+extremity, which the gate must reject.
 """
 
 from __future__ import annotations
@@ -24,21 +24,21 @@ from worker.installation import Site
 from worker.runtime.ports import StartFailed
 from worker.runtime.terminal_text import marked
 
-_FILMS = (("RG1_UNCR.dcm", "an adult's chest"), ("RG3_UNCR.dcm", "an extremity, to be refused"))
-_PATIENCE = 120.0  # seconds; a reading takes about one
+_FILMS = (("RG1_UNCR.dcm", "an adult's chest"), ("RG3_UNCR.dcm", "an extremity, to be rejected"))
+_PATIENCE = 120.0  # seconds; an analysis takes about one
 
 
 def show(site: Site, console: Console, stop: threading.Event) -> None:
-    """Send the films, wait for their results; print flags, findings, refusals, and the heatmap's path."""
-    films = _films()
+    """Send the images and wait for their results; print flags, findings, rejections, and the heatmap's path."""
+    samples = _samples()
     peer = own_peer(site.settings)
     console.rule("demonstration")
-    for path, what in films:
+    for path, what in samples:
         for outcome in send(peer, [Outgoing(path.name, path)]):
             if outcome.result != "stored":
-                raise StartFailed(f"{path.name} was not taken by the listener: {outcome.reason}")
+                raise StartFailed(f"{path.name} was not stored by the listener: {outcome.reason}")
             console.print(f"sent {path.name} ({what}) over DICOM: acknowledged")
-    for path, _what in films:
+    for path, _what in samples:
         item = _await(site, read_header(path).study_instance_uid, stop)
         if item is None:
             return
@@ -46,7 +46,7 @@ def show(site: Site, console: Console, stop: threading.Event) -> None:
     console.rule()
 
 
-def _films() -> list[tuple[Path, str]]:
+def _samples() -> list[tuple[Path, str]]:
     spec = find_spec("data_store")
     folders = [Path(folder) / "data" for folder in (spec.submodule_search_locations or [])] if spec else []
     found = [(folder / name, what) for folder in folders for name, what in _FILMS if (folder / name).is_file()]
@@ -64,7 +64,7 @@ def _await(site: Site, study_instance_uid: str, stop: threading.Event) -> Workli
             return item
         if time.monotonic() > deadline:
             reason = "it is not on the worklist" if item is None else f"it is still {item.state} {item.reason}"
-            raise StartFailed(f"a study was not read within {_PATIENCE:.0f} s: {reason}; see the logs")
+            raise StartFailed(f"a study was not analysed within {_PATIENCE:.0f} s: {reason}; see the logs")
     return None
 
 
@@ -72,7 +72,7 @@ def _print(site: Site, console: Console, name: str, item: WorklistItem) -> None:
     if item.state != "done":
         console.print(f"\n[bold]{name}[/]: {item.state.replace('_', ' ')}: {marked(item.reason)}")
         return
-    console.print(f"\n[bold]{name}[/]: read by {marked(item.model)}, priority {item.priority}")
+    console.print(f"\n[bold]{name}[/]: model {marked(item.model)}, priority {item.priority}")
     for flag in item.flags:
         console.print(f"  [yellow]! {marked(flag)}[/]")
     table = Table("finding", "probability", "threshold", "")
@@ -89,7 +89,9 @@ def _print(site: Site, console: Console, name: str, item: WorklistItem) -> None:
         console.print(f"{kind} of {label}, as a DICOM object: {path}", soft_wrap=True, markup=False)
         console.print(f"{kind} of {label}, as a picture:      {picture}", soft_wrap=True, markup=False)
     looked_for = ", ".join(finding.label for finding in item.findings)
-    console.print(f"looked for: {looked_for}, and nothing else; LOW does not mean normal", soft_wrap=True)
+    console.print(
+        f"labels of this model: {looked_for}; it finds nothing else, so LOW does not mean normal", soft_wrap=True
+    )
     console.print("[dim]AI result: not for diagnosis[/]")
 
 

@@ -1,4 +1,4 @@
-"""Keeping a set of processes alive: restarted with backoff when they die, stopped in order, nothing left running."""
+"""Supervision of processes: restarts them with backoff when they die, stops them in order, leaves none running."""
 
 from __future__ import annotations
 
@@ -26,15 +26,15 @@ class Program:
 
 @dataclass
 class Kept:
-    """A program and what became of it so far."""
+    """A program with its process and its restarts."""
 
     program: Program
     process: subprocess.Popen[bytes] | None = None
     started_at: float = 0.0
     restarts: int = 0
-    failures: int = 0  # in a row, without a quiet while in between
+    failures: int = 0  # in a row, without a longer run in between
     due_at: float = 0.0
-    last_words: str = ""
+    last_log_line: str = ""
 
     @property
     def running(self) -> bool:
@@ -52,7 +52,7 @@ class Supervisor:
     stopping_order : sequence of str
         Names, in the order in which they are stopped.
     say : callable
-        Told in one line whatever a person should know.
+        Called with each event, as one line of text.
     clock : callable
         Seconds, monotonic.
     """
@@ -72,11 +72,11 @@ class Supervisor:
             self._start(kept)
 
     def first_dead(self) -> Kept | None:
-        """Return a program that has already ended, if there is one; asked while the first start is awaited."""
+        """Return a program that has already ended, if there is one; used during the first start."""
         return next((kept for kept in self.kept.values() if not kept.running), None)
 
     def tend(self) -> None:
-        """Notice what died, and start again what is due. Call it often."""
+        """Check for processes that died, and restart those that are due. To be called often."""
         for kept in self.kept.values():
             if kept.process is not None and not kept.running:
                 self._mourn(kept)
@@ -87,7 +87,7 @@ class Supervisor:
                     self.say(f"{kept.program.name} started again")
 
     def stop(self) -> None:
-        """Stop every program in order, letting each finish what it does; kill what does not end in time."""
+        """Stop every program in order and let each finish its work; kill those that do not end in time."""
         for name in self.stopping_order:
             kept = self.kept[name]
             if kept.process is None or not kept.running:
@@ -101,7 +101,7 @@ class Supervisor:
                 kept.process.wait()
 
     def kill(self) -> None:
-        """End every program at once; the database and the leases make that harmless."""
+        """Kill every program at once; leases in the database make that harmless."""
         for kept in self.kept.values():
             if kept.process is not None and kept.running:
                 kept.process.kill()
@@ -113,15 +113,15 @@ class Supervisor:
             kept.process = kept.program.start()
         except (OSError, BrokerUnavailable) as error:
             kept.process = None
-            kept.last_words = ""
+            kept.last_log_line = ""
             self._plan(kept, f"{kept.program.name} could not be started: {error}")
 
     def _mourn(self, kept: Kept) -> None:
         process = kept.process
         assert process is not None
         kept.process = None
-        # what was killed had no last words: its log ends with whatever went well before
-        kept.last_words = last_line(kept.program.log) if process.returncode > 0 else ""
+        # a killed process logged no error: the last line of its log says nothing about its death
+        kept.last_log_line = last_line(kept.program.log) if process.returncode > 0 else ""
         if self.clock() - kept.started_at > RESTART_FORGIVEN:
             kept.failures = 0
         self._plan(kept, f"{kept.program.name} died ({_how(process.returncode)})")
@@ -130,12 +130,12 @@ class Supervisor:
         delay = RESTART_BACKOFF[min(kept.failures, len(RESTART_BACKOFF) - 1)]
         kept.failures += 1
         kept.due_at = self.clock() + delay
-        words = f": {kept.last_words}" if kept.last_words else ""
+        words = f": {kept.last_log_line}" if kept.last_log_line else ""
         self.say(f"{what}, starting it again in {delay:.0f} s{words}")
 
 
 def last_line(log: Path) -> str:
-    """Return the last line of a log that says something, shortened; empty if there is none."""
+    """Return the last line of a log that is not blank, shortened; empty if there is none."""
     try:
         with log.open("rb") as file:
             file.seek(max(0, log.stat().st_size - _LOG_TAIL))

@@ -1,4 +1,4 @@
-"""`up`: all processes on one machine, supervised, with a calm picture of what goes on."""
+"""`up`: starts all processes on one machine, supervises them, and shows their status."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from worker.runtime.terminal_text import marked
 from worker.standalone.dashboard import watch
 from worker.standalone.supervisor import Program, Supervisor, last_line
 
-# in the order they are stopped: nothing new comes in, running images finish, what is made is sent
+# stopping order: intake first, then running analyses finish, then their objects are sent
 _PROCESSES = ("listen", "schedule", "work", "deliver", "web")
 _READY_SECONDS = 60.0
 
@@ -42,17 +42,17 @@ def run_up(site: Site, home: Path | None, config: Path | None, *, demonstrate: b
     require_destination_certificates(settings)
     require_port(settings.dicom.host, settings.dicom.port, "DICOM listener", "[dicom] port")
     require_port(settings.web.host, settings.web.port, "web", "[web] port")
-    site.store.free_bytes()  # creates the home folder, or says why it cannot
+    site.store.free_bytes()  # creates the home folder, or raises with the reason
     with _only_one(settings):
         for key, port in (("[dicom] port", settings.dicom.port), ("[web] port", settings.web.port)):
             if port == 0:
                 raise StartFailed(
-                    f"{key} is 0, any port that is free: 'up' needs one by which others find it, 1 to 65535"
+                    f"{key} is 0 (any free port): 'up' needs a fixed port, 1 to 65535, that others can connect to"
                 )
         active = _active_names(site, console)
         if active is None and demonstrate:
             raise StartFailed(
-                "no model is active, so nothing could be shown: "
+                "no model is active, so the demonstration would have no result: "
                 "run 'cxr-triage model activate NAME' (see 'cxr-triage model list')"
             )
         for problem in check_codecs().broken:
@@ -63,7 +63,7 @@ def run_up(site: Site, home: Path | None, config: Path | None, *, demonstrate: b
         supervisor = Supervisor(_programs(settings, options, logs), (*_PROCESSES, "broker"), _Sayer(console))
         if settings.broker.url:
             supervisor.stopping_order = _PROCESSES
-        stop = stop_event(on_repeated=supervisor.kill)  # a person who asks twice does not want to wait
+        stop = stop_event(on_repeated=supervisor.kill)  # a second Ctrl-C ends everything at once
         try:
             supervisor.start()
             _wait_until_ready(settings, supervisor, stop)
@@ -75,7 +75,7 @@ def run_up(site: Site, home: Path | None, config: Path | None, *, demonstrate: b
             watch(site, supervisor, stop, console)
             return 0
         finally:
-            console.print("stopping: running images are finished first")
+            console.print("stopping: running analyses are finished first")
             supervisor.stop()
             console.print("stopped")
 
@@ -92,10 +92,10 @@ def _program(name: str, options: list[str], logs: Path) -> Program:
     path = logs / f"{name}.log"
 
     def start() -> subprocess.Popen[bytes]:
-        # -P: a file named model.py in the current folder must not shadow a room
+        # -P: a file named model.py in the current folder must not shadow a package
         arguments = [sys.executable, "-P", "-m", "worker", name, *options]
         with path.open("ab") as log:
-            # a session of its own, so that Ctrl-C reaches `up` alone and the order of stopping is ours
+            # a separate session: Ctrl-C reaches `up` alone, which then stops the processes in order
             return subprocess.Popen(
                 arguments,
                 stdin=subprocess.DEVNULL,
@@ -109,7 +109,7 @@ def _program(name: str, options: list[str], logs: Path) -> Program:
 
 
 class _Sayer:
-    """Prints what the supervisor says, with the time."""
+    """Prints the events of the supervisor, with the time."""
 
     def __init__(self, console: Console) -> None:
         self._console = console

@@ -1,8 +1,8 @@
-"""Out-of-distribution scores of given files: ``python -m worker.tools.ood_report BUNDLE 'NAME=FILE,FILE' ...``.
+"""Out-of-distribution scores of files: ``python -m worker.tools.ood_report BUNDLE 'NAME=FILE,FILE' ...``.
 
-Measures how far files lie from the training distribution, and writes it into the bundle's metrics and card; the
-network, and the digest that is its identity, stay. Files are DICOM, PNG or JPEG; colour is averaged to gray,
-since the score is wanted of files that the gate would refuse.
+Scores how far files are from the training distribution, and writes the scores into the bundle's metrics and card; the
+network and its digest stay the same. Files are DICOM, PNG or JPEG; colour is averaged to gray, so that the score is
+measured without the gate, which would reject such files.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 def measure_out_of_distribution(bundle: Bundle, files: dict[str, list[Path]], threads: int = 1) -> Bundle:
-    """Add the scores of files, a name for each kind, to a bundle's metrics and card; return the bundle.
+    """Add the scores of files, grouped by name, to a bundle's metrics and card; return the bundle.
 
     Raises
     ------
@@ -61,7 +61,7 @@ def _read(path: Path) -> NDArray[np.float32]:
         if "is in colour" not in str(error):
             raise
     pixels = cv2.imread(str(path))
-    assert pixels is not None  # it was decoded a moment ago, and refused for its colour alone
+    assert pixels is not None  # read_image decoded it and rejected it for its colour alone
     gray: NDArray[np.float32] = (pixels.mean(axis=2) / 255).astype("float32")
     return gray
 

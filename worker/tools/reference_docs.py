@@ -1,8 +1,8 @@
 """Writes the reference pages of ``docs/`` from the program itself: ``python -m worker.tools.reference_docs``.
 
-Keys, defaults and what is allowed come from the settings classes; what a key means is its field's description, or else
-its comment in ``deploy/cxr-triage.toml``. Commands come from the command line's own definitions. A test holds the
-committed pages to what this writes.
+Keys, defaults and allowed values come from the settings classes; the meaning of a key is its field's description, or
+else its comment in ``deploy/cxr-triage.toml``. Commands come from the command line's definitions. A test compares the
+committed pages with the output of this module.
 """
 
 from __future__ import annotations
@@ -30,9 +30,9 @@ _MADE = "<!-- made by `python -m worker.tools.reference_docs`; do not edit -->\n
 
 _CONFIGURATION = """\
 One TOML file configures every process: `--config FILE`, else `$CXR_TRIAGE_CONFIG`, else `cxr-triage.toml` in the home
-folder, if it is there. Each key is an environment variable too, which wins over the file; `--home` wins over both. A
-wrong key or value stops the start with its name, its value and what is allowed. `cxr-triage config` prints what is in
-force; [`deploy/cxr-triage.toml`](../deploy/cxr-triage.toml) is a file with every key."""
+folder, if it exists. Each key is also an environment variable, which overrides the file; `--home` overrides both. A
+wrong key or value stops the start with its name, its value and what is allowed. `cxr-triage config` prints the
+configuration in force; [`deploy/cxr-triage.toml`](../deploy/cxr-triage.toml) is a file with every key."""
 
 
 def main(folder: Path = REPOSITORY / "docs") -> None:
@@ -48,23 +48,23 @@ def pages() -> dict[str, str]:
     return {"configuration.md": configuration_page(), "cli.md": cli_page()}
 
 
-# What needs no comment in the sample file, but a word in the reference.
+# Keys without a comment in the sample file.
 _MEANINGS = {
-    ("dicom", "ae_title"): "our AE title; associations that call another are rejected",
-    ("dicom", "host"): "the address that is listened on; 0.0.0.0: all",
+    ("dicom", "ae_title"): "our AE title; associations that call another AE title are rejected",
+    ("dicom", "host"): "the address to listen on; 0.0.0.0: all addresses",
     ("dicom", "port"): "0: any free one",
-    ("destinations", "name"): "what the program and its metrics call it; each is its own",
+    ("destinations", "name"): "its name in the program and its metrics; unique",
     ("destinations", "ae_title"): "its AE title",
     ("destinations", "host"): "its host name or address",
     ("destinations", "port"): "its DICOM port",
-    ("peers", "ae_title"): "its AE title, as it calls us",
+    ("peers", "ae_title"): "its calling AE title",
     ("peers", "host"): "its host name or address",
     ("peers", "port"): "its DICOM port",
     ("destinations", "kind"): "how objects get there: `dicom` by C-STORE",
     ("destinations", "commitment"): "storage commitment is not requested yet",
-    ("web", "host"): "the address that is listened on; the pages ask for no password",
+    ("web", "host"): "the address to listen on; the pages have no login",
     ("web", "port"): "0: any free one",
-    ("gate", "accept_secondary_capture"): "whether grayscale Secondary Captures are read too",
+    ("gate", "accept_secondary_capture"): "whether grayscale Secondary Captures are analysed as well",
 }
 
 
@@ -83,7 +83,7 @@ def configuration_page() -> str:
     ]
     for name, field in Settings.model_fields.items():
         section = section_of(field.annotation)
-        assert section is not None, f"[{name}] is no section"
+        assert section is not None, f"[{name}] is not a section"
         is_list = get_origin(field.annotation) is tuple
         lines += _section(name, section, comments.get(name, {}), "list" if is_list else "table")
         for key, inner in section.model_fields.items():
@@ -141,7 +141,7 @@ def sample_comments(text: str) -> dict[str, dict[str, str]]:
     comments: dict[str, dict[str, str]] = {}
     section: dict[str, str] = {}
     for line in text.splitlines():
-        # a destination is shown as a comment: none is configured by default
+        # destinations are comments in the sample: none is configured by default
         shown = re.sub(r"^# (?=\[\[|\w+ = )", "", line)
         header = re.match(r"\[\[?(\w+)\]?\]\s*(?:#\s*(.*))?$", shown)
         entry = re.match(r"(\w+) = (?:\"[^\"]*\"|\[[^\]]*\]|[^\s#]+)\s*(?:#\s*(.*))?$", shown)
@@ -168,7 +168,7 @@ def _default(field: FieldInfo) -> str:
 
 
 def _allowed(field: FieldInfo) -> str:
-    """What a value may be, in words, from the type and its bounds."""
+    """Describe the allowed values, from the type and its bounds."""
     bounds = {type(bound): bound for bound in field.metadata}
     low = next((f"from {bounds[kind].ge}" for kind in (Ge,) if kind in bounds), "")
     low = low or next((f"above {bounds[kind].gt}" for kind in (Gt,) if kind in bounds), "")

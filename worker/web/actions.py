@@ -1,4 +1,4 @@
-"""What people do on the pages. Every request that changes something is one of the page's own: see `web_headers`."""
+"""Actions of users on the pages. Requests that change data must come from our own pages: see `security_headers`."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _LONGEST_FORM = 16_384
 
 
 def action_routes(site: Site, renderer: Renderer) -> APIRouter:
-    """Return the routes of what people do."""
+    """Return the routes of the users' actions."""
     routes = APIRouter(include_in_schema=False)
 
     @routes.post("/studies/{study_instance_uid}/read-anyway")
@@ -31,7 +31,7 @@ def action_routes(site: Site, renderer: Renderer) -> APIRouter:
         by = " ".join(by.split())
         address = request.client.host if request.client is not None else "unknown address"
         try:
-            # nobody has logged in: the address is kept beside the name that was typed
+            # there is no login: the address is stored with the name that was entered
             have_read(site, uid, by=f"{by}, at {address}" if by else "", reason=reason)
         except (CannotBeReadAnyway, DecidedElsewhere) as error:
             with site.database.read() as session:
@@ -45,7 +45,7 @@ def action_routes(site: Site, renderer: Renderer) -> APIRouter:
 
 
 async def _form(request: Request) -> dict[str, str]:
-    """The fields of a form as browsers send it; empty where it is none, or longer than any of ours."""
+    """The fields of a submitted form; empty if the body is not a form or is longer than any of ours."""
     body = b""
     async for part in request.stream():
         body += part

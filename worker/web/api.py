@@ -1,4 +1,4 @@
-"""Routes for machines: health, and the facts of the command line's ``--json`` under the same names."""
+"""JSON routes: health, and the values of the command line's ``--json`` under the same names."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def api_routes(site: Site) -> APIRouter:
 
     @routes.get("/readyz", tags=["health"])
     def readyz(response: Response) -> dict[str, Any]:
-        """Database, broker and store answer; 503 if one does not. Says whether a model is active."""
+        """Health of database, broker and store; 503 if one does not answer. Reports the active model."""
         facts = health_facts(site)
         if not facts["ready"]:
             response.status_code = 503
@@ -31,12 +31,12 @@ def api_routes(site: Site) -> APIRouter:
 
     @routes.get("/api/worklist", tags=["facts"])
     def worklist(limit: Annotated[int, Query(ge=1, le=10_000)] = 200) -> dict[str, Any]:
-        """The studies in reading order."""
+        """The worklist in reading order."""
         return worklist_facts(site, limit)
 
     @routes.get("/api/ledger", tags=["facts"])
     def ledger() -> dict[str, Any]:
-        """What arrived, what has a result, what was sent, what has none and why."""
+        """Received images with results, deliveries, and those without a result with reasons."""
         return ledger_facts(site)
 
     return routes

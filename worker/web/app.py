@@ -1,4 +1,4 @@
-"""The web process: pages for people, JSON and metrics for machines."""
+"""The web process: pages, JSON interface, DICOMweb, metrics."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def make_web(site: Site) -> FastAPI:
         title="cxr-triage",
         version=__version__,
         summary="Research software: not for diagnosis.",
-        docs_url=None,  # FastAPI's own pages load their scripts from a foreign host
+        docs_url=None,  # FastAPI's own page loads Swagger UI from a foreign host
         redoc_url=None,
         lifespan=picture_threads(pictures),
     )
@@ -54,10 +54,10 @@ def make_web(site: Site) -> FastAPI:
     handle_missing_pictures(web)
 
     @web.exception_handler(DatabaseUnavailable)
-    def database_is_away(request: Request, error: DatabaseUnavailable) -> Response:
+    def database_unavailable(request: Request, error: DatabaseUnavailable) -> Response:
         if request.url.path.startswith(("/api/", "/dicom-web/")):
             return JSONResponse({"error": str(error)}, 503)
-        text = f"{error}. Studies are still acknowledged only when they are stored; nothing received is lost."
+        text = f"{error}. Images are acknowledged only after they are stored, so nothing received is lost."
         return renderer.page(
             request, "message.html", str(error), 503, active=False, title="The database does not answer", text=text
         )

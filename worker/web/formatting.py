@@ -1,4 +1,4 @@
-"""How DICOM's and the database's values are written for people: names, dates, ages, sizes, states."""
+"""Formats DICOM and database values for display: names, dates, ages, sizes, states."""
 
 from __future__ import annotations
 
@@ -34,12 +34,12 @@ def person_name(value: str) -> str:
 
 
 def dicom_date(value: str) -> str:
-    """Write a DA value as ``2026-11-23``; what is no date stays as it came."""
+    """Write a DA value as ``2026-11-23``; anything else stays unchanged."""
     return f"{value[:4]}-{value[4:6]}-{value[6:]}" if re.fullmatch(r"\d{8}", value) else value
 
 
 def dicom_time(value: str) -> str:
-    """Write a TM value as ``14:03``; what is no time stays as it came."""
+    """Write a TM value as ``14:03``; anything else stays unchanged."""
     return f"{value[:2]}:{value[2:4]}" if re.match(r"\d{4}", value) else value
 
 
@@ -49,14 +49,14 @@ def sex(value: str) -> str:
 
 
 def age(years: float | None) -> str:
-    """Write an age as a reader would say it: years, under two years months."""
+    """Write an age in years, below two years in months."""
     if years is None:
         return "age unknown"
     return f"{int(years)} y" if years >= 2 else f"{int(years * 12)} mo"
 
 
 def moment(value: datetime) -> str:
-    """Write a time in UTC; the browser shows it in its own zone."""
+    """Write a time in UTC; the page's script shows it in the browser's zone."""
     return value.strftime("%Y-%m-%d %H:%M:%S UTC")
 
 
@@ -75,12 +75,12 @@ def state(value: str) -> str:
 
 
 def comparison(value: float, threshold: float, positive: bool) -> str:
-    """Write a probability beside its threshold, with as many digits as tell them apart.
+    """Write a probability beside its threshold, with enough digits to tell them apart.
 
     >>> comparison(0.501, 0.4985, True)
     '0.501 ≥ 0.498'
     """
     if value >= threshold and not positive:
-        return f"{value:.2f} not counted"  # not trained at the patient's age
+        return f"{value:.2f} not counted"  # the label is not validated for the patient's age group
     digits = next((n for n in (2, 3, 4, 5) if f"{value:.{n}f}" != f"{threshold:.{n}f}"), 6)
     return f"{value:.{digits}f} {'≥' if positive else '<'} {threshold:.{digits}f}"

@@ -1,8 +1,8 @@
-"""Pictures for the pages: received radiographs in grayscale, and overlays drawn from the stored maps. No inference.
+"""Images for the pages: received radiographs in grayscale, and overlays drawn from the stored maps. No inference.
 
-Decoding is slow beside everything else a page needs, and foreign code on foreign bytes, so it has processes of its own:
-one for thumbnails and one for large images. A queue of thumbnails holds up neither a page nor the large image somebody
-waits for, and an image that crashes its decoder, or hangs in it, costs that picture and not the pages.
+Decoding is slow, and it runs foreign code on foreign bytes, so it has separate processes: one for thumbnails and one
+for large images. A queue of thumbnails delays neither a page nor a large image, and an image that crashes or hangs its
+decoder affects only itself.
 """
 
 from __future__ import annotations
@@ -35,12 +35,12 @@ Size = Literal["thumbnail", "view", "full"]
 LONGEST_SIDE: dict[Size, int] = {"thumbnail": 192, "view": 1536, "full": 4096}
 _JPEG_QUALITY: dict[Size, int] = {"thumbnail": 85, "view": 95, "full": 95}
 _CACHE_BYTES = 96 * 1024 * 1024
-_MOST_POISONOUS = 1000  # images whose end is remembered
+_MOST_POISONOUS = 1000  # remembered images that crashed or hung their decoder
 _TENSOR_SIZE = re.compile(r"-(\d+)x[13]-")
 
 
 class NoPicture(Exception):
-    """There is nothing to show; the message says why, without patient data."""
+    """There is no image to show; the message says why, without patient data."""
 
 
 class Calls(Protocol):
@@ -52,7 +52,7 @@ class Calls(Protocol):
 
 
 def isolated_calls() -> IsolatedCalls:
-    """Return the process that draws; it starts with the first picture and ends when nobody looks."""
+    """Return the process that draws; it starts with the first image and ends when it is idle."""
     return IsolatedCalls(
         image_process.begin,
         start_seconds=CHILD_START_LIMIT["openvino"],
@@ -72,14 +72,14 @@ class _Kept:
 
 
 class Pictures:
-    """Draws pictures apart from the pages; one image is decoded once, however many ask for it at the same time.
+    """Draws images outside the web server's thread; concurrent requests for one image decode it once.
 
     Parameters
     ----------
     cache_bytes
-        How much encoded pixel data is kept, the longest unused going first.
+        The size of the cache of encoded images; the least recently used are dropped first.
     calls
-        Makes what draws: one for thumbnails, one for large images.
+        Creates a drawing process; called once for thumbnails and once for large images.
     """
 
     def __init__(self, cache_bytes: int = _CACHE_BYTES, calls: Callable[[], Calls] = isolated_calls) -> None:
@@ -88,7 +88,7 @@ class Pictures:
         self._lock = Lock()
         self._drawing: dict[tuple[str, bool], asyncio.Future[_Kept]] = {}
         self._poisonous: OrderedDict[str, tuple[float, str]] = OrderedDict()
-        # thumbnails come by the page; the one large image has a thread and a process of its own
+        # a page requests many thumbnails at once; a large image has its own thread and process
         self._threads = {large: ThreadPoolExecutor(1, f"picture-{large}") for large in (False, True)}
         self._calls = {large: calls() for large in (False, True)}
         self._closed = False
@@ -102,9 +102,9 @@ class Pictures:
         worker.storage.store.StoreUnavailable
             As reading it does.
         worker.web.image_process.PictureFailed
-            If its decoder crashed, hung or met something unforeseen.
+            If its decoder crashed, hung or raised an unexpected error.
         worker.runtime.isolated_process.NotBegun
-            If this machine cannot even begin to draw.
+            If the drawing process cannot start.
         """
         return (await self._drawn(sha256, size, source)).jpegs[size]
 
@@ -140,7 +140,7 @@ class Pictures:
         for threads in self._threads.values():
             threads.shutdown(wait=False, cancel_futures=True)
         for calls in self._calls.values():
-            calls.kill()  # whoever waits for a picture that hangs is let go
+            calls.kill()  # ends the requests that wait for an image that hangs
         for threads in self._threads.values():
             threads.shutdown()
         for calls in self._calls.values():
@@ -156,7 +156,7 @@ class Pictures:
             future = loop.run_in_executor(self._threads[key[1]], self._draw, key, size, source)
             self._drawing[key] = future
             future.add_done_callback(lambda _done: self._drawing.pop(key, None))
-        # shielded: the one who asked first may close the page, the others still wait for it
+        # shielded: if the first requester disconnects, the others still need the image
         drawn = await asyncio.shield(self._drawing[key])
         return drawn if size in drawn.jpegs else await self._drawn(sha256, size, source)
 
@@ -180,7 +180,7 @@ class Pictures:
         return kept
 
     def _call(self, key: tuple[str, bool], wanted: Wanted) -> Drawn:
-        """Have it drawn, unless it has just shown what it does to a decoder: pages ask for their pictures again."""
+        """Draw it, unless it crashed its decoder recently: pages repeat their requests."""
         sha256, large = key
         with self._lock:
             until, reason = self._poisonous.get(sha256, (0.0, ""))

@@ -1,4 +1,4 @@
-"""A received radiograph drawn as a JPEG: what runs in the process that the pages keep for decoding."""
+"""Draws a received radiograph as a JPEG; runs in the separate decoding process of the web server."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from worker.runtime.isolated_process import Handler, unforeseen
 
 
 class PictureFailed(Exception):
-    """Drawing failed, on this image, in a way that says nothing of its format; the message holds no patient data."""
+    """An unexpected error while this image was drawn; the message holds no patient data."""
 
 
 @dataclass(frozen=True)
@@ -28,7 +28,7 @@ class Wanted:
 
 @dataclass(frozen=True)
 class Drawn:
-    """A grayscale JPEG, and the rows and columns of the image as it hangs, before it was made smaller."""
+    """A grayscale JPEG, and the rows and columns of the displayed image before it was reduced."""
 
     jpeg: bytes
     shape: tuple[int, int]
@@ -36,7 +36,7 @@ class Drawn:
 
 def begin() -> Handler:
     """Return what draws a `Wanted`: `Drawn`, or PixelsUnreadable, UnreadableDicom, PictureFailed."""
-    cv2.setNumThreads(1)  # somebody waits for one picture at a time, and the workers need the cores
+    cv2.setNumThreads(1)  # the workers need the cores
     return _draw
 
 

@@ -1,4 +1,4 @@
-"""Routes of the pictures. Addressed by the digest of the bytes shown, never by anything of the patient's."""
+"""Routes of the images, addressed by the SHA-256 of the received file, never by patient data."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from worker.web.image_process import PictureFailed
 
 Digest = Annotated[str, Path(pattern="^[0-9a-f]{64}$", description="SHA-256 of the received file")]
 RowId = Annotated[int, Path(ge=1, lt=1 << 63)]
-_KEPT = "private, max-age=600"  # in the browser of who saw it, for a while; in no cache between
+_KEPT = "private, max-age=600"  # cached by the browser for a while, by no proxy
 
 
 def image_routes(site: Site, pictures: Pictures) -> APIRouter:
@@ -36,7 +36,7 @@ def image_routes(site: Site, pictures: Pictures) -> APIRouter:
 
     @routes.get("/images/{digest}/{size}.jpg", tags=["pictures"])
     async def radiograph(request: Request, digest: Digest, size: Size) -> Response:
-        """The radiograph in grayscale as it hangs, 8 bit: 192, 1536 or at most 4096 pixels long."""
+        """The radiograph in 8-bit grayscale as displayed; longest side 192, 1536 or at most 4096 pixels."""
         source = await _source(site, digest)
         version = _version(digest, size, GRAYSCALE_VERSION)
         if request.headers.get("if-none-match") == version:
@@ -46,7 +46,7 @@ def image_routes(site: Site, pictures: Pictures) -> APIRouter:
 
     @routes.get("/images/{digest}/overlays/{analysis_id}/{position}-{size}.png", tags=["pictures"])
     async def overlay(request: Request, digest: Digest, analysis_id: RowId, position: int, size: Size) -> Response:
-        """What speaks for one label, transparent elsewhere; lies on the radiograph of the same size."""
+        """The overlay of one label: positive evidence, transparent elsewhere; fits the radiograph of the same size."""
         maps = await to_thread.run_sync(_maps, site, analysis_id, digest)
         source = await _source(site, digest)
         made_by = (maps.model_digest, maps.preprocessing_id, GRAYSCALE_VERSION, RENDERING_VERSION)
@@ -65,16 +65,16 @@ def image_routes(site: Site, pictures: Pictures) -> APIRouter:
 
 
 def handle_missing_pictures(web: FastAPI) -> None:
-    """Answer with the reason where a picture cannot be drawn."""
+    """Answer with the reason if an image cannot be drawn."""
 
     async def gone(_request: Request, error: Exception) -> Response:
         return PlainTextResponse(str(error), 404)
 
     async def unreadable(_request: Request, error: Exception) -> Response:
-        return PlainTextResponse(f"picture cannot be shown: {error}", 422)
+        return PlainTextResponse(f"the image cannot be shown: {error}", 422)
 
     async def not_now(_request: Request, error: Exception) -> Response:
-        return PlainTextResponse(f"pictures cannot be drawn now: {error}", 503)
+        return PlainTextResponse(f"images cannot be drawn now: {error}", 503)
 
     web.add_exception_handler(NoPicture, gone)
     web.add_exception_handler(StoreUnavailable, gone)
@@ -85,7 +85,7 @@ def handle_missing_pictures(web: FastAPI) -> None:
 
 
 def picture_threads(pictures: Pictures) -> Callable[[FastAPI], AbstractAsyncContextManager[None]]:
-    """Return the application's lifespan: the threads and processes end with it."""
+    """Return the application's lifespan, at whose end the drawing threads and processes are stopped."""
 
     @asynccontextmanager
     async def lifespan(_web: FastAPI) -> AsyncIterator[None]:
@@ -96,7 +96,7 @@ def picture_threads(pictures: Pictures) -> Callable[[FastAPI], AbstractAsyncCont
 
 
 async def _source(site: Site, digest: str) -> Callable[[], FilePath]:
-    """Ask the database every time: what was removed there is not shown from a cache."""
+    """Look it up in the database every time: an erased image must not be shown from the cache."""
 
     def look_up() -> str:
         with site.database.read() as session:

@@ -1,4 +1,4 @@
-"""What the pages say of models: their cards, from bundles that are read once and kept."""
+"""Model cards for the pages; each bundle is read once and kept."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from model.bundle.bundle import Bundle, BundleInvalid, load_bundle
 from worker.config.settings import Settings
 from worker.model_registry.bundles import list_bundles
 
-_LISTING_SECONDS = 60.0  # a listing checks every digest of every bundle
+_LISTING_SECONDS = 60.0  # listing verifies every digest of every bundle
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,7 @@ class ListedBundle:
 
 
 class ModelShelf:
-    """The bundles that pages ask for."""
+    """The bundles that the pages show."""
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
@@ -63,7 +63,7 @@ class ModelShelf:
         self._listed_at = float("-inf")
 
     def card(self, digest: str, folder: str | None) -> ModelCard | None:
-        """Return the card of the model with this digest, or None where its bundle is gone or is another one now."""
+        """Return the card of the model with this digest, or None if its bundle is missing or was replaced."""
         with self._lock:
             if digest not in self._cards and folder is not None:
                 try:
@@ -74,7 +74,7 @@ class ModelShelf:
             return self._cards.get(digest)
 
     def listing(self) -> tuple[ListedBundle, ...]:
-        """Return every bundle there is, the broken ones with what is wrong; at most a minute old."""
+        """Return every bundle, broken ones with the reason; at most a minute old."""
         with self._lock:
             if time.monotonic() - self._listed_at > _LISTING_SECONDS:
                 self._listing = tuple(_listed(found) for found in list_bundles(self._settings))
@@ -83,7 +83,7 @@ class ModelShelf:
 
 
 def model_card(bundle: Bundle) -> ModelCard:
-    """Return what a reader should know of a model; no figure comes from elsewhere than the bundle."""
+    """Return the card of a model; every figure comes from the bundle."""
     provenance = bundle.description.get("provenance", {})
     return ModelCard(
         name=bundle.name,

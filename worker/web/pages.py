@@ -1,4 +1,4 @@
-"""The pages for people: worklist, study, ledger, system, and the description of the JSON interface."""
+"""The pages: worklist, study, ledger, system."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from worker.web.rendering import Renderer
 from worker.web.security_headers import is_loopback
 
 STUDIES_A_PAGE = 50
-_NO_SUCH_STUDY = "There is no study with this UID here. It may have been removed, or it never arrived."
+_NO_SUCH_STUDY = "There is no study with this UID here. It was erased, or it never arrived."
 
 
 def page_routes(site: Site, renderer: Renderer, shelf: ModelShelf) -> APIRouter:

@@ -1,4 +1,4 @@
-"""Templates to answers: everything escaped, never stored by a browser, not sent again while nothing changed."""
+"""Renders templates: everything is escaped, browsers store nothing, and an unchanged page is not sent again."""
 
 from __future__ import annotations
 
@@ -41,17 +41,17 @@ class Renderer:
         self._program = fingerprint(__version__, [path.stat().st_mtime_ns for path in _STATIC])
 
     def page(self, request: Request, template: str, facts: object, status: int = 200, **shown: Any) -> Response:  # noqa: ANN401
-        """Return a page, or 304 to a browser that shows exactly these facts already.
+        """Return a page, or 304 if the browser already shows this version of the facts.
 
         Parameters
         ----------
         facts
-            Everything the page depends on, as frozen values.
+            Every value that the page depends on, as frozen values.
         shown
-            What the template is given.
+            The variables of the template.
         """
         version = f'"{fingerprint(self._program, template, facts)}"'
-        # no-store: a page names patients; the validator serves the page's own script, which asks for news
+        # no-store: a page names patients; the ETag is for the page's own script, which polls
         headers = {"Cache-Control": "no-store", "ETag": version}
         if status == 200 and request.headers.get("if-none-match") == version:
             return Response(status_code=304, headers=headers)

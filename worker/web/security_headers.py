@@ -1,4 +1,4 @@
-"""What every answer carries, and which requests are not answered: the web process shows patients to who asks it."""
+"""Security headers of every response, and requests that are rejected: the pages show patients without a login."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ CONTENT_SECURITY_POLICY = (
 _ALWAYS = {
     "Content-Security-Policy": CONTENT_SECURITY_POLICY,
     "X-Content-Type-Options": "nosniff",
-    "Referrer-Policy": "same-origin",  # to nobody else; without it our own forms would come from "null"
+    "Referrer-Policy": "same-origin",  # with no-referrer, our own forms would have the origin "null"
     "Cross-Origin-Resource-Policy": "same-origin",
     "Cross-Origin-Opener-Policy": "same-origin",
     "Permissions-Policy": "camera=(), microphone=(), geolocation=()",
@@ -29,12 +29,12 @@ _HARMLESS = {"GET", "HEAD", "OPTIONS"}
 
 
 class SafeHeaders:
-    """Adds the headers; on a loopback address, answers only who called it by an address or a local name.
+    """Adds the headers; on a loopback address, answers only requests whose Host is an address or a local name.
 
-    What changes something is not taken from a page of another site: a browser says where a request comes from.
+    Requests that change data are rejected if the browser states that a page of another site sent them.
 
-    A foreign page can make its own name point to 127.0.0.1 and so read what only this machine should (DNS rebinding);
-    its requests carry that name.
+    A foreign site can point its own name to 127.0.0.1 and so read what only this machine should (DNS rebinding); its
+    requests carry that name in Host.
     """
 
     def __init__(self, app: ASGIApp, loopback: bool) -> None:
@@ -55,22 +55,20 @@ class SafeHeaders:
             await send(message)
 
         if self._loopback and not is_local_name(Headers(scope=scope).get("host", "")):
-            refused = PlainTextResponse(
-                "this address serves its own machine only; use http://127.0.0.1, or set [web] host", 421
-            )
+            refused = PlainTextResponse("only this machine is served; use http://127.0.0.1, or set [web] host", 421)
             await refused(scope, receive, send_with_headers)
             return
         if scope["method"] not in _HARMLESS and is_cross_site(Headers(scope=scope)):
-            refused = PlainTextResponse("a page of another site may change nothing here", 403)
+            refused = PlainTextResponse("requests from pages of other sites cannot change data here", 403)
             await refused(scope, receive, send_with_headers)
             return
         await self._app(scope, receive, send_with_headers)
 
 
 def is_cross_site(headers: Headers) -> bool:
-    """Whether a browser sent the request for a page of another site (Fetch Metadata; older ones say the origin)."""
+    """Whether a browser sent the request for a page of another site (Fetch Metadata; in older browsers, Origin)."""
     site = headers.get("sec-fetch-site")
-    if site is not None:  # a proxy may have rewritten Host, so that the origin would not be it
+    if site is not None:  # a proxy may rewrite Host, so that Origin would differ
         return site not in ("none", "same-origin")
     origin = headers.get("origin")
     return origin is not None and origin.partition("://")[2] != headers.get("host", "")
@@ -87,7 +85,7 @@ def is_loopback(host: str) -> bool:
 
 
 def is_local_name(host: str) -> bool:
-    """Whether a Host header holds an address, or a name without a dot, which no foreign name server answers for."""
+    """Whether a Host header holds an address, or a name without a dot, which public DNS does not resolve."""
     name = host.rsplit(":", 1)[0] if not host.endswith("]") else host
     name = name.strip("[]")
     try:

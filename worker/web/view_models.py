@@ -1,4 +1,4 @@
-"""What a page shows of a study, decided here rather than in templates: which image, which label, in which words."""
+"""What a page shows of a study, decided outside the templates: which image and which label come first."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from model.explain.gradcam import LogitMaps
 from model.rendering.overlay import DENSITY_FLOOR, peak_density
 from worker.worklist.priority import is_counted, score
 
-BAR = 100.0  # width of a finding's bar, in its own units
+BAR = 100.0  # width of a finding's bar, in SVG units
 
 
 @dataclass(frozen=True)
 class ShownFinding:
-    """A finding, and its overlay: ``overlay_url`` fits the image, ``peak`` is its strongest density."""
+    """A finding with the URL of its overlay; ``peak`` is the overlay's strongest density."""
 
     position: int
     finding: FindingRecord
@@ -47,7 +47,7 @@ class ShownRow:
     overlay_label: str
     age_years: float | None
     positive: tuple[ShownFinding, ...]
-    nearest: ShownFinding | None  # where nothing is positive: the one nearest to its threshold
+    nearest: ShownFinding | None  # if none is positive: the finding nearest to its threshold
     unread: str
     key: str
 
@@ -79,7 +79,7 @@ def shown_row(row: WorklistRow) -> ShownRow:
 def shown_image(images: Sequence[StudyImage]) -> int | None:
     """Return which image of a study is shown first.
 
-    The read one that says most inside the model's domain, else any that was read, else an accepted one, else the first.
+    The analysed image with the highest score inside the training domain, else an analysed, an accepted or the first.
     """
 
     def rank(index: int) -> tuple[float, ...]:
@@ -98,9 +98,9 @@ def shown_image(images: Sequence[StudyImage]) -> int | None:
 
 
 def shown_label(findings: Sequence[FindingRecord]) -> int | None:
-    """Return whose overlay is shown first: the label that stands highest above its threshold, or nearest below it.
+    """Return the label whose overlay is shown first: the one highest above its threshold, or nearest below it.
 
-    One that is not counted comes last, however high its probability.
+    A label that is not counted comes last, however high its probability.
     """
     return max(range(len(findings)), key=lambda index: _says(findings[index]), default=None)
 
@@ -127,20 +127,20 @@ def shown_findings(image: StudyImage, maps: Mapping[int, bytes]) -> tuple[ShownF
 
 
 def image_flags(image: StudyImage) -> tuple[str, ...]:
-    """Return everything people should know of one image before they look at a number."""
+    """Return all flags of one image: those of the analysis, the image and the gate."""
     analysed = image.analysis.flags if image.analysis is not None else ()
     admitted = image.decision.flags if image.decision is not None and image.decision.accepted else ()
     return tuple(dict.fromkeys((*analysed, *image.flags, *admitted)))
 
 
 def unread(row: WorklistRow) -> str:
-    """Return what of a study was not read and why; empty where everything was."""
+    """Return which images were not analysed and why; empty if all were."""
     item = row.item
     return item.reason.removeprefix("not read: ") if item.state == "done" else item.reason
 
 
 def picture_url(image: StudyImage | None, size: str) -> str:
-    """Return where an image's radiograph is; empty where there is nothing to show."""
+    """Return the URL of an image's radiograph; empty if there is none."""
     if image is None or not image.source_sha256:
         return ""
     if image.decision is not None and image.decision.facts.get("has_pixels") == "no":
@@ -149,14 +149,14 @@ def picture_url(image: StudyImage | None, size: str) -> str:
 
 
 def overlay_url(image: StudyImage | None, position: int, size: str) -> str:
-    """Return where the overlay of one label is; empty where there is none."""
+    """Return the URL of one label's overlay; empty if there is none."""
     if image is None or image.analysis is None or image.analysis.state != "done" or not picture_url(image, size):
         return ""
     return f"/images/{image.source_sha256}/overlays/{image.analysis.id}/{position}-{size}.png"
 
 
 def fingerprint(*facts: object) -> str:
-    """Return a name for exactly these facts (frozen values), so that an unchanged page is not sent again."""
+    """Return a hash of these frozen values; it changes when one of them changes."""
     return hashlib.sha256(repr(facts).encode()).hexdigest()[:32]
 
 

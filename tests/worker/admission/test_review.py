@@ -74,7 +74,7 @@ def test_refused_film_is_read_by_ones_word_and_every_face_says_so(sited: Site, f
     page = TestClient(make_web(sited), base_url="http://127.0.0.1").get(f"/studies/{item['study_instance_uid']}").text
     for words in (flag, "Dr Who", "the patient&#39;s arm lies over the chest", rule, "before, "):
         assert words in page, words
-    assert "Have it read anyway" not in page
+    assert "Analyse it anyway" not in page
     with sited.database.read() as session:
         rows = session.scalars(select(GateDecision).order_by(GateDecision.id)).all()
         assert session.scalars(select(MadeObject)).all(), "its heatmap carries the flag in its legend"
@@ -206,4 +206,4 @@ def test_explain_does_not_wait_for_a_pipe(tmp_path: Path) -> None:
     os.mkfifo(pipe)
     done = CliRunner().invoke(app, ["explain", str(pipe), "--home", str(tmp_path / "home")])
     assert done.exit_code == 2
-    assert "is no regular file" in re.sub(r"[\s│]+", " ", done.output)
+    assert "is not a regular file" in re.sub(r"[\s│]+", " ", done.output)

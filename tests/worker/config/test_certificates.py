@@ -62,11 +62,14 @@ def test_listener_as_configured_answers_our_own_echo_and_nobody_without_a_certif
     ("toml", "told"),
     [
         ("[dicom.tls]\ncertificate = 'a'\n", r"dicom\.tls\.key: Field required"),
-        ("[dicom.tls]\ncertificate = 'a'\nkey = 'b'\n", r"dicom\.tls: .*ca must name who issues client certificates"),
+        (
+            "[dicom.tls]\ncertificate = 'a'\nkey = 'b'\n",
+            r"dicom\.tls: .*ca must name the authority that issues client certificates",
+        ),
         ("[dicom.tls]\ncertificat = 'a'\n", r"dicom\.tls\.certificat: no such key; did you mean certificate\?"),
         (
             "[[destinations]]\nname='p'\nae_title='P'\nhost='h'\nport=1\n[destinations.tls]\nkey='a'\n",
-            r"destinations\.0\.tls: .*certificate and key go together",
+            r"destinations\.0\.tls: .*certificate and key belong together",
         ),
     ],
 )
@@ -122,7 +125,7 @@ def test_destination_speaks_tls_as_configured_and_its_files_are_looked_at_before
 @pytest.mark.parametrize(
     ("days", "level", "seen"),
     [
-        (365, "ok", "is good until"),
+        (365, "ok", "is valid until"),
         (10.5, "warning", "10 days from now"),
         (-1, "failed", "has expired on"),
         (None, "failed", "cannot be read: No such file"),
@@ -141,5 +144,5 @@ def test_doctor_says_until_when_certificates_are_good(
     listener, destination, rest = CHECKS["certificates"](Examined(settings, (), now))
     assert [listener.check, destination.check] == ["certificate listener", "certificate destination pacs"]
     for finding in (listener, destination):
-        assert (finding.level, seen in finding.seen, bool(finding.mend)) == (level, True, level != "ok")
-    assert "DICOM" not in rest.seen
+        assert (finding.level, seen in finding.detail, bool(finding.remedy)) == (level, True, level != "ok")
+    assert "DICOM" not in rest.detail

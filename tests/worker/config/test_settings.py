@@ -68,7 +68,7 @@ def test_environment_wins_over_the_file(tmp_path: Path, monkeypatch: pytest.Monk
         ("a = " + "[" * 5000, r"cannot be read: maximum recursion"),
         ("a = " + "9" * 5000, r"cannot be read: .*digits"),
         ("[dicom]\nport = true\n", r"dicom: port is true: a number is needed"),
-        ('[dicom]\nhost = "a\\u0000b"\n', r"dicom: host is 'a\\x00b': a null character cannot be meant"),
+        ('[dicom]\nhost = "a\\u0000b"\n', r"dicom: host is 'a\\x00b': a null character is not allowed"),
         *(
             (f'[dicom]\nallowed_callers = ["{each}"]\n', rf"dicom\.allowed_callers\.0: .*10\.1\.0\.0/16.*got '{each}'")
             for each in ("CT1@", "CT1@ct1.hospital", "CT1@10.0.0.0/33", "CT1@10.0.0.7:104")
@@ -78,11 +78,11 @@ def test_environment_wins_over_the_file(tmp_path: Path, monkeypatch: pytest.Monk
         ("[intake]\nmaximum_backlog = 99999999999999999999\n", r"maximum_backlog: .*less than or equal to 1000000000"),
         (
             '[database]\nurl = "mysql://u:secret@h/x"\n',
-            r"\[database\] url: mysql is not understood; allowed are sqlite:///",
+            r"\[database\] url: mysql is not supported; allowed are sqlite:///",
         ),
-        ('[database]\nurl = "postgres"\n', r"\[database\] url: no scheme is not understood"),
-        ('[broker]\nurl = "amqp://u:secret@h"\n', r"\[broker\] url: amqp is not understood; allowed are redis://"),
-        ('[broker]\nurl = "redis://:secret@h:port/0"\n', r"\[broker\] url: redis, but its host or port is none"),
+        ('[database]\nurl = "postgres"\n', r"\[database\] url: no scheme is not supported"),
+        ('[broker]\nurl = "amqp://u:secret@h"\n', r"\[broker\] url: amqp is not supported; allowed are redis://"),
+        ('[broker]\nurl = "redis://:secret@h:port/0"\n', r"\[broker\] url: redis, but its host or port is invalid"),
     ],
 )
 def test_wrong_file_is_refused_with_what_is_allowed(tmp_path: Path, text: str, message: str) -> None:

@@ -76,12 +76,12 @@ def test_certificate_of_the_broker_is_judged(
         monkeypatch.setenv("CXR_TRIAGE_BROKER_URL", f"rediss://:hunter2@localhost:{port}/0{options}")
         finding, _rest = CHECKS["certificates"](Examined(load_settings(home=site.settings.home), (), now))
         assert "hunter2" not in str(finding)
-        said[days, trusted] = (finding.level, finding.seen)
+        said[days, trusted] = (finding.level, finding.detail)
     assert said[365, True][0] == "ok"
-    assert "is good until" in said[365, True][1]
+    assert "is valid until" in said[365, True][1]
     assert said[10, True][0] == "warning"
     assert said[365, False][0] == "failed"
     assert "self-signed certificate" in said[365, False][1]
     monkeypatch.setenv("CXR_TRIAGE_BROKER_URL", "rediss://localhost:1/0?ssl_cert_reqs=none")
     finding, _rest = CHECKS["certificates"](Examined(load_settings(home=site.settings.home), (), now))
-    assert (finding.level, "believed" in finding.seen) == ("warning", True)
+    assert (finding.level, "believed" in finding.detail) == ("warning", True)

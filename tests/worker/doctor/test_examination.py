@@ -32,7 +32,7 @@ from worker.analysis import codec_samples
 from worker.analysis.codec_samples import SAMPLES
 from worker.cli.app import app
 from worker.config.settings import load_settings
-from worker.doctor.check_result import Examined, Finding
+from worker.doctor.check_result import CheckResult, Examined
 from worker.doctor.examination import CHECKS, examine
 from worker.installation import Site
 from worker.model_registry.bundles import activate
@@ -42,7 +42,7 @@ from worker.runtime.clock import Clock, now
 UP = (ProcessState("listen", "running"),)
 
 
-def look(site: Site, check: str, *, running: tuple[ProcessState, ...] = (), clock: Clock = now) -> Finding:
+def look(site: Site, check: str, *, running: tuple[ProcessState, ...] = (), clock: Clock = now) -> CheckResult:
     """What one check of the doctor says; it must say one thing."""
     (finding,) = CHECKS[check](Examined(load_settings(home=site.settings.home), running, clock))
     return finding
@@ -92,7 +92,7 @@ def test_nothing_failed_where_all_is_well(
     }
     ours_to_answer_for = set(levels) - {"space", "clock", "processes"}
     assert {levels[check] for check in ours_to_answer_for} == {"ok"}, facts["findings"]
-    seen = {each["check"]: each["seen"] for each in facts["findings"]}
+    seen = {each["check"]: each["detail"] for each in facts["findings"]}
     assert "2 environment variables" in seen["configuration"]
     assert " ms an image with " in seen["engine"]
 
@@ -106,7 +106,7 @@ def test_fresh_machine_has_warnings_but_no_failure_and_nothing_is_created(
     assert "failed" not in levels.values(), findings
     assert {levels[check] for check in ("home", "broker", "processes", "listener")} == {"warning"}
     assert "database" not in levels  # with the home folder missing, that is said
-    assert all(each.mend for each in findings if each.level != "ok")
+    assert all(each.remedy for each in findings if each.level != "ok")
     assert not site.settings.home.exists()
 
 
@@ -117,7 +117,7 @@ def test_wrong_configuration_is_the_only_finding_and_fails(site: Site, tmp_path:
     assert done.exit_code == 1
     (finding,) = json.loads(done.stdout)["findings"]
     assert finding["check"] == "configuration"
-    assert "did you mean port" in finding["seen"]
+    assert "did you mean port" in finding["detail"]
 
 
 def test_unknown_check_is_wrong_usage(site: Site) -> None:
@@ -141,14 +141,14 @@ def test_password_that_everyone_may_read_is_said(made: Site, tmp_path: Path) -> 
         config.chmod(mode)
         findings[mode] = next(examine(made.settings.home, config, now))
     assert (findings[0o644].level, findings[0o640].level) == ("warning", "ok")
-    assert "chmod" in findings[0o644].mend
+    assert "chmod" in findings[0o644].remedy
     assert "hunter2" not in str(findings)
 
 
 def test_home_that_everyone_may_look_into_is_said(made: Site) -> None:
     assert look(made, "home").level == "ok"
     made.settings.home.chmod(0o755)
-    assert look(made, "home").mend == f"chmod o= {made.settings.home}"
+    assert look(made, "home").remedy == f"chmod o= {made.settings.home}"
 
 
 def test_home_that_is_a_file_fails(site: Site) -> None:
@@ -159,14 +159,14 @@ def test_home_that_is_a_file_fails(site: Site) -> None:
 def test_database_says_that_commits_are_durable(made: Site) -> None:
     finding = look(made, "database")
     assert finding.level == "ok"
-    assert "journal wal, synchronous full" in finding.seen
+    assert "journal wal, synchronous full" in finding.detail
 
 
 def test_database_of_another_revision_fails_with_the_command_that_mends_it(made: Site) -> None:
     with made.database.write() as session:
         session.execute(text("UPDATE alembic_version SET version_num = '0000'"))
     finding = look(made, "database")
-    assert (finding.level, "cxr-triage db upgrade" in finding.mend) == ("failed", True)
+    assert (finding.level, "cxr-triage db upgrade" in finding.remedy) == ("failed", True)
 
 
 def test_database_that_is_none_fails(made: Site) -> None:
@@ -176,7 +176,7 @@ def test_database_that_is_none_fails(made: Site) -> None:
     (made.settings.home / "cxr-triage.sqlite").write_bytes(b"no database at all" * 100)
     finding = look(made, "database")
     assert finding.level == "failed"
-    assert "not a database" in finding.seen
+    assert "not a database" in finding.detail
 
 
 def test_database_that_loses_commits_is_found_out(tmp_path: Path) -> None:
@@ -261,7 +261,7 @@ def test_a_sample_of_every_compressed_transfer_syntax_is_decoded(made: Site) -> 
     assert {sample.transfer_syntax_uid for sample in SAMPLES} == set(RECEIVED_TRANSFER_SYNTAXES) - native
     finding = look(made, "codecs")
     assert finding.level == "ok"
-    assert "ljpeg_decode: JPEG Lossless, JPEG Lossless SV1" in finding.seen
+    assert "ljpeg_decode: JPEG Lossless, JPEG Lossless SV1" in finding.detail
 
 
 @pytest.mark.parametrize(
@@ -276,7 +276,10 @@ def test_decoder_that_fails_is_named(
     monkeypatch.setattr("worker.analysis.codec_check.SAMPLES", (codec_samples.CodecSample(**values),))
     finding = look(made, "codecs")
     assert finding.level == "failed"
-    assert f"JPEG Lossless: {said}" in finding.seen or f"JPEG Lossless: the compressed frame has {said}" in finding.seen
+    assert (
+        f"JPEG Lossless: {said}" in finding.detail
+        or f"JPEG Lossless: the compressed frame has {said}" in finding.detail
+    )
 
 
 def test_active_model_that_is_gone_fails(made: Site) -> None:
@@ -284,7 +287,7 @@ def test_active_model_that_is_gone_fails(made: Site) -> None:
         activation.activate(session, MODEL, now())
     finding = look(made, "engine")
     assert finding.level == "failed"
-    assert "/models/first" in finding.seen
+    assert "/models/first" in finding.detail
 
 
 @pytest.mark.parametrize(
@@ -298,7 +301,7 @@ def test_image_that_waits_too_long_is_said(
         record_instance(session, new_instance(received_at=now() - timedelta(minutes=minutes)))
     findings = {each.check: each for each in CHECKS["work"](Examined(made.settings, (), now))}
     assert findings["reading"].level == level
-    assert findings["reading"].seen.startswith("1 wait, the oldest for ")
+    assert findings["reading"].detail.startswith("1 wait, the oldest for ")
     assert findings["delivery"].level == "ok"
     assert "commitment" not in findings
 
@@ -317,8 +320,8 @@ def test_sender_that_is_not_told_what_is_committed_is_said(made: Site, minutes: 
         )
     finding = {each.check: each for each in CHECKS["work"](Examined(made.settings, (), now))}["commitment"]
     assert finding.level == level
-    assert finding.seen.startswith("1 wait, the oldest for 1 ")
-    assert finding.seen.endswith("; 0 reported, 0 given up")
+    assert finding.detail.startswith("1 wait, the oldest for 1 ")
+    assert finding.detail.endswith("; 0 reported, 0 given up")
 
 
 def test_clock_that_differs_from_the_file_systems_is_said(made: Site, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -331,13 +334,13 @@ def test_clock_that_differs_from_the_file_systems_is_said(made: Site, monkeypatc
 
 def test_clock_that_nothing_keeps_is_said(made: Site, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("worker.doctor.network._synchronised", lambda: False)
-    assert (look(made, "clock").level, "NTP" in look(made, "clock").mend) == ("warning", True)
+    assert (look(made, "clock").level, "NTP" in look(made, "clock").remedy) == ("warning", True)
 
 
 def test_pages_open_to_the_network_are_said(made: Site, monkeypatch: pytest.MonkeyPatch) -> None:
     assert look(made, "certificates").level == "ok"
     monkeypatch.setenv("CXR_TRIAGE_WEB_HOST", "0.0.0.0")
-    assert "web on 0.0.0.0" in look(made, "certificates").seen
+    assert "web on 0.0.0.0" in look(made, "certificates").detail
     assert look(made, "certificates").level == "warning"
 
 

@@ -75,7 +75,7 @@ def test_image_beyond_the_backlog_is_refused_and_taken_when_one_was_read(with_mo
         (refused,) = ledger_details(session).rejections
         assert len(session.scalars(select(Instance)).all()) == 2
     assert (refused.number, refused.status) == (2, Status.OUT_OF_RESOURCES)
-    assert "2 images or more wait to be read ([intake] maximum_backlog)" in refused.reason
+    assert "2 images or more wait for analysis ([intake] maximum_backlog)" in refused.reason
     with site.database.write() as session:
         first = session.scalars(select(Analysis.id).order_by(Analysis.id)).first()
         session.execute(update(Analysis).where(Analysis.id == first).values(state="done"))
@@ -94,7 +94,7 @@ def test_archive_and_finished_images_are_no_backlog(with_model: Site, films: Pat
         fresh = Limits(limited(site, backlog=2), site.database, lambda: 10**12)
         assert fresh.pressure() == ""
         assert Intake(site, lambda _id: None, fresh).receive(film(films, number)) == Status.SUCCESS
-    assert "wait to be read" in Limits(limited(site, backlog=2), site.database, lambda: 10**12).pressure()
+    assert "wait for analysis" in Limits(limited(site, backlog=2), site.database, lambda: 10**12).pressure()
 
 
 def test_backlog_is_counted_once_a_second_at_most_and_no_further_than_the_limit(with_model: Site) -> None:
@@ -133,7 +133,7 @@ def test_store_that_cannot_write_is_a_recorded_refusal(site: Site, films: Path) 
 
 
 @pytest.mark.usefixtures("broker")
-@pytest.mark.parametrize(("backlog", "free", "words"), [(1, 0.0, "wait to be read"), (0, 1e9, "GB free")])
+@pytest.mark.parametrize(("backlog", "free", "words"), [(1, 0.0, "wait for analysis"), (0, 1e9, "GB free")])
 def test_every_face_says_that_senders_are_told_to_come_back(
     with_model: Site, films: Path, backlog: int, free: float, words: str
 ) -> None:
@@ -152,4 +152,4 @@ def test_every_face_says_that_senders_are_told_to_come_back(
     assert values == {"backlog": 1.0 if backlog else 0.0, "free_space": 1.0 if free else 0.0}
     if free:
         (found,) = space(Examined(site.settings, (), now))
-        assert (found.level, "minimum_free_gigabytes" in found.seen) == ("failed", True)
+        assert (found.level, "minimum_free_gigabytes" in found.detail) == ("failed", True)

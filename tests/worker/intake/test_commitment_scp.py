@@ -198,7 +198,7 @@ def test_a_requester_without_an_address_is_named_and_given_up_in_the_end(
         counts = client.get("/api/ledger").json()["commitments"]
     assert counts == {"asked": 1, "waiting": 0, "reported": 0, "failed": 1}
     assert re.search(r'class="name">MODALITY</td><td>given up: the association of MODALITY has ended', ledger)
-    assert "1 asked for, 0 waiting, 0 reported, 1 given up" in system
+    assert "1 requested, 0 waiting, 0 reported, 1 given up" in system
 
 
 def test_the_same_transaction_asked_for_again_is_begun_anew(site: Site, known: Settings) -> None:

@@ -85,7 +85,7 @@ def test_each_film_is_read_by_the_model_of_its_age(
     browser = TestClient(make_web(site), base_url="http://127.0.0.1")
     system = browser.get("/system").text
     assert "reads 0-17 years, any view" in system
-    assert "reads everything else" in system
+    assert "scope: everything else" in system
     for path in ("/", "/ledger", "/docs", "/studies/1.2.1"):
         assert browser.get(path).status_code == 200, path
     assert 'reads="0-17 years, any view"' in browser.get("/metrics").text
@@ -161,10 +161,10 @@ def test_bundle_that_is_gone_is_not_ready(site: Site, broker: None, second_bundl
     shutil.rmtree(bundle.folder)
     facts = health_facts(site)
     assert not facts["ready"]
-    assert f"bundle gone, so what it should read waits: second ({bundle.folder})" in facts["model_note"]
+    assert f"bundle folder missing, so what it should read waits: second ({bundle.folder})" in facts["model_note"]
     browser = TestClient(make_web(site), base_url="http://127.0.0.1")
     assert browser.get("/readyz").status_code == 503
-    assert "bundle gone" in browser.get("/system").text
+    assert "bundle folder missing" in browser.get("/system").text
 
 
 def test_version_is_printed() -> None:

@@ -1,1 +1,1 @@
-"""The watched folder: files found, taken, and moved to `done` or `failed`."""
+"""The watched folder: files are found, imported, and moved to `done` or `failed`."""

@@ -1,7 +1,7 @@
-"""Moves in a watched folder that never touch a file other than the one that was read, and never overwrite one.
+"""Moves in a watched folder that affect only the file that was read, and never overwrite another.
 
-A file is first given a hidden name that nobody else uses; what then lies under that name can be compared and moved at
-leisure. Whoever dies in between leaves it under the hidden name, where the next scan finds it.
+A file is first renamed to a unique hidden name; what lies under that name can then be compared and moved safely. If the
+process dies in between, the file keeps the hidden name, where the next scan finds it.
 """
 
 from __future__ import annotations
@@ -15,64 +15,66 @@ from worker.intake.folder.scan import ASIDE, Stamp
 
 
 def set_aside(path: Path) -> Path:
-    """Give what has this path now a hidden name beside it, and return that. OSError where it cannot be."""
+    """Rename the file at this path to a hidden name in the same folder; return that. OSError if that fails."""
     aside = path.with_name(f"{ASIDE}{uuid.uuid4().hex}-{short(path.name)}")
     path.rename(aside)
     return aside
 
 
 def put_back(aside: Path, path: Path | None = None) -> Path:
-    """Return what was set aside to its path or, where another has that by now, to a new name beside it.
+    """Move a file that was set aside back to its path or, if that is taken, to a new name beside it.
 
     Parameters
     ----------
     path
-        Where it was; None: the hidden name tells.
+        The original path; None: it is derived from the hidden name.
 
     Returns
     -------
     Path
-        Where it lies now; the next scan finds it there.
+        Its new path, where the next scan finds it.
 
     Raises
     ------
     OSError
-        If it cannot be moved: it lies where it did.
+        If it cannot be moved: it stays where it is.
     """
     path = path or aside.with_name(aside.name.removeprefix(ASIDE).partition("-")[2] or "unnamed")
     if stat.S_ISDIR(aside.lstat().st_mode):
-        return aside.rename(path)  # a folder takes the place of an empty one at most
+        return aside.rename(path)  # a folder can replace only an empty folder
     try:
         os.link(aside, path, follow_symlinks=False)
     except FileNotFoundError:
         raise
     except OSError:
-        if _is_same(aside, path):  # whoever put it back died before the hidden name was gone
+        if _is_same(aside, path):  # the process that put it back died before it removed the hidden name
             aside.unlink()
             return path
-        # no empty file holds the name meanwhile, as in place(): a film might be renamed over it
+        # not reserved by an empty file, as in place(): an incoming image could be renamed over it
         return aside.rename(_another(path))
     aside.unlink(missing_ok=True)
     return path
 
 
 def place(source: Path, target: Path, reason: str = "") -> None:
-    """Move to ``target`` or, where another has that name, to a new one beside it; with its reason beside it, if any.
+    """Move to ``target`` or, if that exists, to a new name beside it; a reason is written beside it.
 
     Raises
     ------
     OSError
-        If it cannot be moved: it lies where it did.
+        If it cannot be moved: it stays where it is.
     """
     wanted = target
     while True:
         try:
-            told = _tell(target, reason) if reason else None  # first, so that no file ever lies there without it
+            reason_file = (
+                _tell(target, reason) if reason else None
+            )  # written first, so that no file lies there without its reason
             try:
                 _move(source, target)
             except BaseException:
-                if told is not None:
-                    told.unlink()
+                if reason_file is not None:
+                    reason_file.unlink()
                 raise
         except FileExistsError:
             target = _another(wanted)
@@ -81,30 +83,30 @@ def place(source: Path, target: Path, reason: str = "") -> None:
 
 
 def short(name: str) -> str:
-    """A name to which something can be added: file systems take 255 bytes."""
+    """A name short enough for a suffix: file systems allow 255 bytes."""
     return os.fsdecode(os.fsencode(name)[:200])
 
 
 def _tell(target: Path, reason: str) -> Path:
-    """Write why a file failed to a file of its own beside it. FileExistsError where another's reason is there."""
-    told = target.with_name(f"{short(target.name)}.reason.txt")
-    with told.open("x", encoding="utf-8") as file:
+    """Write the reason of a failure beside the file. FileExistsError if a reason file of that name exists."""
+    reason_file = target.with_name(f"{short(target.name)}.reason.txt")
+    with reason_file.open("x", encoding="utf-8") as file:
         try:
             file.write(f"{reason}\n")
             file.flush()
         except OSError:
-            told.unlink()
+            reason_file.unlink()
             raise
-    return told
+    return reason_file
 
 
 def _move(source: Path, target: Path) -> None:
-    """Rename, but over no other: FileExistsError."""
+    """Rename without overwriting: FileExistsError."""
     try:
         os.link(source, target, follow_symlinks=False)
     except (FileExistsError, FileNotFoundError):
         raise
-    except OSError:  # a folder, a file of another user, a file system without links: the name is taken first
+    except OSError:  # a folder, another user's file, or a file system without hard links: reserve the name first
         if stat.S_ISDIR(source.lstat().st_mode):
             target.mkdir()
             take_back = target.rmdir

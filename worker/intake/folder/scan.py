@@ -1,4 +1,4 @@
-"""What lies in a watched folder: plain files that somebody may still be writing, and things that are no files."""
+"""The content of a watched folder: files that may still be written, and entries that are not regular files."""
 
 from __future__ import annotations
 
@@ -10,10 +10,15 @@ from pathlib import Path
 from typing import Literal
 
 DONE, FAILED = "done", "failed"
-ASIDE = (
-    ".cxr-triage-aside-"  # a hidden name of our own begins so: what bears it is on its way to done/, failed/ or back
-)
-_UNFINISHED = (".tmp", ".part", ".partial", ".filepart", ".crdownload", ".swp")  # names that programs write under
+ASIDE = ".cxr-triage-aside-"  # prefix of our own hidden names: such a file is being moved to done/, failed/ or back
+_UNFINISHED = (
+    ".tmp",
+    ".part",
+    ".partial",
+    ".filepart",
+    ".crdownload",
+    ".swp",
+)  # suffixes of files that a program is still writing
 _KINDS = (
     (stat.S_ISFIFO, "a pipe"),
     (stat.S_ISSOCK, "a socket"),
@@ -24,16 +29,16 @@ _KINDS = (
 
 
 class Changed(Exception):
-    """The file is not (or no longer) the one that was seen: it is looked at anew."""
+    """The file changed since the scan: the next scan looks at it again."""
 
 
 class TooLarge(Exception):
-    """The file has more bytes than are taken; the message says how many."""
+    """The file is larger than the limit; the message gives both sizes."""
 
 
 @dataclass(frozen=True)
 class Stamp:
-    """What changes when a file is written, replaced or renamed; ``ctime_ns`` cannot be set by any program."""
+    """Values that change when a file is written, replaced or renamed; no program can set ``ctime_ns``."""
 
     device: int
     inode: int
@@ -46,13 +51,13 @@ class Stamp:
         return cls(status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
 
     def is_renamed(self, earlier: Stamp) -> bool:
-        """Tell whether this is the earlier file, unwritten, under whatever name: renaming changes ``ctime_ns``."""
+        """Whether this is the earlier file, unchanged except for its name: renaming changes ``ctime_ns`` alone."""
         return replace(self, ctime_ns=0) == replace(earlier, ctime_ns=0)
 
 
 @dataclass(frozen=True)
 class Found:
-    """One entry; ``what`` says what it is where it is no plain file, "aside" what was left under a name of ours."""
+    """One entry. ``what`` describes one that is not a regular file; kind "aside": left under our hidden name."""
 
     path: Path
     stamp: Stamp
@@ -61,10 +66,10 @@ class Found:
 
 
 def entries(folder: Path) -> Iterator[Found]:
-    """List files below a folder, and what cannot be one; hidden and unfinished names are left out, but ours.
+    """List files and other entries below a folder; hidden and unfinished names are left out, except our own.
 
-    Links are never followed, so that no loop is walked and nothing outside is touched. A folder that cannot be read is
-    listed as an entry of its own. OSError where ``folder`` itself cannot be read.
+    Symbolic links are not followed: they may form loops or leave the folder. A subfolder that cannot be read is listed
+    as an entry. OSError if ``folder`` itself cannot be read.
     """
     with os.scandir(folder) as own:
         pending = [Path(entry.path) for entry in _folders(own, folder)]
@@ -76,7 +81,7 @@ def entries(folder: Path) -> Iterator[Found]:
                 pending += [Path(entry.path) for entry in _folders(found, folder)]
             yield from _files(here)
         except FileNotFoundError:
-            continue  # it went meanwhile
+            continue  # it was removed meanwhile
         except OSError as error:
             with_status = _status(here)
             if with_status is not None:
@@ -85,19 +90,19 @@ def entries(folder: Path) -> Iterator[Found]:
 
 
 def read_unchanged(found: Found, largest: int) -> bytes:
-    """Return the bytes of a file that is still the one that was seen, before and after it was read.
+    """Return the bytes of a file, provided that it did not change between the scan and the end of reading.
 
     Raises
     ------
     Changed
-        If it went or was written meanwhile.
+        If it was removed or written meanwhile.
     OSError
         If it cannot be read.
     TooLarge
         If it has more than ``largest`` bytes.
     """
     try:
-        # never waits for a pipe's writer, never follows a link that took the file's place
+        # neither blocks on a pipe nor follows a link that replaced the file
         descriptor = os.open(found.path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     except FileNotFoundError as error:
         raise Changed from error
@@ -105,7 +110,7 @@ def read_unchanged(found: Found, largest: int) -> bytes:
         if Stamp.of(os.fstat(file.fileno())) != found.stamp:
             raise Changed
         if found.stamp.size > largest:
-            raise TooLarge(f"{found.stamp.size} bytes; at most {largest} are taken")
+            raise TooLarge(f"{found.stamp.size} bytes; at most {largest} are imported")
         data = file.read(found.stamp.size + 1)
         if len(data) != found.stamp.size or Stamp.of(os.fstat(file.fileno())) != found.stamp:
             raise Changed

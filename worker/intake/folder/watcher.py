@@ -1,8 +1,8 @@
-"""A watched folder as a way in: its files go through the one intake, then to ``done/`` or, with a reason, ``failed/``.
+"""Import from a watched folder: files go through the intake, then to ``done/`` or, with a reason, to ``failed/``.
 
-A file is moved only after its instance is durable, and only if it is still the one that was read. Whoever dies in
-between finds it again and stores the same bytes, which adds nothing: so nothing is lost and nothing doubled, by one
-watcher or by several.
+A file is moved only after its instance is durable, and only if it is still the file that was read. After a crash in
+between, the file is found again and the same bytes are stored once more, which changes nothing: no file is lost or
+imported twice, by one watcher or by several.
 """
 
 from __future__ import annotations
@@ -36,12 +36,12 @@ _Ended = Literal["stored", "failed", "later", "changed"]
 
 
 def import_folder(settings: Settings) -> Path | None:
-    """Return the folder to watch; None where none is.
+    """Return the folder to watch; None if none is configured.
 
     Raises
     ------
     ConfigurationError
-        If it contains the home folder, or lies in the store: what is kept there would be taken as new.
+        If it contains the home folder or lies in the store: stored files would be imported again.
     """
     if not settings.imports.folder:
         return None
@@ -53,12 +53,12 @@ def import_folder(settings: Settings) -> Path | None:
 
 
 class Importer:
-    """Takes what has come to rest in a folder.
+    """Imports the files of a folder that have not changed for a while.
 
     Parameters
     ----------
     clock
-        Seconds that never go backwards.
+        Monotonic time in seconds.
     """
 
     def __init__(
@@ -69,9 +69,11 @@ class Importer:
         self._folder = folder
         self._intake = intake
         self._clock = clock
-        self._since: dict[Path, tuple[Stamp, float]] = {}  # of the last scan: since when each is as it is
-        self._judged: dict[Path, Stamp] = {}  # ended, but could not be moved away
-        self._doubted: dict[Path, Stamp] = {}  # not understood: perhaps whoever writes it only rests
+        self._since: dict[
+            Path, tuple[Stamp, float]
+        ] = {}  # of the last scan: each file's stamp, and since when it is unchanged
+        self._judged: dict[Path, Stamp] = {}  # imported or failed, but could not be moved away
+        self._doubted: dict[Path, Stamp] = {}  # cannot be parsed: perhaps it is still being written
 
     def run(self, stop: threading.Event) -> None:
         """Scan until ``stop`` is set."""
@@ -82,14 +84,14 @@ class Importer:
             except OSError as error:
                 _log.error("import folder cannot be read", error=error.strerror or type(error).__name__)
             except (DatabaseUnavailable, StoreUnavailable) as error:
-                _log.error("nothing is imported now", error=str(error))
+                _log.error("import waits", error=str(error))
             except Exception as error:  # noqa: BLE001 - the thread's edge: were it to end, nothing would be imported
                 _log.error("import failed", error=type(error).__name__)
-            # a folder with very many files is not walked through without rest
+            # a scan of very many files is followed by a pause as long as the scan
             stop.wait(max(IMPORT_EVERY, self._clock() - began))
 
     def scan(self, stop: threading.Event | None = None) -> int:
-        """Look once through the folder and take what has come to rest. Returns how many files came to an end.
+        """Scan the folder once and import the files that have settled. Returns how many were imported or failed.
 
         Raises
         ------
@@ -115,7 +117,7 @@ class Importer:
                 continue
             outcome = self._take(each, in_doubt=rest < IMPORT_DOUBT)
             if outcome == "later":
-                break  # the next file would find no room either
+                break  # the next file would be rejected as well
             ended += outcome in ("stored", "failed")
         if ended:
             _log.info("imported", files=ended)
@@ -128,7 +130,7 @@ class Importer:
         if found.kind == "aside":
             return self._return(found)
         if found.kind == "other":
-            return self._fail(found, Status.CANNOT_UNDERSTAND, f"{found.what}: only plain files are imported")
+            return self._fail(found, Status.CANNOT_UNDERSTAND, f"{found.what}: only regular files are imported")
         try:
             if self._intake.limits.pressure(found.stamp.size):
                 return "later"
@@ -137,8 +139,8 @@ class Importer:
         except Changed:
             return "changed"
         except (DatabaseUnavailable, StoreUnavailable):
-            raise  # nothing can be imported now
-        except Exception as error:  # noqa: BLE001 - the thread's edge: one file must not keep the others from coming in
+            raise  # no file can be imported now
+        except Exception as error:  # noqa: BLE001 - the thread's edge: one file must not block the others
             status, reason = _refusal(error)
             if in_doubt and status == Status.CANNOT_UNDERSTAND:
                 self._doubted[found.path] = found.stamp
@@ -157,9 +159,9 @@ class Importer:
         return "failed"
 
     def _put_away(self, found: Found, where: str, reason: str = "") -> None:
-        """Move the file that has ended out of the way, or delete it; what cannot be moved is remembered.
+        """Move the imported or failed file away, or delete it; one that cannot be moved is remembered.
 
-        Another one that took its place meanwhile stays, to be imported.
+        A new file that replaced it meanwhile stays and is imported next.
         """
         aside = None
         try:
@@ -183,7 +185,7 @@ class Importer:
                 self._leave(found, aside)
 
     def _leave(self, found: Found, aside: Path) -> None:
-        """Put back what could be set aside but not be moved away, and remember it under its new stamp."""
+        """Put back a file that could not be moved away, and remember its new stamp."""
         try:
             path = put_back(aside, found.path)
             stamp = Stamp.of(path.lstat())
@@ -193,11 +195,11 @@ class Importer:
             self._judged[path] = stamp
 
     def _return(self, found: Found) -> _Ended:
-        """Give a file that a watcher left under a hidden name, when it died, its name again."""
+        """Rename a file back that a watcher left under a hidden name when it died."""
         try:
             put_back(found.path)
         except FileNotFoundError:
-            pass  # its watcher lives
+            pass  # its watcher is alive
         except OSError as error:
             _log.warning("a file left under a hidden name cannot be renamed", error=error.strerror)
             self._judged[found.path] = found.stamp
@@ -213,5 +215,5 @@ def _refusal(error: Exception) -> tuple[Status, str]:
         return Status.CANNOT_UNDERSTAND, f"the file cannot be read ({error.strerror or type(error).__name__})"
     if isinstance(error, TooLarge):
         return Status.CANNOT_UNDERSTAND, str(error)
-    # the kind only: a parser's or database's message may quote patient data
+    # the class only: a parser's or database's message may quote patient data
     return Status.PROCESSING_FAILURE, f"internal error: {type(error).__name__}"

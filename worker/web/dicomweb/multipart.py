@@ -1,4 +1,4 @@
-"""The parts of a multipart/related body, one after another as they arrive: a part is held in memory, never the body."""
+"""Streams the parts of a multipart/related body (parsed by python-multipart); only one part is held in memory."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from python_multipart.exceptions import FormParserError
 if TYPE_CHECKING:
     from python_multipart.multipart import MultipartCallbacks
 
-_LONGEST_HEADERS = 16_384  # bytes a part; a media type and a location have some hundred
+_LONGEST_HEADERS = 16_384  # bytes per part; usual headers take a few hundred
 
 
 class BadMultipart(Exception):
-    """The body is not the multipart message that it claims to be; the message says why, without a byte of it."""
+    """The body is not a valid multipart message; the error message quotes none of it."""
 
 
 @dataclass(frozen=True)
 class Part:
-    """One part. ``data`` is None where it was larger than is held, or where there was no room for it."""
+    """One part. ``data`` is None if it was larger than the limit, or if memory was short."""
 
     media_type: str
     data: bytes | None
@@ -30,14 +30,14 @@ class Part:
 
 
 class Room:
-    """How many bytes all requests together may hold; used from one thread."""
+    """The bytes that all requests together may hold in memory; for use in one thread."""
 
     def __init__(self, most: int) -> None:
         self._most = most
         self._held = 0
 
     def take(self, size: int) -> bool:
-        """Take room for so many bytes; False where there is none."""
+        """Reserve ``size`` bytes; False if they are not available."""
         if self._held + size > self._most:
             return False
         self._held += size
@@ -48,16 +48,16 @@ class Room:
 
 
 class Parts:
-    """Takes a body in pieces of any length and gives its parts.
+    """Splits a body, fed in pieces of any length, into its parts.
 
     Parameters
     ----------
     boundary
         Of the multipart message (RFC 2046 5.1.1).
     largest
-        Most bytes of one part; a larger one is read through and dropped.
+        Limit of one part in bytes; a larger part is skipped.
     room
-        What this body shares with others.
+        The memory budget that all bodies share.
     """
 
     def __init__(self, boundary: str, largest: int, room: Room) -> None:
@@ -87,23 +87,23 @@ class Parts:
             raise BadMultipart(f"the boundary cannot be used ({type(error).__name__})") from error
 
     def feed(self, piece: bytes) -> None:
-        """Take the next bytes of the body. `BadMultipart`."""
+        """Parse the next bytes of the body. `BadMultipart`."""
         try:
             self._parser.write(piece)
         except FormParserError as error:
             raise BadMultipart(f"not a multipart message ({type(error).__name__})") from error
 
     def next(self) -> Part | None:
-        """Return the next part that is complete; its room is the caller's until `done`."""
+        """Return the next complete part, or None; its memory stays reserved until `done`."""
         return self._finished.popleft() if self._finished else None
 
     def done(self, part: Part) -> None:
-        """Give back the room of a part that is no longer held."""
+        """Release the memory of a part."""
         if part.data is not None:
             self._release(len(part.data))
 
     def close(self) -> None:
-        """Give back all room."""
+        """Release all memory."""
         self._finished.clear()
         self._release(self._held)
 
@@ -153,12 +153,16 @@ class Parts:
 def media_type(value: str) -> Message:
     """Parse a Content-Type value: ``get_content_type()``, ``get_param(name)``, ``get_boundary()`` (RFC 2045 5.1).
 
-    What cannot be parsed is of type text/plain.
+    A value that cannot be parsed becomes text/plain.
     """
     message = Message()
     message["content-type"] = value
     try:
         message.get_params()
-    except (TypeError, ValueError, LookupError):  # what email makes of continued parameters (RFC 2231) that are none
+    except (
+        TypeError,
+        ValueError,
+        LookupError,
+    ):  # raised by the email package on broken parameter continuations (RFC 2231)
         return Message()
     return message

@@ -36,9 +36,9 @@ _log = structlog.get_logger(__name__)
 CALLER = "STOW-RS"
 _DICOM = "application/dicom"
 _LARGEST_PART = ListenerSettings.maximum_object
-_MOST_HELD = 2 * _LARGEST_PART  # bytes of all requests together
-_MOST_REQUESTS = 16  # at once
-_MOST_PARTS = 10_000  # a request
+_MOST_HELD = 2 * _LARGEST_PART  # bytes, of all requests together
+_MOST_REQUESTS = 16  # concurrent
+_MOST_PARTS = 10_000  # per request
 _BODY = {
     "requestBody": {
         "required": True,
@@ -47,22 +47,22 @@ _BODY = {
     "responses": {
         "200": {"description": "every instance is stored"},
         "202": {"description": "some are stored; FailedSOPSequence says which are not, and why"},
-        "400": {"description": "the body is no multipart message, or empty"},
+        "400": {"description": "the body is empty or not a multipart message"},
         "401": {"description": "the bearer token is missing or wrong"},
-        "403": {"description": "this address may not store"},
+        "403": {"description": "this address is not allowed to store"},
         "406": {"description": "the answer is application/dicom+json"},
         "408": {"description": "the body came too slowly"},
         "409": {"description": "none is stored; FailedSOPSequence says why"},
-        "413": {"description": "none is stored: larger than is taken"},
+        "413": {"description": "none is stored: larger than the limit"},
         "415": {"description": "the body is not multipart/related of application/dicom"},
-        "503": {"description": "nothing is taken now; Retry-After says when to come back"},
+        "503": {"description": "nothing is accepted now; Retry-After says when to retry"},
     },
 }
 StudyUID = Annotated[str, Path(description="Study Instance UID that all instances must have")]
 
 
 class Refused(Exception):
-    """The request as a whole is not taken; the message says why, without patient data."""
+    """The whole request is rejected; the message says why, without patient data."""
 
     def __init__(self, status_code: int, reason: str, status: Status, headers: dict[str, str] | None = None) -> None:
         super().__init__(reason)
@@ -83,21 +83,21 @@ def stow_routes(site: Site) -> APIRouter:
 
     @routes.post("/dicom-web/studies", tags=["DICOMweb"], response_class=Response, openapi_extra=_BODY)
     async def store(request: Request) -> Response:
-        """STOW-RS: stores DICOM instances of any studies; application/dicom+json says what became of each."""
+        """STOW-RS: stores DICOM instances of any study; the application/dicom+json response lists each outcome."""
         return await service.answer(request, "")
 
     @routes.post(
         "/dicom-web/studies/{study_instance_uid}", tags=["DICOMweb"], response_class=Response, openapi_extra=_BODY
     )
     async def store_in_study(request: Request, study_instance_uid: StudyUID) -> Response:
-        """STOW-RS: stores DICOM instances of one study; those of another are refused."""
+        """STOW-RS: stores DICOM instances of one study; those of another study are rejected."""
         return await service.answer(request, study_instance_uid)
 
     return routes
 
 
 class StowService:
-    """Takes requests apart and hands each instance on; intake and dispatcher are opened by the first one."""
+    """Splits requests into instances and passes each to the intake, which the first request opens."""
 
     def __init__(self, site: Site, intake: Intake | None = None) -> None:
         self._site = site
@@ -112,10 +112,10 @@ class StowService:
         try:
             check_caller(self._site.settings.stow, address, request.headers.get("authorization", ""))
             if study_instance_uid and not is_uid(study_instance_uid):
-                raise Refused(400, "the path's Study Instance UID is no UID", Status.CANNOT_UNDERSTAND)
+                raise Refused(400, "the Study Instance UID in the path is not a valid UID", Status.CANNOT_UNDERSTAND)
             boundary = check_headers(request)
             if self._requests >= _MOST_REQUESTS:
-                raise Refused(503, f"{_MOST_REQUESTS} requests are being taken", Status.OUT_OF_RESOURCES, _LATER)
+                raise Refused(503, f"{_MOST_REQUESTS} requests are in progress", Status.OUT_OF_RESOURCES, _LATER)
             self._requests += 1
             try:
                 await to_thread.run_sync(self._check_limits)
@@ -129,16 +129,16 @@ class StowService:
         except (DatabaseUnavailable, StoreUnavailable) as error:
             return JSONResponse({"error": str(error)}, 503, _LATER)
         except ClientDisconnect:
-            return Response(status_code=400)  # nobody is there to read it; what was stored is stored
+            return Response(status_code=400)  # nobody reads the answer; stored instances stay stored
         return response(progress.outcomes, too_large=progress.too_large, fault=fault)
 
     def _check_limits(self) -> None:
         pressure = self._opened().limits.pressure()
         if pressure:
-            raise Refused(503, f"refused for now: {pressure}", Status.OUT_OF_RESOURCES, _LATER)
+            raise Refused(503, f"rejected for now: {pressure}", Status.OUT_OF_RESOURCES, _LATER)
 
     async def _take(self, request: Request, boundary: str, study: str, address: str, progress: _Progress) -> str:
-        """Store part by part. Returns what is wrong with the body after the last whole part; empty where nothing."""
+        """Store part by part. Returns the fault of the body after the last complete part; empty if there is none."""
         try:
             parts = Parts(boundary, _LARGEST_PART, self._room)
         except BadMultipart as error:
@@ -165,7 +165,7 @@ class StowService:
         return fault
 
     def _store(self, part: Part, study: str, address: str) -> StowOutcome:
-        """Examine one part and hand it on."""
+        """Examine one part and pass it to the intake."""
         if part.data is None:
             too_large = part.size > _LARGEST_PART
             reason = f"more than {_LARGEST_PART} bytes" if too_large else "too much is being received at once"
@@ -177,7 +177,7 @@ class StowService:
                 raise StoreRejected(Status.CANNOT_UNDERSTAND, f"a part is not {_DICOM}")
             data, facts = examine_file(part.data)
             if study and facts.study_instance_uid != study:
-                raise StoreRejected(Status.DATA_SET_MISMATCH, "the instance is of another study than the request's")
+                raise StoreRejected(Status.DATA_SET_MISMATCH, "the instance belongs to another study than the request")
         except StoreRejected as refused:
             self._record(address, refused.status, refused.reason)
             return StowOutcome(refused.status, *claimed_uids(part.data))
@@ -191,7 +191,7 @@ class StowService:
         return StowOutcome(status, *named)
 
     def _failed(self, address: str, error: Exception, *named: str) -> StowOutcome:
-        # the kind only: a parser's or database's message may quote patient data
+        # the class only: a parser's or database's message may quote patient data
         self._record(address, Status.PROCESSING_FAILURE, f"internal error: {type(error).__name__}")
         return StowOutcome(Status.PROCESSING_FAILURE, *named)
 
@@ -213,7 +213,7 @@ _LATER = {"Retry-After": str(RETRY_AFTER)}
 
 
 def check_caller(stow: Stow, address: str, authorization: str) -> None:
-    """Let in who may store: by address, by token, or by both where both are set. `Refused`."""
+    """Check the sender's address, token, or both if both are configured. `Refused`."""
     if stow.token:
         scheme, _, given = authorization.partition(" ")
         token = stow.token.get_secret_value().encode()
@@ -224,12 +224,14 @@ def check_caller(stow: Stow, address: str, authorization: str) -> None:
         if not stow.allowed_addresses:
             return
     if not _is_allowed(address, stow.allowed_addresses):
-        raise Refused(403, "this address may not store ([stow] allowed_addresses, token)", Status.NOT_AUTHORISED)
+        raise Refused(
+            403, "this address is not allowed to store ([stow] allowed_addresses, token)", Status.NOT_AUTHORISED
+        )
 
 
 def _is_allowed(address: str, allowed: tuple[str, ...]) -> bool:
     if not address:
-        return True  # a socket of this machine has none
+        return True  # a Unix socket has no address
     try:
         caller = addresses.address(address)
     except ValueError:
@@ -238,7 +240,7 @@ def _is_allowed(address: str, allowed: tuple[str, ...]) -> bool:
 
 
 def check_headers(request: Request) -> str:
-    """Return the boundary of a request that can be taken and answered. `Refused`."""
+    """Check the request's headers and return the boundary of its body. `Refused`."""
     kind = media_type(request.headers.get("content-type", ""))
     boundary = kind.get_boundary()
     if kind.get_content_type() != "multipart/related" or str(kind.get_param("type", _DICOM)).lower() != _DICOM:
@@ -256,7 +258,7 @@ def check_headers(request: Request) -> str:
 async def patient(
     pieces: AsyncIterator[bytes], clock: Callable[[], float] = time.monotonic, patience: float = STOW_PATIENCE
 ) -> AsyncIterator[bytes]:
-    """Pass the pieces of a body on; give up on a sender who is silent, or slower than `STOW_SLOWEST`. `Refused`."""
+    """Pass on the pieces of a body; `Refused` if the sender is silent or slower than `STOW_SLOWEST`."""
     iterator, waited, count = aiter(pieces), 0.0, 0
     while True:
         began = clock()
@@ -274,7 +276,7 @@ async def patient(
 
 
 def response(outcomes: list[StowOutcome], *, too_large: bool = False, fault: str = "") -> Response:
-    """Answer with what became of each part (PS3.18 Table 10.5.3-1)."""
+    """Answer with the outcome of each part (PS3.18 Table 10.5.3-1)."""
     if fault:
         outcomes = [*outcomes, StowOutcome(Status.CANNOT_UNDERSTAND)]
     stored = sum(outcome.status == Status.SUCCESS for outcome in outcomes)

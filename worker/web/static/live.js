@@ -1,14 +1,14 @@
-// Keeps a page true without reloading it: asks for the page again, and replaces the regions whose HTML has changed.
-// The worklist's rows are matched by study and wait while a hand is on them, so that nothing jumps under the cursor.
+// Updates a page without reloading it: requests the page again and replaces the regions whose HTML has changed.
+// Rows of the worklist are matched by study; while the pointer or the focus is on them, updates wait, so that no row moves.
 
 const main = document.getElementById("content");
 const live = document.getElementById("live");
 const pill = document.getElementById("held");
 const interval = Number(main.dataset.poll || 0);
-const RESTING = 8000; // milliseconds without a movement after which a pointer over the list holds nothing up
+const RESTING = 8000; // milliseconds without a movement after which a pointer over the list no longer delays updates
 const served = new Map(regions(document).map((region) => [region.id, region.innerHTML]));
 let validator = "";
-let clockOffset = 0; // the server's clock less this one's, so that waiting times are the server's
+let clockOffset = 0; // the server's clock minus this one: waiting times are computed by the server's clock
 let lastTouch = 0;
 let pointer = null;
 let held = null;
@@ -69,7 +69,7 @@ function take(page) {
 
 // The worklist
 
-function handOn(body) {
+function inUse(body) {
   const hovered = body.matches(":hover") || body.contains(document.activeElement);
   return hovered && Date.now() - lastTouch < RESTING;
 }
@@ -77,7 +77,7 @@ function handOn(body) {
 function settle(now) {
   if (!held) return;
   const body = document.getElementById(held.fresh.id);
-  if (!now && handOn(body)) {
+  if (!now && inUse(body)) {
     pill.textContent = `${changes(body, held.fresh)} – press r to show`;
     pill.hidden = false;
     return;
@@ -122,12 +122,12 @@ function reconcile(body, fresh) {
 }
 
 function keepPicture(known, replacement) {
-  const [old, fresh] = [known.querySelector(".film"), replacement.querySelector(".film")];
+  const [old, fresh] = [known.querySelector(".image"), replacement.querySelector(".image")];
   const sources = (cell) => [...cell.querySelectorAll("img")].map((image) => image.getAttribute("src")).join();
   if (old && fresh && sources(old) === sources(fresh)) fresh.replaceWith(old);
 }
 
-// The row that must stay where it is: under the pointer, else focused, else the first one seen of a scrolled list.
+// The row that must keep its position: under the pointer, else focused, else the first visible one of a scrolled list.
 function anchorRow(body) {
   const under = pointer && document.elementFromPoint(pointer.x, pointer.y)?.closest("tr");
   let row = under && body.contains(under) ? under : document.activeElement.closest("tr");
@@ -145,7 +145,7 @@ function refocus(href) {
   document.querySelector(`[data-region] a[href="${CSS.escape(href)}"]`)?.focus({ preventScroll: true });
 }
 
-// Times: in the browser's zone, and waiting ones by the server's clock
+// Times in the browser's zone; waiting times by the server's clock
 
 function clock(date) {
   return date.toTimeString().slice(0, 8);
@@ -172,7 +172,7 @@ function tick() {
   }
 }
 
-// Keys that every page has
+// Keys of every page
 
 let chord = "";
 document.addEventListener("keydown", (event) => {
@@ -180,8 +180,8 @@ document.addEventListener("keydown", (event) => {
   if (event.target.matches("input[type=text]")) return;
   if (event.ctrlKey || event.metaKey || event.altKey) return;
   if (chord === "g") {
-    const place = { w: "/", l: "/ledger", s: "/system" }[event.key];
-    if (place) location.assign(place);
+    const target = { w: "/", l: "/ledger", s: "/system" }[event.key];
+    if (target) location.assign(target);
   }
   chord = event.key;
   if (event.key === "r") settle(true);

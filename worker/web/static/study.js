@@ -1,5 +1,5 @@
-// The viewer: which label's overlay is shown, how strong, inverted, at actual pixels. The overlay is an image over the
-// radiograph, so that its strength is a matter of style alone.
+// The viewer: choice of the label's overlay, its opacity, inversion, actual pixels. The overlay is a separate image over
+// the radiograph, so its opacity is a matter of style.
 
 const slider = document.getElementById("opacity");
 const shown = document.getElementById("opacity-value");
@@ -27,7 +27,7 @@ function show(link) {
       layers.append(overlay);
     }
     overlay.src = link.dataset.overlay;
-    overlay.alt = `Overlay: what speaks for ${link.dataset.label}`;
+    overlay.alt = `Overlay: evidence for ${link.dataset.label}`;
   }
   document.getElementById("caption").textContent = link.dataset.caption;
   for (const other of document.querySelectorAll(".switcher a")) other.removeAttribute("aria-current");
@@ -64,11 +64,11 @@ document.addEventListener("keydown", (event) => {
   }
 });
 
-// A picture that cannot be drawn says why in its place.
+// An image that cannot be drawn is replaced by the reason.
 async function explain(picture) {
   const answer = await fetch(picture.src).catch(() => null);
   const reason = Object.assign(document.createElement("p"), { className: "nothing" });
-  reason.textContent = answer && !answer.ok ? await answer.text() : "The picture could not be loaded.";
+  reason.textContent = answer && !answer.ok ? await answer.text() : "The image could not be loaded.";
   picture.closest(".layers")?.replaceChildren(reason);
 }
 

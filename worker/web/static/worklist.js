@@ -1,4 +1,4 @@
-// Keys of the worklist: a row is chosen by focusing the link to its study.
+// Keys of the worklist: a row is selected by focusing the link to its study.
 
 document.addEventListener("keydown", (event) => {
   if (event.ctrlKey || event.metaKey || event.altKey) return;

@@ -148,7 +148,7 @@ def test_what_cannot_be_stored_lies_in_failed_with_its_reason_and_is_recorded(
     assert len(watched.refusals()) == 3
     assert all(reason.startswith("import: ") and "letter" not in reason for reason in watched.refusals())
     (found,) = imports(Examined(watched.settings, (), now))
-    assert (found.level, "3 files could not be imported" in found.seen) == ("warning", True)
+    assert (found.level, "3 files could not be imported" in found.detail) == ("warning", True)
 
 
 @pytest.mark.parametrize("name", [".film.dcm", "film.dcm.tmp", "film.PART", "film.partial", "film.dcm~", ".x/film.dcm"])
@@ -180,9 +180,9 @@ def test_pipes_sockets_and_links_are_refused_without_being_opened_or_followed(
     assert (outside / "film.dcm").exists()
     assert watched.instances() == []
     assert sorted(watched.refusals()) == [
-        "import: a pipe: only plain files are imported",
-        "import: a socket: only plain files are imported",
-        "import: a symbolic link, which is not followed: only plain files are imported",
+        "import: a pipe: only regular files are imported",
+        "import: a socket: only regular files are imported",
+        "import: a symbolic link, which is not followed: only regular files are imported",
     ]
     assert len(list((watched.folder / "failed").iterdir())) == 10
 
@@ -283,7 +283,7 @@ def test_file_larger_than_is_taken_is_refused_unread(
     monkeypatch.setattr("worker.intake.folder.watcher._LARGEST", 1000)
     watched.lay(radiographs[0], "film.dcm")
     assert watched.rest() == 1
-    assert "at most 1000 are taken" in watched.refusals()[0]
+    assert "at most 1000 are imported" in watched.refusals()[0]
 
 
 def test_two_watchers_of_one_folder_double_nothing(watched: Watched, radiographs: list[Radiograph]) -> None:
@@ -333,4 +333,4 @@ def test_folder_that_is_not_there_is_said_by_the_doctor_and_waited_for(site: Sit
     with pytest.raises(FileNotFoundError):
         Importer(settings, tmp_path / "away", intake).scan()
     (found,) = imports(Examined(site.settings, (), now))
-    assert (found.level, found.seen) == ("ok", "no folder is watched ([imports] folder)")
+    assert (found.level, found.detail) == ("ok", "no folder is watched ([imports] folder)")

@@ -110,7 +110,7 @@ def test_each_instance_is_answered_with_its_own_reason_and_recorded(site: Site, 
         reasons = [each.reason for each in ledger_details(session).rejections]
     assert len(reasons) == 3
     assert any("truncated" in reason for reason in reasons)
-    assert "the instance is of another study than the request's" in reasons
+    assert "the instance belongs to another study than the request" in reasons
 
 
 @pytest.mark.parametrize(
