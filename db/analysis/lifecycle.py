@@ -51,7 +51,6 @@ def claim(
     claim, taken = _LEASES.claim(session, [analysis_id], owner=owner, now=now, lease=lease)
     if not taken:
         return None
-    refresh_analysed(session, [analysis_id])
     row = session.execute(
         select(Analysis, Instance, Study)
         .join(Instance, Instance.id == Analysis.instance_id)
@@ -60,6 +59,7 @@ def claim(
         .execution_options(populate_existing=True)
     ).one()
     analysis, instance, study = row
+    refresh(session, [instance.id])
     location = session.scalars(
         select(Location).where(Location.instance_id == instance.id).order_by(Location.id).limit(1)
     ).one()

@@ -59,8 +59,9 @@ class Instance(Base):
     age_years: Mapped[float | None] = mapped_column(Float)
     view: Mapped[str | None] = mapped_column(Text)
     flags: Mapped[list[str]] = mapped_column(JSON)
-    # pending | running | done | not_applicable | failed | refused; both are written by `db.analysis.states` alone
-    state: Mapped[str] = mapped_column(String(16), default="pending")
+    # received (within the transaction that inserts it) | pending | running | done | not_applicable | failed | refused;
+    # both are written by `db.analysis.states` alone
+    state: Mapped[str] = mapped_column(String(16), default="received")
     outside_domain: Mapped[bool] = mapped_column(Boolean, default=False)  # of the result shown
 
 
