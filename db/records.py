@@ -21,7 +21,7 @@ class Queued:
 
 @dataclass(frozen=True)
 class Triage:
-    """A study's place on the worklist; the larger ``reading_key``, the earlier it is read."""
+    """A study's rank on the worklist; the larger ``reading_key``, the earlier it is read."""
 
     priority: Literal["HIGH", "MEDIUM", "LOW"]
     score: float
@@ -191,7 +191,7 @@ class ClaimedDelivery:
 
 @dataclass(frozen=True)
 class WorklistItem:
-    """One study as a reader sees it; ``findings`` are the maxima over its accepted frontal images."""
+    """One study as the worklist shows it; ``findings`` are the maxima over its accepted frontal images."""
 
     study_instance_uid: str
     accession_number: str

@@ -27,14 +27,14 @@ class OfModel(Protocol):
 Row = TypeVar("Row", bound=OfModel)
 
 
-def readers(instances: Iterable[Instance], models: ActiveModels) -> dict[int, str]:
+def model_digests(instances: Iterable[Instance], models: ActiveModels) -> dict[int, str]:
     """Per instance id, the digest of the active model that reads it."""
-    chosen = ((each.id, models.reader_of(each.age_years, each.view)) for each in instances)
+    chosen = ((each.id, models.model_for(each.age_years, each.view)) for each in instances)
     return {instance_id: model.digest for instance_id, model in chosen if model is not None}
 
 
 def shown(rows: Iterable[Row], wanted: Mapping[int, str]) -> dict[int, Row]:
-    """Per instance id, the analysis every interface shows: of the model that reads it (`readers`), else the newest.
+    """Per instance id, the analysis shown: of the model that reads it (`model_digests`), else the newest.
 
     ``rows``: oldest first.
     """
@@ -59,7 +59,7 @@ def study_findings(session: Session, study_id: int) -> tuple[tuple[FindingRecord
         .where(Analysis.instance_id.in_([each.id for each in instances]), Analysis.state == "done")
         .order_by(Analysis.id)
     ).all()
-    chosen = shown(done, readers(instances, active_models(session)))
+    chosen = shown(done, model_digests(instances, active_models(session)))
     inside = [analysis.id for analysis in chosen.values() if not analysis.outside_domain]
     findings = session.scalars(
         select(Finding).where(Finding.analysis_id.in_(inside)).order_by(Finding.analysis_id, Finding.position)

@@ -223,7 +223,7 @@ def requeue_pending(
 
 
 def rank(session: Session, study_id: int, triage: Triage) -> None:
-    """Set a study's place on the worklist."""
+    """Set a study's rank on the worklist."""
     session.execute(
         update(Study)
         .where(Study.id == study_id)

@@ -41,12 +41,12 @@ def new_analysis(
 
     ``enqueued_at`` is now because whoever creates it queues it as soon as it is committed.
     """
-    model = models.reader_of(instance.age_years, instance.view)
+    model = models.model_for(instance.age_years, instance.view)
     row = Analysis(instance_id=instance.id, state="pending", reason="", created_at=now, enqueued_at=now)
     row.source_sha256 = sha256
     row.queue, row.priority, row.job_id = queue_of(instance), priority, job_id
     if model is None:
-        _read_by_nobody(row, models.nobody_reads(instance.age_years, instance.view), now)
+        _no_model_for(row, models.why_no_model(instance.age_years, instance.view), now)
     else:
         row.model_digest, row.preprocessing_id, row.model_name = model.digest, model.preprocessing_id, model.name
     return row
@@ -75,7 +75,7 @@ def create_missing(session: Session, now: datetime, limit: int) -> int:
     # an image read, refused, and accepted again keeps the result that it has
     rows = [row for row in made if (row.instance_id, row.model_digest, row.preprocessing_id) not in known]
     for row in rows:
-        row.enqueued_at = None  # nobody has rung for these: the sweep does, next
+        row.enqueued_at = None  # queued by recovery, next
     session.add_all(rows)
     refresh(session, ids)
     return len(rows)
@@ -101,7 +101,7 @@ def retarget(session: Session, now: datetime) -> int:
     Returns
     -------
     int
-        How many analyses now wait for another model than before; the sweep rings for them.
+        How many analyses now wait for another model than before; recovery queues them.
     """
     models = active_models(session)
     queued = _retarget(session, models, now) if models else 0
@@ -123,9 +123,9 @@ def _retarget(session: Session, models: ActiveModels, now: datetime) -> int:
     nobody: dict[str, dict[int, int]] = defaultdict(dict)
     revived: list[int] = []
     for analysis_id, instance_id, digest, preprocessing_id, age_years, view, state in wait:
-        model = models.reader_of(age_years, view)
+        model = models.model_for(age_years, view)
         if model is None:
-            nobody[models.nobody_reads(age_years, view)][analysis_id] = instance_id
+            nobody[models.why_no_model(age_years, view)][analysis_id] = instance_id
         elif (digest, preprocessing_id) != (model.digest, model.preprocessing_id):
             moves[model][analysis_id] = instance_id
             if state != "pending":
@@ -228,7 +228,7 @@ def _parts(rows: dict[int, int]) -> Iterator[dict[int, int]]:
         yield dict(pairs[start : start + _AT_ONCE])
 
 
-def _read_by_nobody(row: Analysis, reason: str, now: datetime) -> None:
+def _no_model_for(row: Analysis, reason: str, now: datetime) -> None:
     row.model_digest = row.preprocessing_id = row.model_name = ""
     row.state, row.reason, row.enqueued_at, row.finished_at = "not_applicable", reason, None, now
     row.reason_code = ReasonCode.NO_MODEL_FOR_IMAGE

@@ -110,7 +110,7 @@ def _refresh(session: Session, ids: Sequence[int]) -> None:
     wanted: dict[int, str] = {}
     if len(images) < len(rows):  # some have several analyses
         models = active_models(session)
-        readers = ((image.id, models.reader_of(image.age_years, image.view)) for image in images.values())
+        readers = ((image.id, models.model_for(image.age_years, image.view)) for image in images.values())
         wanted = {instance_id: model.digest for instance_id, model in readers if model is not None}
     analyses = (_Analysed(row.id, row.model_digest, row.state, row.outside_domain) for row in rows if row.state)
     current = shown(analyses, wanted)

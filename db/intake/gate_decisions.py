@@ -144,7 +144,7 @@ def _decide_again(session: Session, before: DecidedInstance, decision: Decision,
     )
     if known is not None:  # it was read before it was refused: that result counts again
         return None
-    analysis.enqueued_at = None  # the sweep rings, within seconds
+    analysis.enqueued_at = None  # recovery queues it within seconds
     session.add(analysis)
     session.flush()
     return analysis.id if analysis.state == "pending" else None

@@ -1,7 +1,7 @@
-"""Films that came again under another study's UID: kept with the image whose UID they bear, found from both studies.
+"""Instances that name one study and bear the UID of another's image: kept with that image, found from both.
 
 Their bytes are read and shown under neither: under the first study they are not what was read, and under the one they
-name nobody knows whether they are its own or the first study's film with a wrong label.
+name nobody knows whether they are its own or the first study's image with a wrong label.
 """
 
 from __future__ import annotations
@@ -32,9 +32,9 @@ class MisfiledInstance:
 
 
 def misfiled_instances_of(session: Session, study_ids: Sequence[int]) -> dict[int, tuple[MisfiledInstance, ...]]:
-    """Return the films that name each of these studies and are kept with another's, in order of arrival."""
+    """Return the instances that name each of these studies and are kept with another's, in order of arrival."""
     found: dict[int, list[MisfiledInstance]] = defaultdict(list)
-    for study_id, place, holder in session.execute(
+    for study_id, location, holder in session.execute(
         select(MisfiledLocation.study_id, Location, Study.study_instance_uid)
         .join(Location, Location.id == MisfiledLocation.location_id)
         .join(Instance, Instance.id == Location.instance_id)
@@ -42,11 +42,13 @@ def misfiled_instances_of(session: Session, study_ids: Sequence[int]) -> dict[in
         .where(MisfiledLocation.study_id.in_(study_ids))
         .order_by(MisfiledLocation.location_id)
     ):
-        found[study_id].append(MisfiledInstance(place.received_at, place.calling_ae, place.size, place.sha256, holder))
-    return {study_id: tuple(films) for study_id, films in found.items()}
+        found[study_id].append(
+            MisfiledInstance(location.received_at, location.calling_ae, location.size, location.sha256, holder)
+        )
+    return {study_id: tuple(each) for study_id, each in found.items()}
 
 
-def misfiled_note(films: Sequence[MisfiledInstance]) -> str:
-    """Say where the films of a study are that were not read as its own; empty where there are none."""
-    holders = ", ".join(dict.fromkeys(film.holder for film in films))
-    return f"{MISFILED}, study {holders}: kept there, not read" if films else ""
+def misfiled_note(instances: Sequence[MisfiledInstance]) -> str:
+    """Say where the instances of a study are that were not read as its own; empty where there are none."""
+    holders = ", ".join(dict.fromkeys(each.holder for each in instances))
+    return f"{MISFILED}, study {holders}: kept there, not read" if instances else ""

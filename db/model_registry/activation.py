@@ -1,4 +1,4 @@
-"""The registry's rows: which bundles this installation knows, and which of the active ones reads whom."""
+"""The registry's rows: which bundles this installation knows, and which images each of the active ones reads."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class ScopeTaken(Exception):
 
 
 def active_models(session: Session) -> ActiveModels:
-    """Return the table of which model reads whom, the default first; empty: studies are received and wait."""
+    """Return the model routing, the default first; empty: studies are received and wait."""
     rows = session.scalars(
         select(Model).where(Model.active.is_(True)).order_by(Model.is_default.desc(), Model.name, Model.digest)
     )

@@ -1,4 +1,4 @@
-"""Which active model reads which image: by whole years of age and by view, and a default for all the rest."""
+"""Model routing: an image is read by the active model of its whole years of age and its view, else by the default."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ class ActiveEntry:
 
 @dataclass(frozen=True)
 class ActiveModels:
-    """The table of which model reads whom; false where no model is active."""
+    """Model routing: which active model reads which images; false where no model is active."""
 
     entries: tuple[ActiveEntry, ...] = ()
 
@@ -83,7 +83,7 @@ class ActiveModels:
         """The names of all, the default's first."""
         return ", ".join(model.name for model in self.models)
 
-    def reader_of(self, age_years: float | None, view: str | None) -> ActiveModel | None:
+    def model_for(self, age_years: float | None, view: str | None) -> ActiveModel | None:
         """Return the model that reads an image of this age and view; None where no active one does."""
         for entry in self.entries:
             if entry.scope is not None and entry.scope.holds(age_years, view):
@@ -100,8 +100,8 @@ class ActiveModels:
             words.append("everything else" if len(self.entries) > 1 or words else "everything")
         return "; ".join(words)
 
-    def nobody_reads(self, age_years: float | None, view: str | None) -> str:
-        """Why an image is not read, where `reader_of` finds nobody."""
+    def why_no_model(self, age_years: float | None, view: str | None) -> str:
+        """Why an image is not read, where `model_for` finds none."""
         year, _view = _cell(age_years, view)
         active = "; ".join(f"{model.name} reads {self.reads(model.digest)}" for model in self.models)
         age = "unknown age" if year == _UNKNOWN_AGE else f"age {year}"

@@ -1,4 +1,4 @@
-"""Forgetting: a study's rows go in one transaction that also notes the files to delete, so that no crash keeps one."""
+"""Erasure: a study's rows go in one transaction that also notes the files to delete, so that no crash keeps one."""
 
 from __future__ import annotations
 

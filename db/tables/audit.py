@@ -16,7 +16,7 @@ from db.tables.base import Base, Key, UtcDateTime
 
 
 class Erasure(Base):
-    """What was forgotten, by whom and why: the audit of removals, and the list of files still to be deleted."""
+    """What was erased, by whom and why: the audit of removals, and the list of files still to be deleted."""
 
     __tablename__ = "erasure"
     id: Mapped[int] = mapped_column(Key, primary_key=True)
@@ -31,7 +31,7 @@ class Erasure(Base):
 
 
 class Rejection(Base):
-    """A transfer answered with a failure: nothing was stored, but it is not forgotten. ``number``: the same, so often.
+    """A transfer answered with a failure, of which nothing was stored. ``number``: how often the same was answered.
 
     ``key`` is of hour, sender, status and reason; ``rejected_at`` and ``last_at`` are the first and the last of them.
     """

@@ -21,7 +21,7 @@ from db.tables.base import Base, UtcDateTime
 
 
 class Model(Base):
-    """The registry: which bundles this installation has seen, and which of them read what."""
+    """The registry: which bundles this installation knows, and which of them read which images."""
 
     __tablename__ = "model"
     __table_args__ = (

@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 
 from sqlalchemy import ColumnElement, func, select
 
-from db.analysis.current_result import readers, shown
+from db.analysis.current_result import model_digests, shown
 from db.analysis.states import REFUSED
 from db.delivery import commitment_requests
 from db.engine.session import Session
@@ -68,7 +68,7 @@ def _unfinished(session: Session, until: datetime, limit: int) -> tuple[Unfinish
     oldest = sorted(waiting, key=lambda instance: (instance.received_at, instance.id))[:limit]
     ids = [instance.id for instance in oldest]
     analyses = session.scalars(select(Analysis).where(Analysis.instance_id.in_(ids)).order_by(Analysis.id))
-    current = shown(analyses, readers(oldest, active_models(session)))
+    current = shown(analyses, model_digests(oldest, active_models(session)))
     found = []
     for instance in oldest:
         analysis = current.get(instance.id)

@@ -10,7 +10,7 @@ from typing import Any
 
 from sqlalchemy import and_, func, or_, select
 
-from db.analysis.current_result import readers, shown
+from db.analysis.current_result import model_digests, shown
 from db.engine.session import Session
 from db.intake.gate_decisions import history
 from db.intake.misfiled_instances import MisfiledInstance, misfiled_instances_of
@@ -78,12 +78,12 @@ class StudyImage:
 
 @dataclass(frozen=True)
 class WorklistRow:
-    """A study; ``strays`` name it and are kept, not shown, with another one's image."""
+    """A study; ``misfiled`` instances name it and are kept, not shown, with another one's image."""
 
     item: WorklistItem
     identity: StudyIdentity
     images: tuple[StudyImage, ...]
-    strays: tuple[MisfiledInstance, ...] = ()
+    misfiled: tuple[MisfiledInstance, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -191,9 +191,9 @@ def _rows(session: Session, items: Sequence[WorklistItem]) -> tuple[WorklistRow,
         for study in session.scalars(select(Study).where(Study.study_instance_uid.in_(uids)))
     }
     ids = [study.id for study in studies.values()]
-    images, strays = _images(session, ids), misfiled_instances_of(session, ids)
+    images, misfiled = _images(session, ids), misfiled_instances_of(session, ids)
     return tuple(
-        WorklistRow(item, _identity(study), tuple(images[study.id]), strays.get(study.id, ()))
+        WorklistRow(item, _identity(study), tuple(images[study.id]), misfiled.get(study.id, ()))
         for item in items
         if (study := studies.get(item.study_instance_uid)) is not None
     )
@@ -204,12 +204,12 @@ def _images(session: Session, study_ids: Sequence[int]) -> dict[int, list[StudyI
     ids = [instance.id for instance in instances]
     decisions = history(session, ids)
     locations: dict[int, list[Location]] = defaultdict(list)  # the first is the one that is read
-    for location in session.scalars(select(Location).where(Location.instance_id.in_(ids)).order_by(Location.id)):
-        locations[location.instance_id].append(location)
+    for row in session.scalars(select(Location).where(Location.instance_id.in_(ids)).order_by(Location.id)):
+        locations[row.instance_id].append(row)
     analyses = _shown_analyses(session, instances)
     images: dict[int, list[StudyImage]] = defaultdict(list)
     for instance in instances:
-        place = next(iter(locations[instance.id]), None)
+        location = next(iter(locations[instance.id]), None)
         images[instance.study_id or 0].append(
             StudyImage(
                 sop_instance_uid=instance.sop_instance_uid or "",
@@ -219,8 +219,8 @@ def _images(session: Session, study_ids: Sequence[int]) -> dict[int, list[StudyI
                 age_years=instance.age_years,
                 view=instance.view,
                 flags=tuple(instance.flags),
-                source_sha256=place.sha256 if place else "",
-                size=place.size if place else 0,
+                source_sha256=location.sha256 if location else "",
+                size=location.size if location else 0,
                 decision=next(iter(decisions.get(instance.id, [])[-1:]), None),
                 analysis=analyses.get(instance.id),
                 others=tuple(
@@ -236,7 +236,7 @@ def _images(session: Session, study_ids: Sequence[int]) -> dict[int, list[StudyI
 def _shown_analyses(session: Session, instances: Sequence[Instance]) -> dict[int, ImageAnalysis]:
     ids = [each.id for each in instances]
     rows = session.scalars(select(Analysis).where(Analysis.instance_id.in_(ids)).order_by(Analysis.id))
-    latest = shown(rows, readers(instances, active_models(session)))
+    latest = shown(rows, model_digests(instances, active_models(session)))
     findings: dict[int, list[FindingRecord]] = defaultdict(list)
     for finding in session.scalars(
         select(Finding)

@@ -1,4 +1,4 @@
-"""The studies as a reader sees them, in reading order, and what was made of one study."""
+"""The worklist: the studies in reading order, and what was made of one study."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from sqlalchemy import select
 
-from db.analysis.current_result import maxima, readers, shown
+from db.analysis.current_result import maxima, model_digests, shown
 from db.analysis.states import PENDING
 from db.engine.session import Session
 from db.intake.gate_decisions import current
@@ -70,7 +70,7 @@ def _items(session: Session, studies: Sequence[Study]) -> list[WorklistItem]:
         .order_by(Analysis.id)
     )
     every = [instance for pairs in instances.values() for instance, _ in pairs]
-    latest = shown(rows, readers(every, models))
+    latest = shown(rows, model_digests(every, models))
     findings: dict[int, list[Finding]] = defaultdict(list)
     for finding in session.scalars(
         select(Finding)
@@ -78,9 +78,9 @@ def _items(session: Session, studies: Sequence[Study]) -> list[WorklistItem]:
         .order_by(Finding.analysis_id, Finding.position)
     ):
         findings[finding.analysis_id].append(finding)
-    strays = misfiled_instances_of(session, ids)
+    misfiled = misfiled_instances_of(session, ids)
     return [
-        _item(study, instances[study.id], latest, findings, not models, strays.get(study.id, ())) for study in studies
+        _item(study, instances[study.id], latest, findings, not models, misfiled.get(study.id, ())) for study in studies
     ]
 
 
@@ -90,14 +90,14 @@ def _item(
     latest: dict[int, Analysis],
     findings: dict[int, list[Finding]],
     no_model: bool,
-    strays: Sequence[MisfiledInstance],
+    misfiled: Sequence[MisfiledInstance],
 ) -> WorklistItem:
     analyses = [latest[instance.id] for instance, decision in instances if decision.accepted and instance.id in latest]
     decisions = [decision for _, decision in instances]
-    reason, code = _reason(study.ai_state, analyses, decisions, no_model, misfiled_note(strays))
+    reason, code = _reason(study.ai_state, analyses, decisions, no_model, misfiled_note(misfiled))
     done = [analysis for analysis in analyses if analysis.state == "done"]
     # an image outside its model's domain must not hide behind one inside: the flags of all images are shown
-    flags = [MISFILED] if strays else []
+    flags = [MISFILED] if misfiled else []
     flags += [flag for instance, _ in instances for flag in instance.flags]
     flags += [flag for analysis in done for flag in analysis.flags]
     inside = [analysis for analysis in done if not analysis.outside_domain]

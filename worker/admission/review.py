@@ -1,6 +1,6 @@
 """Deciding again about what was refused: a person has one image read anyway, or the site's new rules are applied.
 
-Every decision is kept with who, why and when; the newest counts on every face.
+Every decision is kept with who, why and when; the newest counts everywhere.
 """
 
 from __future__ import annotations

@@ -51,9 +51,9 @@ class Readers:
         """
         if not self._active:
             return self._open(self._first)
-        model = self._active.reader_of(age_years, view)
+        model = self._active.model_for(age_years, view)
         if model is None:
-            raise ReadByNobody(self._active.nobody_reads(age_years, view))
+            raise ReadByNobody(self._active.why_no_model(age_years, view))
         return self._open(Path(model.folder))
 
     def _open(self, folder: Path) -> Reader:

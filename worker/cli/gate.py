@@ -42,7 +42,7 @@ def explain(
     is_own, person = _recorded(site, header.sop_instance_uid)
     decision = decide(header, in_force, is_own=is_own)
     active = active_table(site)
-    model = active.reader_of(header.age_years, header.view)
+    model = active.model_for(header.age_years, header.view)
     facts: dict[str, Any] = {
         "file": str(file),
         "accepted": decision.accepted,
@@ -65,7 +65,7 @@ def explain(
     for name, value in decision.header_values.items():
         print(f"  {name:<24} {visible(str(value)) if value not in ('', None) else '-'}")
     if active:
-        nobody = active.nobody_reads(header.age_years, header.view)
+        nobody = active.why_no_model(header.age_years, header.view)
         print(f"  {'model':<24} {visible(nobody if model is None else model.name)}")
 
 

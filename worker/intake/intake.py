@@ -24,7 +24,7 @@ from worker.installation import Site
 from worker.intake.back_pressure import Limits
 from worker.storage.incoming_file import Arriving
 from worker.storage.store import DICOM_SUFFIX, Store, Stored, StoreUnavailable
-from worker.worklist.priority import place
+from worker.worklist.priority import triage_for
 
 _log = structlog.get_logger(__name__)
 
@@ -149,7 +149,7 @@ class Intake:
                 facts=dict(decision.header_values),
                 flags=decision.flags,
             ),
-            triage=place(None, when, self._horizon),
+            triage=triage_for(None, when, self._horizon),
             received_at=when,
         )
 

@@ -75,7 +75,7 @@ class SiteCollector(Collector):
         lengths = self._queues()
         up.add_metric(["broker"], 0 if lengths is None else 1)
         if lengths is not None:
-            queue = GaugeMetricFamily("cxr_triage_queue_length", "Messages that wait in the broker.", labels=["queue"])
+            queue = GaugeMetricFamily("cxr_triage_queue_length", "Tasks that wait in the broker.", labels=["queue"])
             for name in (LIVE, BATCH):
                 queue.add_metric([name], lengths[name])
             yield queue

@@ -43,7 +43,7 @@ def client_url(settings: Settings) -> str:
 
 
 def queue_lengths(settings: Settings) -> dict[str, int]:
-    """Return how many messages wait in each queue.
+    """Return how many tasks wait in each queue.
 
     Raises
     ------

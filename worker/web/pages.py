@@ -177,7 +177,7 @@ def _study(found: StudyPage, image: int | None, label: int | None, card: ModelCa
         "flags": flags,
         "can_be_had_read": shown is not None and shown.decision is not None and can_be_had_read(shown.decision),
         "elsewhere": elsewhere,
-        "strays": found.row.strays,
+        "misfiled": found.row.misfiled,
         "age_years": next((each.age_years for each in found.row.images if each.age_years is not None), None),
         "unread": views.unread(found.row),
         "card": card,

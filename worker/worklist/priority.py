@@ -1,4 +1,4 @@
-"""From findings to a place on the worklist: a score, a priority, and a stored key with linear ageing."""
+"""From findings to a rank on the worklist: a score, a priority, and a stored key with linear ageing."""
 
 from __future__ import annotations
 
@@ -48,8 +48,8 @@ def _margin(probability: float, threshold: float) -> float:
     return 0.5 * probability / max(threshold, 1e-9)
 
 
-def place(study_score: float | None, arrived_at: datetime, horizon_hours: float) -> Triage:
-    """Return a study's place; ``study_score`` None where no result inside the model's domain exists.
+def triage_for(study_score: float | None, arrived_at: datetime, horizon_hours: float) -> Triage:
+    """Return a study's rank; ``study_score`` None where no result inside the model's domain exists.
 
     HIGH: a finding at or above its threshold. LOW: all below. MEDIUM: no opinion (not read yet, refused, or outside the
     training domain, which never raises a priority).
@@ -67,7 +67,7 @@ def rank_study(session: Session, study_id: int, horizon_hours: float) -> Triage:
     may end after that one's.
     """
     findings, _any_done, inside = study_findings(session, study_id)
-    triage = place(
+    triage = triage_for(
         score(findings) if inside and any(map(is_counted, findings)) else None,
         lifecycle.arrival(session, study_id),
         horizon_hours,

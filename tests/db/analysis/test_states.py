@@ -54,7 +54,7 @@ def states_by_rows(session: Session) -> tuple[dict[int, str], dict[int, bool], d
             .order_by(Analysis.id)
             .execution_options(populate_existing=True)
         ).all()
-        reader = models.reader_of(instance.age_years, instance.view)
+        reader = models.model_for(instance.age_years, instance.view)
         own = [each for each in analyses if reader is not None and each.model_digest == reader.digest]
         shown = next(iter(own), analyses[-1] if analyses else None)
         state = "pending" if shown is None else shown.state

@@ -148,8 +148,8 @@ def test_film_under_anothers_uid_is_found_from_the_study_it_names_and_shown_in_n
     assert item.state == ("pending" if has_own else "not_applicable")
     assert has_own or item.reason == f"{MISFILED}, study 1.2.1: kept there, not read"
     assert [image.sop_instance_uid for image in page.row.images] == (["1.2.3.2"] if has_own else [])
-    assert [(each.holder, each.calling_ae, each.sha256) for each in page.row.strays] == [("1.2.1", "CT7", "f" * 64)]
-    assert holder.row.strays == ()
+    assert [(each.holder, each.calling_ae, each.sha256) for each in page.row.misfiled] == [("1.2.1", "CT7", "f" * 64)]
+    assert holder.row.misfiled == ()
 
     with with_model.write() as session:  # who forgets its patient forgets these bytes too
         (study_id,) = erasure.studies_of(session, patient_id="P2")

@@ -39,7 +39,7 @@ def activate(database: Database, model: ActiveModel, scope: ModelScope | None = 
 
 
 def reader(active: ActiveModels, age: float | None, view: str | None = "PA") -> str | None:
-    found = active.reader_of(age, view)
+    found = active.model_for(age, view)
     return None if found is None else found.name
 
 

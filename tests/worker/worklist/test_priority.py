@@ -16,7 +16,7 @@ from tests.db.analysis.test_lifecycle import LEASE, result
 from tests.db.conftest import MODEL
 from tests.db.conftest import new_instance as new_instance
 from worker.installation import Site
-from worker.worklist.priority import is_counted, place, rank_study, score
+from worker.worklist.priority import is_counted, rank_study, score, triage_for
 
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
 
@@ -51,19 +51,19 @@ def test_strongest_finding_decides() -> None:
 
 @pytest.mark.parametrize(("value", "priority"), [(0.9, "HIGH"), (0.5, "HIGH"), (0.49, "LOW"), (None, "MEDIUM")])
 def test_priority_words(value: float | None, priority: str) -> None:
-    assert place(value, NOON, 8).priority == priority
+    assert triage_for(value, NOON, 8).priority == priority
 
 
 def test_study_without_a_usable_result_stays_at_its_turn() -> None:
-    assert place(None, NOON, 8).score == 0.5
-    assert place(None, NOON, 8).reading_key < place(0.8, NOON, 8).reading_key
-    assert place(None, NOON, 8).reading_key > place(0.2, NOON, 8).reading_key
+    assert triage_for(None, NOON, 8).score == 0.5
+    assert triage_for(None, NOON, 8).reading_key < triage_for(0.8, NOON, 8).reading_key
+    assert triage_for(None, NOON, 8).reading_key > triage_for(0.2, NOON, 8).reading_key
 
 
 def test_waiting_overtakes_severity_after_the_horizon() -> None:
-    fresh = place(1.0, NOON, 8).reading_key
-    assert place(0.0, NOON - timedelta(hours=7.9), 8).reading_key < fresh
-    assert place(0.0, NOON - timedelta(hours=8.1), 8).reading_key > fresh
+    fresh = triage_for(1.0, NOON, 8).reading_key
+    assert triage_for(0.0, NOON - timedelta(hours=7.9), 8).reading_key < fresh
+    assert triage_for(0.0, NOON - timedelta(hours=8.1), 8).reading_key > fresh
 
 
 def test_reading_queued_for_the_former_model_does_not_take_back_what_the_active_one_found(
