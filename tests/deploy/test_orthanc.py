@@ -103,7 +103,7 @@ def test_radiographs_are_forwarded_and_nothing_else(site: Site, other: Path) -> 
 @pytest.mark.peer
 def test_what_could_not_be_forwarded_is_forwarded_later(site: Site) -> None:
     missed = site.store(sample("RG1_UNCR"))
-    wait_until(lambda: site.failed_jobs() == 1, 30, "the transfer to us failed")
+    wait_until(lambda: site.failed_jobs() == 1, 60, "the transfer to us failed")
     with site.listener():
         other = site.store(sample("RG3_UNCR"))
         site.wait_for(lambda: len(site.received) == 2)

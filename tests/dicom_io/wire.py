@@ -18,6 +18,8 @@ from dicom_io.send.storage_scu import echo
 from tests.peers.processes import wait_until
 from tests.peers.raw_dicom import associated, c_store
 
+PATIENCE = 60.0  # seconds; only there to end what hangs
+
 
 @dataclass
 class Witness:
@@ -40,6 +42,11 @@ class Witness:
 Served = tuple[Witness, Listener]
 
 
+def association_threads() -> list[threading.Thread]:
+    """The threads of the listener's associations that live."""
+    return [thread for thread in threading.enumerate() if "AcceptorThread" in thread.name]
+
+
 @contextmanager
 def listening(witness: Witness, **settings: object) -> Iterator[Listener]:
     chosen = {"host": "127.0.0.1", "port": 0, **settings}
@@ -48,7 +55,7 @@ def listening(witness: Witness, **settings: object) -> Iterator[Listener]:
 
 
 def wait_for_the_end_of_associations(listener: Listener) -> None:
-    wait_until(lambda: listener.associations == 0, 60, "every association has ended", every=0.01)
+    wait_until(lambda: listener.associations == 0, PATIENCE, "every association has ended", every=0.01)
 
 
 def assert_aborted(listener: Listener, pdu: bytes) -> None:
@@ -56,7 +63,7 @@ def assert_aborted(listener: Listener, pdu: bytes) -> None:
     association = associated(listener.port)
     association.dul.socket.socket.sendall(pdu)
     wait_for_the_end_of_associations(listener)
-    association.join(10)
+    association.join(PATIENCE)
     assert association.is_aborted
     echo(Peer("CXRTRIAGE", "127.0.0.1", listener.port))
 

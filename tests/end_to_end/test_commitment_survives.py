@@ -50,7 +50,7 @@ def test_listener_killed_between_acknowledgement_and_report_reports_all_the_same
         with requester.listening(port):
             site.restart("listen")
             assert requester.reports.get(timeout=60) == (1, "1.2.3.1", 1, {})
-            wait_until(lambda: _commitments(site)["reported"] == 1, 30, "reported")
+            wait_until(lambda: _commitments(site)["reported"] == 1, 60, "reported")
 
         silent = Silent()  # killed while it waits for the requester's answer, it was told and does not know it
         with silent.listening(port):
@@ -61,7 +61,7 @@ def test_listener_killed_between_acknowledgement_and_report_reports_all_the_same
             assert _commitments(site) == {"asked": 2, "waiting": 1, "reported": 1, "failed": 0}
             site.restart("listen")
             assert silent.reports.get(timeout=60) == (1, "1.2.3.2", 1, {})
-            wait_until(lambda: _commitments(site)["reported"] == 2, 30, "reported")
+            wait_until(lambda: _commitments(site)["reported"] == 2, 60, "reported")
         assert requester.reports.empty(), "once"
         assert silent.reports.empty(), "and again only where nobody could know"
 

@@ -128,7 +128,7 @@ def test_a_heatmap_that_cannot_be_written_is_made_later_and_not_counted_against_
         for limit in limits:
             stack.enter_context(limit)
         assert dcmtk.storescu(site.dicom_port, [chest(tmp_path, 5).path]).statuses == (0,)
-        wait_until(lambda: "given back" in site["work"].log_since_start(), 30, "the worker notices")
+        wait_until(lambda: "given back" in site["work"].log_since_start(), 60, "the worker notices")
         ledger = site.ledger()
         assert (ledger["done"], ledger["failed"]) == (before["done"], before["failed"])
         assert ledger["pending"] == 1

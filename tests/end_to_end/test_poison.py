@@ -60,7 +60,7 @@ def test_a_decoder_that_crashes_or_hangs_costs_one_image_and_never_the_worker(tm
         site.wait_ledger(lambda now: now["done"] == 3 and now["failed"] == 2, 150, "each has its end")
         # the sweep may end an image before Celery's pool, which looks every five seconds, has seen how its process died
         site.wait_ledger(
-            lambda now: sorted(entry["reason"] for entry in now["unfinished"]) == ends, 15, "each has its reason"
+            lambda now: sorted(entry["reason"] for entry in now["unfinished"]) == ends, 60, "each has its reason"
         )
         assert site["work"].pid == worker
         assert site["work"].running
@@ -81,7 +81,7 @@ def test_a_decoder_that_crashes_or_hangs_costs_one_picture_and_never_the_pages(t
         )
         good = [chest(tmp_path / "in", number).path for number in range(3, 6)]
         assert dcmtk.storescu(site.dicom_port, [crashes, hangs, *good]).acknowledged == 5
-        site.wait_ledger(lambda now: now["received"] == 5, 30, "all are there")
+        site.wait_ledger(lambda now: now["received"] == 5, 60, "all are there")
         digests = _digests(site)
         assert len(digests) == 5
         with ThreadPoolExecutor(10) as browsers:
@@ -105,7 +105,7 @@ def test_a_decoder_that_crashes_or_hangs_costs_one_picture_and_never_the_pages(t
         assert site["web"].running
         left = site["web"].children()
         site["web"].kill_alone()
-        wait_until(lambda: not any(each.is_running() for each in left), 10, "no process is left behind")
+        wait_until(lambda: not any(each.is_running() for each in left), 60, "no process is left behind")
         site.assert_logs_clean([])
 
 

@@ -154,7 +154,7 @@ def _left_behind(site: Site, exchange: Exchange, before: set[Path]) -> list[str]
     store = site.home / "store"
     # what an association that was broken off had put down goes with the association itself, a moment later
     with contextlib.suppress(AssertionError):
-        wait_until(lambda: not any((store / "incoming").iterdir()), 15, "nothing is on its way")
+        wait_until(lambda: not any((store / "incoming").iterdir()), 60, "nothing is on its way")
     for path in store.rglob("*"):
         if not path.is_file():
             continue

@@ -177,7 +177,7 @@ class _Lane:
 
     def _crashed(self) -> str:
         assert self._process is not None
-        code = self._process.wait(10)
+        code = self._process.wait(60)
         self._end()
         told = self._errors.read_text(encoding="utf-8", errors="replace").strip().splitlines()
         return f"the process died (exit {code}): " + " | ".join(told[:12])

@@ -112,7 +112,7 @@ class Process:
         if self.running:
             os.kill(self.pid, signal.SIGKILL)
             assert self._popen is not None
-            self._popen.wait(10)
+            self._popen.wait(60)
 
     def stop(self, seconds: float = 10) -> int | None:
         """Ask it to end (SIGTERM), kill it after `seconds`; its exit code."""
@@ -133,8 +133,8 @@ class Process:
         for each in doomed:
             with contextlib.suppress(psutil.NoSuchProcess):
                 each.send_signal(how)
-        self._popen.wait(10)
-        psutil.wait_procs(doomed, timeout=10)
+        self._popen.wait(60)
+        psutil.wait_procs(doomed, timeout=60)
         self._lineage = []
 
     def log_text(self) -> str:

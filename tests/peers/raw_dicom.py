@@ -64,7 +64,11 @@ def c_store(
         while not association._is_paused:
             time.sleep(0.001)
         association.dimse.send_msg(request, association.accepted_contexts[0].context_id or 1)
-        _, response = association.dimse.get_msg(block=True)
+        deadline = time.monotonic() + (association.dimse_timeout or 60.0)
+        ended = False
+        while (response := association.dimse.get_msg()[1]) is None and not ended:
+            ended = association.is_aborted or association.acse.is_aborted() or time.monotonic() > deadline
+            time.sleep(0.002)
     finally:
         association._reactor_checkpoint.set()
     return response

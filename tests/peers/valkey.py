@@ -48,7 +48,7 @@ class Valkey:
 
     def command(self, *words: str) -> str:
         """Send one command in the inline protocol and return the raw answer."""
-        with socket.create_connection(("127.0.0.1", self.port), timeout=5) as connection:
+        with socket.create_connection(("127.0.0.1", self.port), timeout=60) as connection:
             connection.sendall(" ".join(words).encode() + b"\r\n")
             return connection.recv(65536).decode(errors="replace")
 

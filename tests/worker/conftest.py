@@ -27,7 +27,7 @@ def broker(site: Site, tmp_path: Path) -> Iterator[None]:
     process = start_embedded(site.settings, tmp_path / "broker.log")
     yield
     process.terminate()
-    process.wait(10)
+    process.wait(60)
 
 
 @pytest.fixture(scope="session")

@@ -43,16 +43,16 @@ def at_once(
 
     def first(session: Session) -> str:
         began.set()
-        assert go.wait(10)
+        assert go.wait(60)
         return insert("first")(session)
 
     with ThreadPoolExecutor(len(jobs) + 1) as pool:
         leading = pool.submit(writes.run, first)
-        assert began.wait(10)
+        assert began.wait(60)
         event.listen(database.engine, "commit", commits.append)
         waiting = [pool.submit(writes.run, job) for job in jobs]
         if database.is_sqlite:
-            wait_until(lambda: len(writes._waiting) == len(jobs), 10, "all of them wait")
+            wait_until(lambda: len(writes._waiting) == len(jobs), 60, "all of them wait")
             before_the_others()
         go.set()
         assert leading.result(10) == "first"

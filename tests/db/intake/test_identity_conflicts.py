@@ -188,7 +188,7 @@ def test_senders_at_once_lose_no_copy_and_no_flag(with_model: Database, new_inst
     start = threading.Barrier(len(copies) * 2)
 
     def send(new: NewInstance) -> None:
-        start.wait(10)
+        start.wait(60)
         try:
             record(with_model, new)
         except Exception as error:  # noqa: BLE001 - a thread's edge
@@ -198,7 +198,7 @@ def test_senders_at_once_lose_no_copy_and_no_flag(with_model: Database, new_inst
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(30)
+        thread.join(60)
     assert failed == []
     with with_model.read() as session:
         assert session.scalar(select(func.count()).select_from(Location)) == len(copies)
@@ -215,14 +215,14 @@ def test_images_of_a_new_study_that_come_at_once_are_compared_all_the_same(
     start = threading.Barrier(len(images))
 
     def send(new: NewInstance) -> None:
-        start.wait(10)
+        start.wait(60)
         record(with_model, new)
 
     threads = [threading.Thread(target=send, args=(new,)) for new in images]
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(30)
+        thread.join(60)
     with with_model.read() as session:
         flagged = [bool(flags) for flags in session.scalars(select(Instance.flags))]
     assert (len(flagged), sum(flagged)) == (8, 4)

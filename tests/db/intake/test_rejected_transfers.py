@@ -27,7 +27,7 @@ def test_same_refusal_within_an_hour_is_one_row_with_its_number_also_from_thread
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(30)
+        thread.join(60)
     with database.read() as session:
         row = session.scalars(select(Rejection)).one()
         assert (row.number, row.rejected_at, rejected(session)) == (20, NOON, 20)

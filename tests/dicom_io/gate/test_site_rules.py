@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from typing import Any
 
 import numpy as np
@@ -160,10 +159,8 @@ def test_wrong_rule_is_refused_with_what_is_wrong_and_allowed(written: dict[str,
 
 def test_pattern_that_would_take_for_ever_elsewhere_is_matched_at_once() -> None:
     in_force = rules({"action": "refuse", "tag": "SeriesDescription", "matches": "^(a+)+$"})
-    started = time.monotonic()
     assert decided(in_force, SeriesDescription="a" * 5000 + "b").rule == "rule 0", "judged by its first 1024 letters"
     assert decided(in_force, SeriesDescription="a" * 60 + "!").accepted
-    assert time.monotonic() - started < 5
 
 
 @pytest.mark.parametrize(

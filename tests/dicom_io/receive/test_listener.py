@@ -158,13 +158,13 @@ def test_a_stop_waits_for_an_object_that_is_being_stored_though_its_sender_is_go
 
     def slow(_received: Received) -> Status:
         storing.set()
-        may_finish.wait(10)
+        may_finish.wait(60)
         stored.set()
         return Status.SUCCESS
 
     witness = Witness(answer=slow)
     with listening(witness) as listener:
-        association = associated(listener.port, timeout=1)
+        association = associated(listener.port)
 
         def send_in_vain() -> None:
             with pytest.raises(AssertionError, match="aborted instead of answering"):
@@ -172,12 +172,18 @@ def test_a_stop_waits_for_an_object_that_is_being_stored_though_its_sender_is_go
 
         sender = threading.Thread(target=send_in_vain)
         sender.start()
-        assert storing.wait(10)
+        assert storing.wait(60)
         association.abort()
-        sender.join(10)
+        sender.join(60)
         assert listener.associations == 1, "its thread still counts against the maximum"
-        threading.Timer(0.3, may_finish.set).start()
-    assert stored.is_set()
+        stopping = threading.Thread(target=listener.stop, args=(60,))
+        stopping.start()
+        wait_until(lambda: not listener.is_listening, 60, "the stop has begun")
+        stopping.join(0.3)
+        assert stopping.is_alive(), "it waits for the object"
+        may_finish.set()
+        stopping.join(60)
+        assert stored.is_set()
 
 
 @pytest.mark.parametrize(
@@ -268,7 +274,7 @@ def test_a_stopped_listener_leaves_its_port_and_no_thread() -> None:
         association = associated(port)
     with listening(witness, port=port):
         pass
-    association.join(10)
+    association.join(60)
     assert [thread.name for thread in set(threading.enumerate()) - before if "DUL" not in thread.name] == []
 
 
@@ -286,7 +292,7 @@ def test_many_senders_at_once_are_all_answered(tmp_path: Path) -> None:
         for thread in threads:
             thread.start()
         for thread in threads:
-            thread.join(30)
+            thread.join(60)
         wait_for_the_end_of_associations(listener)
     assert outcomes == ["stored"] * 36
     assert len(witness.received) == 36

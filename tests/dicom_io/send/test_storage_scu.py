@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gc
 import socket
-import time
+import threading
 import warnings
 from io import BytesIO
 from pathlib import Path
@@ -150,20 +150,20 @@ def test_leaving_off_half_way_releases_the_association(tmp_path: Path) -> None:
 def test_a_peer_that_answers_nothing_is_given_up_on_in_time(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent:
         peer = peer_of(silent.getsockname()[1], association_timeout=0.3, response_timeout=0.3)
-        started = time.monotonic()
         with pytest.raises(PeerUnreachable, match="no connection, or no answer"):
             echo(peer)
         with pytest.raises(PeerUnreachable, match="no connection, or no answer"):
             list(send(peer, outgoing(write(tmp_path, image_file(PIXELS)))))
-        assert time.monotonic() - started < 5
 
 
 def test_a_peer_that_accepts_and_then_stalls_is_a_retry_in_time(tmp_path: Path) -> None:
-    witness = Witness(answer=lambda _received: time.sleep(1.2) or Status.SUCCESS)  # type: ignore[func-returns-value]
+    given_up = threading.Event()
+    witness = Witness(answer=lambda _received: Status.SUCCESS if given_up.wait(60) else Status.PROCESSING_FAILURE)
     with listening(witness) as listener:
         outcomes = list(
             send(peer_of(listener.port, response_timeout=0.4), outgoing(*[write(tmp_path, image_file(PIXELS))] * 2))
         )
+        given_up.set()
     assert [(outcome.result, outcome.status) for outcome in outcomes] == [("retry", None), ("retry", None)]
 
 

@@ -62,7 +62,7 @@ def tls_server(tmp_path: Path) -> Iterator[Callable[[int], tuple[int, Path]]]:
     for server, thread in ended:
         server.shutdown(socket.SHUT_RDWR)
         server.close()
-        thread.join(5)
+        thread.join(60)
 
 
 @pytest.mark.peer

@@ -58,7 +58,7 @@ def test_orthanc_is_told_what_is_committed_and_what_is_not(site: Site, tmp_path:
                 ([[sop_class, instance], [CR, "1.2.3.404"]], "Failure"),
             ):
                 assert _outcome(pacs, references, status)
-            wait_until(lambda: states(site) == {"reported": 2}, 10, "reported")
+            wait_until(lambda: states(site) == {"reported": 2}, 60, "reported")
 
 
 def _outcome(pacs: Orthanc, references: list[list[str]], status: str) -> bool:
@@ -66,7 +66,7 @@ def _outcome(pacs: Orthanc, references: list[list[str]], status: str) -> bool:
     request = urllib.request.Request(f"http://127.0.0.1:{pacs.http_port}/modalities/cxr/storage-commitment", data=body)
     with urllib.request.urlopen(request, timeout=20) as answer:
         path = json.load(answer)["Path"]
-    wait_until(lambda: pacs.get(path)["Status"] != "Pending", 20, "told")
+    wait_until(lambda: pacs.get(path)["Status"] != "Pending", 60, "told")
     told = pacs.get(path)
     assert told["Status"] == status, told
     return len(told.get("Success", [])) == 1

@@ -105,7 +105,7 @@ def committing_site(site: Site, settings: Settings) -> Iterator[Listener]:
         finally:
             stop.set()
             committer.wake()
-            thread.join(20)
+            thread.join(60)
 
 
 @pytest.fixture
@@ -132,8 +132,8 @@ def test_report_comes_on_the_same_association_while_that_is_open(site: Site, kno
         stored(listener)
         status, association = requester.ask(listener.port, "1.2.3.1", [(CR, INSTANCE)], stay=True)
         assert status == ActionStatus.SUCCESS
-        assert requester.reports.get(timeout=20) == (1, "1.2.3.1", 1, {})
-        wait_until(lambda: states(site) == {"reported": 1}, 10, "reported")
+        assert requester.reports.get(timeout=60) == (1, "1.2.3.1", 1, {})
+        wait_until(lambda: states(site) == {"reported": 1}, 60, "reported")
         assert association.is_established, "and it goes on"
         association.release()
 
@@ -145,11 +145,11 @@ def test_report_comes_on_a_new_association_with_the_reason_of_each_failure(site:
         asked = [(CR, INSTANCE), (CR, "1.2.3.404"), (CT, "1.2.3.405")]
         assert requester.ask(listener.port, "1.2.3.2", asked)[0] == ActionStatus.SUCCESS
         failed = {"1.2.3.404": FailureReason.NO_SUCH_OBJECT, "1.2.3.405": FailureReason.CLASS_NOT_SUPPORTED}
-        assert requester.reports.get(timeout=20) == (2, "1.2.3.2", 1, failed)
+        assert requester.reports.get(timeout=60) == (2, "1.2.3.2", 1, failed)
         requester.ask(listener.port, "1.2.3.3", [(DX, INSTANCE)])
         conflict = {INSTANCE: FailureReason.CLASS_INSTANCE_CONFLICT}
-        assert requester.reports.get(timeout=20) == (2, "1.2.3.3", 0, conflict)
-        wait_until(lambda: states(site) == {"reported": 2}, 10, "reported")
+        assert requester.reports.get(timeout=60) == (2, "1.2.3.3", 0, conflict)
+        wait_until(lambda: states(site) == {"reported": 2}, 60, "reported")
 
 
 @pytest.mark.parametrize("harm", [lambda path: path.unlink(), lambda path: path.write_bytes(b"x")], ids=["gone", "bad"])
@@ -164,7 +164,7 @@ def test_what_is_no_longer_whole_on_disk_is_not_committed(
         harm(path)
         _, association = requester.ask(listener.port, "1.2.3.4", [(CR, INSTANCE)], stay=True)
         failed = {INSTANCE: FailureReason.PROCESSING_FAILURE}
-        assert requester.reports.get(timeout=20) == (2, "1.2.3.4", 0, failed)
+        assert requester.reports.get(timeout=60) == (2, "1.2.3.4", 0, failed)
         association.release()
 
 
@@ -173,12 +173,12 @@ def test_request_outlives_its_listener_and_a_requester_that_is_away(site: Site, 
     with committing_site(site, known) as listener:
         stored(listener)
         requester.ask(listener.port, "1.2.3.5", [(CR, INSTANCE)])  # hangs up, and does not listen yet
-        wait_until(lambda: bool(_reason(site)), 20, "tried in vain")
+        wait_until(lambda: bool(_reason(site)), 60, "tried in vain")
     assert "cannot be reached" in _reason(site)
     assert states(site) == {"pending": 1}
     with committing_site(site, known), requester.listening(known.peers[0].port):
-        assert requester.reports.get(timeout=20) == (1, "1.2.3.5", 1, {})
-        wait_until(lambda: states(site) == {"reported": 1}, 10, "reported")
+        assert requester.reports.get(timeout=60) == (1, "1.2.3.5", 1, {})
+        wait_until(lambda: states(site) == {"reported": 1}, 60, "reported")
     assert requester.reports.empty()
 
 
@@ -191,7 +191,7 @@ def test_a_requester_without_an_address_is_named_and_given_up_in_the_end(
     monkeypatch.setattr(committing, "COMMITMENT_PATIENCE", timedelta(0))
     with committing_site(site, settings) as listener:
         Requester().ask(listener.port, "1.2.3.6", [(CR, INSTANCE)])
-        wait_until(lambda: states(site) == {"failed": 1}, 20, "given up")
+        wait_until(lambda: states(site) == {"failed": 1}, 60, "given up")
     assert "given up: the association of MODALITY has ended, and no address of it is configured" in _reason(site)
     with TestClient(make_web(site)) as client:
         ledger, system = client.get("/ledger").text, client.get("/system").text
@@ -206,8 +206,8 @@ def test_the_same_transaction_asked_for_again_is_begun_anew(site: Site, known: S
     with committing_site(site, known) as listener:
         for expected in (2, 1):
             _, association = requester.ask(listener.port, "1.2.3.7", [(CR, INSTANCE)], stay=True)
-            assert requester.reports.get(timeout=20)[0] == expected
-            wait_until(lambda: states(site) == {"reported": 1}, 10, "reported")
+            assert requester.reports.get(timeout=60)[0] == expected
+            wait_until(lambda: states(site) == {"reported": 1}, 60, "reported")
             association.release()
             stored(listener)
 

@@ -23,7 +23,7 @@ def test_rings_arrive_in_a_home_folder_of_any_name(tmp_path: Path, name: str) ->
         assert queue_lengths(settings)["live"] == 1
     finally:
         process.terminate()
-        process.wait(10)
+        process.wait(60)
 
 
 def test_a_broker_that_outlived_its_up_takes_nothing_from_the_next_one(tmp_path: Path) -> None:

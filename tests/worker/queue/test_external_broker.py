@@ -51,7 +51,7 @@ def secured(tmp_path: Path, certificate: tuple[Path, Path]) -> Iterator[int]:
     ]
     process = Process("redis", [*arguments, "--save", "", "--dir", str(tmp_path)], tmp_path / "redis.log", tmp_path)
     process.start()
-    wait_until(lambda: port_answers(port), 20, "redis answers")
+    wait_until(lambda: port_answers(port), 60, "redis answers")
     yield port
     process.stop()
 

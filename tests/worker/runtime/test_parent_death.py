@@ -25,5 +25,5 @@ def test_child_of_a_killed_parent_ends() -> None:
         assert child.is_running()
         parent.kill()
         parent.wait()
-        psutil.wait_procs([child], timeout=10)
+        psutil.wait_procs([child], timeout=60)
         assert not child.is_running() or child.status() == psutil.STATUS_ZOMBIE

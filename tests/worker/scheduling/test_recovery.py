@@ -130,7 +130,7 @@ def test_sweep_without_a_broker_loses_nothing(site: Site, analysis_id: int, tmp_
         assert recover_once(site.settings, site.database, app, of(site)) == 1
     finally:
         process.terminate()
-        process.wait(10)
+        process.wait(60)
 
 
 def test_doorbell_without_a_broker_neither_blocks_nor_raises(site: Site) -> None:
@@ -161,7 +161,7 @@ def test_doorbell_outlives_whatever_goes_wrong_in_a_ring(site: Site, monkeypatch
     monkeypatch.setattr("worker.queue.dispatch.enqueue", sometimes)
     dispatcher = Dispatcher(make_app(site.settings))
     dispatcher.enqueue(Queued(1, LIVE))
-    assert failed.wait(5)
+    assert failed.wait(60)
     dispatcher.enqueue(Queued(2, LIVE))
     dispatcher.close()
     assert heard == [2]

@@ -173,12 +173,12 @@ def test_an_end_in_the_middle_leaves_nothing(
     request.AffectedSOPClassUID, request.AffectedSOPInstanceUID = UID(CR), UID(INSTANCE)
     request.DataSet = BytesIO(DATA_SET * 2)
     association.dimse.send_msg(request, association.accepted_contexts[0].context_id)
-    wait_until(lambda: sum(map(len, sent)) > len(DATA_SET), 10, "the message is encoded")
+    wait_until(lambda: sum(map(len, sent)) > len(DATA_SET), 60, "the message is encoded")
     connection.sendall(b"".join(sent)[: len(DATA_SET)])
-    wait_until(lambda: len(names(incoming)) == 1, 10, "half of it has arrived")
+    wait_until(lambda: len(names(incoming)) == 1, 60, "half of it has arrived")
     if who == "the sender":
         connection.close()
-        wait_until(lambda: names(incoming) == [], 10, "it is gone")
+        wait_until(lambda: names(incoming) == [], 60, "it is gone")
     else:
         listener.stop()
         assert names(incoming) == []

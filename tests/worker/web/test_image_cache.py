@@ -32,7 +32,7 @@ class Decoder:
         name = wanted.path.name
         self.reads.append(name)
         if name in self.held:
-            assert self.go.wait(10)
+            assert self.go.wait(60)
         if self.fault is not None:
             raise self.fault
         return Drawn(name.encode(), (300, 400))

@@ -63,7 +63,7 @@ def served(site: Site) -> Iterator[str]:
         yield f"127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"
     finally:
         server.should_exit = True
-        thread.join(20)
+        thread.join(60)
 
 
 def test_dicomweb_client_stores_real_radiographs_once_whichever_way_they_come(
