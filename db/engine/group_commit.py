@@ -41,6 +41,12 @@ class GroupedWrites:
         self._turn = threading.Lock()
         self._waiting: list[_Write[object]] = []
 
+    @property
+    def waiting(self) -> int:
+        """How many writes wait for their turn."""
+        with self._lock:
+            return len(self._waiting)
+
     def run(self, job: Callable[[Session], T]) -> T:
         """Run ``job`` within a writing transaction, and return its result once that is committed.
 

@@ -93,7 +93,7 @@ class Storescp:
 
     def __enter__(self) -> Storescp:
         self.process.start()
-        self.process.wait_ready(lambda: port_answers(self.port), 10)
+        self.process.wait_ready(lambda: port_answers(self.port), 60)
         return self
 
     def __exit__(self, kind: type[BaseException] | None, fault: BaseException | None, at: TracebackType | None) -> None:

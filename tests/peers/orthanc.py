@@ -111,7 +111,7 @@ class Orthanc:
         """Start it and wait until its DICOM and HTTP servers answer."""
         before = self.process.log_text().count("Orthanc has started")
         self.process.start()
-        self.process.wait_ready(lambda: self.process.log_text().count("Orthanc has started") > before, 30)
+        self.process.wait_ready(lambda: self.process.log_text().count("Orthanc has started") > before, 60)
 
     def kill(self) -> None:
         """Kill -9 it; what it has acknowledged is kept."""

@@ -38,7 +38,7 @@ class Postgres:
         words = [self._initdb, "-D", str(self.data), "-A", "trust", "-U", "postgres", "--no-sync"]
         subprocess.run([*self._as_user, *words], check=True, capture_output=True, cwd=self.data)
         self.process.start()
-        self.process.wait_ready(lambda: port_answers(self.port), 30)
+        self.process.wait_ready(lambda: port_answers(self.port), 60)
         return self
 
     def __exit__(self, kind: type[BaseException] | None, fault: BaseException | None, at: TracebackType | None) -> None:

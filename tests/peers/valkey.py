@@ -36,7 +36,7 @@ class Valkey:
     def start(self) -> None:
         """Start it, empty, and wait until it answers."""
         self.process.start()
-        self.process.wait_ready(self._answers, 10)
+        self.process.wait_ready(self._answers, 60)
 
     def kill(self) -> None:
         """Kill -9 it; everything in it is lost."""

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from worker.cli.options import Json, Uncertain, print_json
+from worker.cli.options import Config, Home, Json, Uncertain, print_json
+from worker.installation import open_site
 from worker.model_registry.training_images import read_facts, reading_as_the_worker
 
 if TYPE_CHECKING:
@@ -101,6 +102,8 @@ def train(
         int | None, typer.Option("--threads", min=1, help="Threads of TensorFlow or PyTorch; JAX uses every core.")
     ] = None,
     seed: Annotated[int, typer.Option("--seed")] = 2026,
+    home: Home = None,
+    config: Config = None,
     json: Json = False,
 ) -> None:
     """Train a network on images: 70/15/15 split by patient, augmentation, curves, card. Needs the extra "train".
@@ -116,6 +119,7 @@ def train(
     from rich.progress import MofNCompleteColumn, Progress, TimeElapsedColumn, TimeRemainingColumn
 
     _check_installed()
+    reduced_resolution = open_site(home, config).settings.reading.reduced_resolution
     if (out / "model.toml").exists() and not (out / "training").exists():
         raise typer.BadParameter(f"{out} already holds a bundle; choose another folder", param_hint="--out")
     from model.bundle.labels import unfit_as_name
@@ -177,7 +181,9 @@ def train(
             if problems:
                 console.print(f"{summary(problems)}: {out / PROBLEMS_FILE}")
 
-        read = reading_as_the_worker(starting_preprocessing(plan.start, plan.preprocessing))
+        read = reading_as_the_worker(
+            starting_preprocessing(plan.start, plan.preprocessing), reduced_resolution=reduced_resolution
+        )
         bundle = fit(plan, read, on_progress, read_facts, on_problems, console.print)
     if json:
         print_json(

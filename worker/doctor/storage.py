@@ -37,7 +37,7 @@ def home(examined: Examined) -> Iterator[CheckResult]:
             yield CheckResult("home", "failed", f"{folder} does not exist, {parent} is not writable", _OTHER_HOME)
         return
     try:
-        took = _sync_milliseconds(folder)
+        took = sync_milliseconds(folder)
     except OSError as error:
         yield CheckResult("home", "failed", f"{folder} cannot be written: {error.strerror}", _OTHER_HOME)
         return
@@ -105,7 +105,7 @@ def store(examined: Examined) -> Iterator[CheckResult]:
         return
     incoming = root / "incoming"
     try:
-        took = _sync_milliseconds(incoming if incoming.exists() else root)
+        took = sync_milliseconds(incoming if incoming.exists() else root)
     except OSError as error:
         remedy = "mount it, or permit writing; until then images are answered with 'out of resources' (0xA700)"
         yield CheckResult("store", "failed", f"{root} cannot be written: {error.strerror}", remedy)
@@ -161,7 +161,7 @@ def imports(examined: Examined) -> Iterator[CheckResult]:
             yield CheckResult("imports", "ok", detail)
 
 
-def _sync_milliseconds(folder: Path) -> float:
+def sync_milliseconds(folder: Path) -> float:
     """The median time until a small file is durable, written as the store writes. OSError if it cannot be written."""
     times = []
     probe = folder / f".doctor-{uuid.uuid4().hex}"

@@ -11,7 +11,7 @@ from __future__ import annotations
 import shutil
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import datetime, timedelta
 
 from prometheus_client.metrics_core import (
@@ -44,8 +44,9 @@ _REST = 20  # the pause before the next query is this multiple of the last one's
 class SiteCollector(Collector):
     """Collects the metrics of one installation at each scrape; the database is queried at most 5 % of the time."""
 
-    def __init__(self, site: Site) -> None:
+    def __init__(self, site: Site, clock: Callable[[], float] = time.monotonic) -> None:
         self._site = site
+        self._clock = clock
         own = [rule.name for rule in site.settings.gate.rules if rule.action == "refuse"]
         self._rules = (*(rule.name for rule in RULES), *own)
         self._lock = threading.Lock()
@@ -99,9 +100,9 @@ class SiteCollector(Collector):
 
     def _measure(self) -> Measures | None:
         """The current or the recent counts; None if the database does not answer."""
-        if self._measures is not None and time.monotonic() - self._measured_at < _REST * self._took:
+        if self._measures is not None and self._clock() - self._measured_at < _REST * self._took:
             return self._measures
-        started = time.monotonic()
+        started = self._clock()
         try:
             with self._site.database.read() as session:
                 self._measures = measure(session, self._site.clock(), WINDOW, NEWEST)
@@ -109,7 +110,7 @@ class SiteCollector(Collector):
         except (DatabaseUnavailable, ConfigurationError):
             self._measures = None
             return None
-        self._measured_at = time.monotonic()
+        self._measured_at = self._clock()
         self._took = self._measured_at - started
         return self._measures
 

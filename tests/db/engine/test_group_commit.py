@@ -52,10 +52,10 @@ def at_once(
         event.listen(database.engine, "commit", commits.append)
         waiting = [pool.submit(writes.run, job) for job in jobs]
         if database.is_sqlite:
-            wait_until(lambda: len(writes._waiting) == len(jobs), 60, "all of them wait")
+            wait_until(lambda: writes.waiting == len(jobs), 60, "all of them wait")
             before_the_others()
         go.set()
-        assert leading.result(10) == "first"
+        assert leading.result(60) == "first"
     return waiting, len(commits) - 1
 
 

@@ -242,7 +242,7 @@ def test_too_many_associations_are_rejected_for_now_and_idle_sockets_do_not_coun
     import socket
 
     witness = Witness()
-    with listening(witness, maximum_associations=2, association_timeout=3) as listener:
+    with listening(witness, maximum_associations=2, association_timeout=600) as listener:
         idle = [socket.create_connection(("127.0.0.1", listener.port)) for _ in range(4)]
         open_ones = [associated(listener.port) for _ in range(2)]
         assert all(association.is_established for association in open_ones)

@@ -51,3 +51,18 @@ def test_training_reads_images_as_the_worker_does(tmp_path: Path, monkeypatch: p
     monkeypatch.setattr(model.train.training, "train", reached)
     command = ["train", str(tmp_path), "--out", str(tmp_path / "out"), "--minimum-positives", "7"]
     assert isinstance(CliRunner().invoke(app, command).exception, Reached)
+    config = tmp_path / "site.toml"
+    config.write_text("[reading]\nreduced_resolution = true\n", encoding="utf-8")
+    assert isinstance(CliRunner().invoke(app, [*command, "--config", str(config)]).exception, Reached)
+
+
+def test_training_reads_at_full_resolution_where_the_site_reads_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read = []
+    monkeypatch.setattr(
+        model.train.training, "train", lambda _plan, read_image, *_others: read.append(read_image.keywords)
+    )
+    (tmp_path / "cxr-triage.toml").write_text("[reading]\nreduced_resolution = false\n", encoding="utf-8")
+    CliRunner().invoke(app, ["train", str(tmp_path), "--out", str(tmp_path / "out"), "--home", str(tmp_path)])
+    assert read == [{"enough": None}]

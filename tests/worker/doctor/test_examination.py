@@ -32,8 +32,10 @@ from worker.analysis import codec_samples
 from worker.analysis.codec_samples import SAMPLES
 from worker.cli.app import app
 from worker.config.settings import load_settings
+from worker.doctor import storage
 from worker.doctor.check_result import CheckResult, Examined
 from worker.doctor.examination import CHECKS, examine
+from worker.doctor.storage import sync_milliseconds
 from worker.installation import Site
 from worker.model_registry.bundles import activate
 from worker.monitoring.processes import ProcessState
@@ -49,8 +51,10 @@ def look(site: Site, check: str, *, running: tuple[ProcessState, ...] = (), cloc
 
 
 @pytest.fixture
-def made(site: Site) -> Site:
-    """An installation whose home folder, database and store are there."""
+def made(site: Site, monkeypatch: pytest.MonkeyPatch) -> Site:
+    """An installation whose home folder, database and store are there, on a disk as one should have."""
+    monkeypatch.setattr(storage, "sync_milliseconds", lambda _folder: 2.0)
+    monkeypatch.setattr(storage, "file_system", lambda _folder: "ext4")
     site.database.ping()
     site.store.free_bytes()
     site.settings.home.chmod(0o700)
@@ -145,6 +149,20 @@ def test_password_that_everyone_may_read_is_said(made: Site, tmp_path: Path) -> 
     assert "hunter2" not in str(findings)
 
 
+@pytest.mark.parametrize(
+    ("milliseconds", "kind", "level", "words"),
+    [(2, "ext4", "ok", "durable in 2.0 ms"), (51, "ext4", "warning", "51.0 ms"), (0.1, "tmpfs", "warning", "lost")],
+    ids=["quick", "slow", "in memory"],
+)
+def test_home_on_a_disk_that_is_slow_or_forgets_is_said(
+    made: Site, monkeypatch: pytest.MonkeyPatch, milliseconds: float, kind: str, level: str, words: str
+) -> None:
+    monkeypatch.setattr(storage, "sync_milliseconds", lambda _folder: milliseconds)
+    monkeypatch.setattr(storage, "file_system", lambda _folder: kind)
+    found = look(made, "home")
+    assert (found.level, words in found.seen) == (level, True), found
+
+
 def test_home_that_everyone_may_look_into_is_said(made: Site) -> None:
     assert look(made, "home").level == "ok"
     made.settings.home.chmod(0o755)
@@ -205,7 +223,8 @@ def test_file_system_of_a_path_is_the_deepest_mount_that_holds_it() -> None:
     assert file_system(Path("/proc/self")) == "proc"
 
 
-def test_store_that_cannot_be_written_fails(made: Site) -> None:
+def test_store_that_cannot_be_written_fails(made: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(storage, "sync_milliseconds", sync_milliseconds)  # here the disk itself is tried
     (made.settings.home / "store" / "incoming").rmdir()
     (made.settings.home / "store").rmdir()
     (made.settings.home / "store").write_text("", encoding="utf-8")

@@ -22,7 +22,7 @@ from db.model_registry import activation
 from db.records import AnalysisResult, FindingRecord, NewInstance, StudyIdentity
 from db.tables.gate import GateDecision
 from db.tables.studies import Instance, Location
-from db.views.metrics import measure
+from db.views.metrics import Measures, measure
 from dicom_io.network.status_codes import Status
 from tests.db.conftest import MODEL, heatmap
 from tests.db.conftest import new_instance as new_instance
@@ -174,18 +174,18 @@ def test_counters_count_what_happens_while_watched_and_never_fall(
 
 
 def test_slow_database_is_not_measured_at_every_scrape(busy: Site, monkeypatch: pytest.MonkeyPatch) -> None:
-    looks = []
-    monkeypatch.setattr(
-        "worker.monitoring.prometheus.measure", lambda *arguments: looks.append(1) or measure(*arguments)
-    )
-    collector = SiteCollector(busy)
-    list(collector.collect())
-    collector._took = 60.0
-    list(collector.collect())
-    assert len(looks) == 1
-    collector._took = 0.0
-    list(collector.collect())
-    assert len(looks) == 2
+    looks, time = [], [0.0]
+
+    def takes_a_minute(*arguments: Any) -> Measures:  # noqa: ANN401
+        looks.append(time[0])
+        time[0] += 60
+        return measure(*arguments)
+
+    monkeypatch.setattr("worker.monitoring.prometheus.measure", takes_a_minute)
+    collector = SiteCollector(busy, clock=lambda: time[0])
+    for time[0] in (0, 100, 1000, 1259, 1261, 2000):
+        list(collector.collect())
+    assert looks == [0, 1261], "measuring takes a twentieth of the time at most"
 
 
 def test_model_is_named_and_absent_where_none_is_active(busy: Site, site: Site) -> None:
