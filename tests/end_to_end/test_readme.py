@@ -140,7 +140,7 @@ def test_every_process_starts_and_stops_on_request(tmp_path: Path, orthanc: Orth
         wait_until(lambda: not process.running, 60, f"{name} ends")
         assert "Traceback" not in process.log_text()
         # uvicorn shuts down in order and then ends by the signal it got
-        assert process.stop() in ((0, -signal.SIGTERM) if name == "web" else (0,))
+        assert process.stop(60) in ((0, -signal.SIGTERM) if name == "web" else (0,))
 
 
 @pytest.mark.train

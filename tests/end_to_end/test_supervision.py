@@ -53,7 +53,7 @@ def test_a_request_to_stop_ends_everything_in_order(running: Site) -> None:
     assert len(everyone) > len(NAMES)
     os.kill(running["up"].pid, signal.SIGINT)
     wait_until(lambda: not running["up"].running, 60, "up ends")
-    assert running["up"].stop() == 0
+    assert running["up"].stop(60) == 0
     _gone, alive = psutil.wait_procs(everyone, timeout=60)
     assert alive == []
     assert running["up"].log_text().rstrip().endswith("stopped")
