@@ -30,7 +30,6 @@ from worker.model_registry.bundles import UnknownModel
 from worker.model_registry.preprocessing import made_by_newer, preprocessing_id
 from worker.objects.request import ImageReading, ObjectRequest, ReadImage
 from worker.objects.writer import ObjectWriter, WrittenObject
-from worker.runtime.clock import now
 from worker.runtime.registered_process import ANALYSIS_CHILD, RegisteredProcess
 from worker.runtime.timeouts import ANALYSIS_LEASE, MAX_ATTEMPTS
 from worker.storage.store import Store, StoreUnavailable
@@ -103,7 +102,7 @@ class Analyst:
             state=state,
             attempt=claimed.attempts,
             seconds=round(time.monotonic() - started, 3),
-            since_arrival=round((now() - claimed.received_at).total_seconds(), 3),
+            since_arrival=round((self._process.clock() - claimed.received_at).total_seconds(), 3),
         )
         return state
 
@@ -155,7 +154,7 @@ class Analyst:
         owner = self._process.owner
         for first in (True, False):
             with self.database.write() as session:
-                moment = database_time(session, now)
+                moment = database_time(session, self._process.clock)
                 claimed = lifecycle.claim(
                     session,
                     analysis_id,
@@ -179,7 +178,7 @@ class Analyst:
             # it reads it, now, as what it makes; given back, it would go to and fro between the two
             _log.info("queued by another version", analysis=claimed.id, queued=claimed.preprocessing_id, read=makes)
             with self.database.write() as session:
-                renamed = lifecycle.read_as(session, claimed, makes, database_time(session, now))
+                renamed = lifecycle.read_as(session, claimed, makes, database_time(session, self._process.clock))
             if renamed is None:
                 return "not read"
             claimed = renamed
@@ -201,9 +200,9 @@ class Analyst:
         written = self._objects.write(request, claimed.study_id, [claimed.id])
         result = _result(reader, read)
         with self.database.write() as session:
-            kept = lifecycle.complete(session, claimed, result, database_time(session, now))
+            kept = lifecycle.complete(session, claimed, result, database_time(session, self._process.clock))
             if kept:
-                self._objects.record(session, written, now())
+                self._objects.record(session, written, self._process.clock())
                 rank_study(session, claimed.study_id, self._settings.triage.horizon_hours)
         if not kept:  # nothing of ours was written to the database
             self._discard_if_forgotten(claimed, written)
@@ -225,7 +224,7 @@ class Analyst:
 
     def _end(self, claimed: ClaimedAnalysis, state: str, reason: str, code: ReasonCode) -> str:
         with self.database.write() as session:
-            moment = database_time(session, now)
+            moment = database_time(session, self._process.clock)
             kept = lifecycle.end(session, claimed, state=state, reason=reason, code=code, now=moment)
         return state if kept else "lease lost"
 

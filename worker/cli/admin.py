@@ -132,7 +132,7 @@ def forget(
     site = open_site(home, config).existing()
     if not yes:
         typer.confirm("Remove it here permanently, with its results and undelivered objects?", abort=True)
-    records = remove(site.database, site.store, study_instance_uid=study, patient_id=patient, reason=reason)
+    records = remove(site.database, site.store, site.clock, study_instance_uid=study, patient_id=patient, reason=reason)
     facts = {
         "studies": len(records),
         "instances": sum(record.instances for record in records),

@@ -63,7 +63,7 @@ def status(home: Home = None, config: Config = None, json: Json = False) -> None
 
     site = open_site(home, config).existing()
     facts = status_facts(site)
-    processes = process_states(site.database) if facts["database"] == "ok" else ()
+    processes = process_states(site.database, site.clock) if facts["database"] == "ok" else ()
     if json:
         print_json({**facts, "processes": [process_fact(each) for each in processes]})
     else:

@@ -18,7 +18,6 @@ from db.records import ClaimedDelivery
 from worker.config.settings import Settings
 from worker.delivery.transports.opening import open_transport
 from worker.delivery.transports.transport import DestinationUnreachable, Item, SendOutcome, Transport
-from worker.runtime.clock import now
 from worker.runtime.registered_process import RegisteredProcess
 from worker.runtime.timeouts import DELIVERY_BATCH, DELIVERY_LEASE, DELIVERY_POLL, PEER_AWAY, SENDER_WATCH, backoff
 from worker.storage.store import Store, StoreUnavailable
@@ -74,7 +73,7 @@ class DestinationSender:
                 session,
                 self._destination,
                 owner=owner,
-                now=database_time(session, now),
+                now=database_time(session, self._process.clock),
                 lease=DELIVERY_LEASE,
                 limit=self._batch,
             )
@@ -123,7 +122,7 @@ class DestinationSender:
     def _settle(self, item: ClaimedDelivery, outcome: SendOutcome, others: Collection[ClaimedDelivery]) -> None:
         code = ReasonCode.NOT_SENT if outcome.status is None else ReasonCode.PEER_STATUS
         with self._database.write() as session:
-            moment = database_time(session, now)
+            moment = database_time(session, self._process.clock)
             if outcome.result == "retry":
                 when = moment + backoff(item.attempts)
                 kept = outbox.mark_retry(session, item, next_attempt_at=when, reason=outcome.reason, code=code)
@@ -141,7 +140,7 @@ class DestinationSender:
     ) -> None:
         with self._database.write() as session:
             for item in items:
-                when = database_time(session, now) + (backoff(item.attempts) if wait is None else wait)
+                when = database_time(session, self._process.clock) + (backoff(item.attempts) if wait is None else wait)
                 outbox.mark_retry(session, item, next_attempt_at=when, reason=reason, code=code)
 
     def _give_back(self, items: Collection[ClaimedDelivery]) -> None:

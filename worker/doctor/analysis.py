@@ -24,6 +24,7 @@ from worker.config.settings import Settings
 from worker.doctor.check_result import CheckResult, Examined
 from worker.model_registry.bundles import list_bundles
 from worker.monitoring.processes import ProcessState, process_states
+from worker.runtime.clock import Clock
 from worker.runtime.registered_process import PROCESSES
 
 _RUNS = 10
@@ -166,11 +167,11 @@ def processes(examined: Examined) -> Iterator[CheckResult]:
         yield CheckResult("processes", "ok", detail)
 
 
-def registered_processes(settings: Settings) -> tuple[ProcessState, ...]:
+def registered_processes(settings: Settings, clock: Clock) -> tuple[ProcessState, ...]:
     """Return the processes that the database knows of; none if it does not answer, which another check reports."""
     try:
         database = _database(settings)
-        return () if database is None else process_states(database)
+        return () if database is None else process_states(database, clock)
     except DatabaseUnavailable:
         return ()
 

@@ -59,7 +59,7 @@ def examine(
         )
         return
     yield configuration(settings, config)
-    examined = Examined(settings, analysis.registered_processes(settings), clock)
+    examined = Examined(settings, analysis.registered_processes(settings, clock), clock)
     for name, check in CHECKS.items():
         if name not in skip:
             begun(name)

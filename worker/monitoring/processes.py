@@ -9,7 +9,7 @@ from typing import Any, Literal
 from db.engine import processes
 from db.engine.leases import database_time
 from db.engine.session import Database
-from worker.runtime.clock import now
+from worker.runtime.clock import Clock
 from worker.runtime.registered_process import PROCESSES, is_running
 
 
@@ -40,13 +40,13 @@ class ProcessState:
         )
 
 
-def process_states(database: Database) -> tuple[ProcessState, ...]:
+def process_states(database: Database, clock: Clock) -> tuple[ProcessState, ...]:
     """Return what runs, what was lost and has not been started again on its machine, and what is missing.
 
     In the order of `PROCESSES`; ``analysis child`` comes last. `DatabaseUnavailable`.
     """
     with database.read() as session:
-        moment = database_time(session, now)
+        moment = database_time(session, clock)
         rows = processes.unstopped(session)
     found: list[ProcessState] = []  # the newest first
     replaced: set[tuple[str, str]] = set()  # where another of this name was started since

@@ -8,12 +8,18 @@ import os
 from db.engine.session import Database
 from db.retention import erasure
 from db.retention.erasure import ErasureRecord
-from worker.runtime.clock import now
+from worker.runtime.clock import Clock
 from worker.storage.store import Store
 
 
 def forget(
-    database: Database, store: Store, *, study_instance_uid: str | None, patient_id: str | None, reason: str
+    database: Database,
+    store: Store,
+    clock: Clock,
+    *,
+    study_instance_uid: str | None,
+    patient_id: str | None,
+    reason: str,
 ) -> list[ErasureRecord]:
     """Remove files, rows and objects of a study or of all studies of a patient, and note it in the audit.
 
@@ -24,8 +30,10 @@ def forget(
     """
     with database.write() as session:
         ids = erasure.studies_of(session, study_instance_uid=study_instance_uid, patient_id=patient_id)
-        records = [erasure.erase(session, study_id, requested_by=_who(), reason=reason, now=now()) for study_id in ids]
-    finish_removals(database, store)
+        records = [
+            erasure.erase(session, study_id, requested_by=_who(), reason=reason, now=clock()) for study_id in ids
+        ]
+    finish_removals(database, store, clock)
     return records
 
 
@@ -36,7 +44,7 @@ def _who() -> str:
         return f"uid {os.getuid()}"
 
 
-def finish_removals(database: Database, store: Store) -> int:
+def finish_removals(database: Database, store: Store, clock: Clock) -> int:
     """Delete the files of removals whose rows are gone, those of a process that died half-way included."""
     with database.read() as session:
         open_records = erasure.unfinished(session)
@@ -47,5 +55,5 @@ def finish_removals(database: Database, store: Store) -> int:
                 if not erasure.referenced(session, uri):
                     store.discard(uri)
         with database.write() as session:
-            erasure.finish(session, record.id, now())
+            erasure.finish(session, record.id, clock())
     return len(open_records)

@@ -12,7 +12,7 @@ from db.retention import erasure
 from worker.config.settings import Settings
 from worker.retention.erasure import finish_removals
 from worker.retention.orphan_files import set_aside
-from worker.runtime.clock import now
+from worker.runtime.clock import Clock
 from worker.runtime.timeouts import LEFTOVER_AGE, MOST_REFUSALS, RETENTION_BATCH
 from worker.storage.store import FolderStore, Store
 
@@ -20,26 +20,25 @@ _log = structlog.get_logger(__name__)
 _GIGABYTE = 1_000_000_000
 
 
-def retain(settings: Settings, database: Database, store: FolderStore) -> int:
+def retain(settings: Settings, database: Database, store: FolderStore, clock: Clock) -> int:
     """Remove what dead processes left half-written, and apply the retention rules once. Returns how many studies."""
-    finish_removals(database, store)
-    leftovers = store.discard_leftovers((now() - LEFTOVER_AGE).timestamp())
+    finish_removals(database, store, clock)
+    leftovers = store.discard_leftovers((clock() - LEFTOVER_AGE).timestamp())
     if leftovers:
         _log.info("half-written files removed", count=leftovers)
-    set_aside(database, store, now())
+    set_aside(database, store, clock())
     rules = settings.retention
     with database.write() as session:
-        prune_rejections(session, before=now() - timedelta(days=rules.refusal_days), most=MOST_REFUSALS)
+        prune_rejections(session, before=clock() - timedelta(days=rules.refusal_days), most=MOST_REFUSALS)
     removed = 0
     if rules.days:
-        removed += _remove(
-            database, now() - timedelta(days=rules.days), RETENTION_BATCH, f"older than {rules.days:g} days"
-        )
-        finish_removals(database, store)
+        before = clock() - timedelta(days=rules.days)
+        removed += _remove(database, before, RETENTION_BATCH, f"older than {rules.days:g} days", clock)
+        finish_removals(database, store, clock)
     reason = f"less than {rules.free_gigabytes:g} GB free"
     # one at a time: no more goes than must
     while store.free_bytes() < rules.free_gigabytes * _GIGABYTE and removed < RETENTION_BATCH:
-        if not _remove_oldest(database, store, reason):
+        if not _remove_oldest(database, store, reason, clock):
             _log.warning("space is short and nothing may be removed: all studies are unread or undelivered")
             break
         removed += 1
@@ -48,18 +47,18 @@ def retain(settings: Settings, database: Database, store: FolderStore) -> int:
     return removed
 
 
-def _remove_oldest(database: Database, store: Store, reason: str) -> int:
-    gone = _remove(database, None, 1, reason)
-    finish_removals(database, store)
+def _remove_oldest(database: Database, store: Store, reason: str, clock: Clock) -> int:
+    gone = _remove(database, None, 1, reason, clock)
+    finish_removals(database, store, clock)
     return gone
 
 
-def _remove(database: Database, before: datetime | None, limit: int, reason: str) -> int:
+def _remove(database: Database, before: datetime | None, limit: int, reason: str, clock: Clock) -> int:
     with database.read() as session:  # the search may take long, and must not hold up who writes
         ids = erasure.removable(session, before=before, limit=limit)
     with database.write() as session:
         gone = [
-            erasure.erase(session, study_id, requested_by="retention", reason=reason, now=now())
+            erasure.erase(session, study_id, requested_by="retention", reason=reason, now=clock())
             for study_id in ids
             if erasure.is_removable(session, study_id)
         ]

@@ -22,7 +22,7 @@ from db.engine import processes
 from db.engine.leases import database_time
 from db.engine.processes import ProcessIdentity, ProcessRecord
 from db.engine.session import Database, DatabaseUnavailable, Session
-from worker.runtime.clock import now
+from worker.runtime.clock import Clock, now
 from worker.runtime.timeouts import HEARTBEAT_EVERY, PROCESS_LOST
 
 PROCESSES = ("listen", "work", "deliver", "schedule", "web")  # what an installation runs, on one machine or on several
@@ -43,9 +43,12 @@ class RegisteredProcess:
         One of `PROCESSES`, or `ANALYSIS_CHILD`.
     forks
         Whether this process forks children: none is forked during a heartbeat, nor inherits a connection.
+    clock
+        Of this process; what works for it (senders, recovery, the analyst) reads the same.
     """
 
-    def __init__(self, database: Callable[[], Database], name: str, *, forks: bool = False) -> None:
+    def __init__(self, database: Callable[[], Database], name: str, *, forks: bool = False, clock: Clock = now) -> None:
+        self.clock = clock
         self._database = database
         self._name = name
         self._forks = forks
@@ -84,7 +87,7 @@ class RegisteredProcess:
             return
         try:
             with self._database().write() as session:
-                processes.stop(session, self._row[0], database_time(session, now))
+                processes.stop(session, self._row[0], database_time(session, self.clock))
         except DatabaseUnavailable as error:
             _log.warning("end of this process not recorded", error=str(error))
 
@@ -108,7 +111,7 @@ class RegisteredProcess:
             database = self._database()
             try:
                 with database.write() as session:
-                    moment = database_time(session, now)
+                    moment = database_time(session, self.clock)
                     row = self._row
                     if row is None or not processes.beat(session, *row, moment):
                         row = self._register(session, moment)

@@ -19,7 +19,6 @@ from worker.config.settings import Settings
 from worker.queue.broker import BrokerUnavailable, queue_lengths
 from worker.queue.dispatch import enqueue
 from worker.retention.policy import retain
-from worker.runtime.clock import now
 from worker.runtime.registered_process import RegisteredProcess
 from worker.runtime.timeouts import (
     PROCESS_KEPT,
@@ -41,7 +40,7 @@ def recover_once(settings: Settings, database: Database, app: Celery, process: R
     process's row; it judges which others are dead.
     """
     with database.write() as session:
-        moment = database_time(session, now)
+        moment = database_time(session, process.clock)
         freed = lifecycle.release_dead(session, process.judge(session, moment), moment)
         freed_deliveries = outbox.release_dead(session, process.judge(session, moment), moment)
         created = create_missing(session, moment, RECOVERY_BATCH)
@@ -56,7 +55,7 @@ def recover_once(settings: Settings, database: Database, app: Celery, process: R
     for name in (LIVE, BATCH):
         older_than = REQUEUE_BUSY if lengths[name] else REQUEUE_IDLE
         with database.write() as session:
-            moment = database_time(session, now)
+            moment = database_time(session, process.clock)
             ids = lifecycle.requeue_pending(session, moment, older_than, RECOVERY_BATCH - queued, name)
         if ids:
             enqueue(app, ids, name)
@@ -79,9 +78,9 @@ def recover_forever(
         try:
             recover_once(settings, database, app, process)
             if time.monotonic() - retained_at >= RETENTION_EVERY:
-                retain(settings, database, store)
+                retain(settings, database, store, process.clock)
                 with database.write() as session:
-                    processes.prune(session, database_time(session, now) - PROCESS_KEPT)
+                    processes.prune(session, database_time(session, process.clock) - PROCESS_KEPT)
                 retained_at = time.monotonic()
         except (DatabaseUnavailable, StoreUnavailable, OSError) as error:
             _log.error("recovery failed", error=str(error))

@@ -12,5 +12,5 @@ def run_analysis(site: Site) -> None:
     site.database.ping()
     site.database.dispose()  # each child opens its own connections
     site.store  # noqa: B018 - created before the children look for it
-    with RegisteredProcess(lambda: site.database, "work", forks=True):
+    with RegisteredProcess(lambda: site.database, "work", forks=True, clock=site.clock):
         run_worker(site.settings)

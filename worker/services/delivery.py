@@ -25,5 +25,5 @@ def run_delivery(site: Site) -> None:
     stop = stop_event()
     database, store = site.database, site.store
     _log.info("ready", destinations=[destination.name for destination in site.settings.destinations])
-    with RegisteredProcess(lambda: database, "deliver") as process:
+    with RegisteredProcess(lambda: database, "deliver", clock=site.clock) as process:
         deliver_forever(site.settings, database, store, stop, process)

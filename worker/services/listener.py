@@ -38,7 +38,7 @@ def run_listener(site: Site) -> None:
     dicom = site.settings.dicom
     dispatcher = Dispatcher(make_app(site.settings))
     intake = Intake(site, dispatcher.enqueue)
-    process = RegisteredProcess(lambda: site.database, "listen")
+    process = RegisteredProcess(lambda: site.database, "listen", clock=site.clock)
     committer = Committer(site, lambda *words: listener.report(*words), process)
     listener = Listener(
         listener_settings(site.settings),

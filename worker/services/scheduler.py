@@ -28,7 +28,10 @@ def run_scheduler(site: Site) -> None:
     database, store, app = site.database, site.store, make_app(site.settings)
     folder = import_folder(site.settings)
     _log.info("ready")
-    with RegisteredProcess(lambda: database, "schedule") as process, _importing(site, folder, app, stop):
+    with (
+        RegisteredProcess(lambda: database, "schedule", clock=site.clock) as process,
+        _importing(site, folder, app, stop),
+    ):
         recover_forever(site.settings, database, store, app, stop, process)
 
 

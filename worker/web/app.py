@@ -79,7 +79,7 @@ def serve(site: Site) -> None:
     """Serve until SIGTERM or SIGINT. Blocks."""
     host, port = site.settings.web.host, site.settings.web.port
     require_port(host, port, "web", "[web] port")
-    process = RegisteredProcess(lambda: site.database, "web")
+    process = RegisteredProcess(lambda: site.database, "web", clock=site.clock)
 
     def end(number: int, _frame: object) -> None:
         process.stop()

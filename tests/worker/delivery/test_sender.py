@@ -22,11 +22,10 @@ from tests.db.analysis.test_lifecycle import LEASE, result
 from tests.db.conftest import MODEL, NOON, heatmap
 from tests.db.conftest import new_instance as new_instance
 from worker.config.destinations import DicomDestination
-from worker.delivery import sender
 from worker.delivery.sender import DestinationSender, SenderDied, deliver_forever
 from worker.delivery.transports.transport import DestinationUnreachable, Item, SendOutcome
 from worker.installation import Site
-from worker.runtime.clock import now
+from worker.runtime.clock import Clock, now
 from worker.runtime.registered_process import RegisteredProcess
 from worker.runtime.timeouts import DELIVERY_LEASE, DELIVERY_POLL, PEER_AWAY
 
@@ -47,9 +46,9 @@ def owed(site: Site, new_instance: Callable[..., NewInstance]) -> Site:
     return site
 
 
-def of(site: Site) -> RegisteredProcess:
+def of(site: Site, clock: Clock = now) -> RegisteredProcess:
     """The row of the process that delivers."""
-    return RegisteredProcess(lambda: site.database, "deliver")
+    return RegisteredProcess(lambda: site.database, "deliver", clock=clock)
 
 
 class FakeTransport:
@@ -66,8 +65,10 @@ class FakeTransport:
         self.closed = True
 
 
-def sender_by(site: Site, send: Callable[[Sequence[Item]], Iterable[SendOutcome]]) -> DestinationSender:
-    return DestinationSender("pacs", FakeTransport(send), site.database, site.store, of(site))
+def sender_by(
+    site: Site, send: Callable[[Sequence[Item]], Iterable[SendOutcome]], clock: Clock = now
+) -> DestinationSender:
+    return DestinationSender("pacs", FakeTransport(send), site.database, site.store, of(site, clock))
 
 
 def stored(items: Sequence[Item]) -> list[SendOutcome]:
@@ -151,10 +152,9 @@ def states(site: Site) -> list[tuple[str, int]]:
 
 
 def test_lease_of_what_is_still_to_come_is_renewed_after_each_object(
-    owed_five: Site, monkeypatch: pytest.MonkeyPatch
+    owed_five: Site,
 ) -> None:
     slow = [now()]
-    monkeypatch.setattr(sender, "now", lambda: slow[0])
 
     def send(items: Sequence[Item]) -> Iterable[SendOutcome]:
         for item in items:
@@ -163,7 +163,7 @@ def test_lease_of_what_is_still_to_come_is_renewed_after_each_object(
                 assert outbox.release_dead(session, lambda _owner: False, slow[0]) == 0
             yield SendOutcome(item.key, "stored", "", 0)
 
-    assert sender_by(owed_five, send).send_batch() == 5
+    assert sender_by(owed_five, send, lambda: slow[0]).send_batch() == 5
     assert states(owed_five) == [("sent", 1)] * 5
 
 

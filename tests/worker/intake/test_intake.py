@@ -63,7 +63,9 @@ def test_film_that_is_forgotten_in_the_moment_it_comes_again_is_stored(
         stored = put(data, suffix)
         monkeypatch.undo()
         study = film.header.study_instance_uid
-        assert forget(either.database, either.store, study_instance_uid=study, patient_id=None, reason="asked")
+        assert forget(
+            either.database, either.store, either.clock, study_instance_uid=study, patient_id=None, reason="asked"
+        )
         return stored
 
     monkeypatch.setattr(either.store, "put", forgotten_right_after)

@@ -55,7 +55,7 @@ def is_there(site: Site, uri: str) -> bool:
 
 def test_forgotten_study_has_no_file_and_others_keep_theirs(site: Site, receive: Callable[..., str]) -> None:
     first, second = receive(1), receive(2)
-    (record,) = forget(site.database, site.store, study_instance_uid="1.2.1", patient_id=None, reason="asked")
+    (record,) = forget(site.database, site.store, now, study_instance_uid="1.2.1", patient_id=None, reason="asked")
     assert record.instances == 1
     assert not is_there(site, first)
     assert is_there(site, second)
@@ -71,11 +71,11 @@ def test_removal_interrupted_before_its_files_went_is_finished_later(
 
     with monkeypatch.context() as patched, pytest.raises(StoreUnavailable):
         patched.setattr(site.store, "discard", power_cut)
-        forget(site.database, site.store, study_instance_uid="1.2.1", patient_id=None, reason="asked")
+        forget(site.database, site.store, now, study_instance_uid="1.2.1", patient_id=None, reason="asked")
     assert is_there(site, uri)
-    assert finish_removals(site.database, site.store) == 1
+    assert finish_removals(site.database, site.store, now) == 1
     assert not is_there(site, uri)
-    assert finish_removals(site.database, site.store) == 0
+    assert finish_removals(site.database, site.store, now) == 0
 
 
 def test_film_that_came_again_after_it_was_forgotten_keeps_its_file(site: Site, receive: Callable[..., str]) -> None:
@@ -86,14 +86,14 @@ def test_film_that_came_again_after_it_was_forgotten_keeps_its_file(site: Site, 
         (study_id,) = erasure.studies_of(session, study_instance_uid="1.2.1")
         erasure.erase(session, study_id, requested_by="x", reason="asked", now=NOON)
     uri = receive(1)
-    finish_removals(site.database, site.store)
+    finish_removals(site.database, site.store, now)
     assert is_there(site, uri)
 
 
 def test_retention_removes_by_age(site: Site, receive: Callable[..., str]) -> None:
     old, young = receive(1, received_at=now() - timedelta(days=10)), receive(2, received_at=now())
-    assert retain(retention(site, days=30), site.database, site.store) == 0
-    assert retain(retention(site, days=5), site.database, site.store) == 1
+    assert retain(retention(site, days=30), site.database, site.store, now) == 0
+    assert retain(retention(site, days=5), site.database, site.store, now) == 1
     assert (is_there(site, old), is_there(site, young)) == (False, True)
 
 
@@ -103,13 +103,13 @@ def test_retention_by_space_removes_the_oldest_first_and_no_more_than_needed(
     uris = [receive(number, received_at=now() - timedelta(days=10 - number)) for number in range(1, 5)]
     # each removed film frees "1 GB"
     monkeypatch.setattr(site.store, "free_bytes", lambda: sum(not is_there(site, uri) for uri in uris) * 1_000_000_000)
-    assert retain(retention(site, free_gigabytes=2), site.database, site.store) == 2
+    assert retain(retention(site, free_gigabytes=2), site.database, site.store, now) == 2
     assert [is_there(site, uri) for uri in uris] == [False, False, True, True]
 
 
 def test_default_keeps_everything(site: Site, receive: Callable[..., str]) -> None:
     receive(1, received_at=NOON - timedelta(days=9999))
-    assert retain(site.settings, site.database, site.store) == 0
+    assert retain(site.settings, site.database, site.store, now) == 0
 
 
 def test_command_says_what_it_removed_and_exits_with_1_when_there_was_nothing(
@@ -143,7 +143,7 @@ def test_user_id_without_a_name_stands_in_the_audit_by_its_number(
 
     monkeypatch.setattr("worker.retention.erasure.getpass.getuser", nameless)
     receive(1)
-    assert len(forget(site.database, site.store, study_instance_uid="1.2.1", patient_id=None, reason="x")) == 1
+    assert len(forget(site.database, site.store, now, study_instance_uid="1.2.1", patient_id=None, reason="x")) == 1
     with site.database.read() as session:
         assert session.scalars(select(Erasure.requested_by)).one() == f"uid {os.getuid()}"
 
@@ -155,5 +155,5 @@ def test_film_left_half_written_by_a_dead_process_is_removed_and_one_being_writt
         path.write_bytes(b"half a fi")
     long_ago = (now() - timedelta(hours=2)).timestamp()
     os.utime(old, (long_ago, long_ago))
-    retain(site.settings, site.database, site.store)
+    retain(site.settings, site.database, site.store, now)
     assert [path.name for path in folder.iterdir()] == ["young"]

@@ -133,10 +133,8 @@ class Clock:
 
 
 @pytest.fixture
-def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
-    clock = Clock()
-    monkeypatch.setattr(registered_process, "now", clock)
-    return clock
+def clock() -> Clock:
+    return Clock()
 
 
 def pass_time(clock: Clock, seconds: float, *beating: RegisteredProcess) -> None:
@@ -147,7 +145,7 @@ def pass_time(clock: Clock, seconds: float, *beating: RegisteredProcess) -> None
 
 
 def test_process_of_another_machine_is_gone_when_its_heartbeat_is_old(site: Site, clock: Clock) -> None:
-    judge = RegisteredProcess(lambda: site.database, "schedule")
+    judge = RegisteredProcess(lambda: site.database, "schedule", clock=clock)
     judge.beat()
     with site.database.write() as session:
         silent = str(processes.register(session, ProcessIdentity("work", "other", "boot", 1, "1"), clock()))
@@ -161,7 +159,7 @@ def test_process_of_another_machine_is_gone_when_its_heartbeat_is_old(site: Site
 
 
 def test_nobody_is_gone_by_an_old_heartbeat_when_the_database_has_just_come_back(site: Site, clock: Clock) -> None:
-    judge = RegisteredProcess(lambda: site.database, "schedule")
+    judge = RegisteredProcess(lambda: site.database, "schedule", clock=clock)
     with site.database.write() as session:
         other = ProcessIdentity("work", "other", "boot", 1, "1")
         number = processes.register(session, other, clock())
@@ -243,7 +241,7 @@ def test_states_say_who_runs_where_who_is_lost_and_who_is_missing(database: Data
         owner = elsewhere(database, name, host)
         if is_lost:
             silence(database, owner, PROCESS_LOST * 2)
-    states = process_states(database)
+    states = process_states(database, now)
     assert [(each.name, each.state) for each in states] == [
         ("listen", "running"),
         ("work", "running"),

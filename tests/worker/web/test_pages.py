@@ -267,7 +267,14 @@ def test_film_under_the_uid_of_anothers_is_found_from_the_study_it_names_and_not
     for shown in (row, page):
         assert not re.search(r"/images/[0-9a-f]{64}", shown), "neither patient's film is shown as the other's"
     assert '<a href="/studies/1.2.3.4.5">1.2.3.4.5</a> · kept beside these, not read' in reading.page("waiting")
-    forget(reading.site.database, reading.site.store, study_instance_uid="1.2.3.4.5", patient_id=None, reason="asked")
+    forget(
+        reading.site.database,
+        reading.site.store,
+        reading.site.clock,
+        study_instance_uid="1.2.3.4.5",
+        patient_id=None,
+        reason="asked",
+    )
     assert "Another file" not in reading.page("waiting")
     assert reading.client.get("/studies/1.2.3.4.5").status_code == 404
 
