@@ -161,7 +161,7 @@ def started(tmp_path: Path, postgres: Postgres) -> Iterator[dict[str, Process]]:
                 process.wait_ready(lambda process=process, said=said: said in process.log_text(), 90)
             yield processes
         finally:
-            codes = {name: process.stop(20) for name, process in processes.items()}
+            codes = {name: process.stop(60) for name, process in processes.items()}
         # uvicorn ends by the signal that it was asked to stop with
         assert codes == dict.fromkeys(OURS, 0) | {"web": -signal.SIGTERM}
 

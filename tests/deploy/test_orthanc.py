@@ -65,10 +65,10 @@ class Site:
 
     def wait_for(self, condition: Callable[[], bool]) -> None:
         with self.arrived:
-            assert self.arrived.wait_for(condition, 30), f"{self.received}\n{self.orthanc.log_tail(30)}"
+            assert self.arrived.wait_for(condition, 60), f"{self.received}\n{self.orthanc.log_tail(30)}"
 
     def failed_jobs(self) -> int:
-        with urllib.request.urlopen(f"http://127.0.0.1:{self.http_port}/jobs?expand", timeout=10) as answer:
+        with urllib.request.urlopen(f"http://127.0.0.1:{self.http_port}/jobs?expand", timeout=60) as answer:
             return sum(job["State"] == "Failure" for job in json.loads(answer.read()))
 
 
@@ -76,7 +76,7 @@ class Site:
 def site(tmp_path: Path) -> Iterator[Site]:
     site = Site(tmp_path)
     site.orthanc.start()
-    site.orthanc.wait_ready(lambda: "Orthanc has started" in site.orthanc.log_text(), 30)
+    site.orthanc.wait_ready(lambda: "Orthanc has started" in site.orthanc.log_text(), 60)
     yield site
     site.orthanc.stop(5)
 

@@ -118,7 +118,7 @@ def test_broker_of_the_unit_is_the_one_our_processes_look_for(tmp_path_factory: 
     broker = Process("broker", [require_peer("valkey"), *words], home / "broker.log", home)
     broker.start()
     try:
-        broker.wait_ready(socket_path(home).exists, 10)
+        broker.wait_ready(socket_path(home).exists, 60)
         assert queue_lengths(settings) == {"live": 0, "batch": 0}
     finally:
         broker.stop(5)

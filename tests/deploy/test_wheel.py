@@ -36,7 +36,7 @@ pytestmark = pytest.mark.timeout(600)
 
 def run(*command: str | Path, cwd: Path) -> str:
     """Run a command to its end and return its standard output; AssertionError with both streams where it fails."""
-    done = subprocess.run(list(map(str, command)), cwd=cwd, capture_output=True, text=True, timeout=300, check=False)
+    done = subprocess.run(list(map(str, command)), cwd=cwd, capture_output=True, text=True, timeout=600, check=False)
     assert done.returncode == 0, (command, done.stdout + done.stderr)
     return done.stdout
 
@@ -190,7 +190,7 @@ def test_a_study_goes_through_and_is_on_the_page_with_all_that_the_page_asks_for
     address = f"http://127.0.0.1:{installation.web_port}"
 
     def answered(path: str) -> str:
-        with urllib.request.urlopen(address + path, timeout=30) as answer:
+        with urllib.request.urlopen(address + path, timeout=60) as answer:
             assert answer.status == 200
             return str(answer.read().decode("utf-8"))
 

@@ -65,7 +65,7 @@ def test_listener_killed_between_acknowledgement_and_report_reports_all_the_same
         assert requester.reports.empty(), "once"
         assert silent.reports.empty(), "and again only where nobody could know"
 
-        with urllib.request.urlopen(f"http://127.0.0.1:{site.web_port}/metrics", timeout=30) as answer:
+        with urllib.request.urlopen(f"http://127.0.0.1:{site.web_port}/metrics", timeout=60) as answer:
             assert 'cxr_triage_commitments{state="reported"} 2.0' in answer.read().decode()
 
 

@@ -63,7 +63,7 @@ def test_same_film_by_every_way_is_one_instance(tmp_path: Path) -> None:
         ]
         address = f"http://127.0.0.1:{site.web_port}"
         for path in ("/", f"/studies/{film.study_instance_uid}"):
-            with urllib.request.urlopen(address + path, timeout=20) as answer:
+            with urllib.request.urlopen(address + path, timeout=60) as answer:
                 page = answer.read().decode()
             assert all(flag in page for flag in flags), path
         assert "Another file with the same SOP Instance UID" in page

@@ -111,7 +111,7 @@ def test_a_decoder_that_crashes_or_hangs_costs_one_picture_and_never_the_pages(t
 
 def _digests(site: Site) -> list[str]:
     """The images that the pages show."""
-    with urllib.request.urlopen(f"http://127.0.0.1:{site.web_port}/", timeout=30) as answer:
+    with urllib.request.urlopen(f"http://127.0.0.1:{site.web_port}/", timeout=60) as answer:
         return sorted(set(re.findall(r"/images/([0-9a-f]{64})/thumbnail", answer.read().decode())))
 
 

@@ -86,7 +86,7 @@ def arguments(site: Site, line: str) -> list[str]:
 def run(site: Site, words: list[str], seconds: float = 900) -> tuple[int, str]:
     """Run one command beside this Python; the exit code and what it said. What `curl` asks for is asked for."""
     if words[0] == "curl":
-        with urllib.request.urlopen(words[-1], timeout=30) as answer:
+        with urllib.request.urlopen(words[-1], timeout=60) as answer:
             return (0 if answer.status == 200 else 22), answer.read().decode()
     done = subprocess.run(
         [str(Path(sys.executable).parent / words[0]), *words[1:]],

@@ -42,7 +42,7 @@ def test_a_killed_process_is_started_again_and_both_are_said(running: Site) -> N
     for name in ("deliver", "listen", "work"):
         before = family(running)[name]
         before.kill()
-        wait_until(lambda name=name: f"{name} started again" in running["up"].log_text(), 30, f"{name} is back")  # type: ignore[misc]
+        wait_until(lambda name=name: f"{name} started again" in running["up"].log_text(), 60, f"{name} is back")  # type: ignore[misc]
         assert f"{name} died (signal 9), starting it again in 1 s" in running["up"].log_text()
         assert family(running)[name].pid != before.pid
     wait_until(lambda: running.run("echo").exit_code == 0, 60, "the listener answers again")

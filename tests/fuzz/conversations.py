@@ -24,7 +24,7 @@ from tests.fuzz.pdus import Conversation, conversation
 from tests.peers.processes import wait_until
 from tests.peers.site import TRACEBACK, Site
 
-LONGEST = 5.0  # seconds until a connection whose peer has said its last must be over
+LONGEST = 60.0  # seconds; only there to end what hangs
 AT_ONCE = 8
 GOOD_EVERY = 50  # cases between two good senders
 MOST_GROWTH = 100 << 20
@@ -60,6 +60,10 @@ def fuzz_pdus(cases: int, seed: int, folder: Path) -> Exchange:
     kept = folder / "findings"
     kept.mkdir(parents=True, exist_ok=True)
     with Site(folder / "site") as site:
+        # no time limit of the listener ends a connection whose peer has said its last before LONGEST is over
+        patient = "".join(f"{limit}_timeout = 600.0\n" for limit in ("association", "idle", "pdu"))
+        given = site.configuration.read_text(encoding="utf-8")
+        site.configuration.write_text(given.replace("[dicom]\n", "[dicom]\n" + patient), encoding="utf-8")
         site.activate_model()
         before = set(site.folder.iterdir())
         site["listen"].start()
@@ -128,8 +132,8 @@ def _kinds(received: bytes) -> list[int]:
 
 
 def _good_senders(site: Site, folder: Path, exchange: Exchange) -> None:
-    """A C-ECHO and a C-STORE that must be served, and soon, whatever the others do."""
-    peer = Peer(site.ae_title, "127.0.0.1", site.dicom_port, calling_ae_title="GOOD", response_timeout=LONGEST)
+    """A C-ECHO and a C-STORE that must be served, whatever the others do."""
+    peer = Peer(site.ae_title, "127.0.0.1", site.dicom_port, calling_ae_title="GOOD", association_timeout=LONGEST)
     path = folder / "good.dcm"
     path.write_bytes(dicom_file(SOPInstanceUID=generate_uid(prefix=None)))
     try:

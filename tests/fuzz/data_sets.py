@@ -20,7 +20,7 @@ from tests.fuzz.judgement import LENGTH
 from tests.fuzz.mutations import mutate
 from tests.fuzz.seeds import Seed, seeds
 
-LONGEST = 5.0  # seconds a case may take
+LONGEST = 60.0  # seconds a case may take; only there to end what hangs
 # of one process over all its cases, once it has seen some: the allocator's own play is a tenth of that
 MOST_GROWTH = 200 << 20
 WARM = 200
@@ -134,7 +134,7 @@ class _Lane:
             process.stdin.flush()
         except BrokenPipeError:
             return self._crashed()
-        ready, _, _ = select.select([process.stdout], [], [], LONGEST + 5)
+        ready, _, _ = select.select([process.stdout], [], [], LONGEST)
         if not ready:
             self._end()
             return f"hung: no end after {time.monotonic() - started:.0f} s"
@@ -149,8 +149,6 @@ class _Lane:
             self.growth = max(self.growth, told["rss"] - self._base)
         campaign.ends[told["end"]] += 1
         campaign.slowest = max(campaign.slowest, told["seconds"])
-        if told["seconds"] > LONGEST:
-            return f"took {told['seconds']:.1f} s: {told['end']}"
         return str(told["fault"])
 
     def strays(self) -> list[str]:

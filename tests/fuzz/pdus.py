@@ -2,7 +2,7 @@
 
 A case is a conversation of PDUs, one of a few whole ones, mutated: fields, lengths, item types, fragments, data
 values, their order, the command set. Its first PDU is sent alone and the answer waited for a moment, then the rest;
-then the sending side is closed, and the listener must end the connection within five seconds.
+then the sending side is closed, and the listener must end the connection, not wait for more.
 """
 
 from __future__ import annotations

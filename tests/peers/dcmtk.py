@@ -52,31 +52,31 @@ def storescu(
     called: str = "CXRTRIAGE",
     calling: str = "MODALITY",
     transfer_syntax: str | None = None,
-    seconds: float = 60,
+    seconds: float = 120,
     tls: Sequence[str] = (),
 ) -> Answer:
     """Send files over one association; goes on after a refused one. `tls` as its manual page has it."""
-    arguments = ["-d", "--no-halt", "-aet", calling, "-aec", called, "-to", "5", "-td", "30", *tls]
+    arguments = ["-d", "--no-halt", "-aet", calling, "-aec", called, "-to", "60", "-td", "60", *tls]
     arguments += PROPOSE.get(transfer_syntax or "", [])
     return _run("storescu", [*arguments, "127.0.0.1", str(port), *map(str, files)], seconds)
 
 
 def echoscu(port: int, *, called: str = "CXRTRIAGE", calling: str = "MODALITY", tls: Sequence[str] = ()) -> Answer:
     """Verify with C-ECHO."""
-    return _run("echoscu", ["-d", *tls, "-aet", calling, "-aec", called, "-to", "5", "127.0.0.1", str(port)], 15)
+    return _run("echoscu", ["-d", *tls, "-aet", calling, "-aec", called, "-to", "60", "127.0.0.1", str(port)], 90)
 
 
 def findscu(port: int, keys: Sequence[str], *, called: str, calling: str = "MODALITY") -> Answer:
     """Query at study root; `keys` as findscu writes them (``0008,0052=STUDY``)."""
     words = [word for key in keys for word in ("-k", key)]
-    return _run("findscu", ["-d", "-S", "-aet", calling, "-aec", called, *words, "127.0.0.1", str(port)], 15)
+    return _run("findscu", ["-d", "-S", "-aet", calling, "-aec", called, *words, "127.0.0.1", str(port)], 60)
 
 
 def dcmdump(file: Path, *tags: str) -> str:
     """The values that DCMTK reads from a file, one line an element, UTF-8."""
     words = [word for tag in tags for word in ("+P", tag)]
     arguments = [require_peer("dcmdump"), "+U8", "--load-short", *words, str(file)]
-    done = subprocess.run(arguments, capture_output=True, timeout=30, check=False)
+    done = subprocess.run(arguments, capture_output=True, timeout=60, check=False)
     assert done.returncode == 0, done.stderr.decode(errors="replace")
     return done.stdout.decode("utf-8")
 

@@ -97,7 +97,7 @@ def store_bytes(
         If no association is established.
     """
     association = associated(
-        port, calling=calling, called=called, sop_class=sop_class_uid, transfer_syntax=transfer_syntax, timeout=45
+        port, calling=calling, called=called, sop_class=sop_class_uid, transfer_syntax=transfer_syntax, timeout=60
     )
     if not association.is_established:
         raise AssociationRejected(f"{called} on port {port} rejected {calling}")
@@ -109,7 +109,7 @@ def store_bytes(
     return int(response.Status)
 
 
-def send_pdu(port: int, pdu: bytes, seconds: float = 15) -> bytes:
+def send_pdu(port: int, pdu: bytes, seconds: float = 60) -> bytes:
     """Send raw bytes over TCP and return everything that comes back until the peer closes; b"" where it sends nothing.
 
     Raises

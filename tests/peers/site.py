@@ -198,7 +198,7 @@ class Site:
 
     def ledger_by_web(self) -> dict[str, Any]:
         """The same from the web process, without starting a command: cheap enough to poll."""
-        with urllib.request.urlopen(f"http://127.0.0.1:{self.web_port}/api/ledger", timeout=30) as answer:
+        with urllib.request.urlopen(f"http://127.0.0.1:{self.web_port}/api/ledger", timeout=60) as answer:
             return dict(json.load(answer))
 
     def worklist(self) -> list[dict[str, Any]]:
@@ -266,5 +266,5 @@ def interrupt_when(process: Process, condition: Callable[[], bool], seconds: flo
     while process.running and not condition() and time.monotonic() < deadline:
         time.sleep(0.1)
     with contextlib.suppress(ProcessLookupError):
-        return process.stop(20)
+        return process.stop(60)
     return None

@@ -156,7 +156,7 @@ def test_bytes_that_are_no_dicom_block_nobody_and_are_disconnected(name: str, pd
 
 def test_an_association_that_stalls_in_the_middle_of_an_object_is_ended() -> None:
     witness = Witness()
-    with listening(witness, pdu_timeout=0.5, idle_timeout=0.5) as listener:
+    with listening(witness, pdu_timeout=2, idle_timeout=2) as listener:
         association = associated(listener.port)
         association.dul.socket.socket.sendall(b"\x04\x00\x00\x00\x10\x00" + b"half a PDU")
         wait_for_the_end_of_associations(listener)

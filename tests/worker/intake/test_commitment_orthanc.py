@@ -64,7 +64,7 @@ def test_orthanc_is_told_what_is_committed_and_what_is_not(site: Site, tmp_path:
 def _outcome(pacs: Orthanc, references: list[list[str]], status: str) -> bool:
     body = json.dumps({"DicomInstances": references}).encode()
     request = urllib.request.Request(f"http://127.0.0.1:{pacs.http_port}/modalities/cxr/storage-commitment", data=body)
-    with urllib.request.urlopen(request, timeout=20) as answer:
+    with urllib.request.urlopen(request, timeout=60) as answer:
         path = json.load(answer)["Path"]
     wait_until(lambda: pacs.get(path)["Status"] != "Pending", 60, "told")
     told = pacs.get(path)

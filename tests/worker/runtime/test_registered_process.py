@@ -201,7 +201,7 @@ def test_database_that_is_away_is_waited_for(database: Database, monkeypatch: py
             return [row.identity.name for row in processes.unstopped(session)]
 
     with RegisteredProcess(away_at_first, "web"):
-        wait_until(lambda: registered() == ["web"], 20, "registered")
+        wait_until(lambda: registered() == ["web"], 60, "registered")
     assert registered() == []
 
 

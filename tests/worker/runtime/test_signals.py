@@ -29,7 +29,7 @@ def test_process_stops_though_the_signal_comes_at_once(number: signal.Signals, _
         assert process.stdout.readline() == "ready\n"
         process.send_signal(number)
         try:
-            output, _ = process.communicate(timeout=30)
+            output, _ = process.communicate(timeout=60)
         finally:
             process.kill()
     assert (output, process.returncode) == ("stopped\n", 0)

@@ -67,7 +67,7 @@ def test_large_image_does_not_wait_for_slow_thumbnails(decoder: Decoder) -> None
     async def ask() -> None:
         pictures = Pictures(calls=lambda: decoder)
         thumbnail = asyncio.create_task(pictures.gray("slow", "thumbnail", lambda: Path("slow")))
-        await asyncio.wait_for(pictures.gray("b", "view", lambda: Path("b")), 10)
+        await asyncio.wait_for(pictures.gray("b", "view", lambda: Path("b")), 60)
         assert not thumbnail.done()
         decoder.go.set()
         await thumbnail
@@ -85,7 +85,7 @@ def test_one_who_leaves_does_not_take_the_picture_from_those_who_wait(decoder: D
         await asyncio.sleep(0)
         first.cancel()
         decoder.go.set()
-        assert await asyncio.wait_for(second, 10)
+        assert await asyncio.wait_for(second, 60)
         pictures.close()
 
     asyncio.run(ask())
