@@ -11,7 +11,6 @@ import typer
 from worker.cli import model_import, model_verify
 from worker.cli.options import Config, Home, Json, print_json
 from worker.installation import open_site
-from worker.model_registry.active_models import active_table
 from worker.model_registry.bundle_facts import model_facts
 
 if TYPE_CHECKING:
@@ -36,7 +35,7 @@ def add_commands(app: typer.Typer) -> None:
 def list_models(home: Home = None, config: Config = None, json: Json = False) -> None:
     """List the models, and the scope of each active one (ages and views)."""
     from model.bundle.bundle import BundleInvalid
-    from worker.model_registry.active_models import model_table
+    from worker.model_registry.active_models import active_table, model_table
     from worker.model_registry.bundles import list_bundles
     from worker.runtime.terminal_text import visible
 
@@ -143,7 +142,7 @@ def activate(
     The bundle is verified first; if it is broken, the active models stay. Images of unknown age or view go to the
     default model.
     """
-    from worker.model_registry.active_models import model_table
+    from worker.model_registry.active_models import active_table, model_table
     from worker.model_registry.bundles import activate as make_active
 
     scope = parse_scope(ages, views)
@@ -163,6 +162,7 @@ def deactivate(
     config: Config = None,
 ) -> None:
     """Deactivate a model; while none is active, studies are received and wait."""
+    from worker.model_registry.active_models import active_table
     from worker.model_registry.bundles import deactivate as make_inactive
 
     site = open_site(home, config).existing()
