@@ -156,7 +156,7 @@ def test_home_on_a_disk_that_is_slow_or_forgets_is_said(
     monkeypatch.setattr(storage, "sync_milliseconds", lambda _folder: milliseconds)
     monkeypatch.setattr(storage, "file_system", lambda _folder: kind)
     found = look(made, "home")
-    assert (found.level, words in found.seen) == (level, True), found
+    assert (found.level, words in found.detail) == (level, True), found
 
 
 def test_home_that_everyone_may_look_into_is_said(made: Site) -> None:
