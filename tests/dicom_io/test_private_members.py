@@ -30,6 +30,7 @@ ATTRIBUTES: dict[type, dict[str, type]] = {
     DULServiceProvider: {"_kill_thread": bool, "_run_loop_delay": float},
 }
 METHODS: dict[type, dict[str, list[str]]] = {
+    AssociationSocket: {"_shutdown_socket": ["self"]},
     queue.Queue: {"_put": ["self", "item"]},
     DULServiceProvider: {"_decode_pdu": ["self", "bytestream"], "_is_transport_event": ["self"]},
     RequestHandler: {"_create_association": ["self"]},
