@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -25,6 +26,43 @@ class PeerUnreachable(StatedError):
 
 class NothingAccepted(PeerUnreachable):
     """The peer accepted none of the proposed presentation contexts; a later attempt would fail too."""
+
+
+class ReactorCheckpoint(threading.Event):
+    """Where pynetdicom's thread of an association pauses while another one exchanges messages.
+
+    pynetdicom's own `clear` returns while that thread may have passed the checkpoint already: it then takes the
+    response of a C-STORE as an unexpected message, and the sender waits for it in vain.
+    """
+
+    def __init__(self, thread: threading.Thread) -> None:
+        super().__init__()
+        self._thread = thread
+        self._turn = threading.Condition()
+        self._is_waiting = False
+        self.set()
+
+    def set(self) -> None:
+        """Let the thread go on."""
+        with self._turn:
+            super().set()
+            self._turn.notify_all()
+
+    def clear(self) -> None:
+        """Return once the thread waits at the checkpoint, or has ended."""
+        with self._turn:
+            super().clear()
+            while not self._is_waiting and self._thread.is_alive() and self._thread is not threading.current_thread():
+                self._turn.wait(0.05)
+
+    def wait(self, timeout: float | None = None) -> bool:
+        """Wait until the thread may go on."""
+        with self._turn:
+            self._is_waiting = True
+            self._turn.notify_all()
+            is_set = self._turn.wait_for(self.is_set, timeout)
+            self._is_waiting = False
+            return is_set
 
 
 @dataclass(frozen=True)
@@ -84,6 +122,7 @@ def associate(peer: Peer, contexts: list[PresentationContext], roles: Sequence[A
     def connected(event: evt.Event) -> None:
         # pynetdicom would wait for ever for a peer that stops in the middle of a PDU, or stops reading
         event.assoc.dul.socket.socket.settimeout(peer.response_timeout)
+        event.assoc._reactor_checkpoint = ReactorCheckpoint(event.assoc)
 
     try:
         association = ae.associate(

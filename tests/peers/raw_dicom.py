@@ -8,11 +8,13 @@ import time
 from io import BytesIO
 
 from pydicom.uid import UID, ComputedRadiographyImageStorage, ExplicitVRLittleEndian
-from pynetdicom import AE
+from pynetdicom import AE, evt
 from pynetdicom.association import Association
 from pynetdicom.dimse_primitives import C_STORE
 from pynetdicom.pdu_primitives import A_ASSOCIATE
 from pynetdicom.presentation import build_context
+
+from dicom_io.network.association import ReactorCheckpoint
 
 
 class AssociationRejected(Exception):
@@ -34,7 +36,18 @@ def associated(
     entity.acse_timeout = entity.dimse_timeout = entity.network_timeout = timeout
     contexts = [build_context(sop_class, transfer_syntax)]
     tls_args = None if tls is None else (tls, "127.0.0.1")
-    return entity.associate("127.0.0.1", port, contexts=contexts, ae_title=called, tls_args=tls_args)
+
+    def connected(event: evt.Event) -> None:
+        event.assoc._reactor_checkpoint = ReactorCheckpoint(event.assoc)
+
+    return entity.associate(
+        "127.0.0.1",
+        port,
+        contexts=contexts,
+        ae_title=called,
+        tls_args=tls_args,
+        evt_handlers=[(evt.EVT_CONN_OPEN, connected)],
+    )
 
 
 def rejection(association: Association) -> tuple[int, int] | None:
