@@ -1,7 +1,7 @@
-"""Everything that is a network: bundles, engines, Grad-CAM, training, evaluation, pictures. No DICOM, no database.
+"""Networks: bundles, engines, Grad-CAM, training, evaluation, rendering. No DICOM, no database.
 
-``from model import load_model, preprocess_xray, generate_gradcam`` is the short way in a notebook. It needs Keras,
-loaded when the first of them is asked for. Serving uses `model.inference.reader` and never loads it.
+``from model import load_model, preprocess_xray, generate_gradcam`` serves notebooks; Keras is imported at the first
+access to one of them. The worker uses `model.inference.predictor`, which imports no Keras.
 """
 
 from typing import TYPE_CHECKING, Any
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 __all__ = ["generate_gradcam", "load_model", "preprocess_xray"]
 
 
-def __getattr__(name: str) -> Any:  # noqa: ANN401 - whatever the module holds under that name
+def __getattr__(name: str) -> Any:  # noqa: ANN401 - one of three functions
     if name in __all__:
         import importlib
 

@@ -1,4 +1,4 @@
-"""The three functions a notebook wants: load a model, prepare a radiograph, explain the answer."""
+"""Functions for notebooks: load a model, preprocess a radiograph, compute a Grad-CAM heatmap."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -32,21 +32,21 @@ def load_model(path: str | Path) -> KerasModel:
 
     Returns
     -------
-    keras.Model, not compiled. ``model.predict(image)`` takes float32 [n, size, size, channels] and gives float32
-    [n, labels]: what the network itself answers, uncalibrated. A bundle's network answers logits, one a label, in the
-    order of its labels; a network of your own answers what its last layer gives, which mostly are probabilities.
-    Calibrated probabilities beside their thresholds come from ``cxr-triage analyse``.
+    keras.Model, not compiled. ``model.predict(image)`` takes float32 [n, size, size, channels] and returns float32
+    [n, labels], uncalibrated: of a bundle's network the logits, in the order of its labels; of another network the
+    output of its last layer, mostly probabilities. ``cxr-triage analyse`` returns calibrated probabilities with their
+    thresholds.
 
     Raises
     ------
     ImportRefused
-        The file is damaged, holds weights alone, or carries code (Lambda layers).
+        The file is damaged, holds weights without a network, or carries code (Lambda layers).
     FileNotFoundError
-        There is nothing at the path.
+        The path does not exist.
     ValueError
-        It is neither a bundle nor a file of these kinds.
+        It is neither a bundle nor a ``.keras`` or ``.h5`` file.
     BundleInvalid
-        It is a bundle, and damaged.
+        The bundle is damaged.
     """
     path = Path(path)
     if path.is_dir():
@@ -60,23 +60,23 @@ def load_model(path: str | Path) -> KerasModel:
 
 
 def preprocess_xray(path: str | Path, preprocessing: Preprocessing | None = None) -> NDArray[np.float32]:
-    """Read a PNG or JPEG radiograph and make the network's input of it.
+    """Read a PNG or JPEG radiograph and return the network's input tensor.
 
     Parameters
     ----------
     path
         The image file. DICOM files are read by ``cxr-triage analyse``.
     preprocessing
-        A bundle's, as ``load_bundle(folder).preprocessing``; by default the one of the demonstration bundle.
+        That of a bundle, ``load_bundle(folder).preprocessing``; by default that of the demonstration bundle.
 
     Returns
     -------
-    float32 [1, 224, 224, 3] (size and channels as the preprocessing says).
+    float32 [1, size, size, channels], by default [1, 224, 224, 3].
 
     Raises
     ------
     UnreadableImage
-        The file holds no grayscale radiograph.
+        The file is no grayscale PNG or JPEG image.
     """
     return prepare(read_raster(Path(path)), preprocessing or Preprocessing()).tensor[np.newaxis]
 
@@ -84,7 +84,7 @@ def preprocess_xray(path: str | Path, preprocessing: Preprocessing | None = None
 def generate_gradcam(
     model: KerasModel, image: NDArray[np.float32], layer_name: str | None = None, label: int | None = None
 ) -> NDArray[np.float32]:
-    """Explain a model's answer by Grad-CAM of the logit.
+    """Return the Grad-CAM heatmap of one output of a model, computed on the logit.
 
     Parameters
     ----------
@@ -93,48 +93,48 @@ def generate_gradcam(
     image
         float32 [1, size, size, channels] or [size, size, channels], what `preprocess_xray` returned.
     layer_name
-        The layer with the feature map, within an inner network too; by default the last one that has one.
+        The layer with the feature map, in a nested network too; by default the last layer that has one.
     label
-        Index of the output to explain; by default the one with the highest answer.
+        Index of the output to explain; by default the highest output.
 
     Returns
     -------
-    float32 [h, w] of the feature map's size, rows and columns as in the image, zero or more, in units of the logit:
-    cells that speak for the label. ``cv2.resize(heatmap, (columns, rows))`` lays it over the image. Not divided by its
+    float32 [h, w] of the feature map's size, rows and columns as in the image, zero or more: each cell's contribution
+    to the logit. ``cv2.resize(heatmap, (columns, rows))`` brings it to the size of the image. Not divided by its
     maximum, so that a negative image does not look like a positive one.
 
     Raises
     ------
     ValueError
-        The layer has no feature map (the message lists those that do), the answer does not depend on it, or the image
+        The layer has no feature map (the message lists those that do), the output does not depend on it, or the image
         does not fit the model.
     """
     batch = _batch(image, model.input_shape)
-    flat, explainers = _opened(model)
+    flat, explainers = _flat_network(model)
     layer_name = find_feature_layer(flat, layer_name).name
     if layer_name not in explainers:
         explainers[layer_name] = GradientExplainer(flat, layer_name)
     explainer = explainers[layer_name]
     output = explainer.run(batch)
-    chosen = _chosen(output.logits[0], label)
+    index = _output_index(output.logits[0], label)
     try:
         maps = closed_form_maps(extract_head(flat, layer_name), output.activations[0])
     except HeadUnsupported:
         maps = explainer.maps(batch[0], output.activations[0])
-    return np.maximum(maps.contribution(chosen), 0)
+    return np.maximum(maps.contribution(index), 0)
 
 
-_Opened = tuple[KerasModel, dict[str, GradientExplainer]]
-_KEPT = "_cxr_triage_explainers"
+_FlatNetwork = tuple[KerasModel, dict[str, GradientExplainer]]
+_CACHE = "_cxr_triage_explainers"
 
 
-def _opened(model: KerasModel) -> _Opened:
-    """Return the flat network and its explainers; made once a model, since compiling takes longer than reading."""
-    found: _Opened | None = vars(model).get(_KEPT)
-    if found is None:
-        found = (inlined(model) if is_nested(model) else model, {})
-        object.__setattr__(model, _KEPT, found)  # past Keras, which would take it for a part of the network
-    return found
+def _flat_network(model: KerasModel) -> _FlatNetwork:
+    """Return the flat network and its explainers by layer, cached on the model: compiling takes longer than running."""
+    cached: _FlatNetwork | None = vars(model).get(_CACHE)
+    if cached is None:
+        cached = (inlined(model) if is_nested(model) else model, {})
+        object.__setattr__(model, _CACHE, cached)  # Keras' own __setattr__ would track it as a layer
+    return cached
 
 
 def _batch(image: NDArray[np.float32], expected: Sequence[int | None]) -> NDArray[np.float32]:
@@ -149,9 +149,9 @@ def _batch(image: NDArray[np.float32], expected: Sequence[int | None]) -> NDArra
     return np.asarray(batch, np.float32)
 
 
-def _chosen(answers: NDArray[np.float32], label: int | None) -> int:
+def _output_index(logits: NDArray[np.float32], label: int | None) -> int:
     if label is None:
-        return int(np.argmax(answers))
-    if not 0 <= label < len(answers):
-        raise ValueError(f"label is {label}; the model has {len(answers)} outputs, 0 to {len(answers) - 1}")
+        return int(np.argmax(logits))
+    if not 0 <= label < len(logits):
+        raise ValueError(f"label is {label}; the model has {len(logits)} outputs, 0 to {len(logits) - 1}")
     return label

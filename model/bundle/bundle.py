@@ -1,7 +1,7 @@
-"""A bundle: a folder with everything a network needs to be run, explained, judged and trusted.
+"""A bundle: the folder of a model with its network, preprocessing, labels, calibration, metrics and checksums.
 
-``model.toml`` names the labels, preprocessing, head, thresholds, calibration, ages, views, the SHA-256 of each other
-file, and that of itself. Nothing here needs Keras or OpenVINO.
+``model.toml``, the manifest, holds labels, preprocessing, head, thresholds, calibrations, ages, views, the SHA-256 of
+every other file, and that of its own contents. Nothing here needs Keras or OpenVINO.
 """
 
 import hashlib
@@ -20,8 +20,8 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from model.bundle.calibration import Calibration, ChosenBy, choose_calibration
-from model.bundle.labels import Code, Label, unfit_as_name
+from model.bundle.calibration import CalibratedBy, Calibration, choose_calibration
+from model.bundle.labels import Code, Label, name_problem
 from model.bundle.manifest import CHECKSUM_KEY, FORMAT, READABLE_FORMATS, check_manifest_checksum, check_texts
 from model.bundle.training_distribution import TrainingDistribution
 from model.explain.head import Head
@@ -37,11 +37,11 @@ GOLDEN_FILE = "golden.npz"
 METRICS_FILE = "metrics.json"
 CARD_FILE = "README.md"
 UNFINISHED_FILE = "UNFINISHED"
-"""Where this lies, what makes the bundle has not ended: thresholds and figures may be placeholders."""
+"""Marks a bundle that is still being written: its thresholds and metrics may be placeholders."""
 REQUIRED_FILES = (WEIGHTS_FILE, DISTRIBUTION_FILE, GOLDEN_FILE)
 CLOSED_FORM_FILES = (NETWORK_FILE, NETWORK_DATA_FILE, HEAD_FILE)
-"""Required too unless the head says ``closed_form = false``: such a bundle is for the keras engine."""
-# What NumPy and zipfile raise on bytes that are not what they claim to be, such as an array of a petabyte.
+"""Required too unless the head's entry has ``closed_form = false``: such a bundle needs the keras engine."""
+# What NumPy and zipfile raise on malformed bytes, such as a header that claims an array of a petabyte.
 _ARRAY_ERRORS = (
     *(OSError, EOFError, ValueError, KeyError, MemoryError, RecursionError, RuntimeError, SyntaxError),
     *(zlib.error, lzma.LZMAError, zipfile.BadZipFile),
@@ -49,7 +49,7 @@ _ARRAY_ERRORS = (
 
 
 class BundleInvalid(ValueError):
-    """A bundle cannot be used. ``folder`` is where it lies, ``reason`` what is wrong and how to mend it."""
+    """A bundle cannot be used; ``reason`` says what is wrong in ``folder`` and how to repair it."""
 
     exit_code: ClassVar[int] = 1
 
@@ -58,13 +58,13 @@ class BundleInvalid(ValueError):
         self.folder, self.reason = folder, reason
 
     def __reduce__(self) -> tuple[type["BundleInvalid"], tuple[Path, str]]:
-        """Let it cross from the process that reads to the one that asked."""
+        """Make the exception picklable: it crosses from the inference process to its caller."""
         return type(self), (self.folder, self.reason)
 
 
 @dataclass(frozen=True, eq=False)
 class Golden:
-    """A synthetic input and what the network answers to it.
+    """A synthetic input and the network's outputs for it; an engine is compared with them when it is opened.
 
     Attributes
     ----------
@@ -83,28 +83,34 @@ class Golden:
 
 @dataclass(frozen=True, eq=False)
 class Bundle:
-    """What a bundle's folder says, checked.
+    """A loaded bundle, its checksums verified.
 
     Attributes
     ----------
-    head
-        None where the head has no closed form, so that only an engine with gradients can explain it.
     digest
-        SHA-256 over weights, labels, head and preprocessing, as hex: the identity of the model behind a result.
+        SHA-256 over weights, labels, head and preprocessing, as hex: the identity of the model, recorded with results.
+    labels
+        In the order of the logits.
+    head
+        None where the head has no closed form: only an engine with gradients can compute its Grad-CAM.
+    explanation_layer
+        Name of the layer whose feature map Grad-CAM explains.
     everyone
-        The calibration and the thresholds where no group applies.
+        The calibration, with thresholds, of patients to whom no group applies.
     groups
-        Calibrations of training domains that stand for ages; empty: `everyone` is for all.
+        Calibrations of training domains that stand for age groups; empty: `everyone` applies to all patients.
     ages
-        Ranges in completed years, both ends included, that the network was trained for; empty: any.
+        Age ranges of the training data in completed years, both ends included; empty: any age.
     views
-        View positions it was trained for ("AP", "PA"); empty: any.
-    label_ages
-        Narrower ranges of single labels, where the training images of other ages did not know the label.
+        View positions of the training data ("AP", "PA"); empty: any.
+    distribution
+        Pooled features of the training data, for the out-of-distribution score.
     metrics
-        What evaluation measured, as ``metrics.json`` holds it.
+        Contents of ``metrics.json``.
     description
-        All of ``model.toml``.
+        Contents of ``model.toml``.
+    label_ages
+        Narrower age ranges of single labels, where training images of other ages had no value for the label.
     """
 
     folder: Path
@@ -124,23 +130,23 @@ class Bundle:
     label_ages: dict[str, tuple[tuple[float, float], ...]] = field(default_factory=dict)
     groups: tuple[Calibration, ...] = ()
 
-    def calibration_for(self, age_years: float | None, nearest_domain: str) -> tuple[Calibration, ChosenBy]:
-        """Return the calibration for an image, and why it is that one; see `choose_calibration`."""
+    def calibration_for(self, age_years: float | None, nearest_domain: str) -> tuple[Calibration, CalibratedBy]:
+        """Return the calibration for an image and why it was selected; see `choose_calibration`."""
         return choose_calibration(self.everyone, self.groups, age_years, nearest_domain)
 
     @property
-    def is_sealed(self) -> bool:
-        """Whether what ``model.toml`` says is under a digest itself; that of an older format is not."""
+    def has_manifest_checksum(self) -> bool:
+        """Whether ``model.toml`` has a checksum of its own contents; format 1 has none."""
         return CHECKSUM_KEY in self.description
 
     @property
     def thresholds(self) -> dict[str, float]:
-        """The thresholds where no group applies; a `Reading` says which were used."""
+        """Thresholds by label where no group applies; an `InferenceResult` holds those that were applied."""
         return self.everyone.thresholds
 
     @property
     def calibrations(self) -> tuple[Calibration, ...]:
-        """The calibrations in use: those of the groups, or the one for everyone where there are none."""
+        """Calibrations of the groups; without groups, that of all patients."""
         return self.groups or (self.everyone,)
 
     @property
@@ -160,7 +166,7 @@ class Bundle:
 
     @property
     def has_compiled_network(self) -> bool:
-        """Whether the bundle holds a compiled network, under its digests."""
+        """Whether the bundle has a compiled network for OpenVINO."""
         return {NETWORK_FILE, NETWORK_DATA_FILE} <= set(self.description["files"])
 
     @property
@@ -170,7 +176,7 @@ class Bundle:
 
     @property
     def head_table(self) -> dict[str, Any]:
-        """What ``model.toml`` says of the head."""
+        """The head's entry in ``model.toml``."""
         return describe_head(self.head, self.explanation_layer)
 
     @property
@@ -180,12 +186,12 @@ class Bundle:
 
     @property
     def statement(self) -> str:
-        """The one line that stands wherever the model's answers do."""
+        """The line that accompanies every result of the model."""
         return str(self.description["model"].get("statement", "AI result - not for diagnosis"))
 
     @cached_property
     def golden(self) -> Golden:
-        """The golden input and output, read when asked for."""
+        """The golden input and outputs, read at first access."""
         return _read_golden(self.folder)
 
 
@@ -195,45 +201,45 @@ def builtin_bundles_folder() -> Path:
 
 
 def find_bundles(folders: Iterable[Path]) -> list[Bundle | BundleInvalid]:
-    """Load every bundle that lies in one of the folders, in order of folder and name; what is broken says so itself.
+    """Load every bundle in the folders, in order of folder and name; for an invalid one return its error.
 
-    Hidden folders are left out: what an import is still writing, or was killed over.
+    Hidden folders are skipped: an import writes there, and may have been killed.
     """
-    found: list[Bundle | BundleInvalid] = []
+    bundles: list[Bundle | BundleInvalid] = []
     for folder in folders:
         for description in sorted(Path(folder).glob(f"[!.]*/{DESCRIPTION_FILE}")):
             try:
-                found.append(load_bundle(description.parent))
+                bundles.append(load_bundle(description.parent))
             except BundleInvalid as invalid:
-                found.append(invalid)
-    return found
+                bundles.append(invalid)
+    return bundles
 
 
 def load_bundle(folder: Path, *, unfinished: bool = False, edited: bool = False) -> Bundle:
-    """Read a bundle and check every digest in it.
+    """Load a bundle and verify every checksum in it.
 
     Parameters
     ----------
     folder
         Of the bundle.
     unfinished
-        Read it even while it is being made, as only its maker may.
+        Load a bundle that is still being written; for the code that writes it.
     edited
-        Take ``model.toml`` as it is, though it is not what was written: a person changed it and means it.
+        Do not verify the checksum of ``model.toml``: a person edited it on purpose.
 
     Raises
     ------
     BundleInvalid
-        A file is missing, was changed, or says what cannot be, or the bundle is unfinished.
+        A file is missing, damaged, changed or inconsistent, or the bundle is unfinished.
     """
     folder = Path(folder)
     if not unfinished and (folder / UNFINISHED_FILE).exists():
-        raise BundleInvalid(folder, "it is unfinished: what makes it is still at work, or was stopped; run that again")
+        raise BundleInvalid(folder, "it is unfinished: the command that makes it still runs or was stopped; repeat it")
     try:
         description = tomllib.loads((folder / DESCRIPTION_FILE).read_text(encoding="utf-8"))
     except OSError as error:
         raise BundleInvalid(folder, f"{DESCRIPTION_FILE} cannot be read: {error.strerror or error}") from error
-    except (ValueError, RecursionError) as error:  # endless digits and brackets too
+    except (ValueError, RecursionError) as error:  # RecursionError: deeply nested brackets
         raise BundleInvalid(folder, f"{DESCRIPTION_FILE} is no TOML: {error}") from error
     if description.get("format") not in READABLE_FORMATS:
         readable = " and ".join(map(str, READABLE_FORMATS))
@@ -248,8 +254,8 @@ def load_bundle(folder: Path, *, unfinished: bool = False, edited: bool = False)
     except KeyError as error:
         raise BundleInvalid(folder, f"{DESCRIPTION_FILE} or an array file lacks {error}") from error
     except (TypeError, ValueError, AttributeError, IndexError, OverflowError, RecursionError) as error:
-        raise BundleInvalid(folder, f"{DESCRIPTION_FILE} says what cannot be: {error}") from error
-    # last, so that what is wrong with a description is said where it can be
+        raise BundleInvalid(folder, f"{DESCRIPTION_FILE} is inconsistent: {error}") from error
+    # last: the errors above say what is wrong, a checksum only that something is
     if not edited and (CHECKSUM_KEY in description or description["format"] == FORMAT):
         try:
             check_manifest_checksum(description)
@@ -272,18 +278,18 @@ def model_digest(
 
 
 def describe_head(head: Head | None, explanation_layer: str) -> dict[str, Any]:
-    """Return what ``model.toml`` says of a head, and what the digest covers of it beside its arrays."""
+    """Return a head's entry in ``model.toml``; the model's digest covers it too."""
     if head is None:
         return {"closed_form": False, "explanation_layer": explanation_layer}
     return head.as_table()
 
 
 def _checked_files(folder: Path, digests: Mapping[str, str], closed_form: bool) -> dict[str, bytes]:
-    """Compare every file with its digest; return the contents of the small ones."""
+    """Verify every file's SHA-256; return the contents of the small ones."""
     required = REQUIRED_FILES + (CLOSED_FORM_FILES if closed_form else ())
     missing = [name for name in required if name not in digests]
     if missing:
-        raise BundleInvalid(folder, f"{DESCRIPTION_FILE} names no digest of {', '.join(missing)}")
+        raise BundleInvalid(folder, f"{DESCRIPTION_FILE} has no SHA-256 of {', '.join(missing)}")
     contents = {}
     for name, expected in digests.items():
         if Path(name).name != name:
@@ -311,9 +317,9 @@ def _assemble(folder: Path, description: dict[str, Any], contents: Mapping[str, 
     model, files = description["model"], description["files"]
     labels = tuple(_label(entry) for entry in description["labels"])
     names = [label.name for label in labels]
-    unfit = [unfit_as_name(str(model["name"]), of_file=True), *map(unfit_as_name, [*names, str(model["version"])])]
-    if any(unfit):
-        raise ValueError(f"the name {next(filter(None, unfit))}")
+    problems = [name_problem(str(model["name"]), of_file=True), *map(name_problem, [*names, str(model["version"])])]
+    if any(problems):
+        raise ValueError(f"the name {next(filter(None, problems))}")
     spec = Preprocessing.from_table(description["preprocessing"])
     layer = str(description["head"]["explanation_layer"])
     head, logits, head_sha256 = None, 0, ""

@@ -1,9 +1,9 @@
-"""From logits to probabilities and thresholds: one calibration for everyone, or one a group of ages.
+"""Calibration of logits to probabilities, and thresholds: one for all patients, or one for each age group.
 
-A network trained on children and adults together is sure of itself in another measure on each. So a bundle may hold a
-calibration a training domain: Platt's scaling (Platt 1999), ``sigmoid(logit / temperature + bias)``, and a threshold a
-label. The patient's age chooses; where it is unknown, or in no group's range, the domain whose training images the
-image lies nearest to chooses.
+A network trained on children and adults together is over- or underconfident to a different degree in each. So a bundle
+may hold a calibration for each training domain: Platt scaling (Platt 1999), ``sigmoid(logit / temperature + bias)``,
+and a threshold for each label. The patient's age selects the calibration; where it is unknown or in no group's range,
+the training domain nearest to the image's features does.
 """
 
 import math
@@ -14,28 +14,34 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-ChosenBy = Literal["age", "nearest domain", "everyone"]
-"""Why a calibration was taken: the patient's age, the nearest training domain, or there is one only."""
+CalibratedBy = Literal["age", "nearest domain", "everyone"]
+"""Why a calibration was selected: the patient's age, the nearest training domain, or no group applied."""
 
 AgeRanges = tuple[tuple[float, float], ...]
+"""Ranges (low, high) in completed years, both ends included."""
 
 
 @dataclass(frozen=True, eq=False)
 class Calibration:
-    """What makes probabilities of logits, and calls of probabilities.
+    """Temperatures, biases and thresholds of all labels.
 
     Attributes
     ----------
     group
-        The training domain that it is for; empty: everyone.
+        The training domain it was fitted on; empty: all patients.
     ages
-        Ranges in completed years, both ends included, of the patients it is for.
+        Age ranges of the patients it applies to.
     temperatures
-        float32 [labels], above 0: what each logit is divided by.
+        float32 [labels], above 0: divisors of the logits.
     biases
-        float32 [labels]: what is added then.
+        float32 [labels]: added to the divided logits.
     thresholds
-        A label: the probability at or above which it counts as positive.
+        By label: the probability, in (0, 1), at or above which the label is positive.
+
+    Raises
+    ------
+    ValueError
+        A threshold, temperature or bias is out of range.
     """
 
     group: str
@@ -54,21 +60,21 @@ class Calibration:
             raise ValueError(f"temperatures{where} {self.temperatures} and biases {self.biases} must be finite")
 
     def probabilities(self, logits: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Return float32 [..., labels] of logits of that shape."""
-        return calibrated(logits, self.temperatures, self.biases)
+        """Return the probabilities, float32 [..., labels], of logits of that shape."""
+        return calibrated_probabilities(logits, self.temperatures, self.biases)
 
     def exact_probabilities(self, logits: NDArray[np.float32]) -> NDArray[np.float64]:
-        """Return them as float64, which orders the surest images too: in float32, 1 follows 0.99999994."""
+        """Return them as float64, so that probabilities near 1 stay distinct: in float32, 1 follows 0.99999994."""
         return sigmoid(logits.astype(np.float64) / self.temperatures + self.biases)
 
     def covers(self, age_years: float | None) -> bool:
-        """Whether a patient of this age is one that it is for."""
+        """Whether it applies to patients of this age; not where the age is unknown."""
         if age_years is None or not math.isfinite(age_years):
             return False
         return any(low <= math.floor(age_years) <= high for low, high in self.ages)
 
     def as_table(self, labels: Sequence[str]) -> dict[str, Any]:
-        """Return what ``model.toml`` says of the calibration of a group."""
+        """Return the entry in ``model.toml`` of a group's calibration."""
         return {
             "group": self.group,
             "ages": [list(limits) for limits in self.ages],
@@ -85,7 +91,7 @@ class Calibration:
 
     @classmethod
     def from_table(cls, table: Mapping[str, Any], labels: Sequence[str], group: str = "") -> "Calibration":
-        """Read ``model.toml``: a table with ``labels``, of which temperature and bias may be missing."""
+        """Read an entry of ``model.toml`` with ``labels``; a missing temperature is 1, a missing bias 0."""
         by_name = {str(entry["name"]): entry for entry in table["labels"]}
         missing = [name for name in labels if name not in by_name]
         if missing:
@@ -100,7 +106,7 @@ class Calibration:
         )
 
 
-def calibrated(
+def calibrated_probabilities(
     logits: NDArray[np.float32], temperatures: NDArray[np.float32], biases: NDArray[np.float32] | float = 0.0
 ) -> NDArray[np.float32]:
     """Return sigmoid(logits / temperatures + biases), float32 of the logits' shape."""
@@ -108,7 +114,7 @@ def calibrated(
 
 
 def sigmoid(values: NDArray[np.floating[Any]]) -> NDArray[np.float64]:
-    """Return 1 / (1 + exp(-values)), float64, with all its digits however small it is."""
+    """Return 1 / (1 + exp(-values)), float64, without overflow or cancellation."""
     powers = np.exp(-np.abs(values.astype(np.float64)))
     result: NDArray[np.float64] = np.where(values >= 0, 1.0, powers) / (1 + powers)
     return result
@@ -116,23 +122,24 @@ def sigmoid(values: NDArray[np.floating[Any]]) -> NDArray[np.float64]:
 
 def choose_calibration(
     everyone: Calibration, groups: Sequence[Calibration], age_years: float | None, nearest_domain: str
-) -> tuple[Calibration, ChosenBy]:
+) -> tuple[Calibration, CalibratedBy]:
     """Return the calibration for one image.
 
     Parameters
     ----------
     everyone
-        Where there are no groups, or none is for the image.
+        The calibration of all patients.
     groups
-        One a training domain.
+        Calibrations of training domains.
     age_years
-        The patient's; None where unknown.
+        The patient's age; None where unknown.
     nearest_domain
-        The training domain that the image lies nearest to.
+        The training domain nearest to the image's features.
 
     Returns
     -------
-    The first group whose ages hold the patient's; else that of the nearest domain; else the one for everyone.
+    The first group whose age ranges include the patient's age; else that of the nearest domain; else `everyone`. And
+    which of the three it was.
     """
     for group in groups:
         if group.covers(age_years):

@@ -1,4 +1,4 @@
-"""Labels and the codes that stand for them."""
+"""Labels and their coded concepts."""
 
 from dataclasses import dataclass
 
@@ -14,7 +14,7 @@ class Code:
 
 @dataclass(frozen=True)
 class Label:
-    """A finding that a network gives a probability for. ``codes`` may be empty: no code is invented."""
+    """A finding that a network predicts. ``codes`` is empty where no coded concept is known."""
 
     name: str
     codes: tuple[Code, ...] = ()
@@ -32,15 +32,16 @@ KNOWN_CODES: dict[str, tuple[Code, ...]] = {
 }
 
 NO_FINDING_NAMES = frozenset({"normal", "no finding", "no_finding", "nofinding", "healthy", "negative", "background"})
-"""Names, in lower case, of classes and columns that say that nothing was found: they are no labels."""
+"""Lower-case names of classes and columns that mean the absence of findings; they are not labels."""
 
 LONGEST_NAME = 64
+"""Characters of the name of a label or a model."""
 
 
-def unfit_as_name(text: str, *, of_file: bool = False) -> str:
-    """Return why a text cannot name a label or (``of_file``) a model; empty where it can.
+def name_problem(text: str, *, of_file: bool = False) -> str:
+    """Return why a text cannot be the name of a label or, with ``of_file``, of a model; empty where it can.
 
-    Names are printed on terminals, and a model's is part of its folder's.
+    Names are printed on terminals, and a model's name is part of the name of its folder.
     """
     if not text.strip() or len(text) > LONGEST_NAME:
         return f"{text[:LONGEST_NAME]!r} has {len(text)} characters; allowed are 1 to {LONGEST_NAME}"
@@ -52,10 +53,10 @@ def unfit_as_name(text: str, *, of_file: bool = False) -> str:
 
 
 def says_no_finding(name: str) -> bool:
-    """Return whether a class or column of this name says that nothing was found; case and outer blanks are ignored."""
+    """Return whether a class or column name means the absence of findings; case and outer blanks are ignored."""
     return name.strip().lower() in NO_FINDING_NAMES
 
 
 def label_of(name: str) -> Label:
-    """Return a label with the codes known for its name."""
+    """Return the label of this name, with its codes from `KNOWN_CODES`."""
     return Label(name, KNOWN_CODES.get(name, ()))

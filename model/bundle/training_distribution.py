@@ -1,8 +1,9 @@
-"""Whether an image is out of the training distribution: a distance in the space of pooled features.
+"""Out-of-distribution score of an image: a distance of its pooled features from those of the training images.
 
-Features after a ReLU have heavy tails, and a bright image has more of all of them. So the distance is taken between
-their square roots, scaled to length one (Hellinger's): on the first demonstration network it noticed every test image
-laid on its side or inverted, where plain features missed a quarter to a half, with as few false alarms.
+Features after a ReLU have heavy tails, and all are larger in a brighter image. So the distance is taken between their
+square roots, scaled to unit length (Hellinger transform): on the first demonstration network it detected every test
+image that was rotated by 90 degrees or inverted, where untransformed features missed a quarter to a half, at the same
+false-positive rate.
 """
 
 from collections.abc import Mapping, Sequence
@@ -14,25 +15,25 @@ from numpy.typing import NDArray
 
 @dataclass(frozen=True, eq=False)
 class TrainingDistribution:
-    """Gaussians of one shared shape around the centre of each training domain.
+    """Gaussians with one shared covariance, centred at the mean of each training domain.
 
-    The distance is Mahalanobis' within the leading principal components, plus what lies outside them over its mean
-    variance (Lee et al. 2018, with the covariance shrunk, since there are more features than adults to fit it on).
+    The distance is the Mahalanobis distance (Lee et al. 2018) within the leading principal components, plus the
+    residual outside them over its mean variance. The covariance is shrunk: there are fewer images than features.
 
     Attributes
     ----------
     domains
         Names of the training domains.
     means
-        float32 [domains, features], of evened features.
+        float32 [domains, features], of Hellinger-transformed features.
     components
-        float32 [kept, features], orthonormal rows.
+        float32 [components, features], orthonormal rows.
     variances
-        float32 [kept], shrunk.
+        float32 [components], shrunk.
     residual_variance
-        Mean variance of a direction outside the components.
+        Mean variance along a direction outside the components.
     thresholds
-        float32 [domains]: the distance that counts as 1.0, the 99th percentile of each domain's validation part.
+        float32 [domains]: the distance with score 1.0, the 99th percentile of each domain's validation part.
     """
 
     domains: tuple[str, ...]
@@ -44,39 +45,39 @@ class TrainingDistribution:
 
     @classmethod
     def unknown(cls, features: int) -> "TrainingDistribution":
-        """Return what stands for training images that nobody has: a distance to them cannot be said."""
-        nothing, ones = np.zeros((1, features), np.float32), np.ones(1, np.float32)
-        return cls(("unknown",), nothing, nothing, ones, 1.0, np.full(1, np.inf, np.float32))
+        """Return the placeholder of a network whose training images are not available; its scores mean nothing."""
+        zeros, ones = np.zeros((1, features), np.float32), np.ones(1, np.float32)
+        return cls(("unknown",), zeros, zeros, ones, 1.0, np.full(1, np.inf, np.float32))
 
     @property
     def known(self) -> bool:
-        """Whether there were training images to learn it from."""
+        """Whether it was fitted on images; False for the placeholder `unknown`."""
         return bool(np.isfinite(self.thresholds).all())
 
     def distances(self, pooled: NDArray[np.float32]) -> NDArray[np.float64]:
         """Return the distance of each pooled vector [n, features] from each domain, float64 [n, domains]."""
-        centred = _even(pooled)[:, np.newaxis, :] - self.means
-        inside = centred @ self.components.T.astype(np.float64)
-        outside = np.maximum((centred**2).sum(-1) - (inside**2).sum(-1), 0.0)
-        free = max(1, self.means.shape[1] - len(self.components))
-        squared = (inside**2 / self.variances).sum(-1) + outside / self.residual_variance
-        result: NDArray[np.float64] = np.sqrt(squared / (len(self.components) + free))
+        centred = _hellinger(pooled)[:, np.newaxis, :] - self.means
+        projected = centred @ self.components.T.astype(np.float64)
+        residual = np.maximum((centred**2).sum(-1) - (projected**2).sum(-1), 0.0)
+        residual_dimensions = max(1, self.means.shape[1] - len(self.components))
+        squared = (projected**2 / self.variances).sum(-1) + residual / self.residual_variance
+        result: NDArray[np.float64] = np.sqrt(squared / (len(self.components) + residual_dimensions))
         return result
 
     def nearest(self, pooled: NDArray[np.float32]) -> list[str]:
-        """Return the training domain that each vector [n, features] lies nearest to.
+        """Return the nearest training domain of each pooled vector [n, features].
 
-        By the plain distance: divided by each domain's spread, as for the score, adults of the demonstration network
-        look like children, whose images vary more; plainly, 97 in 100 of either are assigned rightly.
+        By the distance, not by the score: divided by each domain's threshold, adults would be assigned to the children,
+        whose images vary more. By distance 97 % of either are assigned correctly (demonstration network).
         """
         return [self.domains[index] for index in self.distances(pooled).argmin(axis=1)]
 
     def score(self, pooled: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Return each vector's distance from the nearest training domain, float32 [n]; above 1.0 is outside."""
+        """Return the out-of-distribution score of each pooled vector, float32 [n]; above 1.0 is out of distribution."""
         return (self.distances(pooled) / self.thresholds).min(axis=1).astype(np.float32)
 
     def to_arrays(self) -> dict[str, NDArray[np.float32]]:
-        """Return the arrays that a bundle's ``distribution.npz`` holds."""
+        """Return the arrays of a bundle's ``distribution.npz``."""
         return {
             "means": self.means.astype(np.float32),
             "components": self.components.astype(np.float32),
@@ -110,13 +111,23 @@ def fit_distribution(
     shrinkage: float = 0.1,
     percentile: float = 99.0,
 ) -> TrainingDistribution:
-    """Fit the distribution on pooled features [n, features] a domain of the training part.
+    """Fit means and covariance on the training part, and thresholds on the validation part.
 
-    Every domain weighs the same in the shared shape. The thresholds come from the validation part, so that one image in
-    a hundred of each domain scores above 1.0.
+    Every domain has the same weight in the shared covariance.
+
+    Parameters
+    ----------
+    training, validation
+        Pooled features, float32 [n, features], by domain.
+    kept
+        Principal components kept.
+    shrinkage
+        Share, in [0, 1], that the mean variance has in each variance.
+    percentile
+        Of each domain's validation distances, which becomes the score 1.0: 1 % of the images score above it.
     """
     domains = tuple(sorted(training))
-    features = {name: _even(training[name]) for name in domains}
+    features = {name: _hellinger(training[name]) for name in domains}
     means = np.stack([features[name].mean(axis=0) for name in domains])
     centred = [
         (features[name] - mean) / np.sqrt(len(features[name]) * len(domains))
@@ -150,8 +161,8 @@ def fit_distribution(
     )
 
 
-def _even(pooled: NDArray[np.float32]) -> NDArray[np.float64]:
-    """Return square roots of features [n, features] (what is below zero counts as zero), each row of length one."""
+def _hellinger(pooled: NDArray[np.float32]) -> NDArray[np.float64]:
+    """Return square roots of features [n, features] (negative ones count as zero), each row scaled to unit length."""
     roots = np.sqrt(np.maximum(pooled.astype(np.float64), 0.0))
     result: NDArray[np.float64] = roots / np.maximum(np.linalg.norm(roots, axis=1, keepdims=True), 1e-12)
     return result

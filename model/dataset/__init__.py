@@ -1,1 +1,1 @@
-"""Labelled image collections: tables, inspection, patients, the split."""
+"""Labelled image collections: tables of labels, image inspection, patients, the split."""

@@ -1,7 +1,7 @@
-"""Every image read once before training: what cannot be read is listed, what shows the same is found.
+"""Inspection of every image before training: unreadable files are listed, duplicates are detected.
 
-The images are kept as the tensor function resampled them, in a file that training maps into memory: collections larger
-than memory can be trained on, and a resumed run does not read them again.
+The resampled images are kept in a file that training maps into memory: collections larger than memory can be trained
+on, and a resumed run does not read the images again.
 """
 
 import csv
@@ -19,34 +19,34 @@ from model.dataset.samples import FileProblem, Sample
 from model.preprocessing.tensor import Preprocessing, resample
 
 PROBLEMS_FILE = "problems.csv"
-ALIKE = 0.999
-"""Correlation of 16 x 16 thumbnails from which two images are compared in full. Of the 5,997 of the demonstration
-bundle's collections no two that differ reach it."""
+SIMILAR = 0.999
+"""Correlation of 16 x 16 thumbnails above which two images are compared in full. No two different images of the 5,997
+in the demonstration bundle's collections reach it."""
 SAME_LEVELS = 3.0
-"""Mean difference in levels of 255 up to which two alike images are the same one encoded anew."""
+"""Mean difference, in gray levels of 8 bits, up to which two similar images are the same picture re-encoded."""
 _THUMBNAIL, _ROWS = 16, 2048
 
 
 @dataclass(frozen=True, eq=False)
 class Inspection:
-    """What was found.
+    """The readable images of a collection, resampled, and the problems of the others.
 
     Attributes
     ----------
     samples
-        Those that can be read, in order, with their duplicates marked.
+        The readable images, in the given order, with `duplicate_group` set.
     resized
-        uint16 [samples, size, size], 65535 for 1.0, of the same order: a thousandth of what a level of 8 bits is off,
-        for half of what the numbers themselves take.
+        uint16 [samples, size, size], in the same order; 65535 is 1.0. Half the size of float32, with a rounding error
+        far below that of 8-bit images.
     problems
-        Damaged files, duplicates and contradictions.
+        Damaged files, duplicates, and duplicates with contradicting labels.
     """
 
     samples: tuple[Sample, ...]
     resized: NDArray[np.uint16]
     problems: tuple[FileProblem, ...]
 
-    def of(self, samples: Sequence[Sample]) -> NDArray[np.intp]:
+    def rows_of(self, samples: Sequence[Sample]) -> NDArray[np.intp]:
         """Return the row of each sample in `resized`."""
         rows = {sample.path: row for row, sample in enumerate(self.samples)}
         return np.array([rows[sample.path] for sample in samples], np.intp)
@@ -59,18 +59,21 @@ def inspect_images(
     file: Path | None = None,
     on_image: Callable[[], None] = lambda: None,
 ) -> Inspection:
-    """Read every image once.
+    """Read and resample every image once.
 
     Parameters
     ----------
     samples
-        The images; those that `read_image` refuses with a ValueError are left out and listed.
+        The images; those for which `read_image` raises OSError or ValueError are listed as damaged and left out.
     spec
-        How they become tensors.
+        Preprocessing of the network.
     read_image
-        Returns float32 [rows, columns] in [0, 1].
+        Returns float32 [rows, columns] in [0, 1] of a file.
     file
-        Where the resized images are kept (``.npy``), and beside them what `reopened` needs; None: in memory.
+        The ``.npy`` file to write the resampled images to, with a JSON file beside it that `reopened` reads; None: keep
+        them in memory.
+    on_image
+        Called after each image.
     """
     shape = (len(samples), spec.size, spec.size)
     resized: NDArray[np.uint16]
@@ -89,18 +92,18 @@ def inspect_images(
             resized[len(kept)] = np.rint(square * 65535).astype(np.uint16)
             kept.append(sample)
         on_image()
-    found = _joined(kept, resized[: len(kept)], problems)
+    inspection = _with_duplicates(kept, resized[: len(kept)], problems)
     if isinstance(resized, np.memmap):
         resized.flush()
         assert file is not None
-        _write_found(found, file)
-    return found
+        _write_index(inspection, file)
+    return inspection
 
 
 def reopened(samples: Sequence[Sample], file: Path) -> Inspection | None:
-    """Return what `inspect_images` found of the same images in an earlier process; None where it did not end."""
+    """Return the inspection that an earlier process wrote to `file` for the same samples; None if it did not finish."""
     try:
-        table = json.loads(_found_file(file).read_text(encoding="utf-8"))
+        table = json.loads(_index_file(file).read_text(encoding="utf-8"))
     except FileNotFoundError:
         return None
     by_path = {str(sample.path): sample for sample in samples}
@@ -109,21 +112,21 @@ def reopened(samples: Sequence[Sample], file: Path) -> Inspection | None:
     return Inspection(kept, np.load(file, mmap_mode="r")[: len(kept)], problems)
 
 
-def _write_found(found: Inspection, file: Path) -> None:
-    """Write beside the resized images what else was found, once all of them are written."""
-    samples = [(str(sample.path), sample.duplicate_group) for sample in found.samples]
-    problems = [(p.kind, str(p.path), p.reason, str(p.other) if p.other else "") for p in found.problems]
+def _write_index(inspection: Inspection, file: Path) -> None:
+    """Write samples and problems beside the resampled images, after these are complete."""
+    samples = [(str(sample.path), sample.duplicate_group) for sample in inspection.samples]
+    problems = [(p.kind, str(p.path), p.reason, str(p.other) if p.other else "") for p in inspection.problems]
     temporary = file.with_suffix(".temporary")
     temporary.write_text(json.dumps({"samples": samples, "problems": problems}), encoding="utf-8")
-    temporary.replace(_found_file(file))
+    temporary.replace(_index_file(file))
 
 
-def _found_file(file: Path) -> Path:
+def _index_file(file: Path) -> Path:
     return file.with_suffix(".json")
 
 
 def find_duplicates(resized: NDArray[np.uint16]) -> list[tuple[int, int]]:
-    """Return pairs (earlier, later) of images that show the same picture, though encoded or scaled differently."""
+    """Return pairs (earlier, later) of rows that are the same picture, even if encoded or scaled differently."""
     pairs: list[tuple[int, int]] = []
     first: dict[bytes, int] = {}
     for row in range(len(resized)):
@@ -133,8 +136,8 @@ def find_duplicates(resized: NDArray[np.uint16]) -> list[tuple[int, int]]:
     thumbnails = _thumbnails(resized)
     exact = set(pairs)
     for start in range(0, len(thumbnails), _ROWS):
-        alike = thumbnails[start : start + _ROWS] @ thumbnails[start:].T
-        for one, other in zip(*np.nonzero(alike > ALIKE), strict=True):
+        correlations = thumbnails[start : start + _ROWS] @ thumbnails[start:].T
+        for one, other in zip(*np.nonzero(correlations > SIMILAR), strict=True):
             pair = (start + int(one), start + int(other))
             if pair[0] < pair[1] and pair not in exact:
                 difference = np.abs(_levels(resized[pair[0]]).astype(np.int16) - _levels(resized[pair[1]])).mean()
@@ -144,7 +147,7 @@ def find_duplicates(resized: NDArray[np.uint16]) -> list[tuple[int, int]]:
 
 
 def write_problems(problems: Sequence[FileProblem], path: Path) -> None:
-    """Write what is amiss, a file a row; no file where nothing is."""
+    """Write the problems as CSV, one row per file; without problems remove the file."""
     if not problems:
         path.unlink(missing_ok=True)
         return
@@ -156,24 +159,25 @@ def write_problems(problems: Sequence[FileProblem], path: Path) -> None:
 
 
 def summary(problems: Sequence[FileProblem]) -> str:
-    """Say in one line what is amiss; empty where nothing is."""
+    """Return the number of problems of each kind in one line; empty without problems."""
     words: Mapping[str, str] = {
-        "missing": "named in a table and not there",
+        "missing": "named in a table but missing",
         "damaged": "left out because they cannot be read",
-        "duplicate": "show the same as another and share its part",
-        "contradiction": "have other labels than their duplicate",
+        "duplicate": "are duplicates of another image and stay in its part",
+        "contradiction": "have labels that contradict those of their duplicate",
     }
     counts = Counter(problem.kind for problem in problems)
     return "; ".join(f"{counts[kind]} {text}" for kind, text in words.items() if counts[kind])  # type: ignore[index]
 
 
-def _joined(samples: list[Sample], resized: NDArray[np.uint16], problems: list[FileProblem]) -> Inspection:
+def _with_duplicates(samples: list[Sample], resized: NDArray[np.uint16], problems: list[FileProblem]) -> Inspection:
+    """Set the duplicate group of every image that has duplicates, and add these to the problems."""
     marked, listed = list(samples), set()
     for earlier, later in sorted(find_duplicates(resized)):
         one, other = marked[earlier], marked[later]
         duplicate_group = one.duplicate_group or hashlib.sha256(_levels(resized[earlier]).tobytes()).hexdigest()[:16]
         marked[earlier] = replace(one, duplicate_group=duplicate_group)
-        if other.duplicate_group:  # joined with another image already: all of both are the same
+        if other.duplicate_group:  # it has a group already: merge the two
             marked = [
                 replace(sample, duplicate_group=duplicate_group)
                 if sample.duplicate_group == other.duplicate_group
@@ -183,28 +187,28 @@ def _joined(samples: list[Sample], resized: NDArray[np.uint16], problems: list[F
         marked[later] = replace(marked[later], duplicate_group=duplicate_group)
         if later not in listed:
             listed.add(later)
-            problems += _of_the_pair(one, other)
+            problems += _duplicate_problems(one, other)
     return Inspection(tuple(marked), resized, tuple(problems))
 
 
-def _of_the_pair(one: Sample, other: Sample) -> list[FileProblem]:
+def _duplicate_problems(one: Sample, other: Sample) -> list[FileProblem]:
     how = "byte for byte" if one.sha256 == other.sha256 else "by its pixels"
-    found = [FileProblem("duplicate", other.path, f"the same {how}", one.path)]
+    problems = [FileProblem("duplicate", other.path, f"the same {how}", one.path)]
     shared = sorted(set(one.labels) & set(other.labels))
     contrary = [name for name in shared if abs(one.labels[name] - other.labels[name]) == 1.0]
     if contrary:
-        found.append(FileProblem("contradiction", other.path, f"other values of {', '.join(contrary)}", one.path))
-    return found
+        problems.append(FileProblem("contradiction", other.path, f"other values of {', '.join(contrary)}", one.path))
+    return problems
 
 
 def _levels(square: NDArray[np.uint16]) -> NDArray[np.uint8]:
-    """Return an image in the 255 levels that pictures are compared in."""
+    """Return an image in 8 bits, in which pictures are compared."""
     levels: NDArray[np.uint8] = ((square.astype(np.uint32) + 128) // 257).astype(np.uint8)
     return levels
 
 
 def _thumbnails(resized: NDArray[np.uint16]) -> NDArray[np.float32]:
-    """Return thumbnails less their mean, of length one; of zeros where an image is all of one shade."""
+    """Return thumbnails, float32 [n, pixels], centred and scaled to unit length; zeros for a uniform image."""
     import cv2
 
     size = (_THUMBNAIL, _THUMBNAIL)

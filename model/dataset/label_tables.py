@@ -1,4 +1,4 @@
-"""Tables of labels: ChestX-ray14's, CheXpert's, and plain CSV with a column a label."""
+"""CSV tables of labels in three forms: ChestX-ray14, CheXpert, and plain tables with one column per label."""
 
 import csv
 import math
@@ -12,25 +12,25 @@ from model.bundle.labels import NO_FINDING_NAMES, says_no_finding
 from model.dataset.samples import DatasetInvalid, Source, Uncertain
 
 PATH_COLUMNS = ("path", "file", "filename", "image")
-"""Names, in any case, of a plain table's column with the image file."""
+"""Names of the image file's column in a plain table; case is ignored."""
 
 PATIENT_COLUMNS = ("patient", "patient_id", "patient id", "patientid")
-FACT_COLUMNS = ("age", "sex", "view")
+METADATA_COLUMNS = ("age", "sex", "view")
 
-_CHEXPERT_FACTS = frozenset({"Path", "Sex", "Age", "Frontal/Lateral", "AP/PA"})
+_CHEXPERT_METADATA = frozenset({"Path", "Sex", "Age", "Frontal/Lateral", "AP/PA"})
 _WORDS = {"": None, "-1": -1.0, "0": 0.0, "1": 1.0, "-1.0": -1.0, "0.0": 0.0, "1.0": 1.0, "true": 1.0, "false": 0.0}
 
 
 @dataclass(frozen=True)
 class TableRow:
-    """One image as a table describes it; empty or None where it says nothing.
+    """One image's row in a table; empty or None where the table has no value.
 
     Attributes
     ----------
     labels
         1.0 present, 0.0 absent, nan unknown.
-    found_only
-        The table lists what was found and nothing else: other labels of the collection are absent, not unknown.
+    positives_only
+        The table lists only present labels: the other labels of the collection are absent, not unknown.
     """
 
     image: str
@@ -39,7 +39,7 @@ class TableRow:
     age: float | None = None
     view: str | None = None
     sex: str | None = None
-    found_only: bool = False
+    positives_only: bool = False
 
 
 def find_tables(source: Source) -> list[Path]:
@@ -48,7 +48,7 @@ def find_tables(source: Source) -> list[Path]:
     Raises
     ------
     DatasetInvalid
-        The source is itself a CSV file, and no such table.
+        The source is a CSV file, but in none of the three forms.
     """
     if source.folder.is_dir():
         return [path for path in sorted(source.folder.glob("*.csv")) if _form(_header(path))]
@@ -56,7 +56,7 @@ def find_tables(source: Source) -> list[Path]:
         raise DatasetInvalid(
             f"{source.folder} has the columns {', '.join(_header(source.folder)) or 'none'}; expected are those of "
             f"ChestX-ray14 (Image Index, Finding Labels), of CheXpert (Path, Frontal/Lateral), or one of "
-            f"{', '.join(PATH_COLUMNS)} and a column a label"
+            f"{', '.join(PATH_COLUMNS)} and one column per label"
         )
     return [source.folder]
 
@@ -64,9 +64,9 @@ def find_tables(source: Source) -> list[Path]:
 def read_table(source: Source, table: Path) -> Iterator[TableRow]:
     """Read a table row by row.
 
-    In ChestX-ray14's form every label that is not named is absent. In CheXpert's form an empty cell is a label that the
-    report does not mention, and counts as absent, as its authors count it; -1 is uncertain, and counts as
-    `Source.uncertain` says. In a plain table 1 is present, 0 absent, -1 uncertain and empty unknown.
+    ChestX-ray14: every label that is not listed is absent. CheXpert: an empty cell is a label that the report does not
+    mention, and counts as absent, as its authors count it; -1 is uncertain, and counts as `Source.uncertain` says.
+    Plain tables: 1 is present, 0 absent, -1 uncertain, an empty cell unknown.
 
     Raises
     ------
@@ -86,14 +86,22 @@ def read_table(source: Source, table: Path) -> Iterator[TableRow]:
 
 
 def find_image(folder: Path, name: str, by_name: Mapping[str, Sequence[Path]]) -> Path | None:
-    """Return the file that a table means: by its path from the table's folder, with leading folders cut, or by name.
+    """Return the image file that a table names, or None where there is none.
 
-    CheXpert's tables begin each path with the folder that holds them (``CheXpert-v1.0-small/train/...``).
+    Parameters
+    ----------
+    folder
+        Of the table. The path is resolved from it, also without its first folder: CheXpert's tables begin each path
+        with the folder that holds the table (``CheXpert-v1.0-small/train/...``).
+    name
+        Path or file name, as the table gives it.
+    by_name
+        All images below the folder, by file name.
 
     Raises
     ------
     DatasetInvalid
-        The name alone is given, and it is that of several files.
+        A file name is given that several files have.
     """
     parts = PurePosixPath(name.replace("\\", "/")).parts
     if Path(name).is_absolute():
@@ -112,13 +120,13 @@ def find_image(folder: Path, name: str, by_name: Mapping[str, Sequence[Path]]) -
 
 
 def years(text: str | None) -> float | None:
-    """Read ``58``, ``58.5`` or ``058Y``; ages over 110 are errors of the table, and unknown."""
+    """Return the age in years of ``58``, ``58.5`` or ``058Y``; None for other texts, and above 110: typing errors."""
     match = re.fullmatch(r"0*(\d+(?:\.\d+)?)Y?", (text or "").strip())
     return float(match.group(1)) if match and float(match.group(1)) <= 110 else None
 
 
 def sex_of(text: str | None) -> str | None:
-    """Read ``M``, ``male``, ``F``, ``Female`` or ``O``."""
+    """Return F, M or O of ``M``, ``male``, ``F``, ``Female`` or ``O``; None for other texts."""
     letter = (text or "").strip()[:1].upper()
     return letter if letter in ("F", "M", "O") else None
 
@@ -127,12 +135,12 @@ _Form = Callable[[Mapping[str, str], Uncertain, str], TableRow]
 
 
 def _header(table: Path) -> list[str]:
-    """Return the names of the columns; none of what is no text.
+    """Return the names of the columns; empty where the file is not text.
 
     Raises
     ------
     DatasetInvalid
-        It is a table of labels, in another encoding than UTF-8.
+        The file is a table of labels in another encoding than UTF-8.
     """
     try:
         with table.open(newline="", encoding="utf-8-sig") as file:
@@ -158,22 +166,22 @@ def _form(header: list[str]) -> _Form | None:
     if {"Path", "Frontal/Lateral"} <= names:
         return _chexpert
     lowered = {name.strip().lower() for name in header}
-    if lowered & set(PATH_COLUMNS) and lowered - {*PATH_COLUMNS, *PATIENT_COLUMNS, *FACT_COLUMNS}:
+    if lowered & set(PATH_COLUMNS) and lowered - {*PATH_COLUMNS, *PATIENT_COLUMNS, *METADATA_COLUMNS}:
         return _plain
     return None
 
 
 def _chestxray14(row: Mapping[str, str], _uncertain: Uncertain, _where: str) -> TableRow:
-    found = {name.strip() for name in row["Finding Labels"].split("|")} - {"", "No Finding"}
+    labels = {name.strip() for name in row["Finding Labels"].split("|")} - {"", "No Finding"}
     patient = row.get("Patient ID", "")
     return TableRow(
         image=row["Image Index"],
-        labels=dict.fromkeys(sorted(found), 1.0),
+        labels=dict.fromkeys(sorted(labels), 1.0),
         patient=str(int(patient)) if patient.isdigit() else patient,
         age=years(row.get("Patient Age")),
         view=row.get("View Position") or None,
         sex=sex_of(row.get("Patient Sex") or row.get("Patient Gender")),
-        found_only=True,
+        positives_only=True,
     )
 
 
@@ -183,7 +191,7 @@ def _chexpert(row: Mapping[str, str], uncertain: Uncertain, where: str) -> Table
     labels = {
         name: _value(text, uncertain, f"{where}, column {name}", empty=0.0)
         for name, text in row.items()
-        if name not in _CHEXPERT_FACTS and name.strip() and not says_no_finding(name)
+        if name not in _CHEXPERT_METADATA and name.strip() and not says_no_finding(name)
     }
     return TableRow(
         image=row["Path"],
@@ -198,11 +206,11 @@ def _chexpert(row: Mapping[str, str], uncertain: Uncertain, where: str) -> Table
 def _plain(row: Mapping[str, str], uncertain: Uncertain, where: str) -> TableRow:
     lowered = {name.strip().lower(): text for name, text in row.items()}
     image = next((lowered[name] for name in PATH_COLUMNS if name in lowered), "")
-    facts = {*PATH_COLUMNS, *PATIENT_COLUMNS, *FACT_COLUMNS, *NO_FINDING_NAMES, ""}
+    no_labels = {*PATH_COLUMNS, *PATIENT_COLUMNS, *METADATA_COLUMNS, *NO_FINDING_NAMES, ""}
     labels = {
         name.strip(): _value(text, uncertain, f"{where}, column {name}", empty=math.nan)
         for name, text in row.items()
-        if name.strip().lower() not in facts
+        if name.strip().lower() not in no_labels
     }
     return TableRow(
         image=image,

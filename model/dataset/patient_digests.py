@@ -1,11 +1,9 @@
-"""The patient of each image of a split without a name: keyed digests, and the key kept apart from them.
+"""Pseudonyms of the patients in a split file: keyed digests, with the key in a file of its own.
 
-A patient's number is short: whoever has its plain digest, and a salt beside it, tries every number within a second. A
-slow hash makes minutes of it, and a digest short enough to fit many numbers would match the wrong patients. So the
-digest is an HMAC under a random key of 256 bits in a file of its own, which stays where the bundle was trained; an
-export leaves it out, since elsewhere a number means a person only to whoever issued it.
-What a split without
-its key cannot tell, an evaluation says. The demonstration bundle ships with its key: its patients' numbers are
+A patient number is short: with a plain or salted digest all numbers can be tried within a second, with a slow hash
+within minutes; a digest so short that many numbers share it would match wrong patients. So the digest is an HMAC-SHA256
+under a random key of 256 bits. The key stays where the bundle was trained; exports leave it out. Without it an
+evaluation compares files alone, and reports that. The demonstration bundle ships with its key: its patient numbers are
 published pseudonyms.
 """
 
@@ -18,26 +16,26 @@ from pathlib import Path
 from model.dataset.samples import DatasetInvalid, Sample
 
 KEY_FILE = "patients.key"
-"""Beside the split file. Whoever has both can try numbers, so it belongs to who may know the patients anyway."""
+"""File beside the split file. Whoever has both can try patient numbers: keep it as confidential as the patients."""
 
 COLUMN = "patient_"
-"""Begins the name of the split file's column; eight digits that only the right key gives end it."""
+"""Prefix of the split file's column; eight digits that depend on the key follow, so that a wrong key is detected."""
 
 _DIGITS = 16
 
 
 class PatientKey:
-    """Makes the digests of one split file."""
+    """Computes the patient digests of one split file."""
 
     def __init__(self, secret: bytes) -> None:
         self._secret = secret
 
     @classmethod
     def of(cls, folder: Path) -> "PatientKey":
-        """Return the key that lies in a folder, or make one there, readable by its owner alone."""
-        found = cls.read(folder)
-        if found is not None:
-            return found
+        """Return the key in a folder; without one, create it, readable by its owner alone."""
+        existing = cls.read(folder)
+        if existing is not None:
+            return existing
         secret = secrets.token_bytes(32)
         with os.fdopen(os.open(folder / KEY_FILE, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
             file.write(secret.hex() + "\n")
@@ -45,12 +43,12 @@ class PatientKey:
 
     @classmethod
     def read(cls, folder: Path) -> "PatientKey | None":
-        """Return the key that lies in a folder, None where there is none.
+        """Return the key in a folder, None where there is none.
 
         Raises
         ------
         DatasetInvalid
-            The file holds no key.
+            The key file cannot be read, or does not hold 64 hexadecimal digits.
         """
         path = folder / KEY_FILE
         try:
@@ -58,21 +56,21 @@ class PatientKey:
         except FileNotFoundError:
             return None
         except (OSError, ValueError) as error:
-            raise DatasetInvalid(f"{path} cannot be read: {error}; 64 hexadecimal digits belong there") from error
+            raise DatasetInvalid(f"{path} cannot be read: {error}; expected are 64 hexadecimal digits") from error
         if len(secret) != 32:
-            raise DatasetInvalid(f"{path} holds {len(secret)} bytes; 32 as 64 hexadecimal digits belong there")
+            raise DatasetInvalid(f"{path} holds {len(secret)} bytes; expected are 32, as 64 hexadecimal digits")
         return cls(secret)
 
     @property
     def column(self) -> str:
-        """The name of the column that this key is for."""
+        """Name of the split file's column whose digests this key computes."""
         return COLUMN + self._digest("column")[:8]
 
     def digest(self, sample: Sample) -> str:
-        """Return 16 hexadecimal digits of a sample's patient; empty where the file's name alone stands for one.
+        """Return the digest, 16 hexadecimal digits, of a sample's patient; empty where no patient number is known.
 
-        The domain is no part of it, for the same collection goes by other names elsewhere; nor are a number's leading
-        zeros: ChestX-ray14 writes 00009507 and 9507.
+        It does not depend on the domain, since a collection may have another name elsewhere, nor on leading zeros:
+        ChestX-ray14 writes both 00009507 and 9507.
         """
         domain, separator, number = sample.patient.partition(":")
         number = number if separator else domain

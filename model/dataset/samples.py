@@ -1,4 +1,4 @@
-"""One labelled image and the folder it is from: what reading a collection gives, and all of training takes."""
+"""Data classes of labelled image collections: sources, samples, image metadata, problems of files."""
 
 import math
 import re
@@ -8,32 +8,40 @@ from pathlib import Path
 from typing import ClassVar, Literal, get_args
 
 DEFAULT_PATIENT_PATTERN = r"^(person\d+|NORMAL2-IM-\d+|IM-\d+|\d{8}(?=_\d+$))"
-"""The patient in a file's name, as the Kermany collection and ChestX-ray14 write it. Any other name: a patient each."""
+"""Matches the patient in file names of the Kermany collection and ChestX-ray14; other files: one patient per file."""
 
 Uncertain = Literal["ignore", "zero", "one"]
-"""What a label of -1 stands for (CheXpert's U-Ignore, U-Zeros, U-Ones; Irvin et al. 2019): unknown, absent, present."""
+"""How a label of -1 counts (CheXpert's U-Ignore, U-Zeros, U-Ones; Irvin et al. 2019): unknown, absent, present."""
 
 
 class DatasetInvalid(ValueError):
-    """The training data cannot be used; the message names the file or folder and what is expected there."""
+    """The data cannot be used; the message names the file or folder and what is expected there."""
 
     exit_code: ClassVar[int] = 1
 
 
 @dataclass(frozen=True)
 class Source:
-    """A folder or table of training data and the domain (kind of patients) it stands for.
+    """A folder or table of images and its domain: the population they are from, such as adults or a hospital.
 
-    Written ``domain=folder`` on a command line; the domain is the folder's name where none is given.
+    Written ``domain=folder`` on a command line; without a domain, the folder's name is the domain.
 
     Attributes
     ----------
     folder
-        Of class folders or of a CSV table and its images; or the CSV file itself.
+        A folder of class folders, a folder with a CSV table and its images, or a CSV file.
+    domain
+        Name without ``: / | ,``.
     patient_pattern
-        The first group of its first match in a file's name is the patient, where no table and no header says.
+        Regular expression whose first group, in a file's name, is the patient; for images whose patient neither the
+        table nor the file's header gives.
     uncertain
-        What a label of -1 counts as.
+        How a label of -1 counts.
+
+    Raises
+    ------
+    DatasetInvalid
+        `domain` or `uncertain` is not allowed.
     """
 
     folder: Path
@@ -56,27 +64,33 @@ class Source:
         return cls(path, domain if separator else name, uncertain=uncertain)
 
     def patient_of(self, path: Path) -> str:
-        """Return the patient that a file's name tells; the whole name where it tells none."""
+        """Return the patient in a file's name; without a match, the whole name."""
         match = re.search(self.patient_pattern, path.stem)
         return match.group(1) if match else path.stem
 
 
 @dataclass(frozen=True)
 class Sample:
-    """One image: its file, its patient, and the labels known of it.
+    """One image with its patient, labels and metadata.
 
     Attributes
     ----------
+    path, domain
+        The file, and the domain of its source.
+    patient
+        Identifier, prefixed by the domain.
     labels
-        1.0 present, 0.0 absent; a label that is missing here, or nan, is unknown.
+        1.0 present, 0.0 absent; missing or nan: unknown.
+    sha256
+        Of the file, as hex: equal for byte-identical duplicates.
     age
-        Years, or None. ChestX-ray14 writes whole years.
+        Years, or None. ChestX-ray14 has whole years.
+    view
+        View position such as PA, or None.
     sex
         F, M, O, or None.
-    sha256
-        Of the file, to find byte-identical duplicates.
     duplicate_group
-        The same for images that show the same picture, however they are encoded; empty where no other shows it.
+        Equal for images of the same picture, however encoded; empty without duplicates.
     """
 
     path: Path
@@ -95,8 +109,8 @@ class Sample:
 
 
 @dataclass(frozen=True)
-class FileFacts:
-    """What an image file says of its patient by itself, as DICOM does; empty or None where it does not."""
+class ImageMetadata:
+    """Metadata in an image file itself, as in a DICOM header; empty or None where it has none."""
 
     patient: str = ""
     age: float | None = None
@@ -104,12 +118,12 @@ class FileFacts:
     sex: str | None = None
 
 
-ReadFacts = Callable[[Path], FileFacts]
+ReadImageMetadata = Callable[[Path], ImageMetadata]
 
 
-def no_facts(_path: Path) -> FileFacts:
-    """Say nothing of a file: PNG and JPEG carry only the name."""
-    return FileFacts()
+def no_metadata(_path: Path) -> ImageMetadata:
+    """Return empty metadata: PNG and JPEG files have none of the patient."""
+    return ImageMetadata()
 
 
 ProblemKind = Literal["missing", "damaged", "duplicate", "contradiction"]
@@ -117,15 +131,19 @@ ProblemKind = Literal["missing", "damaged", "duplicate", "contradiction"]
 
 @dataclass(frozen=True)
 class FileProblem:
-    """Something amiss with one file of a collection; training goes on and lists it.
+    """A problem of one file of a collection; it is reported, and training continues.
 
     Attributes
     ----------
     kind
-        ``missing`` and ``damaged`` files are left out. A ``duplicate`` shows the same as another file: both stay, in
-        one part. A ``contradiction`` is a duplicate with other labels.
+        ``missing`` and ``damaged`` files are left out. A ``duplicate`` is the same picture as another file: both stay,
+        in the same part. A ``contradiction`` is a duplicate with contradicting labels.
+    path
+        The file.
+    reason
+        The problem in words.
     other
-        The file that it is a duplicate of.
+        The file of which it is a duplicate.
     """
 
     kind: ProblemKind

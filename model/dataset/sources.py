@@ -1,8 +1,8 @@
-"""What a network is trained on: images with labels, some of them unknown, and the patient each belongs to."""
+"""Reading of labelled image collections into samples, from class folders or tables of labels."""
 
 import hashlib
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,74 +11,74 @@ from model.dataset.label_tables import TableRow, find_image, find_tables, read_t
 from model.dataset.samples import (
     DEFAULT_PATIENT_PATTERN,
     DatasetInvalid,
-    FileFacts,
     FileProblem,
-    ReadFacts,
+    ImageMetadata,
+    ReadImageMetadata,
     Sample,
     Source,
     Uncertain,
-    no_facts,
+    no_metadata,
 )
 
 __all__ = [
     "DEFAULT_PATIENT_PATTERN",
     "DatasetInvalid",
-    "FileFacts",
     "FileProblem",
+    "ImageMetadata",
     "Sample",
     "Source",
     "Uncertain",
-    "excluding",
     "known_labels",
     "limited",
     "of_views",
     "read_sources",
+    "with_normal_class",
 ]
 
 IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".dcm", ".dicom", ""})
-"""Endings of image files; DICOM files often have none."""
+"""Suffixes of image files; DICOM files often have none."""
 
 
 def read_sources(
-    sources: Iterable[Source], read_facts: ReadFacts = no_facts, problems: list[FileProblem] | None = None
+    sources: Iterable[Source], read_metadata: ReadImageMetadata = no_metadata, problems: list[FileProblem] | None = None
 ) -> list[Sample]:
-    """Read class folders and tables of labels, in the order given.
+    """Read class folders and tables of labels, in the given order.
 
-    A folder with a CSV table in one of the forms of `read_table` is read by that table. In ChestX-ray14's form every
-    label that occurs anywhere in such tables of its domain is known for each of its images. Any other folder holds a
-    folder a class: a class is a label, known for all images there; classes named normal (or no finding, negative,
-    healthy) have none of them.
+    A folder with a CSV table in one of the forms of `read_table` is read by that table. In ChestX-ray14's form, every
+    label that occurs in such a table of the domain is known for all of the domain's listed images. Any other folder has
+    one subfolder per class: each class is a label, known for all images of the folder; classes named normal (or no
+    finding, negative, healthy) have none of the labels.
 
     Parameters
     ----------
     sources
         Folders or CSV files.
-    read_facts
-        What a file says of its patient by itself; used where no table says.
+    read_metadata
+        Returns the metadata in an image file; used where the table has no value.
     problems
-        Files that a table names and that are missing, or cannot be read, are added here.
+        Missing and unreadable files are appended to it.
 
     Raises
     ------
     DatasetInvalid
-        A folder is missing, empty, or of neither form.
+        A folder is missing, empty, or in neither form.
     """
-    found: list[FileProblem] = [] if problems is None else problems
+    problems = [] if problems is None else problems
     samples: list[Sample] = []
-    listed: set[Path] = set()  # of tables that name only what was found
+    positives_only: set[Path] = set()  # images of tables that list only the labels that are present
     for source in sources:
         if not source.folder.exists():
             raise DatasetInvalid(f"training data folder {source.folder} does not exist")
         tables = find_tables(source)
         if tables:
-            samples += _read_tables(source, tables, read_facts, found, listed)
+            samples += _read_tables(source, tables, read_metadata, problems, positives_only)
         else:
-            samples += _read_class_folders(source, read_facts, found)
-    return _complete(samples, listed)
+            samples += _read_class_folders(source, read_metadata, problems)
+    return _with_negatives(samples, positives_only)
 
 
 def known_labels(samples: Sequence[Sample], minimum_positives: int = 1) -> tuple[str, ...]:
-    """Return the labels with at least so many positive images, most frequent first."""
+    """Return the labels with at least `minimum_positives` positive images, most frequent first."""
     counts: dict[str, int] = {}
     for sample in samples:
         for label, value in sample.labels.items():
@@ -88,7 +88,7 @@ def known_labels(samples: Sequence[Sample], minimum_positives: int = 1) -> tuple
 
 
 def limited(samples: Sequence[Sample], limit: int | None) -> list[Sample]:
-    """Return at most so many samples, spread evenly over the list, so that every source and class stays in it."""
+    """Return at most `limit` samples, spread evenly over the list, so that every source and class stays in it."""
     if limit is None or limit >= len(samples):
         return list(samples)
     if limit < 1:
@@ -97,12 +97,14 @@ def limited(samples: Sequence[Sample], limit: int | None) -> list[Sample]:
 
 
 def of_views(samples: Sequence[Sample], views: Sequence[str]) -> list[Sample]:
-    """Return the samples of these views and of unknown ones; all where no view is asked for."""
+    """Return the samples of these views and those whose view is unknown; without views, all samples."""
     return [sample for sample in samples if not views or sample.view is None or sample.view in views]
 
 
-def excluding(samples: Sequence[Sample], labels: Sequence[str], normal: str = "Normal") -> list[Sample]:
-    """Return the samples with the class `normal` where none of the labels is there, for labels that exclude another.
+def with_normal_class(samples: Sequence[Sample], labels: Sequence[str], normal: str = "Normal") -> list[Sample]:
+    """Return the samples with a further label, `normal`, that is present where none of the labels is.
+
+    For a softmax: of an image with one of the labels, the others become absent.
 
     Raises
     ------
@@ -113,13 +115,12 @@ def excluding(samples: Sequence[Sample], labels: Sequence[str], normal: str = "N
     if several:
         raise DatasetInvalid(
             f"{len(several)} images have several of {', '.join(labels)}, such as {several[0].path.name}: labels that "
-            "occur together cannot exclude one another; train with sigmoid"
+            "occur together are not mutually exclusive; train with sigmoid"
         )
     result = []
     for sample in samples:
         known = [sample.target(label) for label in labels]
         none = math.nan if any(map(math.isnan, known)) and 1.0 not in known else float(1.0 not in known)
-        # of an image with one class the others are known to be absent
         own = {label: float(sample.target(label) == 1) for label in labels} if 1.0 in known else sample.labels
         result.append(replace(sample, labels={**own, normal: none}))
     return result
@@ -128,9 +129,9 @@ def excluding(samples: Sequence[Sample], labels: Sequence[str], normal: str = "N
 def _read_tables(
     source: Source,
     tables: Sequence[Path],
-    read_facts: ReadFacts,
+    read_metadata: ReadImageMetadata,
     problems: list[FileProblem],
-    listed: set[Path],
+    positives_only: set[Path],
 ) -> list[Sample]:
     samples: dict[Path, Sample] = {}
     folder = source.folder if source.folder.is_dir() else source.folder.parent
@@ -143,21 +144,21 @@ def _read_tables(
             path = find_image(folder, row.image, by_name)
             if path is None:
                 problems.append(FileProblem("missing", Path(row.image), f"named in {table.name}, not in {folder}"))
-            elif path not in samples and (sample := _described(source, path, row, read_facts, problems)):
+            elif path not in samples and (sample := _sample(source, path, row, read_metadata, problems)):
                 samples[path] = sample
-                if row.found_only:
-                    listed.add(path)
+                if row.positives_only:
+                    positives_only.add(path)
         if len(samples) == before:
             raise DatasetInvalid(f"{table} names no image that is in {folder}")
     return list(samples.values())
 
 
-def _read_class_folders(source: Source, read_facts: ReadFacts, problems: list[FileProblem]) -> list[Sample]:
+def _read_class_folders(source: Source, read_metadata: ReadImageMetadata, problems: list[FileProblem]) -> list[Sample]:
     folders = sorted(path for path in source.folder.iterdir() if path.is_dir() and not path.name.startswith("."))
     if len(folders) < 2:
         raise DatasetInvalid(
             f"{source.folder} holds neither a CSV table of labels (ChestX-ray14's 'Image Index' and 'Finding Labels', "
-            "CheXpert's 'Path' and 'Frontal/Lateral', or 'path' and a column a label) "
+            "CheXpert's 'Path' and 'Frontal/Lateral', or 'path' and one column per label) "
             f"nor at least two class folders (found {len(folders)})"
         )
     classes = {folder: _label(folder.name) for folder in folders}
@@ -166,46 +167,47 @@ def _read_class_folders(source: Source, read_facts: ReadFacts, problems: list[Fi
     for folder, label in classes.items():
         for path in sorted(_images(folder)):
             row = TableRow("", {name: float(name == label) for name in sorted(names)})
-            if sample := _described(source, path, row, read_facts, problems):
+            if sample := _sample(source, path, row, read_metadata, problems):
                 samples.append(sample)
     if not samples:
         raise DatasetInvalid(f"the class folders of {source.folder} hold no PNG, JPEG or DICOM files")
     return samples
 
 
-def _described(
-    source: Source, path: Path, row: TableRow, read_facts: ReadFacts, problems: list[FileProblem]
+def _sample(
+    source: Source, path: Path, row: TableRow, read_metadata: ReadImageMetadata, problems: list[FileProblem]
 ) -> Sample | None:
-    """Join what a table and the file say of an image; what the table says goes first."""
+    """Return the sample of a table's row and the file's own metadata, over which the table takes precedence."""
     try:
         digest = hashlib.sha256(path.read_bytes()).hexdigest()
-        facts = read_facts(path)
+        metadata = read_metadata(path)
     except (OSError, ValueError) as error:
         problems.append(FileProblem("damaged", path, str(error)))
         return None
     return Sample(
         path=path,
         domain=source.domain,
-        patient=f"{source.domain}:{row.patient or facts.patient or source.patient_of(path)}",
+        patient=f"{source.domain}:{row.patient or metadata.patient or source.patient_of(path)}",
         labels=row.labels,
         sha256=digest,
-        age=facts.age if row.age is None else row.age,
-        view=row.view or facts.view,
-        sex=row.sex or facts.sex,
+        age=metadata.age if row.age is None else row.age,
+        view=row.view or metadata.view,
+        sex=row.sex or metadata.sex,
     )
 
 
-def _complete(samples: list[Sample], listed: set[Path]) -> list[Sample]:
-    """Write 0.0 for each label that the readers of a domain's listing tables looked for and did not find."""
-    looked_for: dict[str, set[str]] = {}
+def _with_negatives(samples: list[Sample], positives_only: set[Path]) -> list[Sample]:
+    """Set 0.0 for each label of a domain that an image's table, which lists only present labels, does not list."""
+    labels: dict[str, set[str]] = {}
     for sample in samples:
-        if sample.path in listed:
-            looked_for.setdefault(sample.domain, set()).update(sample.labels)
-
-    def completed(sample: Sample) -> Mapping[str, float]:
-        return {name: sample.labels.get(name, 0.0) for name in sorted(looked_for[sample.domain])}
-
-    return [replace(sample, labels=dict(completed(sample))) if sample.path in listed else sample for sample in samples]
+        if sample.path in positives_only:
+            labels.setdefault(sample.domain, set()).update(sample.labels)
+    return [
+        replace(sample, labels={name: sample.labels.get(name, 0.0) for name in sorted(labels[sample.domain])})
+        if sample.path in positives_only
+        else sample
+        for sample in samples
+    ]
 
 
 def _images(folder: Path) -> list[Path]:
@@ -217,6 +219,6 @@ def _images(folder: Path) -> list[Path]:
 
 
 def _label(folder_name: str) -> str:
-    """Return the label that a class folder names: as it is written, but PNEUMONIA for one whose name is known."""
+    """Return the label of a class folder: its name, or the known label that differs from it by case alone."""
     known = {name.lower(): name for name in KNOWN_CODES}
     return known.get(folder_name.lower(), folder_name)

@@ -18,15 +18,26 @@ DIGITS = 16
 def split_by_patient(
     samples: Sequence[Sample], seed: int, fractions: Mapping[str, float] = FRACTIONS
 ) -> dict[str, list[Sample]]:
-    """Divide samples into parts, patients kept whole.
+    """Split samples into parts by patient, stratified by domain and label.
 
-    Images of one patient, and images that are byte-identical or show the same picture, whoever they are said to belong
-    to, stay together. Groups are dealt out by the rarest (domain, label, value) they hold, each to the part that needs
-    it most, so that every part holds about its fraction of every kind. The same samples and seed give the same parts.
+    Images of one patient, and duplicates, whichever patients they have, form a group that stays together. Groups are
+    assigned by the rarest (domain, label, value) in them, each to the part that lacks it most, so that every part gets
+    about its fraction of each. The same samples and seed give the same parts.
+
+    Not scikit-learn's StratifiedGroupKFold: its folds have equal sizes, and it stratifies by one label.
+
+    Parameters
+    ----------
+    samples
+        Labelled images.
+    seed
+        Of the order of groups that are equally rare.
+    fractions
+        By part; they add up to 1.
 
     Returns
     -------
-    A list a part, in the samples' order.
+    The samples of each part, in their order.
     """
     groups = _groups(samples)
     kinds = [Counter(kind for index in group for kind in _kinds(samples[index])) for group in groups]
@@ -45,11 +56,11 @@ def split_by_patient(
 
 
 def write_split(parts: Mapping[str, Sequence[Sample]], path: Path) -> None:
-    """Write which image went into which part, which belong together, and whose they are.
+    """Write part, group and patient of each image.
 
-    CSV: part, domain, first 16 digits of the file's SHA-256, number of the group (images of one patient, and images
-    that show the same), and a digest of the patient under the key beside the file, which is made where there is none.
-    No patient is named, nor can be found by trying numbers without that key: see `model.dataset.patient_digests`.
+    CSV: part, domain, first 16 digits of the file's SHA-256, number of the group (images of one patient, and
+    duplicates), and the patient's digest under the key beside the file, which is created if missing. Without that key
+    no patient can be found from it: see `model.dataset.patient_digests`.
     """
     key = PatientKey.of(path.parent)
     members = [(part, sample) for part, samples in parts.items() for sample in samples]
@@ -63,13 +74,12 @@ def write_split(parts: Mapping[str, Sequence[Sample]], path: Path) -> None:
 
 
 def read_split(path: Path, samples: Sequence[Sample]) -> dict[str, list[Sample]]:
-    """Divide samples as a file of `write_split` says; images that it does not name are in no part.
+    """Split samples as a file of `write_split` does; images that it does not list are in no part.
 
     Raises
     ------
     DatasetInvalid
-        The file cannot be read, names a part that does not exist, or none of the samples, or it leaks: see
-        `check_leaks`.
+        The file cannot be read, has an unknown part, lists none of the samples, or leaks: see `check_leaks`.
     """
     rows = _rows(path)
     part_of = {row["sha256"]: row["part"] for row in rows}
@@ -79,24 +89,21 @@ def read_split(path: Path, samples: Sequence[Sample]) -> dict[str, list[Sample]]
         if part:
             parts[part].append(sample)
     if not any(parts.values()):
-        raise DatasetInvalid(f"{path} names none of the {len(samples)} images given")
+        raise DatasetInvalid(f"{path} lists none of the {len(samples)} images given")
     _check_rows(path, rows)
     check_leaks(parts, str(path))
     return parts
 
 
 def check_leaks(parts: Mapping[str, Sequence[Sample]], where: str = "the split") -> None:
-    """Refuse parts that share a patient, or an image: what is measured on one would have been learnt on the other.
+    """Raise DatasetInvalid where two parts share a patient or an image (data leakage).
 
-    Raises
-    ------
-    DatasetInvalid
-        Names how many, the parts, and two of the files.
+    The message gives the number of leaks and, of the first, both files and parts.
     """
     named: dict[str, Callable[[Sample], str]] = {
         "patient": lambda sample: sample.patient,
         "byte-identical image": lambda sample: sample.sha256,
-        "image, encoded anew": lambda sample: sample.duplicate_group,
+        "image, re-encoded": lambda sample: sample.duplicate_group,
     }
     for what, key in named.items():
         first: dict[str, tuple[str, Sample]] = {}
@@ -115,66 +122,66 @@ def check_leaks(parts: Mapping[str, Sequence[Sample]], where: str = "the split")
             )
 
 
-def check_unseen(trained: Path, judged: Sequence[Sample]) -> str:
-    """Refuse to judge a network on images or patients that it was trained on, or had its thresholds set on.
+def check_unseen(split_file: Path, samples: Sequence[Sample]) -> str:
+    """Check that images, and other images of their patients, are in no training or validation part.
 
     Parameters
     ----------
-    trained
-        The split file of the bundle; where its key lies beside it, patients are compared too.
-    judged
-        Images that it is to be measured on.
+    split_file
+        That of the bundle; with its key beside it, patients are compared too.
+    samples
+        Images to evaluate the bundle on.
 
     Returns
     -------
-    What was compared, and if not all was, why.
+    What was compared: files, or files and patients; and why patients were not.
 
     Raises
     ------
     DatasetInvalid
-        Says how many of them, and names a file; or the key is not that of the split file.
+        Some are; the message says how many and names a file. Or the key is not that of the split file.
     """
-    rows = _rows(trained)
+    rows = _rows(split_file)
     parts = {row["sha256"]: row["part"] for row in rows}
-    files = [(sample, part) for sample in judged if (part := parts.get(sample.sha256[:DIGITS], "test")) != "test"]
-    key, compared = _key_of(trained, rows)
+    files = [(sample, part) for sample in samples if (part := parts.get(sample.sha256[:DIGITS], "test")) != "test"]
+    key, compared = _key_of(split_file, rows)
     people: list[tuple[Sample, str]] = []
     if key is not None:
         own = {row[key.column]: row["part"] for row in rows if row[key.column] and row["part"] != "test"}
         same = {sample.path for sample, _ in files}
-        others = (sample for sample in judged if sample.path not in same)
+        others = (sample for sample in samples if sample.path not in same)
         people = [(sample, own[digest]) for sample in others if (digest := key.digest(sample)) in own]
-    found = []
+    leaks = []
     if files:
         sample, part = files[0]
-        found.append(
-            f"{len(files)} of the {len(judged)} images are of the network's own training or validation part "
+        leaks.append(
+            f"{len(files)} of the {len(samples)} images are of the network's own training or validation part "
             f"({sample.path.name} of its {part} part)"
         )
     if people:
         sample, part = people[0]
-        found.append(
-            f"{len(people)} of the {len(judged)} images are other images of patients in the network's own training or "
+        leaks.append(
+            f"{len(people)} of the {len(samples)} images are other images of patients in the network's own training or "
             f"validation part ({sample.path.name}, of a patient in its {part} part, by the patient's number)"
         )
-    if found:
+    if leaks:
         raise DatasetInvalid(
-            f"{', and '.join(found)}: what is measured on them says nothing; "
-            f"measure on the test part of {trained.name}, or on other images"
+            f"{', and '.join(leaks)}: metrics on them would be too good; "
+            f"evaluate on the test part of {split_file.name}, or on other images"
         )
     return compared
 
 
-def _key_of(trained: Path, rows: Sequence[Mapping[str, str]]) -> tuple[PatientKey | None, str]:
-    """Return the key to a split file's patients, if it is to be had, and what can be compared so."""
+def _key_of(split_file: Path, rows: Sequence[Mapping[str, str]]) -> tuple[PatientKey | None, str]:
+    """Return the key of a split file's patient digests, None where it is missing, and what can be compared with it."""
     column = next((name for name in rows[0] if name.startswith(COLUMN)), None)
     if column is None:
-        return None, "files; the split file tells no patients"
-    key = PatientKey.read(trained.parent)
+        return None, "files; the split file has no patients"
+    key = PatientKey.read(split_file.parent)
     if key is None:
         return None, f"files; patients cannot be, for {KEY_FILE} stayed where the network was trained"
     if key.column != column:
-        raise DatasetInvalid(f"{trained.parent / KEY_FILE} is not the key of {trained.name}, which has {column}")
+        raise DatasetInvalid(f"{split_file.parent / KEY_FILE} is not the key of {split_file.name}, which has {column}")
     return key, "files and patients"
 
 
@@ -189,12 +196,12 @@ def _rows(path: Path) -> list[dict[str, str]]:
         raise DatasetInvalid(f"the split file {path} has the columns {columns}; part, domain, sha256, group are needed")
     for row in rows:
         if row["part"] not in PARTS:
-            raise DatasetInvalid(f"{path} names the part {row['part']!r}; allowed are {', '.join(PARTS)}")
+            raise DatasetInvalid(f"{path} has the part {row['part']!r}; allowed are {', '.join(PARTS)}")
     return rows
 
 
 def _check_rows(path: Path, rows: Sequence[Mapping[str, str]]) -> None:
-    """Refuse a file that by itself puts one image, or one group, into two parts."""
+    """Raise DatasetInvalid where the file itself puts one image, or one group, into two parts."""
     for column in ("sha256", "group"):
         part_of: dict[str, str] = {}
         for row in rows:
@@ -217,27 +224,19 @@ def _need(
     totals: Mapping[tuple[str, str, float], int],
     fraction: float,
 ) -> tuple[float, float]:
-    """How much a part still lacks what a group holds, rare kinds counting more; ties go to the larger part."""
+    """Return how much a part lacks of a group's strata, rare ones weighted more; a tie goes to the larger part."""
     need = sum(wanted[kind] / (totals[kind] * fraction) / totals[kind] for kind in kinds) if fraction else -math.inf
     return need, fraction
 
 
 def _groups(samples: Sequence[Sample]) -> list[list[int]]:
-    """Join samples that share a patient, a digest or a picture (union-find), in the samples' order."""
-    parent = list(range(len(samples)))
+    """Return indices of samples that share, also through others, a patient or a picture; in the samples' order."""
+    from scipy.cluster.hierarchy import DisjointSet
 
-    def root(index: int) -> int:
-        while parent[index] != index:
-            parent[index] = parent[parent[index]]
-            index = parent[index]
-        return index
-
+    groups = DisjointSet(range(len(samples)))
     first: dict[str, int] = {}
     for index, sample in enumerate(samples):
         keys = [f"patient:{sample.patient}", f"sha256:{sample.sha256}", f"duplicate_group:{sample.duplicate_group}"]
         for key in keys if sample.duplicate_group else keys[:2]:
-            parent[root(index)] = root(first.setdefault(key, index))
-    groups: dict[int, list[int]] = {}
-    for index in range(len(samples)):
-        groups.setdefault(root(index), []).append(index)
-    return list(groups.values())
+            groups.merge(index, first.setdefault(key, index))
+    return [sorted(group) for group in groups.subsets()]

@@ -1,4 +1,4 @@
-"""Whether images are enough to train on, to calibrate with and to judge by: found out before hours are spent."""
+"""Checks, before hours of training, that there are enough images to train, calibrate and evaluate on."""
 
 from collections.abc import Mapping, Sequence
 
@@ -20,28 +20,30 @@ def positives(samples: Sequence[Sample]) -> dict[str, int]:
 def choose_labels(
     samples: Sequence[Sample], wanted: Sequence[str], minimum_positives: int
 ) -> tuple[tuple[str, ...], dict[str, int]]:
-    """Return the labels to train on, and those left out with their positive images.
+    """Return the labels to train on, and the labels left out with their numbers of positive images.
 
     Parameters
     ----------
     samples
         The images.
     wanted
-        Labels that were asked for: one positive image is enough. Empty: every label with `minimum_positives`.
+        Labels that were requested: one positive image is enough. Empty: every label with `minimum_positives`.
+    minimum_positives
+        Positive images that a label needs if no labels are requested.
 
     Raises
     ------
     DatasetInvalid
-        A wanted label has no positive image, or no label has enough; the message counts them.
+        A requested label has no positive image, or no label has enough; the message counts them.
     """
     counts = positives(samples)
     if wanted:
         missing = [label for label in wanted if not counts.get(label)]
         if missing:
-            there = [label for label, count in counts.items() if count]
+            present = [label for label, count in counts.items() if count]
             raise DatasetInvalid(
                 f"no positive image has the label {', '.join(missing)}; "
-                f"labels in the data: {', '.join(there) or 'none'}"
+                f"labels in the data: {', '.join(present) or 'none'}"
             )
         return tuple(wanted), {}
     few = {label: count for label, count in counts.items() if count < minimum_positives}
@@ -55,18 +57,18 @@ def choose_labels(
 
 
 def counted(labels: Mapping[str, int]) -> str:
-    """Write labels with their numbers of positive images."""
+    """Return labels and their numbers of positive images as text."""
     return ", ".join(f"{label} {count}" for label, count in labels.items())
 
 
 def check_parts(parts: Mapping[str, Sequence[Sample]], labels: Sequence[str]) -> None:
-    """Refuse parts that a training would end on without a bundle, or with one whose thresholds were never set.
+    """Check that a bundle with thresholds and an out-of-distribution limit can be made of the parts.
 
     Raises
     ------
     DatasetInvalid
-        A part is empty; a domain is trained on without any validation image, which its out-of-distribution limit needs;
-        or a label has only one value in training or validation.
+        A part is empty; a domain of the training part has no validation image, which its out-of-distribution limit
+        needs; or a label has only one value in the training or validation part.
     """
     for part in PARTS:
         if not parts[part]:

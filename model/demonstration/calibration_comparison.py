@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from model.evaluate.calibration_fit import SLOPES, fit_platt
 from model.evaluate.metrics import expected_calibration_error
-from model.evaluate.predictions import Measured
+from model.evaluate.predictions import Predictions
 
 FOLDS, REPEATS = 5, 6
 PULLS = (1.0, 10.0)
@@ -25,7 +25,7 @@ _Calibrator = Callable[[Array], Array]
 """Logits [n, labels] to probabilities of the same shape."""
 
 
-def compare_forms(validation: Measured, labels: Sequence[str], seed: int = 2026) -> dict[str, dict[str, Any]]:
+def compare_forms(validation: Predictions, labels: Sequence[str], seed: int = 2026) -> dict[str, dict[str, Any]]:
     """Return, a domain, what each form of calibration shows on patients it was not fitted on.
 
     Parameters

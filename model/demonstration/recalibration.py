@@ -24,10 +24,10 @@ from model.demonstration.calibration_comparison import compare_forms
 from model.demonstration.card_sections import demonstration_sections
 from model.engine.opening import open_engine
 from model.evaluate.calibration_fit import fit_calibration
-from model.evaluate.metrics_with_intervals import RESAMPLES, figures_of_merit
+from model.evaluate.metrics_with_intervals import RESAMPLES, metrics_by_domain
 from model.evaluate.pointing_game import Box, point_all, read_boxes
-from model.evaluate.predictions import judge, measure
-from model.inference.reader import Reader
+from model.evaluate.predictions import calibrate, predict
+from model.inference.predictor import Predictor
 from model.preprocessing.image_files import read_raster
 from model.publish.bundle_writer import changed_copy, rewrite_description
 from model.publish.model_card import write_card
@@ -52,27 +52,27 @@ def recalibrate(
     output
         A folder that is not there yet.
     parts
-        Images of ``validation``, which the calibration is fitted on, and of ``test``, which it is measured on.
+        Images of ``validation``, which the calibration is fitted on, and of ``test``, which it is test_metrics on.
     domain_ages
         As for `fit_calibration`.
     boxes
         What readers drew on images of any part, by file name.
     """
     engine = open_engine(bundle, "f32", threads=threads)
-    validation, test = (measure(engine, bundle, parts[part], read_image, on_image) for part in ("validation", "test"))
+    validation, test = (predict(engine, bundle, parts[part], read_image, on_image) for part in ("validation", "test"))
     labels = bundle.label_names
     fitted = fit_calibration(validation, labels, domain_ages)
-    judged = judge(test, labels, fitted.everyone, fitted.groups, bundle.distribution)
-    measured = {
+    calibrated = calibrate(test, labels, fitted.everyone, fitted.groups, bundle.distribution)
+    test_metrics = {
         "engine": engine.name,
         "precision": engine.precision,
         "resamples": RESAMPLES,
         "images": len(test.logits),
-        "domains": figures_of_merit(test, judged, labels),
+        "domains": metrics_by_domain(test, calibrated, labels),
     }
     tried = compare_forms(validation, labels)
-    metrics = {**bundle.metrics, "test": measured, **({"calibration_forms": tried} if tried else {})}
-    pointing = point_all(Reader(bundle, engine), parts, boxes or {}, read_image)
+    metrics = {**bundle.metrics, "test": test_metrics, **({"calibration_forms": tried} if tried else {})}
+    pointing = point_all(Predictor(bundle, engine), parts, boxes or {}, read_image)
     metrics |= {"pointing": pointing} if pointing else {}
     if output.exists():
         raise FileExistsError(17, "there is something already; choose another folder", str(output))

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from model.engine.protocol import EngineOutput
-from model.explain.gradcam import LogitMaps, weighted_maps
+from model.explain.gradcam import GradCamMaps, weighted_maps
 from model.network.graph_cutting import after_feature_map, with_feature_map
 from model.network.keras_types import KerasModel, Tensor
 
@@ -15,30 +15,29 @@ Gradient = Callable[[list[Tensor], Tensor, Tensor], Tensor]
 
 
 class GradientExplainer:
-    """A network cut at a feature map: it answers, and it explains each of its logits by the gradient.
+    """A Keras network cut at a feature map: computes logits, and Grad-CAM of each logit by automatic differentiation.
 
-    The part after the feature map is differentiated, a label at a time; where the logits see the image by another way
-    too (a layer within a dense block), the image stays fixed while the feature map varies.
+    The part after the feature map is differentiated, one label at a time. Where the logits also depend on the image by
+    a path around the feature map (a layer within a dense block), the image is held constant.
 
     Parameters
     ----------
     network
-        A Keras network, whose last sigmoid or softmax is left out.
+        A Keras network; a final sigmoid or softmax is removed.
     layer_name
         The layer with the feature map.
 
     Raises
     ------
     ValueError
-        The layer has no feature map, the answer does not depend on it, or is not one number a label; or the backend of
-        Keras has no gradients.
+        The layer has no feature map, the output does not depend on it, or the output is not [n, labels].
     """
 
     def __init__(self, network: KerasModel, layer_name: str) -> None:
         self._network = with_feature_map(network, layer_name)
         shape = self._network.outputs[0].shape
         if len(shape) != 2:
-            raise ValueError(f"model {network.name} answers with shape {shape}; [n, labels] is needed")
+            raise ValueError(f"model {network.name} has an output of shape {shape}; [n, labels] is needed")
         self._labels = int(shape[1])
         self._after = after_feature_map(self._network)
         self._sees_image = len(self._after.inputs) > 1
@@ -55,9 +54,14 @@ class GradientExplainer:
         Parameters
         ----------
         image
-            float32 [rows, columns, channels], what the network was given.
+            float32 [rows, columns, channels], the input.
         activations
-            float32 [h, w, channels], the feature map that it gave.
+            float32 [h, w, channels], its feature map.
+
+        Raises
+        ------
+        ValueError
+            The backend of Keras has no gradients.
         """
         if self._compiled is None:
             self._compiled = _compile_gradient(self._after)
@@ -68,7 +72,7 @@ class GradientExplainer:
         ]
         return np.stack(rows)
 
-    def maps(self, image: NDArray[np.float32], activations: NDArray[np.float32]) -> LogitMaps:
+    def maps(self, image: NDArray[np.float32], activations: NDArray[np.float32]) -> GradCamMaps:
         """Return the Grad-CAM maps of all labels of one image, as `weights` takes it."""
         return weighted_maps(self.weights(image, activations), activations)
 
@@ -80,7 +84,7 @@ def _compile_gradient(network: KerasModel) -> Gradient:
     compilers = {"tensorflow": _tensorflow_gradient, "jax": _jax_gradient, "torch": _torch_gradient}
     if backend not in compilers:
         raise ValueError(
-            f"Keras runs on {backend}, whose gradients are not asked for; set KERAS_BACKEND=tensorflow, jax or torch"
+            f"Keras runs on {backend}, whose gradients are not supported; set KERAS_BACKEND=tensorflow, jax or torch"
         )
     return compilers[backend](network)
 
@@ -100,11 +104,11 @@ def _tensorflow_gradient(network: KerasModel) -> Gradient:
             selected = tf.reduce_sum(tf.cast(logits[0], tf.float32) * selector)
         return tape.gradient(selected, activations, unconnected_gradients=tf.UnconnectedGradients.ZERO)
 
-    def of_arrays(images: list[Tensor], activations: Tensor, selector: Tensor) -> Tensor:
-        # tensors: a Python array would be a new graph each time
+    def gradient_of_arrays(images: list[Tensor], activations: Tensor, selector: Tensor) -> Tensor:
+        # tensors: NumPy arrays as arguments would trace a new graph at each call
         return gradient([tf.constant(image) for image in images], tf.constant(activations), tf.constant(selector))
 
-    return of_arrays
+    return gradient_of_arrays
 
 
 def _jax_gradient(network: KerasModel) -> Gradient:
@@ -128,12 +132,12 @@ def _torch_gradient(network: KerasModel) -> Gradient:
 
     def gradient(images: list[Tensor], activations: Tensor, selector: Tensor) -> Tensor:
         with torch.enable_grad():
-            varied = ops.convert_to_tensor(activations).detach().requires_grad_(True)
-            logits = network(_inputs([ops.convert_to_tensor(image) for image in images], varied), training=False)
+            variable = ops.convert_to_tensor(activations).detach().requires_grad_(True)
+            logits = network(_inputs([ops.convert_to_tensor(image) for image in images], variable), training=False)
             selected = (logits[0].float() * ops.convert_to_tensor(selector)).sum()
             if not selected.requires_grad:  # the logits do not depend on the feature map
-                return ops.convert_to_numpy(ops.zeros_like(varied))
-            (found,) = torch.autograd.grad(selected, varied, allow_unused=True, materialize_grads=True)
-        return ops.convert_to_numpy(found)
+                return ops.convert_to_numpy(ops.zeros_like(variable))
+            (derivative,) = torch.autograd.grad(selected, variable, allow_unused=True, materialize_grads=True)
+        return ops.convert_to_numpy(derivative)
 
     return gradient

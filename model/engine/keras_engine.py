@@ -1,4 +1,4 @@
-"""The engine on Keras: the reference for the others, the one that graphics cards run, and that explains any head."""
+"""The Keras engine: the reference implementation; runs on graphics cards; computes Grad-CAM for any head."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -6,7 +6,7 @@ from numpy.typing import NDArray
 from model.bundle.bundle import Bundle
 from model.engine.gradient_explainer import GradientExplainer
 from model.engine.protocol import EngineOutput, EngineUnsuitable, Precision, check_shape
-from model.explain.gradcam import LogitMaps
+from model.explain.gradcam import GradCamMaps
 from model.network.keras_backend import BackendUnavailable, start_backend
 from model.network.keras_files import load_keras_file
 
@@ -17,11 +17,11 @@ class KerasEngine:
     Parameters
     ----------
     bundle
-        A loaded bundle; neither its compiled network nor its head is used.
+        A loaded bundle; its compiled network and its head are not used.
     precision
         ``auto`` or ``f32``.
     threads
-        Of one inference (JAX takes none, and TensorFlow only before it has computed anything in this process).
+        Threads of one inference. JAX ignores it; TensorFlow applies it only before its first computation in a process.
 
     Raises
     ------
@@ -58,12 +58,12 @@ class KerasEngine:
         return "f32"
 
     def run(self, batch: NDArray[np.float32]) -> EngineOutput:
-        """Run float32 [n, size, size, channels], all at once."""
+        """Run a batch, float32 [n, size, size, channels], in one pass; ValueError where the shape does not fit."""
         check_shape(batch, self._shape)
         return self._explainer.run(np.ascontiguousarray(batch, np.float32))
 
-    def explain(self, batch: NDArray[np.float32], output: EngineOutput) -> list[LogitMaps]:
-        """Return the maps of every image of a batch and of what `run` gave for it."""
+    def explain(self, batch: NDArray[np.float32], output: EngineOutput) -> list[GradCamMaps]:
+        """Return the Grad-CAM maps of each image of a batch; `output` is what `run` returned for it."""
         return [
             self._explainer.maps(image, activations)
             for image, activations in zip(batch, output.activations, strict=True)

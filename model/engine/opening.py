@@ -1,4 +1,4 @@
-"""Engines run a bundle's network: tensors in, logits and the feature map out."""
+"""Opening the engine that runs a bundle's network, with the check against its golden output."""
 
 import logging
 from typing import get_args
@@ -18,26 +18,26 @@ def open_engine(
     check_golden: bool = True,
     engine: EngineName = "openvino",
 ) -> Engine:
-    """Open the network of a bundle, ready to run.
+    """Load the network of a bundle into an engine, ready to run.
 
     Parameters
     ----------
     bundle
         A loaded bundle.
     precision
-        ``auto`` takes bf16 where the processor computes it natively and it meets the golden output (which is looked
-        at with ``check_golden`` alone), else f32.
+        ``auto`` selects bf16 where the processor computes it natively and its output agrees with the golden output
+        (compared only with ``check_golden``), else f32.
     threads
-        Of one inference. Images come one at a time to a process a core, so 1 is right for a worker.
+        Threads of one inference. A worker runs one process per core, each with one image at a time: 1 is right there.
     check_golden
-        Compare the network's answer to the golden input with the golden output first.
+        Compare the network's output for the golden input with the golden output.
     engine
         ``openvino``, or ``keras``, which needs TensorFlow, JAX or PyTorch.
 
     Raises
     ------
     EngineUnsuitable
-        The engine is not installed, lacks the precision or the compiled network, or misses the golden output.
+        The engine is not installed, lacks the precision or the compiled network, or differs from the golden output.
     """
     if engine not in get_args(EngineName):
         raise EngineUnsuitable(f"engine is {engine!r}; allowed are {', '.join(get_args(EngineName))}")
@@ -45,23 +45,23 @@ def open_engine(
         raise EngineUnsuitable(f"engine precision is {precision!r}; allowed are {', '.join(get_args(Precision))}")
     if threads < 1:
         raise EngineUnsuitable(f"engine threads is {threads}; at least 1 is needed")
-    opened = _opened(bundle, precision, threads, engine)
+    opened = _open(bundle, precision, threads, engine)
     if not check_golden:
         return opened
     try:
         check_against_golden(opened, bundle)
-    except EngineUnsuitable as missed:
+    except EngineUnsuitable as difference:
         if precision != "auto" or opened.precision != "bf16":
             raise
-        opened = _opened(bundle, "f32", threads, engine)
+        opened = _open(bundle, "f32", threads, engine)
         check_against_golden(opened, bundle)
-        _log.warning("%s: it computes in f32, slower", missed)
+        _log.warning("%s; falling back to f32, which is slower", difference)
     return opened
 
 
-def _opened(bundle: Bundle, precision: Precision, threads: int, engine: EngineName) -> Engine:
+def _open(bundle: Bundle, precision: Precision, threads: int, engine: EngineName) -> Engine:
     if engine == "openvino":
         return OpenVinoEngine(bundle, precision, threads)
-    from model.engine.keras_engine import KerasEngine  # here alone is Keras' backend loaded
+    from model.engine.keras_engine import KerasEngine  # imported late: it loads Keras and its backend
 
     return KerasEngine(bundle, precision, threads)

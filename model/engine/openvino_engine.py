@@ -1,4 +1,4 @@
-"""The engine for CPUs: the compiled network of a bundle, on OpenVINO."""
+"""The OpenVINO engine: a bundle's compiled network on the CPU."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from model.engine.transpose_sinking import sink_transpositions
 
 
 class OpenVinoEngine:
-    """OpenVINO on the CPU, one image at a time, one stream."""
+    """Runs the compiled network on the CPU, one image at a time, in one stream; parameters as for `open_engine`."""
 
     def __init__(self, bundle: Bundle, precision: Precision, threads: int) -> None:
         import openvino
@@ -24,9 +24,9 @@ class OpenVinoEngine:
         native = "BF16" in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
         if precision == "bf16" and not native:
             raise EngineUnsuitable("this processor does not compute bf16; use precision f32 or auto")
-        chosen = "bf16" if precision == "bf16" or (precision == "auto" and native) else "f32"
+        computed = "bf16" if precision == "bf16" or (precision == "auto" and native) else "f32"
         if bundle.is_quantized:
-            chosen = "f32"  # of what is left unquantized, whatever the processor: the golden output was made so
+            computed = "f32"  # of the layers that are not int8, as when the golden output was computed
         spec = bundle.preprocessing
         self._shape = (1, spec.size, spec.size, spec.channels)
         try:
@@ -37,24 +37,24 @@ class OpenVinoEngine:
                 network,
                 "CPU",
                 {
-                    "INFERENCE_PRECISION_HINT": chosen,
+                    "INFERENCE_PRECISION_HINT": computed,
                     "INFERENCE_NUM_THREADS": threads,
                     "NUM_STREAMS": 1,
-                    # several processes share the cores: pinned, they would all sit on the first
+                    # several processes share the cores: with pinning, all would run on the first
                     "ENABLE_CPU_PINNING": False,
                 },
             )
         except RuntimeError as error:
             reason = (str(error).strip().splitlines() or ["no message"])[-1]
-            raise EngineUnsuitable(f"{bundle.network_path.name} of {bundle.name} cannot be opened: {reason}") from error
+            raise EngineUnsuitable(f"{bundle.network_path.name} of {bundle.name} cannot be loaded: {reason}") from error
         self._request: Any = self._compiled.create_infer_request()
-        self._name, self._precision = f"openvino {openvino.__version__.split('-')[0]}", chosen
+        self._name, self._precision = f"openvino {openvino.__version__.split('-')[0]}", computed
         if bundle.is_quantized:
             self._precision = "int8"
         ranks = [len(output.get_partial_shape()) for output in self._compiled.outputs]
         if sorted(ranks) != [2, 4]:
             raise EngineUnsuitable(
-                f"{bundle.network_path.name} has outputs of ranks {ranks}; logits and a map are needed"
+                f"{bundle.network_path.name} has outputs of ranks {ranks}; 2 (logits) and 4 (feature map) are needed"
             )
         self._logits, self._activations = ranks.index(2), ranks.index(4)
 
@@ -69,7 +69,7 @@ class OpenVinoEngine:
         return self._precision
 
     def run(self, batch: NDArray[np.float32]) -> EngineOutput:
-        """Run float32 [n, size, size, channels]."""
+        """Run a batch, float32 [n, size, size, channels]; ValueError where the shape does not fit."""
         check_shape(batch, self._shape[1:])
         logits, activations = [], []
         for image in np.ascontiguousarray(batch, dtype=np.float32):

@@ -1,4 +1,4 @@
-"""What an engine is: float32 tensors in, logits and feature maps out. Knows no network library."""
+"""The engine interface: float32 tensors in, logits and feature maps out. Imports no network library."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import ClassVar, Literal, Protocol, runtime_checkable
 import numpy as np
 from numpy.typing import NDArray
 
-from model.explain.gradcam import LogitMaps
+from model.explain.gradcam import GradCamMaps
 
 Precision = Literal["auto", "f32", "bf16"]
 
@@ -20,14 +20,14 @@ KERAS_ADVICE = 'set [reading] engine = "keras"'
 
 
 class EngineUnsuitable(RuntimeError):
-    """The engine cannot run this bundle on this machine as asked; the message says why and what would do."""
+    """The engine cannot run this bundle on this machine with these settings; the message says why and what would."""
 
     exit_code: ClassVar[int] = 1
 
 
 @dataclass(frozen=True, eq=False)
 class EngineOutput:
-    """What a network answers.
+    """The outputs of a network for a batch.
 
     Attributes
     ----------
@@ -51,22 +51,22 @@ class Engine(Protocol):
 
     @property
     def name(self) -> str:
-        """Name and version, as a result records it."""
+        """Name and version, as recorded with each result."""
 
     @property
     def precision(self) -> str:
-        """What it computes in: f32, bf16 or int8."""
+        """Numeric precision of its computation: f32, bf16 or int8."""
 
     def run(self, batch: NDArray[np.float32]) -> EngineOutput:
-        """Run float32 [n, size, size, channels]; a ValueError names a shape that does not fit."""
+        """Run a batch, float32 [n, size, size, channels]; ValueError where the shape does not fit."""
 
 
 @runtime_checkable
 class Explainer(Protocol):
-    """What an engine is that can explain any head by itself, not only those with a closed form."""
+    """An engine that computes Grad-CAM for any head, not only for those with a closed form."""
 
-    def explain(self, batch: NDArray[np.float32], output: EngineOutput) -> list[LogitMaps]:
-        """Return the Grad-CAM maps of every image of a batch and of what ``run`` gave for it."""
+    def explain(self, batch: NDArray[np.float32], output: EngineOutput) -> list[GradCamMaps]:
+        """Return the Grad-CAM maps of each image of a batch; ``output`` is what ``run`` returned for it."""
 
 
 def check_shape(batch: NDArray[np.float32], image: tuple[int, ...]) -> None:

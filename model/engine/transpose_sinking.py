@@ -1,10 +1,10 @@
-"""Taking out the transpositions that Keras puts around every layer of a network compiled for OpenVINO.
+"""Removal of the transpositions that Keras' OpenVINO export puts around every layer.
 
-Keras keeps images as [n, h, w, channels], OpenVINO's convolutions want [n, channels, h, w], and so Keras' backend
-writes a transposition before and after each of them, and others around each normalisation. OpenVINO keeps most: of
-75 ms an image in bf16 they took 44, and between a quantizer and its convolution they keep the convolution in f32. Here
-each is moved down past what does not care for the order of axes, until it meets its inverse. Of DenseNet121's 610 there
-remain 122, 120 of which turn weights, once; it takes 0.07 s.
+Keras keeps images as [n, h, w, channels], OpenVINO's convolutions need [n, channels, h, w], so the export writes a
+transposition before and after each convolution, and others around each normalisation. OpenVINO's own passes keep most
+of them: of 75 ms per image in bf16 they took 44, and one between a quantizer and its convolution keeps the convolution
+in f32. Here each transposition is moved down past operations that do not depend on the order of axes, until it meets
+its inverse. Of DenseNet121's 610 transpositions 122 remain, 120 of which transpose weights, once; it takes 0.07 s.
 """
 
 from collections.abc import Callable
@@ -16,6 +16,7 @@ Network = Any
 """An ``openvino.Model``."""
 
 Order = tuple[int, ...]
+"""A permutation of axes, as a Transpose takes it."""
 
 ELEMENTWISE = frozenset(
     (
@@ -23,15 +24,15 @@ ELEMENTWISE = frozenset(
         "Log", "Mish", "Negative", "Relu", "Selu", "Sigmoid", "SoftPlus", "SoftSign", "Sqrt", "Swish", "Tanh",
     )
 )  # fmt: skip
-"""Operations that treat each number of their first input alike."""
+"""Elementwise operations on their first input."""
 
 TWO_SIDED = frozenset(("Add", "Divide", "Maximum", "Minimum", "Multiply", "Subtract"))
 
 
 def sink_transpositions(network: Network) -> int:
-    """Move transpositions down and out of a network, in place; return how many fewer there are. Answers stay the same.
+    """Move transpositions down through a network and cancel them, in place; return how many were removed.
 
-    Operations it does not know keep what they had before and after them.
+    The outputs stay the same. Transpositions stay before operations that are not known here.
     """
     before = _count(network)
     state = _Sinking()
@@ -42,7 +43,7 @@ def sink_transpositions(network: Network) -> int:
 
 
 def fold_weights(network: Network) -> None:
-    """Turn and widen constants in place: only constants themselves are quantized as weights."""
+    """Replace converted or transposed constants by constants, in place: NNCF quantizes only constants as weights."""
     from openvino import opset13
 
     for node in network.get_ordered_ops():
@@ -59,66 +60,66 @@ def fold_weights(network: Network) -> None:
 
 
 class _Sinking:
-    """What is known of each output: that it stands for another one, transposed."""
+    """For each output that is a transposition of another one: that other output, and the order of axes."""
 
     def __init__(self) -> None:
-        self._known: dict[tuple[str, int], tuple[Any, Order]] = {}
-        self._made: dict[tuple[str, int, Order], Any] = {}
+        self._pending: dict[tuple[str, int], tuple[Any, Order]] = {}
+        self._transposed: dict[tuple[str, int, Order], Any] = {}
 
     def visit(self, node: Any) -> None:  # noqa: ANN401 - an openvino.Node
         kind = node.get_type_name()
-        if kind == "Transpose" and self._joined(node):
+        if kind == "Transpose" and self._defer(node):
             return
         sources = [each.get_source_output() for each in node.inputs()]
         if kind in ELEMENTWISE and self._order(sources[0]):
-            self._take(node, [0], self._order(sources[0]))
+            self._sink_below(node, [0], self._order(sources[0]))
         elif kind in _SINKS and _SINKS[kind](self, node, sources):
             return
         else:
             for entry in node.inputs():
-                entry.replace_source_output(self._whole(entry.get_source_output()))
+                entry.replace_source_output(self._materialized(entry.get_source_output()))
 
-    def _joined(self, node: Any) -> bool:  # noqa: ANN401
+    def _defer(self, node: Any) -> bool:  # noqa: ANN401
         order = _constant(node.input_value(1))
         if order is None or not order.size:
             return False
-        base, first = self._known.get(_key(node.input_value(0)), (node.input_value(0), tuple(range(order.size))))
-        self._known[_key(node.output(0))] = (base, tuple(first[int(axis)] for axis in order))
+        base, first = self._pending.get(_key(node.input_value(0)), (node.input_value(0), tuple(range(order.size))))
+        self._pending[_key(node.output(0))] = (base, tuple(first[int(axis)] for axis in order))
         return True
 
     def _order(self, source: Any) -> Order:  # noqa: ANN401
-        """Return the axes of what an output stands for, in its own order; empty where it is itself."""
-        order = self._known.get(_key(source), (None, ()))[1]
+        """Return the pending order of an output's axes relative to its base; empty where there is none."""
+        order = self._pending.get(_key(source), (None, ()))[1]
         return () if order == tuple(range(len(order))) else order
 
     def _base(self, source: Any) -> Any:  # noqa: ANN401
-        return self._known[_key(source)][0] if _key(source) in self._known else source
+        return self._pending[_key(source)][0] if _key(source) in self._pending else source
 
-    def _whole(self, source: Any) -> Any:  # noqa: ANN401
-        """Return an output as it was, with a transposition where it needs one."""
+    def _materialized(self, source: Any) -> Any:  # noqa: ANN401
+        """Return an output with its pending transposition carried out."""
         order, base = self._order(source), self._base(source)
         if not order:
             return base
         key = (*_key(base), order)
-        if key not in self._made:
+        if key not in self._transposed:
             from openvino import opset13
 
             axes = opset13.constant(np.array(order, np.int64))
-            self._made[key] = opset13.transpose(base, axes).output(0)
-        return self._made[key]
+            self._transposed[key] = opset13.transpose(base, axes).output(0)
+        return self._transposed[key]
 
-    def _take(self, node: Any, inputs: list[int], order: Order) -> None:  # noqa: ANN401
-        """Let a node work on what its inputs stand for; its output then stands transposed."""
+    def _sink_below(self, node: Any, inputs: list[int], order: Order) -> None:  # noqa: ANN401
+        """Connect a node to the bases of its inputs; the transposition is then pending at its output."""
         for index in inputs:
             node.input(index).replace_source_output(self._base(node.input_value(index)))
-        self._known[_key(node.output(0))] = (node.output(0), order)
+        self._pending[_key(node.output(0))] = (node.output(0), order)
 
     def normalisation(self, node: Any, sources: list[Any]) -> bool:  # noqa: ANN401
         """Sink below a BatchNormInference, whose channels are axis 1 before and after."""
         order = self._order(sources[0])
         if not order or order[1] != 1:
             return False
-        self._take(node, [0], order)
+        self._sink_below(node, [0], order)
         return True
 
     def concatenation(self, node: Any, sources: list[Any]) -> bool:  # noqa: ANN401
@@ -130,7 +131,7 @@ class _Sinking:
 
         axis = order[int(node.get_attributes()["axis"]) % len(order)]
         joined = opset13.concat([self._base(source) for source in sources], axis)
-        self._known[_key(node.output(0))] = (joined.output(0), order)
+        self._pending[_key(node.output(0))] = (joined.output(0), order)
         return True
 
     def padding(self, node: Any, sources: list[Any]) -> bool:  # noqa: ANN401
@@ -144,14 +145,14 @@ class _Sinking:
             turned = np.zeros(len(order), np.int64)
             turned[list(order)] = side
             node.input(index).replace_source_output(opset13.constant(turned).output(0))
-        self._take(node, [0], order)
+        self._sink_below(node, [0], order)
         return True
 
     def two_sided(self, node: Any, sources: list[Any]) -> bool:  # noqa: ANN401
         """Sink below an operation of two inputs in the same order, or of one and a constant of as many axes."""
         one, other = (self._order(source) for source in sources)
         if one and one == other:
-            self._take(node, [0, 1], one)
+            self._sink_below(node, [0, 1], one)
             return True
         order = one or other
         constant = 1 if one else 0
@@ -165,7 +166,7 @@ class _Sinking:
             node.input(constant).replace_source_output(
                 opset13.constant(np.ascontiguousarray(values.transpose(back))).output(0)
             )
-        self._take(node, [1 - constant], order)
+        self._sink_below(node, [1 - constant], order)
         return True
 
 

@@ -1,1 +1,1 @@
-"""Evaluation: predictions, metrics with intervals by patient, calibration, the report."""
+"""Evaluation: predictions, metrics with confidence intervals over patients, calibration, the report."""

@@ -1,4 +1,7 @@
-"""Calibration and thresholds from the validation part: nothing here may see a test image."""
+"""Fitting calibrations and thresholds on the validation part; test images must not be passed to it.
+
+Platt scaling with SciPy's optimizer: scikit-learn offers it for estimators alone, and without a bound on the slope.
+"""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -6,28 +9,30 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from model.bundle.calibration import AgeRanges, Calibration, calibrated
-from model.evaluate.predictions import Measured
+from model.bundle.calibration import AgeRanges, Calibration, calibrated_probabilities
+from model.evaluate.predictions import Predictions
 
 RESAMPLES = 200
-"""Resamples of patients that a threshold is the median of: with a dozen positives, one resample's best is chance."""
+"""Bootstrap resamples of patients over which the median threshold is taken: with a dozen positives, the best threshold
+of a single sample is chance."""
 
 SLOPES = (0.05, 20.0)
-"""Allowed 1 / temperature. Never negative: a label that validation puts the wrong way round is told apart by none."""
+"""Bounds of 1 / temperature. Positive: where the validation part ranks a label inversely, the label is made
+uninformative, not inverted."""
 
 Array = NDArray[np.float64]
 
 
 @dataclass(frozen=True, eq=False)
 class FittedCalibration:
-    """What the validation part says: one calibration for everyone, and one a domain that stands for ages."""
+    """The calibration of all patients, and one of each domain that stands for an age group."""
 
     everyone: Calibration
     groups: tuple[Calibration, ...]
 
 
 def fit_calibration(
-    validation: Measured,
+    validation: Predictions,
     labels: Sequence[str],
     domain_ages: Mapping[str, AgeRanges] | None = None,
     seed: int = 2026,
@@ -37,19 +42,19 @@ def fit_calibration(
     Parameters
     ----------
     validation
-        Answers to the validation part.
+        Predictions for the validation part.
     labels
         Names, in the order of the logits.
     domain_ages
-        The ages that a domain stands for; each such domain gets a calibration of its own. A label that a domain does
-        not know, or knows one value of only, is calibrated there as for everyone.
+        Age ranges, in completed years, that a domain stands for; each such domain gets a calibration of its own. A
+        label without both positive and negative images in a domain keeps there the calibration of all patients.
     seed
-        Of the resamples.
+        Of the bootstrap resamples.
 
     Notes
     -----
-    A probability means how often the finding was there in the validation part at such a logit, so it carries that
-    part's prevalence. A threshold is the largest sensitivity + specificity, averaged over the domains.
+    A probability is the frequency of the finding in the validation part at that logit, so it carries that part's
+    prevalence. Thresholds maximise sensitivity + specificity (Youden's index), averaged over the domains.
     """
     everyone = _fit(validation, labels, None, "", (), seed)
     parts = validation.by_domain()
@@ -62,30 +67,30 @@ def fit_calibration(
 
 
 def fit_platt(logits: NDArray[np.float32], targets: NDArray[np.float32]) -> tuple[float, float]:
-    """Return the (slope, bias) of ``sigmoid(slope * logit + bias)`` that fit best.
+    """Return the (slope, bias) of ``sigmoid(slope * logit + bias)`` with the least cross-entropy.
 
-    Targets are drawn towards one half as Platt (1999) did, (N+ + 1) / (N+ + 2) and 1 / (N- + 2), so that a part whose
-    classes are divided perfectly does not give certainty.
+    Targets are smoothed as by Platt (1999), to (N+ + 1) / (N+ + 2) and 1 / (N- + 2), so that perfectly separated
+    classes do not lead to probabilities of 0 and 1.
 
     Parameters
     ----------
     logits, targets
-        float32 [n]; targets 0 or 1, both among them.
+        float32 [n]; targets 0 and 1, both of which occur.
     """
     from scipy.optimize import minimize
 
     x = logits.astype(np.float64)
     positives = int((targets == 1).sum())
     negatives = len(targets) - positives
-    drawn = np.where(targets == 1, (positives + 1) / (positives + 2), 1 / (negatives + 2))
+    smoothed = np.where(targets == 1, (positives + 1) / (positives + 2), 1 / (negatives + 2))
 
     def loss(parameters: Array) -> tuple[float, Array]:
         z = parameters[0] * x + parameters[1]
-        miss = 0.5 * (1 + np.tanh(z / 2)) - drawn
-        return float((np.logaddexp(0, z) - drawn * z).mean()), np.array([(miss * x).mean(), miss.mean()])
+        residual = 0.5 * (1 + np.tanh(z / 2)) - smoothed
+        return float((np.logaddexp(0, z) - smoothed * z).mean()), np.array([(residual * x).mean(), residual.mean()])
 
-    found = minimize(loss, np.array([1.0, 0.0]), jac=True, method="L-BFGS-B", bounds=[SLOPES, (None, None)])
-    return float(found.x[0]), float(found.x[1])
+    fitted = minimize(loss, np.array([1.0, 0.0]), jac=True, method="L-BFGS-B", bounds=[SLOPES, (None, None)])
+    return float(fitted.x[0]), float(fitted.x[1])
 
 
 def best_threshold(
@@ -97,28 +102,41 @@ def best_threshold(
 ) -> float:
     """Return the threshold with the largest sensitivity + specificity, each averaged over the domains.
 
-    The median of the best of many resamples of patients, taken in logits; within (0, 1).
+    The median, in log odds, of the best thresholds of `RESAMPLES` bootstrap resamples of patients.
+
+    Parameters
+    ----------
+    targets, probabilities
+        float32 [n].
+    domains, patients
+        str [n].
+    seed
+        Of the resamples.
+
+    Returns
+    -------
+    A probability in (0, 1); 0.5 where no resample has both classes.
     """
-    _, owner = np.unique(patients, return_inverse=True)
+    _, patient_of = np.unique(patients, return_inverse=True)
     cells = np.unique(np.char.add(domains, np.where(targets == 1, "+", "-")), return_inverse=True)[1]
     random = np.random.default_rng(seed)
     scores = probabilities.astype(np.float64)
-    people = int(owner.max()) + 1
-    found = []
+    number = int(patient_of.max()) + 1
+    log_odds = []
     for _ in range(RESAMPLES):
-        times = np.bincount(random.integers(0, people, people), minlength=people)[owner].astype(np.float64)
-        totals = np.bincount(cells, weights=times)
-        weights = times / np.where(totals > 0, totals, 1.0)[cells]
-        cut = _best_cut(targets, scores, weights)
-        if cut is not None:
-            found.append(np.log(cut / (1 - cut)))
-    if not found:
+        drawn = np.bincount(random.integers(0, number, number), minlength=number)[patient_of].astype(np.float64)
+        totals = np.bincount(cells, weights=drawn)
+        weights = drawn / np.where(totals > 0, totals, 1.0)[cells]
+        threshold = _best_threshold(targets, scores, weights)
+        if threshold is not None:
+            log_odds.append(np.log(threshold / (1 - threshold)))
+    if not log_odds:
         return 0.5
-    return float(1 / (1 + np.exp(-np.median(found))))
+    return float(1 / (1 + np.exp(-np.median(log_odds))))
 
 
 def _fit(
-    part: Measured,
+    part: Predictions,
     labels: Sequence[str],
     fallback: Calibration | None,
     group: str,
@@ -133,18 +151,21 @@ def _fit(
         known = np.isfinite(part.targets[:, index])
         if not {0.0, 1.0} <= set(part.targets[known, index]):
             continue
-        chosen = part.chosen(known)
-        logits, targets = chosen.logits[:, index], chosen.targets[:, index]
+        labelled = part.subset(known)
+        logits, targets = labelled.logits[:, index], labelled.targets[:, index]
         slope, bias = fit_platt(logits, targets)
         temperatures[index], biases[index] = round(1 / slope, 6), round(bias, 6)
-        probabilities = calibrated(logits, temperatures[index], biases[index])
-        cut = best_threshold(targets, probabilities, chosen.domains, chosen.patients, seed)
-        thresholds[name] = round(min(max(cut, 1e-4), 1 - 1e-4), 6)
+        probabilities = calibrated_probabilities(logits, temperatures[index], biases[index])
+        threshold = best_threshold(targets, probabilities, labelled.domains, labelled.patients, seed)
+        thresholds[name] = round(min(max(threshold, 1e-4), 1 - 1e-4), 6)
     return Calibration(group, ages, temperatures, biases, thresholds)
 
 
-def _best_cut(targets: NDArray[np.float32], scores: Array, weights: Array) -> float | None:
-    """Return the middle of the best cuts between neighbouring scores, or None where one class or score is missing."""
+def _best_threshold(targets: NDArray[np.float32], scores: Array, weights: Array) -> float | None:
+    """Return the best threshold midway between two neighbouring scores; None where one class or two scores are missing.
+
+    Of several that are equally good, the middle one.
+    """
     order = np.argsort(scores, kind="stable")
     scores, gains = scores[order], (weights * np.where(targets == 1, -1.0, 1.0))[order]
     if not (gains > 0).any() or not (gains < 0).any():
@@ -152,7 +173,7 @@ def _best_cut(targets: NDArray[np.float32], scores: Array, weights: Array) -> fl
     ends = np.flatnonzero((np.diff(scores) > 0) & (scores[1:] > 0) & (scores[:-1] < 1))
     if not len(ends):
         return None
-    merits = np.cumsum(gains)[ends]
-    best = ends[merits >= merits.max() - 1e-12]
+    youden = np.cumsum(gains)[ends]
+    best = ends[youden >= youden.max() - 1e-12]
     middle = best[len(best) // 2]
     return float(min(max((scores[middle] + scores[middle + 1]) / 2, 1e-6), 1 - 1e-6))

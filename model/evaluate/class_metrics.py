@@ -1,4 +1,4 @@
-"""Metrics of mutually exclusive classes: accuracy and the confusion matrix, with intervals by patient."""
+"""Metrics of mutually exclusive classes: accuracy and the confusion matrix, with intervals over patients."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ NONE_OF_THEM = "none of them"
 RESAMPLES = 1000
 
 
-def class_figures(
+def class_metrics(
     logits: NDArray[np.float32],
     targets: NDArray[np.float32],
     patients: NDArray[np.str_],
@@ -23,55 +23,57 @@ def class_figures(
     with_rest: bool,
     seed: int = 2026,
 ) -> dict[str, Any]:
-    """Return how often the likeliest class is the true one.
+    """Return accuracy, balanced accuracy and the confusion matrix of the most probable class.
 
     Parameters
     ----------
     logits, targets
         float32 [n, labels]; targets 1 for the image's class, nan where unknown.
     patients
-        Whose each image is.
+        str [n]: patient of each image.
     labels
         Names of the columns.
     with_rest
-        Whether an image may be of none of them: what the labels' probabilities leave over.
+        Whether a further class, `NONE_OF_THEM`, has the probability that those of the labels leave up to 1.
+    seed
+        Of the bootstrap resamples.
 
     Returns
     -------
-    Names; the confusion matrix, a row a true class and a column a class that was said; accuracy with its 95 % interval
-    of resampled patients; and accuracy averaged over the classes. Empty where no image's class is known.
+    ``names``; ``confusion``, rows true and columns predicted; ``images``; ``accuracy`` with its 95 % interval of
+    resampled patients; ``balanced_accuracy``, the mean over the classes. Empty where no image's class is known.
     """
     known = np.isfinite(targets).all(axis=1) & (targets.sum(axis=1) <= 1)
-    given = 1 / (1 + np.exp(-logits[known].astype(np.float64)))
+    probabilities = 1 / (1 + np.exp(-logits[known].astype(np.float64)))
     truth = targets[known].astype(int)
     names = tuple(labels)
     if with_rest:
-        given = np.concatenate([1 - given.sum(axis=1, keepdims=True), given], axis=1)
+        probabilities = np.concatenate([1 - probabilities.sum(axis=1, keepdims=True), probabilities], axis=1)
         truth = np.concatenate([1 - truth.sum(axis=1, keepdims=True), truth], axis=1)
         names = (NONE_OF_THEM, *names)
-    placed = truth.sum(axis=1) == 1
-    if not placed.any():
+    one_class = truth.sum(axis=1) == 1
+    if not one_class.any():
         return {}
-    said, true = given[placed].argmax(axis=1), truth[placed].argmax(axis=1)
+    predicted, true = probabilities[one_class].argmax(axis=1), truth[one_class].argmax(axis=1)
     matrix = np.zeros((len(names), len(names)), int)
-    np.add.at(matrix, (true, said), 1)
+    np.add.at(matrix, (true, predicted), 1)
     images = matrix.sum(axis=1)
-    low, high = _interval(said == true, patients[known][placed], seed)
+    low, high = _interval(predicted == true, patients[known][one_class], seed)
     return {
         "names": list(names),
         "confusion": matrix.tolist(),
         "images": int(images.sum()),
-        "accuracy": round(float((said == true).mean()), 4),
+        "accuracy": round(float((predicted == true).mean()), 4),
         "accuracy_interval": [round(low, 4), round(high, 4)],
         "balanced_accuracy": round(float(np.mean((np.diag(matrix) / np.maximum(images, 1))[images > 0])), 4),
     }
 
 
-def _interval(right: NDArray[np.bool_], patients: NDArray[np.str_], seed: int) -> tuple[float, float]:
-    """Return the 95 % interval of a share, of resampled patients."""
-    names, owner = np.unique(patients, return_inverse=True)
-    hits = np.bincount(owner, weights=right, minlength=len(names))
-    images = np.bincount(owner, minlength=len(names))
+def _interval(correct: NDArray[np.bool_], patients: NDArray[np.str_], seed: int) -> tuple[float, float]:
+    """Return the 95 % bootstrap interval, over patients, of the share of correct predictions."""
+    names, patient_of = np.unique(patients, return_inverse=True)
+    hits = np.bincount(patient_of, weights=correct, minlength=len(names))
+    images = np.bincount(patient_of, minlength=len(names))
     drawn = np.random.default_rng(seed).multinomial(len(names), np.full(len(names), 1 / len(names)), RESAMPLES)
     shares = (drawn @ hits) / np.maximum(drawn @ images, 1)
     low, high = np.percentile(shares, [2.5, 97.5])

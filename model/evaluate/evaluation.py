@@ -1,6 +1,7 @@
-"""`evaluate`: a bundle's answers to labelled images, as facts for JSON and for the report."""
+"""`evaluate`: metrics of a bundle on labelled images, for ``report.json`` and the HTML report."""
 
 import base64
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from io import BytesIO
@@ -11,49 +12,63 @@ import numpy as np
 from numpy.typing import NDArray
 
 from model.bundle.bundle import Bundle
-from model.dataset.samples import ReadFacts, no_facts
+from model.dataset.samples import ReadImageMetadata, no_metadata
 from model.dataset.sources import DatasetInvalid, FileProblem, Sample, Source, read_sources
 from model.dataset.split import check_unseen, read_split
 from model.engine.protocol import Engine
-from model.evaluate.class_metrics import class_figures
+from model.evaluate.class_metrics import class_metrics
 from model.evaluate.metrics import BINS
-from model.evaluate.metrics_with_intervals import RESAMPLES, figures_of_labels
+from model.evaluate.metrics_with_intervals import RESAMPLES, metrics_by_label
 from model.evaluate.pointing_game import Pointing, point, read_boxes, summarise
-from model.evaluate.predictions import Judged, Measured, judge
-from model.inference.reader import Reader, Reading
+from model.evaluate.predictions import CalibratedPredictions, Predictions, calibrate
+from model.inference.predictor import InferenceResult, Predictor
 from model.preprocessing.image_files import UnreadableImage
 from model.preprocessing.tensor import prepare
 from model.rendering.overlay import draw_overlay, legend_for
 
 ReadImage = Callable[[Path], NDArray[np.float32]]
 AGE_BANDS = ((0, 5), (6, 17), (18, 39), (40, 64), (65, 110))
-LEAST = 10
-"""Images that a subgroup must have to be shown by itself."""
+SMALLEST_SUBGROUP = 10
+"""Images that a subgroup needs to be reported."""
+MOST_MISREAD = 200
+"""False positives and false negatives that are listed."""
 
 
 @dataclass(frozen=True, eq=False)
-class Assessment:
-    """What was measured: ``facts`` for JSON, and what only a picture needs."""
+class Evaluation:
+    """The result of an evaluation.
 
-    facts: dict[str, Any]
-    measured: Measured
-    judged: Judged
+    Attributes
+    ----------
+    report
+        Metrics and their method, as plain values for JSON.
+    predictions, calibrated
+        The predictions that the metrics are of; plots are drawn from them.
+    labels
+        Names, in the order of the logits.
+    worst
+        The first entries of the report's ``misread``, each with its overlay as a data URI under ``picture``.
+    """
+
+    report: dict[str, Any]
+    predictions: Predictions
+    calibrated: CalibratedPredictions
     labels: tuple[str, ...]
     worst: list[dict[str, Any]] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
-class Chosen:
-    """The images to judge on.
+class EvaluationSet:
+    """The images to evaluate on.
 
     Attributes
     ----------
     samples, problems
-        The images, and what is amiss with others.
+        The images, and the files that cannot be used.
     warning
-        Where the network has seen some of them, or other images of their patients; else empty.
+        That images or their patients are in the network's training or validation part; else empty.
     compared
-        What was compared with the bundle's own split to tell that.
+        What was compared with the bundle's split file: files, patients, or nothing.
     """
 
     samples: list[Sample]
@@ -62,61 +77,96 @@ class Chosen:
     compared: str = "nothing; the model does not say what it was trained on"
 
 
-def choose_samples(
+def select_evaluation_set(
     bundle: Bundle,
     sources: Sequence[Source],
     split_file: Path | None,
     part: str,
     allow_seen: bool,
-    read_facts: ReadFacts = no_facts,
-) -> Chosen:
-    """Return the images to judge on.
+    read_metadata: ReadImageMetadata = no_metadata,
+) -> EvaluationSet:
+    """Return the images to evaluate on.
+
+    Parameters
+    ----------
+    bundle
+        The model; its split file tells which images and patients it was trained on.
+    sources
+        Folders or tables of labelled images.
+    split_file, part
+        Only the images of this part of this split file; without a file: all images.
+    allow_seen
+        Evaluate on images of the training or validation part too, with a warning.
+    read_metadata
+        Reads patient, age, sex and view of an image file.
 
     Raises
     ------
     DatasetInvalid
-        The data or the split cannot be used, or images or patients are of the bundle's own training or validation part
-        and that was not allowed.
+        The data or the split cannot be used; or images or patients are in the bundle's training or validation part,
+        without `allow_seen`.
     """
     problems: list[FileProblem] = []
-    samples = read_sources(sources, read_facts, problems)
+    samples = read_sources(sources, read_metadata, problems)
     if split_file is not None:
         samples = read_split(split_file, samples)[part]
     own = bundle.folder / "split.csv"
-    warning, compared = "", Chosen.compared
+    warning, compared = "", EvaluationSet.compared
     if own.is_file():
         try:
             compared = check_unseen(own, samples)
         except DatasetInvalid as leak:
             if not allow_seen:
-                raise DatasetInvalid(f"{leak}; --allow-seen measures all the same and says so in the report") from leak
+                raise DatasetInvalid(f"{leak}; --allow-seen evaluates on them, with a warning in the report") from leak
             warning, compared = str(leak), ""
     if not samples:
-        raise DatasetInvalid("there is no image to judge on")
+        raise DatasetInvalid("there is no image to evaluate on")
     known = {label for sample in samples for label, value in sample.labels.items() if value == value}
     if not known & set(bundle.label_names):
         raise DatasetInvalid(
-            f"the data know {', '.join(sorted(known)) or 'no label'}; the model answers {', '.join(bundle.label_names)}"
+            f"the data have the labels {', '.join(sorted(known)) or 'none'}; the model predicts "
+            f"{', '.join(bundle.label_names)}"
         )
-    return Chosen(samples, problems, warning, compared)
+    return EvaluationSet(samples, problems, warning, compared)
 
 
-def assess(
+def evaluate(
     bundle: Bundle,
     engine: Engine,
-    given: Chosen,
+    images: EvaluationSet,
     sources: Sequence[Source],
     read_image: ReadImage,
     on_image: Callable[[], None] = lambda: None,
     worst: int = 12,
-) -> Assessment:
-    """Read every image once through the reader that serves, and measure."""
-    reader = Reader(bundle, engine)
+) -> Evaluation:
+    """Run every image through the predictor of inference, and compute the metrics.
+
+    Parameters
+    ----------
+    bundle, engine
+        The model.
+    images
+        What `select_evaluation_set` returned.
+    sources
+        Whose tables may hold bounding boxes (`read_boxes`).
+    read_image
+        Returns float32 [rows, columns] in [0, 1] of a file.
+    on_image
+        Called before each image.
+    worst
+        Overlays to draw, of the false positives and negatives farthest from their threshold.
+
+    Raises
+    ------
+    DatasetInvalid
+        No image can be read.
+    """
+    predictor = Predictor(bundle, engine)
     boxes = read_boxes([source.folder for source in sources])
-    kept: list[tuple[Sample, Reading, NDArray[np.float32]]] = []
-    unreadable = [FileProblem(problem.kind, problem.path, problem.reason) for problem in given.problems]
+    kept: list[tuple[Sample, InferenceResult, NDArray[np.float32]]] = []
+    unreadable = [FileProblem(problem.kind, problem.path, problem.reason) for problem in images.problems]
     pointings: list[Pointing] = []
-    for sample in given.samples:
+    for sample in images.samples:
         on_image()
         try:
             prepared = prepare(read_image(sample.path), bundle.preprocessing)
@@ -124,86 +174,93 @@ def assess(
             unreadable.append(FileProblem("damaged", sample.path, str(error)))
             continue
         output = engine.run(prepared.tensor[np.newaxis])
-        reading = reader.of_output(prepared.tensor[np.newaxis], output, [sample.age])[0]
-        kept.append((sample, reading, output.pooled[0]))
+        result = predictor.results_of(prepared.tensor[np.newaxis], output, [sample.age])[0]
+        kept.append((sample, result, output.pooled[0]))
         for box in boxes.get(sample.path.name, []):
             if box.label in bundle.label_names:
-                contribution = reading.maps.contribution(bundle.label_names.index(box.label))
-                found = point(contribution, prepared.affine, bundle.preprocessing.size, box)
-                pointings += [found] if found else []
+                contribution = result.maps.contribution(bundle.label_names.index(box.label))
+                pointing = point(contribution, prepared.affine, bundle.preprocessing.size, box)
+                pointings += [pointing] if pointing else []
     if not kept:
-        raise DatasetInvalid(f"none of the {len(given.samples)} images can be read; the first: {unreadable[0].reason}")
+        raise DatasetInvalid(f"none of the {len(images.samples)} images can be read; the first: {unreadable[0].reason}")
     read = [sample for sample, _, _ in kept]
-    measured = Measured.of_samples(
-        read, bundle.label_names, [reading.logits for _, reading, _ in kept], [pooled for _, _, pooled in kept]
+    predictions = Predictions.of_samples(
+        read, bundle.label_names, [result.logits for _, result, _ in kept], [pooled for _, _, pooled in kept]
     )
-    judged = judge(measured, bundle.label_names, bundle.everyone, bundle.groups, bundle.distribution)
-    facts: dict[str, Any] = {
+    calibrated = calibrate(predictions, bundle.label_names, bundle.everyone, bundle.groups, bundle.distribution)
+    calibrations = Counter(zip(calibrated.groups.tolist(), calibrated.calibrated_by.tolist(), strict=True))
+    report: dict[str, Any] = {
         "model": {"name": bundle.name, "version": bundle.version, "digest": bundle.digest},
         "engine": engine.name,
         "precision": engine.precision,
         "images": len(read),
         "patients": len({sample.patient for sample in read}),
-        "warning": given.warning,
-        "compared_with_training": given.compared,
+        "warning": images.warning,
+        "compared_with_training": images.compared,
         "method": {
             "intervals": f"95 %, {RESAMPLES} bootstrap resamples of patients; a share of 0 or 1: Wilson, over patients",
-            "ece": f"{BINS} bins of equal width; ece_by_chance: what perfect probabilities would show on these images",
+            "ece": f"{BINS} bins of equal width; ece_by_chance: simulated for perfectly calibrated probabilities",
         },
         "calibration": {
-            f"{group or 'everyone'}, by {why}": int(((judged.groups == group) & (judged.chosen_by == why)).sum())
-            for group, why in sorted(set(zip(judged.groups.tolist(), judged.chosen_by.tolist(), strict=True)))
+            f"{group or 'everyone'}, by {why}": count for (group, why), count in sorted(calibrations.items())
         },
-        "all": figures_of_labels(measured, judged, bundle.label_names),
-        "classes": _classes(bundle, measured),
-        "subgroups": _subgroups(read, measured, judged, bundle.label_names),
+        "all": metrics_by_label(predictions, calibrated, bundle.label_names),
+        "classes": _classes(bundle, predictions),
+        "subgroups": _subgroups(read, predictions, calibrated, bundle.label_names),
         "pointing": summarise(pointings) if pointings else {},
         "left_out": [{"file": problem.path.name, "reason": problem.reason} for problem in unreadable],
     }
-    chosen = _worst(read, judged, measured, bundle.label_names)
-    facts["misread"] = [
-        {"file": read[row].path.name, "label": bundle.label_names[label], "truth": bool(measured.targets[row, label]),
-         "probability": round(float(judged.probabilities[row, label]), 4),
-         "threshold": round(float(judged.thresholds[row, label]), 4)}
-        for row, label in chosen
-    ]  # fmt: skip
-    pictures = [
-        {**entry, "picture": _picture(bundle, reader, read[row], label, read_image)}
-        for entry, (row, label) in zip(facts["misread"][:worst], chosen[:worst], strict=True)
+    misread = _misread(calibrated, predictions)
+    report["misread"] = [
+        {
+            "file": read[row].path.name,
+            "label": bundle.label_names[label],
+            "truth": bool(predictions.targets[row, label]),
+            "probability": round(float(calibrated.probabilities[row, label]), 4),
+            "threshold": round(float(calibrated.thresholds[row, label]), 4),
+        }
+        for row, label in misread
     ]
-    return Assessment(facts, measured, judged, bundle.label_names, pictures)
+    pictures = [
+        {**entry, "picture": _picture(bundle, predictor, read[row], label, read_image)}
+        for entry, (row, label) in zip(report["misread"][:worst], misread[:worst], strict=True)
+    ]
+    return Evaluation(report, predictions, calibrated, bundle.label_names, pictures)
 
 
-def _classes(bundle: Bundle, measured: Measured) -> dict[str, Any]:
-    """Return how often the likeliest class is the true one, of a network whose classes exclude one another."""
+def _classes(bundle: Bundle, predictions: Predictions) -> dict[str, Any]:
+    """Return accuracy and confusion matrix of a network with a softmax; empty for independent labels."""
     provenance = bundle.description.get("provenance", {})
     if provenance.get("answer") != "softmax":
         return {}
     labels, classes = bundle.label_names, provenance.get("classes", [])
-    return class_figures(measured.logits, measured.targets, measured.patients, labels, len(classes) > len(labels))
+    return class_metrics(
+        predictions.logits, predictions.targets, predictions.patients, labels, len(classes) > len(labels)
+    )
 
 
 def _subgroups(
-    samples: Sequence[Sample], measured: Measured, judged: Judged, labels: Sequence[str]
+    samples: Sequence[Sample], predictions: Predictions, calibrated: CalibratedPredictions, labels: Sequence[str]
 ) -> dict[str, dict[str, Any]]:
-    """Return figures a kind of patient: training domain of the data, view, sex, age, where they are known."""
-    kinds: Mapping[str, list[str]] = {
+    """Return metrics of subgroups: by collection, view, sex, age band and calibration, where these are known."""
+    criteria: Mapping[str, list[str]] = {
         "collection": [sample.domain for sample in samples],
         "view": [sample.view or "" for sample in samples],
         "sex": [sample.sex or "" for sample in samples],
         "age": [_band(sample.age) for sample in samples],
-        "calibrated for": [str(group) for group in judged.groups],
+        "calibrated for": [str(group) for group in calibrated.groups],
     }
-    found: dict[str, dict[str, Any]] = {}
-    for kind, values in kinds.items():
+    subgroups: dict[str, dict[str, Any]] = {}
+    for criterion, values in criteria.items():
         names = sorted(set(values) - {""})
         if len(names) < 2:
             continue
         for name in names:
-            rows = np.array([value == name for value in values])
-            if rows.sum() >= LEAST:
-                found[f"{kind}: {name}"] = figures_of_labels(measured.chosen(rows), judged.chosen(rows), labels)
-    return found
+            mask = np.array([value == name for value in values])
+            if mask.sum() >= SMALLEST_SUBGROUP:
+                metrics = metrics_by_label(predictions.subset(mask), calibrated.subset(mask), labels)
+                subgroups[f"{criterion}: {name}"] = metrics
+    return subgroups
 
 
 def _band(age: float | None) -> str:
@@ -212,30 +269,28 @@ def _band(age: float | None) -> str:
     return next((f"{low}-{high} years" for low, high in AGE_BANDS if low <= int(age) <= high), "")
 
 
-def _worst(
-    samples: Sequence[Sample], judged: Judged, measured: Measured, labels: Sequence[str]
-) -> list[tuple[int, int]]:
-    """Return (image, label) of what was misread, the furthest from its threshold first, at most 200."""
-    logits = np.log(np.clip(judged.probabilities, 1e-6, 1 - 1e-6) / np.clip(1 - judged.probabilities, 1e-6, 1))
-    cuts = np.log(judged.thresholds / (1 - judged.thresholds))
-    wrong = np.isfinite(measured.targets) & (judged.positive != (measured.targets == 1))
-    misread = [(float(abs(logits[row, label] - cuts[row, label])), row, label) for row, label in np.argwhere(wrong)]
-    return [(int(row), int(label)) for _, row, label in sorted(misread, reverse=True)[:200]]
+def _misread(calibrated: CalibratedPredictions, predictions: Predictions) -> list[tuple[int, int]]:
+    """Return (image, label) of false positives and negatives, by falling distance from the threshold in log odds."""
+    logits = np.log(np.clip(calibrated.probabilities, 1e-6, 1 - 1e-6) / np.clip(1 - calibrated.probabilities, 1e-6, 1))
+    distances = np.abs(logits - np.log(calibrated.thresholds / (1 - calibrated.thresholds)))
+    wrong = np.isfinite(predictions.targets) & (calibrated.positive != (predictions.targets == 1))
+    misread = [(float(distances[row, label]), row, label) for row, label in np.argwhere(wrong)]
+    return [(int(row), int(label)) for _, row, label in sorted(misread, reverse=True)[:MOST_MISREAD]]
 
 
-def _picture(bundle: Bundle, reader: Reader, sample: Sample, label: int, read_image: ReadImage) -> str:
-    """Return the overlay of one label as a data URI, JPEG; no identity but the file's name is in it."""
+def _picture(bundle: Bundle, predictor: Predictor, sample: Sample, label: int, read_image: ReadImage) -> str:
+    """Return the overlay of one label as a data URI, JPEG, without legend: nothing in it names a patient."""
     from PIL import Image
 
     image = read_image(sample.path)
     prepared = prepare(image, bundle.preprocessing)
-    (reading,) = reader.read([prepared], [sample.age])
+    (result,) = predictor.predict([prepared], [sample.age])
     drawn = draw_overlay(
         image,
-        reading.maps.contribution(label),
+        result.maps.contribution(label),
         prepared.affine,
         bundle.preprocessing.size,
-        legend_for(bundle, reading, label, ()),
+        legend_for(bundle, result, label, ()),
         longest_side=384,
     )
     _, _, width, height = drawn.radiograph

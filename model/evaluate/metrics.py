@@ -1,4 +1,8 @@
-"""Figures of merit in NumPy: areas under curves, rates at a threshold, and how true probabilities are."""
+"""Metrics of one label in NumPy: areas under curves, rates at a threshold, and calibration errors.
+
+NumPy, since `evaluate` runs where scikit-learn and SciPy (extra [train]) are not installed, and since `auroc` takes
+0.13 ms on 600 images and `roc_auc_score` 7.5 ms, for each of 1000 resamples; the tests compare with scikit-learn.
+"""
 
 from typing import Any
 
@@ -8,11 +12,12 @@ from numpy.typing import NDArray
 BINS = 10
 """Bins of equal width that the calibration error and the reliability curve use."""
 
-FLOOR_DRAWS = 300
+CHANCE_DRAWS = 300
+"""Simulations of perfectly calibrated probabilities."""
 
 
 def auroc(targets: NDArray[np.float32], scores: NDArray[np.floating[Any]]) -> float:
-    """Return the area under the ROC curve of known targets (ties count half), nan where only one class is there."""
+    """Return the area under the ROC curve over known targets (ties count half); nan where only one class occurs."""
     known = np.isfinite(targets)
     targets, scores = targets[known], scores[known]
     positives, negatives = int((targets == 1).sum()), int((targets == 0).sum())
@@ -23,7 +28,7 @@ def auroc(targets: NDArray[np.float32], scores: NDArray[np.floating[Any]]) -> fl
 
 
 def average_precision(targets: NDArray[np.float32], scores: NDArray[np.floating[Any]]) -> float:
-    """Return the average precision (area under precision-recall by steps), nan without positives."""
+    """Return the average precision (sum of precision * step in recall) over known targets; nan without positives."""
     known = np.isfinite(targets)
     targets, scores = targets[known], scores[known]
     if not (targets == 1).any():
@@ -39,7 +44,7 @@ def average_precision(targets: NDArray[np.float32], scores: NDArray[np.floating[
 def sensitivity_specificity(
     targets: NDArray[np.float32], scores: NDArray[np.float32], threshold: float
 ) -> tuple[float, float]:
-    """Return the shares of positives at or above the threshold and of negatives below it; nan where there are none."""
+    """Return sensitivity and specificity; a score equal to the threshold is positive. nan without images of a class."""
     positives, negatives = scores[targets == 1], scores[targets == 0]
     sensitivity = float((positives >= threshold).mean()) if positives.size else float("nan")
     specificity = float((negatives < threshold).mean()) if negatives.size else float("nan")
@@ -47,58 +52,58 @@ def sensitivity_specificity(
 
 
 def brier(targets: NDArray[np.float32], probabilities: NDArray[np.float32]) -> float:
-    """Return the mean squared difference of probabilities from what was there, nan without images."""
+    """Return the Brier score: the mean squared difference of probabilities and targets; nan without images."""
     return float(((probabilities.astype(np.float64) - targets) ** 2).mean()) if len(targets) else float("nan")
 
 
 def reliability(
     targets: NDArray[np.float32], probabilities: NDArray[np.float32]
 ) -> tuple[NDArray[np.int64], NDArray[np.float64], NDArray[np.float64]]:
-    """Return images, mean probability and share of positives of each filled bin, in order of probability."""
+    """Return images, mean probability and share of positives of each bin that has images, by rising probability."""
     bins = np.minimum((probabilities.astype(np.float64) * BINS).astype(np.int64), BINS - 1)
     counts = np.bincount(bins, minlength=BINS)
     filled = counts > 0
-    said = np.bincount(bins, weights=probabilities, minlength=BINS)[filled] / counts[filled]
-    there = np.bincount(bins, weights=targets, minlength=BINS)[filled] / counts[filled]
-    return counts[filled], said, there
+    confidence = np.bincount(bins, weights=probabilities, minlength=BINS)[filled] / counts[filled]
+    frequency = np.bincount(bins, weights=targets, minlength=BINS)[filled] / counts[filled]
+    return counts[filled], confidence, frequency
 
 
 def expected_calibration_error(targets: NDArray[np.float32], probabilities: NDArray[np.float32]) -> float:
-    """Return how far probabilities are from the share of positives, averaged over images (Guo et al. 2017)."""
-    counts, said, there = reliability(targets, probabilities)
-    return float((counts * np.abs(said - there)).sum() / counts.sum()) if len(counts) else float("nan")
+    """Return the expected calibration error (ECE) over `BINS` bins of equal width (Guo et al. 2017)."""
+    counts, confidence, frequency = reliability(targets, probabilities)
+    return float((counts * np.abs(confidence - frequency)).sum() / counts.sum()) if len(counts) else float("nan")
 
 
 def equal_mass_calibration_error(targets: NDArray[np.float32], probabilities: NDArray[np.float32]) -> float:
-    """Return the same of `BINS` bins that hold as many images each, by probability: none is nearly empty."""
-    return float(sum(n * abs(said - there) for n, said, there in _equal_mass(targets, probabilities)) / len(targets))
+    """Return the ECE over `BINS` bins of equal mass: each has as many images, so that none is nearly empty."""
+    bins = _equal_mass(targets, probabilities)
+    return float(sum(n * abs(confidence - frequency) for n, confidence, frequency in bins) / len(targets))
 
 
 def debiased_calibration_error(targets: NDArray[np.float32], probabilities: NDArray[np.float32]) -> float:
-    """Return the root mean square error of bins of equal mass less what chance adds to it (Kumar et al. 2019, 4.1).
+    """Return the debiased root mean square calibration error over bins of equal mass (Kumar et al. 2019, 4.1).
 
-    Chance widens each bin's squared distance by its share's variance, which is estimated and taken off; 0 where nothing
-    is left.
+    From each bin's squared error the estimated variance of its share of positives is subtracted; a negative sum is 0.
     """
     total = 0.0
-    for n, said, there in _equal_mass(targets, probabilities):
-        total += n * ((said - there) ** 2 - there * (1 - there) / max(1, n - 1))
+    for n, confidence, frequency in _equal_mass(targets, probabilities):
+        total += n * ((confidence - frequency) ** 2 - frequency * (1 - frequency) / max(1, n - 1))
     return float(np.sqrt(max(0.0, total / len(targets))))
 
 
 def calibration_errors_by_chance(probabilities: NDArray[np.float32], seed: int = 2026) -> NDArray[np.float64]:
-    """Return the calibration errors that perfect probabilities would show, float64 [`FLOOR_DRAWS`], ascending.
+    """Return the ECE that perfectly calibrated probabilities show by chance, float64 [`CHANCE_DRAWS`], ascending.
 
-    Whether each finding is there is drawn from the probabilities themselves: so many images can show no smaller error
-    than these are on average, and an error above nearly all of them is no chance.
+    Targets are drawn from the probabilities themselves. Their mean is the smallest ECE to expect of so many images; a
+    measured ECE above nearly all of them is not chance (consistency resampling, Bröcker and Smith 2007).
     """
     random = np.random.default_rng(seed)
-    draws = (random.random((FLOOR_DRAWS, len(probabilities))) < probabilities).astype(np.float32)
+    draws = (random.random((CHANCE_DRAWS, len(probabilities))) < probabilities).astype(np.float32)
     return np.sort([expected_calibration_error(drawn, probabilities) for drawn in draws])
 
 
 def wilson_interval(share: float, number: int) -> tuple[float, float]:
-    """Return the 95 % interval of a share of so many (Wilson 1927), which does not vanish at 0 and 1."""
+    """Return the 95 % score interval of a share among ``number`` (Wilson 1927); it has a width at 0 and 1 too."""
     if not number:
         return 0.0, 1.0
     z = 1.959964

@@ -1,4 +1,4 @@
-"""How good a bundle is on labelled images: figures of merit with intervals, of a part and of kinds of patients."""
+"""Metrics of each domain and label, with 95 % confidence intervals over patients."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -17,81 +17,82 @@ from model.evaluate.metrics import (
     sensitivity_specificity,
     wilson_interval,
 )
-from model.evaluate.predictions import Judged, Measured
+from model.evaluate.predictions import CalibratedPredictions, Predictions
 
 RESAMPLES = 1000
 INTERVAL = (2.5, 97.5)
 
 
-def figures_of_merit(
-    measured: Measured, judged: Judged, labels: Sequence[str], seed: int = 2026
+def metrics_by_domain(
+    predictions: Predictions, calibrated: CalibratedPredictions, labels: Sequence[str], seed: int = 2026
 ) -> dict[str, dict[str, dict[str, Any]]]:
-    """Return the figures of each domain and label; see `label_figures`."""
+    """Return the metrics of each domain and label; see `label_metrics`."""
     return {
-        name: figures_of_labels(measured.chosen(rows), judged.chosen(rows), labels, seed)
-        for name, rows in ((str(name), measured.domains == name) for name in np.unique(measured.domains))
+        name: metrics_by_label(predictions.subset(mask), calibrated.subset(mask), labels, seed)
+        for name, mask in ((str(name), predictions.domains == name) for name in np.unique(predictions.domains))
     }
 
 
-def figures_of_labels(
-    measured: Measured, judged: Judged, labels: Sequence[str], seed: int = 2026
+def metrics_by_label(
+    predictions: Predictions, calibrated: CalibratedPredictions, labels: Sequence[str], seed: int = 2026
 ) -> dict[str, dict[str, Any]]:
-    """Return the figures of each label that these images know both values of."""
+    """Return the metrics of each label that has both positive and negative images; see `label_metrics`."""
     cells = {}
     for index, label in enumerate(labels):
-        known = np.isfinite(measured.targets[:, index])
-        targets = measured.targets[known, index]
+        known = np.isfinite(predictions.targets[:, index])
+        targets = predictions.targets[known, index]
         if {0.0, 1.0} <= set(targets):
-            cells[label] = label_figures(
+            cells[label] = label_metrics(
                 targets,
-                judged.probabilities[known, index],
-                judged.thresholds[known, index],
-                measured.patients[known],
+                calibrated.probabilities[known, index],
+                calibrated.thresholds[known, index],
+                predictions.patients[known],
                 seed,
             )
     return cells
 
 
-def label_figures(
+def label_metrics(
     targets: NDArray[np.float32],
     probabilities: NDArray[np.float32],
     thresholds: NDArray[np.float64],
     patients: NDArray[np.str_],
     seed: int = 2026,
 ) -> dict[str, Any]:
-    """Return what one label's answers are worth.
+    """Return the metrics of one label.
 
     Parameters
     ----------
     targets, probabilities
-        float32 [n], both values among the targets, none unknown.
+        float32 [n]; targets 0 and 1, both of which occur.
     thresholds
-        float64 [n]: the threshold that each image was judged by.
+        float64 [n]: the threshold of each image's calibration.
     patients
-        Whose each image is.
+        str [n]: patient of each image.
     seed
-        Of the resamples.
+        Of the bootstrap resamples.
 
     Returns
     -------
-    Counts, confusion matrix, AUROC, average precision, sensitivity, specificity and Brier score with 95 % intervals of
-    1000 bootstrap resamples of patients (a share of exactly 0 or 1, which no resample changes, has Wilson's interval
-    over patients), and the calibration error with what chance alone would give and how often it gives as much, by bins
-    of equal mass, and debiased.
+    Counts and the confusion matrix; AUROC, average precision, sensitivity, specificity and Brier score with 95 %
+    percentile intervals of `RESAMPLES` bootstrap resamples of patients (a sensitivity or specificity of exactly 0 or 1,
+    which no resample changes, has Wilson's interval over patients); the ECE, with mean and 95th percentile of the ECE
+    by chance and the share of chance draws that reach it (``as_much``), the ECE of equal-mass bins, and the debiased
+    calibration error.
     """
     positive = (probabilities.astype(np.float32) >= thresholds).astype(np.float32)
 
-    def figures(rows: NDArray[np.intp]) -> tuple[float, ...]:
-        truth, given = targets[rows], probabilities[rows]
+    def metrics(rows: NDArray[np.intp]) -> tuple[float, ...]:
+        truth, scores = targets[rows], probabilities[rows]
         rates = sensitivity_specificity(truth, positive[rows], 0.5)
-        return auroc(truth, given), average_precision(truth, given), *rates, brier(truth, given)
+        return auroc(truth, scores), average_precision(truth, scores), *rates, brier(truth, scores)
 
-    names, owner = np.unique(patients, return_inverse=True)
-    images_of = [np.flatnonzero(owner == patient) for patient in range(len(names))]
+    names, patient_of = np.unique(patients, return_inverse=True)
+    images_of = [np.flatnonzero(patient_of == patient) for patient in range(len(names))]
     random = np.random.default_rng(seed)
     resampled = np.array(
         [
-            figures(np.concatenate([images_of[i] for i in random.integers(0, len(names), len(names))]))
+            metrics(np.concatenate([images_of[i] for i in random.integers(0, len(names), len(names))]))
             for _ in range(RESAMPLES)
         ]
     )
@@ -107,17 +108,15 @@ def label_figures(
     if len(values) > 1:
         cell["thresholds"] = [float(value) for value in values]
     keys = ("auroc", "average_precision", "sensitivity", "specificity", "brier")
-    for key, value, lower, upper in zip(keys, figures(np.arange(len(targets))), low, high, strict=True):
+    for key, value, lower, upper in zip(keys, metrics(np.arange(len(targets))), low, high, strict=True):
         interval = (float(lower), float(upper))
         if key in ("sensitivity", "specificity") and value in (0.0, 1.0):
-            side = targets == (1.0 if key == "sensitivity" else 0.0)
-            interval = wilson_interval(value, len(np.unique(patients[side])))
+            of_class = targets == (1.0 if key == "sensitivity" else 0.0)
+            interval = wilson_interval(value, len(np.unique(patients[of_class])))
         cell[key] = round(value, 4)
         cell[f"{key}_interval"] = [round(bound, 4) for bound in interval]
-    chance, error = (
-        calibration_errors_by_chance(probabilities, seed),
-        expected_calibration_error(targets, probabilities),
-    )
+    error = expected_calibration_error(targets, probabilities)
+    chance = calibration_errors_by_chance(probabilities, seed)
     cell["ece"] = round(error, 4)
     cell["ece_by_chance"] = {
         "mean": round(float(chance.mean()), 4),

@@ -1,4 +1,4 @@
-"""Out-of-distribution probes: does the score notice images that are no upright chest radiographs?"""
+"""Out-of-distribution probes: scores of test images that were turned, inverted or replaced by noise."""
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -15,7 +15,7 @@ from model.preprocessing.tensor import Preprocessing, prepare
 Image = NDArray[np.float32]
 
 NUMBER = 60
-"""Test images that are turned into probes, of all domains together."""
+"""Test images, over all domains, of which probes are made."""
 
 
 def probe_scores(
@@ -26,7 +26,19 @@ def probe_scores(
     read_image: Callable[[Path], Image],
     seed: int = 2026,
 ) -> dict[str, NDArray[np.float32]]:
-    """Return the scores of test images turned upside down, laid on their side and inverted, and of noise."""
+    """Return out-of-distribution scores, float32 [n], of each kind of probe.
+
+    Parameters
+    ----------
+    engine, spec, distribution
+        The network, its preprocessing and its training distribution.
+    samples
+        Test images; `NUMBER` of them are used.
+    read_image
+        Returns float32 [rows, columns] in [0, 1] of a file.
+    seed
+        Of the noise.
+    """
     images = [read_image(sample.path) for sample in limited(samples, NUMBER)]
     random = np.random.default_rng(seed)
     changes: Mapping[str, Callable[[Image], Image]] = {
@@ -44,12 +56,12 @@ def probe_scores(
 def image_scores(
     engine: Engine, spec: Preprocessing, distribution: TrainingDistribution, images: Sequence[Image]
 ) -> NDArray[np.float32]:
-    """Return the scores of images, float32 [n]."""
+    """Return the out-of-distribution score of each image, float32 [n]; above 1.0 is out of distribution."""
     return distribution.score(np.stack([_pooled(engine, spec, image) for image in images]))
 
 
 def summary(scores: NDArray[np.float32]) -> dict[str, Any]:
-    """Return number, median and largest of scores, and the share above 1.0."""
+    """Return number, median and maximum of scores [n], and the share above 1.0, rounded to four decimals."""
     return {
         "images": len(scores),
         "median": round(float(np.median(scores)), 4),

@@ -1,4 +1,4 @@
-"""Whether maps point where a reader drew a box: pointing game and overlap, beside what chance would score.
+"""Localisation of Grad-CAM maps against bounding boxes of radiologists: pointing game and IoU, with chance baselines.
 
 Boxes are those of ChestX-ray14's format (Wang et al. 2017) in a column ``bbox``: ``Label:x,y,width,height;...``.
 """
@@ -15,17 +15,17 @@ from numpy.typing import NDArray
 
 from model.dataset.samples import Sample
 from model.evaluate.metrics import wilson_interval
-from model.inference.reader import Reader
+from model.inference.predictor import Predictor
 from model.preprocessing.tensor import prepare
 
 SAME_LABEL = {"Infiltrate": "Infiltration"}
 SHARE_OF_PEAK = 0.5
-"""A map's region is where it reaches this share of its peak."""
+"""The region of a map are the cells with at least this share of its maximum."""
 
 
 @dataclass(frozen=True)
 class Box:
-    """A box in image pixels that a reader drew for a label."""
+    """A bounding box that a radiologist drew for a label, in image pixels."""
 
     label: str
     left: float
@@ -36,16 +36,16 @@ class Box:
 
 @dataclass(frozen=True)
 class Pointing:
-    """How one map lies to one box; the baselines are what a map that knows nothing would score.
+    """One map compared with one box, and the baselines of an uninformative map.
 
     Attributes
     ----------
     hit, centre_hit
-        Whether the peak, and the centre of the image, lie in the box.
+        Whether the map's maximum, and the centre of the image, lie in the box.
     area
-        The box's share of the image: how often a random point hits.
+        The box's share of the image: the probability that a random point hits.
     overlap, chance_overlap
-        Intersection over union of the map's region and the box; and its mean over all cyclic shifts of the region.
+        Intersection over union (IoU) of the map's region and the box; and its mean over cyclic shifts of the region.
     """
 
     label: str
@@ -57,7 +57,7 @@ class Pointing:
 
 
 def read_boxes(folders: Sequence[Path]) -> dict[str, list[Box]]:
-    """Return the boxes of each file name that the tables of the folders hold."""
+    """Return the boxes in the CSV tables of the folders (or in CSV files), by file name of the image."""
     boxes: dict[str, list[Box]] = {}
     for folder in folders:
         for table in sorted(folder.glob("*.csv")) if folder.is_dir() else [folder]:
@@ -74,7 +74,7 @@ def read_boxes(folders: Sequence[Path]) -> dict[str, list[Box]]:
 def point(
     contribution: NDArray[np.float32], affine: NDArray[np.float64], tensor_size: int, box: Box
 ) -> Pointing | None:
-    """Compare one map with one box, on the tensor's grid; None where the box lies outside what the network saw.
+    """Compare one map with one box, on the tensor's grid; None where the box lies outside the tensor.
 
     Parameters
     ----------
@@ -98,7 +98,7 @@ def point(
         return None
     positive = np.maximum(contribution, 0)
     grown = cv2.resize(positive, (tensor_size, tensor_size), interpolation=cv2.INTER_LINEAR)
-    # a map without anything above zero points nowhere: no hit
+    # a map without positive cells is not a hit, wherever its argmax lies
     peak = np.unravel_index(int(grown.argmax()), grown.shape)
     region = (grown >= SHARE_OF_PEAK * grown.max()) & (grown > 0)
     shifts = range(0, tensor_size, max(1, tensor_size // 16))
@@ -115,31 +115,31 @@ def point(
 
 
 def point_all(
-    reader: Reader,
+    predictor: Predictor,
     parts: Mapping[str, Sequence[Sample]],
     boxes: Mapping[str, Sequence[Box]],
     read_image: Callable[[Path], NDArray[np.float32]],
 ) -> dict[str, Any]:
-    """Compare the maps of every image that has a box of a label with it, and say which part each image lies in.
+    """Compare the maps of every image that has a box with its boxes.
 
     Parameters
     ----------
-    reader
-        Reads as it serves.
+    predictor
+        The model.
     parts
-        The images, a name of a part each.
+        Images of each part of the split, by its name.
     boxes
-        Those of each file name, as `read_boxes` gives them.
+        Boxes by file name, as `read_boxes` returns them.
     read_image
-        Reads one.
+        Returns float32 [rows, columns] in [0, 1] of a file.
 
     Returns
     -------
-    ``all`` and ``labels``, as `summarise` has them, and ``images``: file, part, label, whether the table's labels say
-    that it is there, hit and overlap of every box. Empty where no image has a box.
+    ``all`` and ``labels``, as `summarise` returns them, and ``films``: file, part, label, whether the image has that
+    label, hit and IoU of each box. Empty where no image has a box.
     """
-    spec, names = reader.bundle.preprocessing, reader.bundle.label_names
-    found: list[Pointing] = []
+    spec, names = predictor.bundle.preprocessing, predictor.bundle.label_names
+    pointings: list[Pointing] = []
     images: list[dict[str, Any]] = []
     for part, samples in parts.items():
         for sample in samples:
@@ -147,27 +147,28 @@ def point_all(
             if not wanted:
                 continue
             prepared = prepare(read_image(sample.path), spec)
-            (reading,) = reader.read([prepared], [sample.age])
+            (result,) = predictor.predict([prepared], [sample.age])
             for box in wanted:
-                contribution = reading.maps.contribution(names.index(box.label))
+                contribution = result.maps.contribution(names.index(box.label))
                 pointing = point(contribution, prepared.affine, spec.size, box)
                 if pointing is None:
                     continue
-                found.append(pointing)
+                pointings.append(pointing)
                 images.append(
                     {"file": sample.path.name, "part": part, "label": box.label,
                      "labelled": sample.target(box.label) == 1, "hit": pointing.hit, "iou": round(pointing.overlap, 4)}
                 )  # fmt: skip
-    if not found:
+    if not pointings:
         return {}
-    figures = summarise(found)
-    return {"all": figures["all"], "labels": {k: v for k, v in figures.items() if k != "all"}, "films": images}
+    summary = summarise(pointings)
+    return {"all": summary["all"], "labels": {k: v for k, v in summary.items() if k != "all"}, "films": images}
 
 
-def summarise(found: Sequence[Pointing]) -> Mapping[str, Any]:
-    """Return hit rate and overlap of all boxes, and of each label, with their baselines."""
-    labels = sorted({each.label for each in found})
-    groups = {"all": list(found), **{label: [each for each in found if each.label == label] for label in labels}}
+def summarise(pointings: Sequence[Pointing]) -> Mapping[str, Any]:
+    """Return hit rate (with 95 % Wilson interval) and mean IoU of all boxes and of each label, with the baselines."""
+    labels = sorted({each.label for each in pointings})
+    by_label = {label: [each for each in pointings if each.label == label] for label in labels}
+    groups = {"all": list(pointings), **by_label}
     return {
         name: {
             "boxes": len(group),

@@ -1,4 +1,4 @@
-"""A network's answers to labelled images, and what a calibration makes of them."""
+"""Predictions for labelled images: logits of a network, and the probabilities that calibrations make of them."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, fields
@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from model.bundle.bundle import Bundle
-from model.bundle.calibration import Calibration, ChosenBy, choose_calibration
+from model.bundle.calibration import CalibratedBy, Calibration, choose_calibration
 from model.bundle.training_distribution import TrainingDistribution
 from model.dataset.sources import Sample
 from model.engine.protocol import Engine
@@ -18,19 +18,19 @@ from model.preprocessing.tensor import prepare
 
 
 @dataclass(frozen=True, eq=False)
-class Measured:
-    """A network's answers to the images of a part.
+class Predictions:
+    """Logits of a network for n images, with their targets and metadata.
 
     Attributes
     ----------
     logits, targets
-        float32 [n, labels]; targets nan where unknown.
+        float32 [n, labels]; targets are 1, 0 or nan (unknown).
     pooled
-        float32 [n, channels]: the feature map's mean.
+        float32 [n, channels]: mean of the feature map over its cells.
     domains, patients
-        A name an image.
+        str [n]: name of the training domain, and identifier of the patient.
     ages
-        float32 [n], years; nan where unknown. Left out: all unknown.
+        float32 [n], years; nan where unknown. Omitted: all unknown.
     """
 
     logits: NDArray[np.float32]
@@ -51,8 +51,8 @@ class Measured:
         labels: Sequence[str],
         logits: Sequence[NDArray[np.float32]],
         pooled: Sequence[NDArray[np.float32]],
-    ) -> "Measured":
-        """Put what a network answered, an entry a sample, beside what is known of the samples."""
+    ) -> "Predictions":
+        """Join the logits [labels] and pooled features [channels] of each sample with its targets and metadata."""
         return cls(
             np.array(logits, np.float32),
             np.array([[sample.target(label) for label in labels] for sample in samples], np.float32),
@@ -62,63 +62,80 @@ class Measured:
             np.array([np.nan if sample.age is None else sample.age for sample in samples], np.float32),
         )
 
-    def by_domain(self) -> dict[str, "Measured"]:
-        """Return the answers of each domain."""
-        return {str(name): self.chosen(self.domains == name) for name in np.unique(self.domains)}
+    def by_domain(self) -> dict[str, "Predictions"]:
+        """Return the predictions of each domain."""
+        return {str(name): self.subset(self.domains == name) for name in np.unique(self.domains)}
 
-    def chosen(self, rows: NDArray[np.bool_]) -> "Measured":
-        """Return the answers to some of the images, by a mask bool [n]."""
-        parts: dict[str, NDArray[Any]] = {entry.name: getattr(self, entry.name)[rows] for entry in fields(self)}
-        return Measured(**parts)
+    def subset(self, mask: NDArray[np.bool_]) -> "Predictions":
+        """Return the predictions of the images that a mask, bool [n], selects."""
+        parts: dict[str, NDArray[Any]] = {entry.name: getattr(self, entry.name)[mask] for entry in fields(self)}
+        return Predictions(**parts)
 
 
 @dataclass(frozen=True, eq=False)
-class Judged:
-    """What calibrations make of a network's answers.
+class CalibratedPredictions:
+    """Calibrated probabilities of n images, and the calibration that was applied to each.
 
     Attributes
     ----------
     probabilities, thresholds
         float64 [n, labels].
     groups
-        The group of the calibration used, an image; empty: that for everyone.
-    chosen_by
-        Why it was that one, an image.
+        str [n]: age group of the calibration applied; empty for the calibration of all patients.
+    calibrated_by
+        str [n]: why that calibration was selected, a `CalibratedBy`.
     """
 
     probabilities: NDArray[np.float64]
     thresholds: NDArray[np.float64]
     groups: NDArray[np.str_]
-    chosen_by: NDArray[np.str_]
+    calibrated_by: NDArray[np.str_]
 
     @property
     def positive(self) -> NDArray[np.bool_]:
-        """Whether each label counts as positive, bool [n, labels]: by float32, as a reader has it."""
+        """Whether each label is positive, bool [n, labels]; probabilities are compared in float32, as in inference."""
         result: NDArray[np.bool_] = self.probabilities.astype(np.float32) >= self.thresholds
         return result
 
-    def chosen(self, rows: NDArray[np.bool_]) -> "Judged":
-        """Return what is said of some of the images, by a mask bool [n]."""
-        return Judged(self.probabilities[rows], self.thresholds[rows], self.groups[rows], self.chosen_by[rows])
+    def subset(self, mask: NDArray[np.bool_]) -> "CalibratedPredictions":
+        """Return the predictions of the images that a mask, bool [n], selects."""
+        return CalibratedPredictions(
+            self.probabilities[mask], self.thresholds[mask], self.groups[mask], self.calibrated_by[mask]
+        )
 
 
-def judge(
-    measured: Measured,
+def calibrate(
+    predictions: Predictions,
     labels: Sequence[str],
     everyone: Calibration,
     groups: Sequence[Calibration],
     distribution: TrainingDistribution,
-) -> Judged:
-    """Turn answers into probabilities as a reader does: the calibration is chosen by age, else by nearest domain."""
-    nearest = distribution.nearest(measured.pooled) if groups else [""] * len(measured.logits)
-    used: list[tuple[Calibration, ChosenBy]] = [
+) -> CalibratedPredictions:
+    """Return calibrated probabilities as `Predictor` computes them, each by the calibration of `choose_calibration`.
+
+    Parameters
+    ----------
+    predictions
+        Logits, pooled features and ages.
+    labels
+        Names, in the order of the logits.
+    everyone, groups
+        The calibration of all patients, and those of age groups.
+    distribution
+        Finds the nearest training domain of images whose patient's age is unknown or in no group.
+    """
+    nearest = distribution.nearest(predictions.pooled) if groups else [""] * len(predictions.logits)
+    used: list[tuple[Calibration, CalibratedBy]] = [
         choose_calibration(everyone, groups, float(age), domain)
-        for age, domain in zip(measured.ages, nearest, strict=True)
+        for age, domain in zip(predictions.ages, nearest, strict=True)
     ]
-    n, width = measured.logits.shape
-    return Judged(
+    n, width = predictions.logits.shape
+    return CalibratedPredictions(
         np.array(
-            [calibration.exact_probabilities(row) for (calibration, _), row in zip(used, measured.logits, strict=True)],
+            [
+                calibration.exact_probabilities(row)
+                for (calibration, _), row in zip(used, predictions.logits, strict=True)
+            ],
             np.float64,
         ).reshape(n, width),
         np.array([[calibration.thresholds[name] for name in labels] for calibration, _ in used]).reshape(n, width),
@@ -127,18 +144,30 @@ def judge(
     )
 
 
-def measure(
+def predict(
     engine: Engine,
     bundle: Bundle,
     samples: Sequence[Sample],
     read_image: Callable[[Path], NDArray[np.float32]] = read_raster,
     on_image: Callable[[], None] = lambda: None,
-) -> Measured:
-    """Read samples from their files with the tensor function and engine that serve."""
+) -> Predictions:
+    """Run the network on samples, one image at a time, with the preprocessing and engine of inference.
+
+    Parameters
+    ----------
+    engine, bundle
+        The network, and the bundle whose preprocessing and labels apply.
+    samples
+        Images with labels.
+    read_image
+        Returns float32 [rows, columns] in [0, 1] of a file.
+    on_image
+        Called after each image.
+    """
     logits, pooled = [], []
     for sample in samples:
         output = engine.run(prepare(read_image(sample.path), bundle.preprocessing).tensor[np.newaxis])
         logits.append(output.logits[0])
         pooled.append(output.pooled[0])
         on_image()
-    return Measured.of_samples(samples, bundle.label_names, logits, pooled)
+    return Predictions.of_samples(samples, bundle.label_names, logits, pooled)

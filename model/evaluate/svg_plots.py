@@ -1,4 +1,7 @@
-"""Small plots as inline SVG: crisp in print, and no library, script or foreign host in the page that shows them."""
+"""ROC, precision-recall and reliability plots as inline SVG of a few KB.
+
+Not Matplotlib: it is in the extra [train], without which `evaluate` runs, and its SVG is three times as large.
+"""
 
 from collections.abc import Sequence
 
@@ -13,16 +16,17 @@ Points = Sequence[tuple[float, float]]
 
 
 def roc_plot(targets: NDArray[np.float32], scores: NDArray[np.float32], at: tuple[float, float]) -> str:
-    """Draw sensitivity over 1 - specificity; ``at`` is the (1 - specificity, sensitivity) at the threshold."""
-    hits, misses = _counts(targets, scores)
-    line = list(zip(misses / misses[-1], hits / hits[-1], strict=True))
+    """Draw the ROC curve; ``at`` is the (1 - specificity, sensitivity) at the threshold in use."""
+    true_positives, false_positives = _cumulative_counts(targets, scores)
+    rates = false_positives / false_positives[-1], true_positives / true_positives[-1]
+    line = list(zip(*rates, strict=True))
     return _plot("ROC", "1 − specificity", "sensitivity", [(0.0, 0.0), *line], diagonal=True, mark=at)
 
 
 def precision_recall_plot(targets: NDArray[np.float32], scores: NDArray[np.float32], at: tuple[float, float]) -> str:
-    """Draw precision over recall; ``at`` is the (recall, precision) at the threshold; dashed is the prevalence."""
-    hits, misses = _counts(targets, scores)
-    recall, precision = hits / hits[-1], hits / (hits + misses)
+    """Draw precision over recall; ``at`` is the (recall, precision) at the threshold; the dashed line: prevalence."""
+    true_positives, false_positives = _cumulative_counts(targets, scores)
+    recall, precision = true_positives / true_positives[-1], true_positives / (true_positives + false_positives)
     steps: list[tuple[float, float]] = []
     last = 0.0
     for reached, value in zip(recall, precision, strict=True):
@@ -32,19 +36,22 @@ def precision_recall_plot(targets: NDArray[np.float32], scores: NDArray[np.float
 
 
 def reliability_plot(targets: NDArray[np.float32], probabilities: NDArray[np.float32]) -> str:
-    """Draw the share of positives over the probability said, a dot a bin, its area as the images in it."""
-    counts, said, there = reliability(targets, probabilities)
-    dots = [(float(x), float(y), 2 + 7 * float(np.sqrt(n / counts.max()))) for n, x, y in zip(counts, said, there, strict=True)]  # fmt: skip  # noqa: E501
-    return _plot("Reliability", "probability said", "share of positives", list(zip(said, there, strict=True)), diagonal=True, dots=dots)  # fmt: skip  # noqa: E501
+    """Draw the share of positives over the predicted probability, one dot per bin, larger with more images."""
+    counts, confidence, frequency = reliability(targets, probabilities)
+    line = [(float(x), float(y)) for x, y in zip(confidence, frequency, strict=True)]
+    radii = 2 + 7 * np.sqrt(counts / counts.max())
+    dots = [(x, y, float(radius)) for (x, y), radius in zip(line, radii, strict=True)]
+    return _plot("Reliability", "predicted probability", "share of positives", line, diagonal=True, dots=dots)
 
 
-def _counts(
+def _cumulative_counts(
     targets: NDArray[np.float32], scores: NDArray[np.float32]
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return true and false positives at each distinct score as the threshold, by falling score."""
     order = np.argsort(-scores, kind="stable")
     last_of_tie = np.append(np.diff(scores[order]) != 0, True)
-    hits = np.cumsum(targets[order] == 1)[last_of_tie].astype(np.float64)
-    return hits, np.cumsum(targets[order] == 0)[last_of_tie].astype(np.float64)
+    true_positives = np.cumsum(targets[order] == 1)[last_of_tie].astype(np.float64)
+    return true_positives, np.cumsum(targets[order] == 0)[last_of_tie].astype(np.float64)
 
 
 def _plot(

@@ -1,9 +1,9 @@
 """Grad-CAM (Selvaraju et al. 2017) of every label from one forward pass.
 
-Where the head reads a global average pool, the gradient of a logit by each cell of the feature map is its gradient by
-the pooled feature over the number of cells: no backward pass through the network is needed. Maps are of the logit,
-since the gradient of a sigmoid's output vanishes on confident images, and are kept before the ReLU, so that what speaks
-against a finding is kept too.
+Behind a global average pool, the gradient of a logit by a cell of the feature map is its gradient by the pooled feature
+divided by the number of cells: no backward pass through the network is needed. Maps are of the logit, since the
+gradient of a sigmoid's output vanishes on confident images. They are stored before the ReLU, so that negative
+contributions are kept too.
 """
 
 import struct
@@ -19,38 +19,38 @@ _MAGIC = b"CXM1"
 
 
 @dataclass(frozen=True, eq=False)
-class LogitMaps:
-    """Maps of all labels of one image, small enough for a database row.
+class GradCamMaps:
+    """Grad-CAM maps of all labels of one image, small enough for a database row.
 
     Attributes
     ----------
     values
         float16 [labels, h, w] in [-1, 1].
     scales
-        float32 [labels]: the largest magnitude in each map, in units of the logit.
+        float32 [labels]: the largest absolute contribution in each map, in units of the logit.
     """
 
     values: NDArray[np.float16]
     scales: NDArray[np.float32]
 
     @classmethod
-    def from_contributions(cls, contributions: NDArray[np.float64]) -> "LogitMaps":
-        """Pack maps float [labels, h, w] in units of the logit."""
+    def from_contributions(cls, contributions: NDArray[np.float64]) -> "GradCamMaps":
+        """Pack contributions [labels, h, w] in units of the logit."""
         scales = np.abs(contributions).max(axis=(1, 2))
         divisors = np.where(scales > 0, scales, 1.0)[:, np.newaxis, np.newaxis]
         return cls((contributions / divisors).astype(np.float16), scales.astype(np.float32))
 
     def contribution(self, index: int) -> NDArray[np.float32]:
-        """Return what each cell adds to a logit, float32 [h, w], before ReLU.
+        """Return each cell's contribution to the logit of one label, float32 [h, w], before ReLU.
 
-        For a linear head the cells sum to the logit minus the head's constant.
+        For a linear head the contributions sum to the logit minus the head's bias.
         """
         result: NDArray[np.float32] = self.values[index].astype(np.float32) * self.scales[index]
         return result
 
-    def divided(self, temperatures: NDArray[np.float32]) -> "LogitMaps":
-        """Return the maps of the calibrated logits: each label's map over its temperature."""
-        return LogitMaps(self.values, (self.scales / temperatures).astype(np.float32))
+    def divided(self, temperatures: NDArray[np.float32]) -> "GradCamMaps":
+        """Return the maps of the calibrated logits: each label's map divided by its temperature, float32 [labels]."""
+        return GradCamMaps(self.values, (self.scales / temperatures).astype(np.float32))
 
     def to_bytes(self) -> bytes:
         """Return the maps as bytes (little endian: magic, labels, h, w, scales, values)."""
@@ -58,8 +58,8 @@ class LogitMaps:
         return header + self.scales.astype("<f4").tobytes() + self.values.astype("<f2").tobytes()
 
     @classmethod
-    def from_bytes(cls, data: bytes) -> "LogitMaps":
-        """Read what `to_bytes` wrote; a ValueError says how the bytes differ from that."""
+    def from_bytes(cls, data: bytes) -> "GradCamMaps":
+        """Read what `to_bytes` wrote; ValueError where header or length are wrong."""
         if len(data) < _HEADER.size or data[:4] != _MAGIC:
             raise ValueError(f"these {len(data)} bytes are no logit maps: they do not begin with {_MAGIC!r}")
         _, labels, height, width = _HEADER.unpack_from(data)
@@ -72,7 +72,7 @@ class LogitMaps:
         return cls(values.reshape(labels, height, width), scales)
 
 
-def closed_form_maps(head: Head, activations: NDArray[np.float32]) -> LogitMaps:
+def closed_form_maps(head: Head, activations: NDArray[np.float32]) -> GradCamMaps:
     """Return the Grad-CAM maps of all labels of one image.
 
     Parameters
@@ -80,7 +80,7 @@ def closed_form_maps(head: Head, activations: NDArray[np.float32]) -> LogitMaps:
     head
         The bundle's head.
     activations
-        float32 [h, w, channels], the feature map that the head reads.
+        float32 [h, w, channels], the feature map at the input of the head.
     """
     height, width, channels = activations.shape
     jacobian = head.jacobian(head.pooled(activations))
@@ -91,8 +91,8 @@ def closed_form_maps(head: Head, activations: NDArray[np.float32]) -> LogitMaps:
     return weighted_maps(weights, activations)
 
 
-def weighted_maps(weights: NDArray[np.float64], activations: NDArray[np.float32]) -> LogitMaps:
-    """Return the maps of all labels, each channel weighted by its mean derivative of the logit.
+def weighted_maps(weights: NDArray[np.float64], activations: NDArray[np.float32]) -> GradCamMaps:
+    """Return the Grad-CAM maps of all labels: sums of the channels, weighted by the mean derivative of the logit.
 
     Parameters
     ----------
@@ -101,4 +101,4 @@ def weighted_maps(weights: NDArray[np.float64], activations: NDArray[np.float32]
     activations
         float32 [h, w, channels].
     """
-    return LogitMaps.from_contributions(np.einsum("lc,hwc->lhw", weights, activations.astype(np.float64)))
+    return GradCamMaps.from_contributions(np.einsum("lc,hwc->lhw", weights, activations.astype(np.float64)))

@@ -1,4 +1,4 @@
-"""The part of a network after its last feature map, in NumPy: logits, and their derivative by the pooled features."""
+"""The head of a network (all layers after its last feature map) in NumPy: logits, and their Jacobian."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -14,12 +14,12 @@ ACTIVATIONS = ("linear", "relu", "tanh", "sigmoid", "elu", "silu", "softplus")
 
 
 LOG_ODDS = "log_odds:"
-"""Begins the activation of an answer that was a softmax: with g behind it, each g values are the other classes' scores
-less the label's own, and minus the logarithm of the sum of their exponentials is the logit of its probability."""
+"""Prefix of the activation of a head that was a softmax, followed by a number g: each group of g values are the scores
+of the other classes minus the label's own, and -logsumexp of a group is the logit of the label's probability."""
 
 
 class HeadUnsupported(ValueError):
-    """The head has a part that this module cannot differentiate; the message names it."""
+    """The head has no closed form here: it has a layer that this module cannot differentiate; the message names it."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -29,9 +29,16 @@ class HeadLayer:
     Attributes
     ----------
     kernel
-        float32 [inputs, outputs], or [inputs] for a scale a feature.
+        float32 [inputs, outputs], or [inputs] for a diagonal kernel.
     bias
         float32 [outputs].
+    activation
+        One of `ACTIVATIONS`, or `LOG_ODDS` with the size of a group.
+
+    Raises
+    ------
+    HeadUnsupported
+        The activation is another one, or the shapes do not fit.
     """
 
     kernel: NDArray[np.float32]
@@ -48,7 +55,7 @@ class HeadLayer:
 
     @property
     def outputs(self) -> int:
-        """How many numbers the layer gives."""
+        """Number of outputs, after the activation."""
         return len(self.bias) // (self._group or 1)
 
     @property
@@ -59,24 +66,24 @@ class HeadLayer:
 
 @dataclass(frozen=True, eq=False)
 class Head:
-    """What turns a feature map [h, w, channels] into logits: pooling or flattening, then layers."""
+    """The layers from a feature map [h, w, channels] to the logits: average pooling or flattening, then `layers`."""
 
     pooling: Pooling
     layers: tuple[HeadLayer, ...]
 
     @property
     def outputs(self) -> int:
-        """How many logits there are."""
+        """Number of logits."""
         return self.layers[-1].outputs
 
     def pooled(self, activations: NDArray[np.float32]) -> Array:
-        """Return the vector that the layers read, float64 [features], of one feature map [h, w, channels]."""
+        """Return the input of the first layer, float64 [features], of one feature map float32 [h, w, channels]."""
         if self.pooling == "average":
             return activations.mean(axis=(0, 1), dtype=np.float64)
         return activations.astype(np.float64).reshape(-1)
 
     def logits(self, pooled: Array) -> Array:
-        """Return float64 [labels] of one pooled vector."""
+        """Return the logits, float64 [labels], of one pooled vector float64 [features]."""
         value = pooled
         for layer in self.layers:
             value = _activate(_affine(layer, value), layer.activation)
@@ -84,40 +91,48 @@ class Head:
 
     def jacobian(self, pooled: Array) -> Array:
         """Return the derivative of every logit by every pooled feature, float64 [labels, features]."""
-        value, slopes = pooled, []
+        value, derivatives = pooled, []
         for layer in self.layers:
             before = _affine(layer, value)
-            slopes.append(_slope(before, layer.activation))
+            derivatives.append(_derivative(before, layer.activation))
             value = _activate(before, layer.activation)
-        derivative: Array = np.eye(len(value))
-        for layer, slope in zip(reversed(self.layers), reversed(slopes), strict=True):
-            # a group of values that gives one number has that number's derivative
-            derivative = np.repeat(derivative, slope.size // derivative.shape[1], axis=1) * slope.reshape(-1)
+        jacobian: Array = np.eye(len(value))
+        for layer, derivative in zip(reversed(self.layers), reversed(derivatives), strict=True):
+            # all values of a log-odds group lead to the same output
+            jacobian = np.repeat(jacobian, derivative.size // jacobian.shape[1], axis=1) * derivative.reshape(-1)
             kernel = layer.kernel.astype(np.float64)
-            derivative = derivative * kernel if kernel.ndim == 1 else derivative @ kernel.T
-        return derivative
+            jacobian = jacobian * kernel if kernel.ndim == 1 else jacobian @ kernel.T
+        return jacobian
 
-    def of_the_logit(self) -> "Head":
-        """Return the head without a sigmoid at its end, so that it gives logits."""
+    def without_final_sigmoid(self) -> "Head":
+        """Return the head without a final sigmoid, so that its outputs are logits."""
         *before, last = self.layers
         if last.activation != "sigmoid":
             return self
         return Head(self.pooling, (*before, HeadLayer(last.kernel, last.bias)))
 
     def to_arrays(self) -> dict[str, NDArray[np.float32]]:
-        """Return the parameters under the names that a bundle's ``head.npz`` has."""
+        """Return the parameters by their names in a bundle's ``head.npz``."""
         arrays: dict[str, NDArray[np.float32]] = {}
         for index, layer in enumerate(self.layers):
             arrays |= {f"{index}.kernel": layer.kernel, f"{index}.bias": layer.bias}
         return arrays
 
     def as_table(self) -> dict[str, Any]:
-        """Return what ``model.toml`` says of the head."""
+        """Return the head's entry in ``model.toml``."""
         return {"pooling": self.pooling, "activations": [layer.activation for layer in self.layers]}
 
     @classmethod
     def from_parts(cls, table: Mapping[str, Any], arrays: Mapping[str, NDArray[np.float32]]) -> "Head":
-        """Join what ``model.toml`` and ``head.npz`` hold."""
+        """Return the head of its entry in ``model.toml`` and the arrays of ``head.npz``.
+
+        Raises
+        ------
+        HeadUnsupported
+            A pooling or activation is unknown, or shapes do not fit.
+        KeyError
+            An entry or array is missing.
+        """
         if table["pooling"] not in ("average", "flatten"):
             raise HeadUnsupported(f"head pooling is {table['pooling']!r}; allowed are average, flatten")
         activations: Sequence[str] = table["activations"]
@@ -161,7 +176,7 @@ def _activate(value: Array, activation: str) -> Array:
     return result
 
 
-def _slope(value: Array, activation: str) -> Array:
+def _derivative(value: Array, activation: str) -> Array:
     result: Array
     match activation:
         case "relu":

@@ -24,7 +24,7 @@ from model.network.graph_flattening import inlined
 from model.network.head_extraction import extract_head
 from model.network.keras_files import ImportRefused
 from model.network.keras_types import KerasModel
-from model.network.label_logits import Answer, answer_of, label_network
+from model.network.label_logits import OutputActivation, label_network, output_activation
 from model.network.openvino_export import golden_tensors
 from model.preprocessing.pixel_range import normalisation
 from model.preprocessing.tensor import Geometry, Interpolation, Preprocessing
@@ -131,7 +131,7 @@ def import_network(
         flat = inlined(network)
         notes: list[str] = []
         spec = _preprocessing(flat, plan, notes)
-        answer = answer_of(flat, plan.answer)
+        answer = output_activation(flat, plan.answer)
         kept = _kept(flat, answer, plan, notes)
         labels = tuple(plan.labels[index] for index in kept)
         labelled = label_network(flat, answer, kept)
@@ -206,7 +206,7 @@ def _inner_range(network: KerasModel) -> str | None:
     return None
 
 
-def _kept(network: KerasModel, answer: Answer, plan: ImportPlan, notes: list[str]) -> list[int]:
+def _kept(network: KerasModel, answer: OutputActivation, plan: ImportPlan, notes: list[str]) -> list[int]:
     """Return the indices of the network's outputs that are labels."""
     number, labels = int(network.outputs[0].shape[1]), plan.labels
     if len(labels) != number:
@@ -239,7 +239,7 @@ def _head(network: KerasModel, layer: str, notes: list[str]) -> Head | None:
         return None
 
 
-def _compare(bundle: Bundle, network: KerasModel, answer: Answer, kept: Sequence[int], source: Path) -> None:
+def _compare(bundle: Bundle, network: KerasModel, answer: OutputActivation, kept: Sequence[int], source: Path) -> None:
     """See that the bundle's engine answers as the network did before anything was changed."""
     if not bundle.has_compiled_network:
         return
@@ -255,7 +255,7 @@ def _compare(bundle: Bundle, network: KerasModel, answer: Answer, kept: Sequence
         )
 
 
-def probabilities(answers: NDArray[np.float64], network: KerasModel, answer: Answer) -> NDArray[np.float64]:
+def probabilities(answers: NDArray[np.float64], network: KerasModel, answer: OutputActivation) -> NDArray[np.float64]:
     """Return the probabilities [n, outputs] that a network's own answers mean."""
     from model.network.graph_cutting import final_activation
 
@@ -275,7 +275,7 @@ def _provenance(
     plan: ImportPlan,
     source: Path,
     kind: str,
-    answer: Answer,
+    answer: OutputActivation,
     notes: Sequence[str],
 ) -> dict[str, Any]:
     with source.open("rb") as file:

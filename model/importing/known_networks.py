@@ -12,7 +12,7 @@ from model.preprocessing.tensor import Geometry, Interpolation
 
 
 @dataclass(frozen=True)
-class Recipe:
+class KnownNetwork:
     """How a public network is read.
 
     Attributes
@@ -38,23 +38,23 @@ class Recipe:
 
 
 @cache
-def recipes() -> dict[str, Recipe]:
+def known_networks() -> dict[str, KnownNetwork]:
     """Return the known ones by name."""
     tables = tomllib.loads(Path(__file__).with_name("known_networks.toml").read_text(encoding="utf-8"))
     families = tables.pop("families")
     return {name: _recipe(name, table, families[table["family"]]) for name, table in tables.items()}
 
 
-def find_recipe(name: str) -> Recipe:
+def find_network(name: str) -> KnownNetwork:
     """Return the one with this name; a ValueError lists those there are."""
-    if name not in recipes():
-        raise ValueError(f"no model is known as {name!r}; allowed are {', '.join(recipes())}")
-    return recipes()[name]
+    if name not in known_networks():
+        raise ValueError(f"no model is known as {name!r}; allowed are {', '.join(known_networks())}")
+    return known_networks()[name]
 
 
-def recognise(file_name: str, operating_points: Sequence[float] | None = None) -> Recipe | None:
+def recognize(file_name: str, operating_points: Sequence[float] | None = None) -> KnownNetwork | None:
     """Return the recipe of a weights file by the name that its makers gave it, or by the thresholds inside."""
-    for recipe in recipes().values():
+    for recipe in known_networks().values():
         if recipe.file and recipe.file == file_name:
             return recipe
         if operating_points is not None and len(operating_points) == len(recipe.labels) and recipe.thresholds:
@@ -68,10 +68,10 @@ def _same(one: float, other: float) -> bool:
     return (math.isnan(one) and math.isnan(other)) or math.isclose(one, other, rel_tol=1e-5)
 
 
-def _recipe(name: str, table: dict[str, list[object]], family: dict[str, object]) -> Recipe:
+def _recipe(name: str, table: dict[str, list[object]], family: dict[str, object]) -> KnownNetwork:
     labels = tuple(str(label) for label in table["labels"])
     values = [float(str(value)) for value in table["thresholds"]] or [math.nan] * len(labels)
-    return Recipe(
+    return KnownNetwork(
         name=name,
         labels=labels,
         thresholds={k: v for k, v in zip(labels, values, strict=True) if k and not math.isnan(v)},

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from model.importing.known_networks import recognise
+from model.importing.known_networks import recognize
 from model.network.keras_files import ImportRefused
 
 TORCH_MISSING = "PyTorch is needed to read its weights: pip install 'cxr-triage[torch]'"
@@ -121,7 +121,7 @@ def load_torch_file(path: Path) -> TorchWeights:
 
 def _whole(path: Path) -> str:
     """Say what to do with a whole network that PyTorch before 1.6 pickled, as torchxrayvision publishes them."""
-    recipe = recognise(path.name)
+    recipe = recognize(path.name)
     how = SAVE_STATE
     if recipe is not None:
         save = f"torch.save(x.models.DenseNet(weights='{recipe.name}').state_dict(), '{recipe.name}.pt')"

@@ -1,1 +1,1 @@
-"""Inference: a bundle and an engine read prepared images; flags outside the training domain."""
+"""Inference: predictions of a bundle for preprocessed images; flags outside the training domain."""

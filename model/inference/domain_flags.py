@@ -1,4 +1,4 @@
-"""Flags of a result outside what its bundle was trained on: age, view, distribution."""
+"""Flags of an image outside the training domain of its bundle: age, view, distribution."""
 
 from __future__ import annotations
 
@@ -8,14 +8,15 @@ from model.bundle.bundle import Bundle
 from model.bundle.calibration import AgeRanges, Calibration
 
 OUTSIDE = "outside training domain"
-"""The flag that keeps a result from raising a priority."""
+"""The flag of a result that must not raise a study's priority."""
 
 
 UNCHECKED = "out-of-distribution check unavailable"
-"""The flag of models imported without reference images: there is nothing to compare an image with."""
+"""The flag of bundles imported without reference images, which have no training distribution."""
 
 
 SCORE_LIMIT = 1.0
+"""Out-of-distribution score up to which an image is within the training distribution."""
 
 
 def untrained_labels(
@@ -23,8 +24,17 @@ def untrained_labels(
 ) -> tuple[str, ...]:
     """Return the labels that the bundle was not trained on at this age.
 
-    Where the age is unknown: those not trained at any age of the group whose calibration the image got because its
-    features are nearest to that group's; none where the image got the calibration for everyone.
+    Where the age is unknown, the age ranges of `calibration` take its place: that of the group whose training images
+    are nearest to the image. Under the calibration of all patients the result is then empty.
+
+    Parameters
+    ----------
+    bundle
+        Its `label_ages`.
+    age_years
+        The patient's age; None or nan where unknown.
+    calibration
+        That of the `InferenceResult`.
     """
     if age_years is not None and math.isfinite(age_years):
         ages: AgeRanges = ((math.floor(age_years), math.floor(age_years)),)
@@ -46,24 +56,24 @@ def domain_flags(
     ood_score: float | None,
     calibration: Calibration | None = None,
 ) -> tuple[str, ...]:
-    """Return the flags of an image outside what the bundle was made for.
+    """Return the flags of an image outside the bundle's training domain.
 
     Parameters
     ----------
     bundle
         Its ages, views and labels.
     age_years
-        None where unknown: flagged as unknown, not as outside.
+        The patient's age; None or nan where unknown, which is flagged as unknown, not as outside.
     view
-        Position such as ``PA``; None or empty where unknown: flagged as unknown, not as outside.
+        View position such as ``PA``; None or empty where unknown, flagged as unknown, not as outside.
     ood_score
-        Of a `Reading`; None before inference.
+        That of the `InferenceResult`; None before inference.
     calibration
-        Of a `Reading`: of the group that the image was assigned to where the age is unknown.
+        That of the `InferenceResult`; its group's ages count where the patient's age is unknown.
 
     Returns
     -------
-    Flags, "outside training domain" first where anything is outside.
+    Flags; `OUTSIDE` first where age, view or distribution is outside, then each reason, then what is unknown.
     """
     outside, unknown = [], []
     if bundle.ages:

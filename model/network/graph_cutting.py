@@ -1,4 +1,4 @@
-"""Cutting Keras networks: off their last sigmoid, and at a feature map. Layers and weights are shared, not copied."""
+"""Cutting of Keras graphs: removal of a final activation, and at a feature map. Layers and weights are shared."""
 
 import difflib
 from collections import deque
@@ -11,45 +11,52 @@ _PROBABILITIES = ("sigmoid", "softmax")
 
 
 def find_feature_layer(network: KerasModel, layer_name: str | None = None) -> KerasModel:
-    """Return the named layer, or the last one whose feature map the answer reads.
+    """Return the named layer, or the last one with a feature map that the output depends on.
+
+    Parameters
+    ----------
+    network
+        A flat network (`model.network.graph_flattening.inlined`).
+    layer_name
+        None: the last layer with a feature map.
 
     Raises
     ------
     ValueError
         There is no such layer, or it has no feature map [n, h, w, channels] of more than one cell; the message lists
-        those that would do.
+        layers that have.
     """
-    suited = feature_layers(network)
-    if not suited:
+    layers = feature_layers(network)
+    if not layers:
         raise ValueError(f"model {network.name} has no layer with a feature map [n, h, w, channels]")
     if layer_name is None:
-        return next(iter(suited.values()))
-    if layer_name in suited:
-        return suited[layer_name]
+        return next(iter(layers.values()))
+    if layer_name in layers:
+        return layers[layer_name]
     if any(layer.name == layer_name and len(layer.output.shape) == 4 for layer in network.layers):
-        raise ValueError(f"the answer of model {network.name} does not depend on layer {layer_name!r}")
-    names = ", ".join(list(suited)[:8][::-1])
-    alike = difflib.get_close_matches(layer_name, list(suited)[8:], n=3)
+        raise ValueError(f"the output of model {network.name} does not depend on layer {layer_name!r}")
+    names = ", ".join(list(layers)[:8][::-1])
+    similar = difflib.get_close_matches(layer_name, list(layers)[8:], n=3)
     raise ValueError(
-        f"layer {layer_name!r} has no feature map in model {network.name}; the last that would do: {names}"
-        + (f"; of a similar name: {', '.join(alike)}" if alike else "")
+        f"layer {layer_name!r} has no feature map in model {network.name}; the last layers that have: {names}"
+        + (f"; with a similar name: {', '.join(similar)}" if similar else "")
     )
 
 
 def feature_layers(network: KerasModel) -> dict[str, KerasModel]:
-    """Return the layers with a feature map that the answer depends on, by name, the one nearest to the answer first."""
-    found: dict[str, KerasModel] = {}
+    """Return the layers, by name, with a feature map that the output depends on; the one nearest the output first."""
+    layers: dict[str, KerasModel] = {}
     for tensor in _ancestors(network.outputs[0]):
         shape = tuple(tensor.shape)
         operation = tensor._keras_history.operation
-        drops = "Dropout" in type(operation).__name__  # in reading it is the layer before once more
-        if len(shape) == 4 and shape[1:3] != (1, 1) and not _node(tensor).is_input and not drops:
-            found.setdefault(operation.name, operation)
-    return found
+        is_dropout = "Dropout" in type(operation).__name__  # in inference its output equals its input
+        if len(shape) == 4 and shape[1:3] != (1, 1) and not _node(tensor).is_input and not is_dropout:
+            layers.setdefault(operation.name, operation)
+    return layers
 
 
 def first_operations(network: KerasModel) -> list[KerasModel]:
-    """Return the operations that read the image itself, and those that read what one of them gives, in no order."""
+    """Return the operations whose input is the image, then those whose input is the output of one of them."""
     first, second = [], []
     for tensor in _ancestors(network.outputs[0]):
         node = _node(tensor)
@@ -64,7 +71,7 @@ def first_operations(network: KerasModel) -> list[KerasModel]:
 
 
 def final_activation(network: KerasModel) -> str:
-    """Return the name of the activation that a network's answer ends in; ``linear`` where there is none."""
+    """Return the name of the activation at a network's output; ``linear`` where there is none."""
     layer = network.outputs[0]._keras_history.operation
     if type(layer).__name__ in ("Softmax", "Sigmoid"):
         return type(layer).__name__.lower()
@@ -73,7 +80,7 @@ def final_activation(network: KerasModel) -> str:
 
 
 def logit_network(network: KerasModel) -> KerasModel:
-    """Return the network without a sigmoid or softmax at its end, so that it answers logits; others as they are."""
+    """Return the network without its final sigmoid or softmax, so that its outputs are logits; others unchanged."""
     import keras
 
     if final_activation(network) not in _PROBABILITIES:
@@ -95,32 +102,33 @@ def with_feature_map(network: KerasModel, layer_name: str) -> KerasModel:
     Raises
     ------
     ValueError
-        The layer has no feature map, or the answer does not depend on it.
+        The layer has no feature map, or the output does not depend on it.
     """
     import keras
 
-    answering = logit_network(network)
-    return keras.Model(answering.inputs, [answering.outputs[0], _feature_map(answering, layer_name)])
+    to_logits = logit_network(network)
+    return keras.Model(to_logits.inputs, [to_logits.outputs[0], _feature_map(to_logits, layer_name)])
 
 
 def after_feature_map(two_outputs: KerasModel) -> KerasModel:
-    """Return what turns the feature map into logits, of what `with_feature_map` returned.
+    """Return the part after the feature map of a network that `with_feature_map` returned.
 
     Returns
     -------
     keras.Model
-        Of the feature map alone, or of [image, feature map] where the logits see the image by another way too.
+        From the feature map to the logits; or from [image, feature map], where the logits depend on the image by a path
+        around the feature map too.
     """
     import keras
 
     logits, feature_map = two_outputs.outputs
-    around = any(_node(tensor).is_input for tensor in _ancestors(logits, feature_map))
-    return keras.Model([*two_outputs.inputs, feature_map] if around else feature_map, logits)
+    bypassed = any(_node(tensor).is_input for tensor in _ancestors(logits, feature_map))
+    return keras.Model([*two_outputs.inputs, feature_map] if bypassed else feature_map, logits)
 
 
 @dataclass(frozen=True)
 class Step:
-    """An operation on the way from a feature map to the answer, and the shapes before and after it, images left out."""
+    """An operation between a feature map and the output, with its input and output shape, without the batch axis."""
 
     operation: KerasModel
     before: tuple[int | None, ...]
@@ -133,20 +141,20 @@ class Step:
 
 
 def steps_after(network: KerasModel, layer: KerasModel) -> list[Step]:
-    """Return the operations between a layer's feature map and the answer, in order, where they form one chain.
+    """Return the operations between a layer's feature map and the output, in order, where they form one chain.
 
     Raises
     ------
     ValueError
-        They do not: an operation reads two tensors, or the answer does not depend on the layer.
+        An operation has several inputs, or the output does not depend on the layer.
     """
     tensor, steps = network.outputs[0], []
     while tensor._keras_history.operation is not layer:
-        operation, read = tensor._keras_history.operation, _node(tensor).input_tensors
-        if len(read) != 1:
-            raise ValueError(f"{operation.name} reads {len(read)} tensors; the head must be one chain")
-        steps.append(Step(operation, tuple(read[0].shape[1:]), tuple(tensor.shape[1:])))
-        (tensor,) = read
+        operation, inputs = tensor._keras_history.operation, _node(tensor).input_tensors
+        if len(inputs) != 1:
+            raise ValueError(f"{operation.name} has {len(inputs)} inputs; the head must be one chain")
+        steps.append(Step(operation, tuple(inputs[0].shape[1:]), tuple(tensor.shape[1:])))
+        (tensor,) = inputs
     return steps[::-1]
 
 
@@ -155,11 +163,11 @@ def _feature_map(network: KerasModel, layer_name: str) -> Tensor:
     for tensor in _ancestors(network.outputs[0]):
         if tensor._keras_history.operation is layer:
             return tensor
-    raise ValueError(f"the answer of model {network.name} does not depend on layer {layer_name!r}")
+    raise ValueError(f"the output of model {network.name} does not depend on layer {layer_name!r}")
 
 
 def _ancestors(tensor: Tensor, stop: Tensor = None) -> Iterator[Tensor]:
-    """Walk from a tensor towards the image, the nearest first and itself first of all, nothing before ``stop``."""
+    """Yield a tensor and those it depends on, breadth first towards the image; not beyond ``stop``."""
     waiting, seen = deque([tensor]), {_key(stop)} if stop is not None else set()
     while waiting:
         current = waiting.popleft()

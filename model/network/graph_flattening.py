@@ -1,4 +1,4 @@
-"""One flat graph of a nested network: models within models are laid open, what only augments is left out."""
+"""Flattening of nested Keras networks into one graph, without augmentation layers."""
 
 from collections.abc import Callable
 from typing import Any
@@ -10,26 +10,26 @@ _IDLE = ("Identity", "ActivityRegularization")
 
 
 def inlined(network: KerasModel) -> KerasModel:
-    """Return the network as one functional graph in float32, whose layers can be named wherever they lay.
+    """Return the network as one flat functional graph in float32, whose layers can be found by name.
 
-    Layers and weights are shared with the network, not copied, except where two of them have the same name. Layers
-    that augment images in training, and those that do nothing, are left out.
+    Layers and weights are shared with the network, except that a layer whose name occurs twice is copied under a new
+    name. Layers that augment images in training, and identity layers, are removed.
 
     Raises
     ------
     ValueError
-        The network has no graph: it is a class of somebody's own, or was never built.
+        The network has no graph: it is a subclass of keras.Model, or was never built.
     """
     import keras
 
     if not getattr(network, "inputs", None) or not (_is_graph(network) or isinstance(network, keras.Sequential)):
         raise ValueError(
-            f"model {network.name} has no graph of layers (a class of its own, or never called on an image); "
+            f"model {network.name} has no graph of layers (it is a subclass of keras.Model, or was never built); "
             "build it with keras.Sequential or keras.Model(inputs, outputs)"
         )
     for layer in network._flatten_layers():
         if layer.variable_dtype == "float32" and layer.compute_dtype != "float32":
-            layer.dtype_policy = "float32"  # trained in mixed precision: the weights are whole
+            layer.dtype_policy = "float32"  # trained in mixed precision, whose weights are float32
     inputs = [
         keras.Input(batch_shape=tensor.shape, dtype="float32", name=_input_name(tensor)) for tensor in network.inputs
     ]
@@ -38,12 +38,12 @@ def inlined(network: KerasModel) -> KerasModel:
 
 
 def is_nested(network: KerasModel) -> bool:
-    """Say whether a network holds models among its layers, or layers that only augment."""
+    """Return whether a network has models among its layers, or layers that `inlined` removes."""
     return any(_is_model(layer) or _is_left_out(layer) for layer in network.layers)
 
 
 class _Inliner:
-    """Calls operations on symbolic tensors, one name once."""
+    """Calls operations on symbolic tensors; gives each operation a name of its own."""
 
     def __init__(self) -> None:
         self._named: dict[str, tuple[Any, Any]] = {}
@@ -54,7 +54,7 @@ class _Inliner:
         if isinstance(operation, keras.Sequential):
             return lambda tensor, **_: self._chain(operation.layers, tensor)
         if _is_graph(operation):
-            # `training` and the like, which an inner model was called with, mean nothing in reading
+            # arguments such as `training`, with which an inner model was called, do not apply in inference
             return lambda *tensors, **_: operation._run_through_graph(tensors, operation_fn=self)
         if _is_left_out(operation):
             return lambda tensor, *_, **__: tensor

@@ -1,4 +1,4 @@
-"""The head of a Keras network as NumPy arrays, where it has a closed form."""
+"""Extraction of the head of a Keras network as NumPy arrays, where it has a closed form."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _DROPPING = ("Dropout", "SpatialDropout1D", "SpatialDropout2D", "AlphaDropout", 
 
 
 def extract_head(network: KerasModel, layer_name: str) -> Head:
-    """Return what follows a feature map, up to the logits, as a head in NumPy.
+    """Return the layers from a feature map to the logits as a head in NumPy.
 
     Raises
     ------
@@ -48,7 +48,7 @@ def extract_head(network: KerasModel, layer_name: str) -> Head:
 
 
 def _pooling(step: Step) -> Pooling:
-    """Return how a step makes a vector of the feature map."""
+    """Return whether a step pools or flattens the feature map; HeadUnsupported where it does neither."""
     operation = step.operation
     first = getattr(operation, "data_format", "channels_last") == "channels_first"
     whole = step.kind == "AveragePooling2D" and step.before[:2] == tuple(operation.pool_size)
@@ -60,7 +60,7 @@ def _pooling(step: Step) -> Pooling:
 
 
 def _cells(shape: tuple[int | None, ...]) -> int | None:
-    """Return how many vectors of features a shape holds; None where that is open."""
+    """Return the number of feature vectors of a shape; None where it is not fixed."""
     return math.prod(shape[:-1]) if None not in shape[:-1] else None  # type: ignore[arg-type]
 
 

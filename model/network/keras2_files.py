@@ -1,7 +1,7 @@
-"""Networks saved by Keras 2, in the words of Keras 3, which by itself refuses most of them.
+"""Translation of networks saved by Keras 2 to configurations of Keras 3, which refuses most of them untranslated.
 
-Seen with Keras 3.15 and files of tf_keras 2.21: names of layers with a slash, which all of Keras 2's DenseNets have;
-arguments that became others or none; a Sequential without an input; policies of mixed precision.
+Observed with Keras 3.15 and files of tf_keras 2.21: layer names with a slash, which all of Keras 2's DenseNets have;
+renamed or removed arguments; a Sequential without an input; mixed precision policies.
 """
 
 import inspect
@@ -20,22 +20,22 @@ _Config = dict[str, Any]
 
 _RENAMED = {("LeakyReLU", "alpha"): "negative_slope"}
 _OF_TRAINING = ("_initializer", "_regularizer", "_constraint", "implementation", "seed", "rng_type")
-"""Endings of arguments that change nothing of what a trained network answers."""
+"""Suffixes of arguments that do not affect inference."""
 
 _WITHOUT_EFFECT: tuple[object, ...] = (None, False, 1, {}, [])
-"""Values with which an argument that Keras 3 does not have meant nothing: `groups` of 1, `ragged` of False."""
+"""Values with which an argument unknown to Keras 3 has no effect: `groups` of 1, `ragged` of False."""
 
 _EVERY_LAYERS = frozenset({"name", "trainable", "dtype", "activity_regularizer"})
 _CONTAINERS = {"Functional": "Functional", "Model": "Functional", "Sequential": "Sequential"}
 _NORMALISATION = ("gamma", "beta", "moving_mean", "moving_variance")
 
 
-class NotTranslated(ValueError):
-    """A network of Keras 2 says something that Keras 3 has no word for; the message names layer, argument and value."""
+class NotTranslatable(ValueError):
+    """A Keras 2 network has an argument without an equivalent in Keras 3; the message names layer, argument, value."""
 
 
 def is_keras2(path: Path) -> bool:
-    """Whether a ``.h5`` or ``.keras`` file says that Keras 1 or 2 wrote it."""
+    """Return whether a ``.h5`` or ``.keras`` file was written by Keras 1 or 2, by the version recorded in it."""
     if zipfile.is_zipfile(path):
         with zipfile.ZipFile(path) as archive:
             if "metadata.json" not in archive.namelist():
@@ -51,13 +51,13 @@ def is_keras2(path: Path) -> bool:
 
 
 @contextmanager
-def in_words_of_keras3(path: Path, config: _Config) -> Iterator[Path]:
-    """Give a copy of a file with its network's configuration translated, until the block ends.
+def translated_copy(path: Path, config: _Config) -> Iterator[Path]:
+    """Yield the path of a temporary copy of a file, with its network's configuration translated to Keras 3.
 
     Raises
     ------
-    NotTranslated
-        See there.
+    NotTranslatable
+        A layer has no equivalent.
     """
     text = json.dumps(translated(config))
     with tempfile.TemporaryDirectory() as folder:
@@ -76,27 +76,27 @@ def in_words_of_keras3(path: Path, config: _Config) -> Iterator[Path]:
 
 
 def translated(network: _Config) -> _Config:
-    """Return a network's configuration as Keras 3 reads it.
+    """Return a Keras 2 network's configuration translated to Keras 3.
 
     Raises
     ------
-    NotTranslated
-        A layer has an argument that Keras 3 does not know, with a value that meant something.
+    NotTranslatable
+        A layer has an argument that Keras 3 does not know, with a value that affects inference.
     """
     kind, config = network["class_name"], network["config"]
-    if isinstance(config, list):  # Keras before 2.3 wrote a Sequential's layers without a name
+    if isinstance(config, list):  # Keras before 2.3 wrote a Sequential as a list of layers
         config = {"name": "sequential", "layers": config}
-    within = {_own_name(each): each["class_name"] for each in config["layers"] if _is_network(each)}
-    layers = [_layer(each, within) for each in config["layers"]]
+    nested = {_own_name(each): each["class_name"] for each in config["layers"] if _is_network(each)}
+    layers = [_layer(each, nested) for each in config["layers"]]
     if kind == "Sequential":
-        _give_input(layers)
+        _add_input_layer(layers)
     inner = {**config, "layers": layers}
     for key in ("input_layers", "output_layers"):
         if key in inner:
-            # here Keras 3 counts as Keras 2 did, but for what is no Functional there
-            ends = _references(inner[key], [name for name, of in within.items() if of == "Sequential"])
-            # one end in a list would be a network that answers with a list
-            inner[key] = ends[0] if len(ends) == 1 else ends
+            # node indices are those of Keras 2 for nested Functional networks, but not for Sequential ones
+            tensors = _references(inner[key], [name for name, of in nested.items() if of == "Sequential"])
+            # a list of one tensor would make a network whose output is a list
+            inner[key] = tensors[0] if len(tensors) == 1 else tensors
     inner.pop("build_input_shape", None)
     kind = _CONTAINERS.get(kind, kind)
     module = "keras.src.models.functional" if kind == "Functional" else "keras"  # as Keras 3 itself writes it
@@ -104,18 +104,19 @@ def translated(network: _Config) -> _Config:
 
 
 def check_order_of_weights(network: KerasModel, path: Path) -> None:
-    """See that every normalisation got its own numbers: its four vectors have one shape, so Keras would not notice.
+    """Check that Keras 3 assigned the weights of batch normalisations as the file names them.
 
-    Keras 3 takes a Keras 2 file's weights in their order. The names that the file gives them are held against it.
+    Keras 3 loads a Keras 2 file's weights by their order. The four vectors of a normalisation have the same shape, so a
+    different order would not be noticed.
 
     Raises
     ------
-    NotTranslated
-        Names the layer.
+    NotTranslatable
+        The order differs; the message names the layer.
     """
     import h5py
 
-    if zipfile.is_zipfile(path):  # there each layer's weights lie by themselves
+    if zipfile.is_zipfile(path):  # a .keras file stores the weights of each layer separately
         return
     with h5py.File(path, "r") as file:
         group = file.get("model_weights", file)
@@ -127,9 +128,9 @@ def check_order_of_weights(network: KerasModel, path: Path) -> None:
     own = [layer for layer in network.layers if layer.weights]
     for layer, names in zip(own, saved, strict=False):
         expected = [_last(each.name) for each in (*layer.trainable_weights, *layer.non_trainable_weights)]
-        for is_, should in zip(names, expected, strict=False):
-            if is_ != should and {is_, should} & set(_NORMALISATION):
-                raise NotTranslated(f"in {layer.name} it keeps {is_} where Keras 3 looks for {should}")
+        for stored, assigned in zip(names, expected, strict=False):
+            if stored != assigned and {stored, assigned} & set(_NORMALISATION):
+                raise NotTranslatable(f"layer {layer.name} stores {stored} where Keras 3 expects {assigned}")
 
 
 def _own_name(entry: _Config) -> str:
@@ -142,8 +143,8 @@ def _is_network(entry: _Config) -> bool:
     return entry["class_name"] in _CONTAINERS and (isinstance(config, list) or "layers" in config)
 
 
-def _layer(entry: _Config, within: Collection[str]) -> _Config:
-    """Return one layer's entry, a network within included; ``within`` names those beside it."""
+def _layer(entry: _Config, nested: Collection[str]) -> _Config:
+    """Return the translated entry of a layer or nested network; ``nested`` are the nested networks at its level."""
     if _is_network(entry):
         made = translated(entry)
     else:
@@ -155,7 +156,7 @@ def _layer(entry: _Config, within: Collection[str]) -> _Config:
     if "name" in made:
         made["name"] = _name(made["name"])
     if "inbound_nodes" in made:
-        made["inbound_nodes"] = _references(made["inbound_nodes"], within)
+        made["inbound_nodes"] = _references(made["inbound_nodes"], nested)
     return made
 
 
@@ -164,7 +165,7 @@ def _kept(entry: _Config) -> _Config:
 
 
 def _arguments(kind: str, config: _Config) -> _Config:
-    """Return a layer's arguments under the names that Keras 3 has for them."""
+    """Return a layer's arguments by their names in Keras 3."""
     import keras
 
     config["dtype"] = _type_name(config.get("dtype"))
@@ -178,7 +179,7 @@ def _arguments(kind: str, config: _Config) -> _Config:
     if isinstance(axis, list) and len(axis) == 1:
         config["axis"] = axis[0]
     made = getattr(keras.layers, kind, None)
-    if made is None or kind == "Lambda":  # Keras says what it does not know, and a Lambda is a matter of its own
+    if made is None or kind == "Lambda":  # unknown layers are reported by Keras, Lambda layers by `load_keras_file`
         return config
     parameters = inspect.signature(made.__init__).parameters
     takes_more = any(each.kind is inspect.Parameter.VAR_KEYWORD for each in parameters.values())
@@ -186,19 +187,19 @@ def _arguments(kind: str, config: _Config) -> _Config:
     for key in [key for key in config if key not in known]:
         value = config.pop(key)
         if not (key.endswith(_OF_TRAINING) or value in _WITHOUT_EFFECT):
-            raise NotTranslated(f"layer {config.get('name')} ({kind}) has {key} = {value!r}, which Keras 3 cannot do")
+            raise NotTranslatable(f"layer {config.get('name')} ({kind}) has {key} = {value!r}, which Keras 3 cannot do")
     return config
 
 
 def _type_name(dtype: Any) -> str:  # noqa: ANN401 - JSON
-    """Return the type that a layer computes in; mixed precision was a matter of training, its weights are float32."""
+    """Return the dtype that a layer computes in; float32 for mixed precision, whose weights are float32."""
     if isinstance(dtype, dict):
         dtype = dtype.get("config", {}).get("name")
     return "float32" if dtype is None or str(dtype).startswith("mixed_") else str(dtype)
 
 
-def _give_input(layers: list[_Config]) -> None:
-    """Put an input before a Sequential's first layer where that has only the shape of one."""
+def _add_input_layer(layers: list[_Config]) -> None:
+    """Insert an InputLayer before a Sequential's first layer where that only has an input shape."""
     shape = layers[0]["config"].get("batch_input_shape") if layers else None
     for layer in layers:
         layer["config"].pop("batch_input_shape", None)
@@ -208,13 +209,13 @@ def _give_input(layers: list[_Config]) -> None:
 
 
 def _name(name: str) -> str:
-    return name.replace("/", "_")  # Keras 3 builds paths of names
+    return name.replace("/", "_")  # Keras 3 builds paths from layer names
 
 
 def _references(node: Any, networks: Collection[str]) -> Any:  # noqa: ANN401 - JSON
-    """Rename and renumber layers where they are referred to: ``[name, node, tensor]``, or with arguments behind.
+    """Return references ``[name, node, tensor, ...]`` to layers with their names and node indices in Keras 3.
 
-    A network within another one had a node of its own in Keras 2, before that of its first use.
+    In Keras 2 a nested network had a node of its own before that of its first call: indices are one higher.
     """
     if not isinstance(node, list):
         return node
@@ -224,13 +225,13 @@ def _references(node: Any, networks: Collection[str]) -> Any:  # noqa: ANN401 - 
 
 
 def _texts(attributes: Any, name: str) -> list[str]:  # noqa: ANN401 - h5py carries no types
-    """Read a list of names, which HDF5 may hold in several pieces."""
+    """Return a list of names from HDF5 attributes, where long lists are split into numbered chunks."""
     if name in attributes:
-        pieces = [attributes[name]]
+        chunks = [attributes[name]]
     else:
         numbers = (number for number in range(len(attributes)) if f"{name}{number}" in attributes)
-        pieces = [attributes[f"{name}{number}"] for number in numbers]
-    return [each.decode() if isinstance(each, bytes) else str(each) for piece in pieces for each in piece]
+        chunks = [attributes[f"{name}{number}"] for number in numbers]
+    return [each.decode() if isinstance(each, bytes) else str(each) for chunk in chunks for each in chunk]
 
 
 def _last(name: str) -> str:

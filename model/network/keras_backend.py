@@ -1,4 +1,7 @@
-"""Starting Keras on the backend that ``KERAS_BACKEND`` names (TensorFlow by default), for reading and for training."""
+"""Selection and set-up of Keras' backend, for inference, training and conversion.
+
+``KERAS_BACKEND`` selects it; without it, the first installed one of `SUITED`.
+"""
 
 import importlib
 import importlib.util
@@ -9,7 +12,7 @@ from importlib.abc import MetaPathFinder
 from typing import ClassVar
 
 SUITED = ("tensorflow", "jax", "torch")
-"""The backends whose gradients this program asks for; of those installed the first is taken."""
+"""The supported backends with gradients, in the order of preference."""
 
 _NAMES = {"tensorflow": "TensorFlow", "jax": "JAX", "torch": "PyTorch"}
 _INSTALLS = {
@@ -20,20 +23,18 @@ _INSTALLS = {
 
 
 class BackendUnavailable(RuntimeError):
-    """Keras' backend is not installed, or is not one that computes gradients; the message says which would do."""
+    """Keras' backend is not installed, or is not supported; the message names those that are."""
 
     exit_code: ClassVar[int] = 1
 
 
 def chosen_backend(purpose: str = "the keras engine") -> str:
-    """Return the backend that Keras runs on, or will: the one that ``KERAS_BACKEND`` names, else the first installed.
-
-    Nothing is imported.
+    """Return the backend that Keras runs on or would run on. Nothing is imported.
 
     Parameters
     ----------
     purpose
-        What needs it, for the message.
+        The feature that needs it, for the error message.
 
     Raises
     ------
@@ -46,30 +47,35 @@ def chosen_backend(purpose: str = "the keras engine") -> str:
         if running not in SUITED:
             raise BackendUnavailable(f"Keras already runs on {running}; {purpose} runs on {allowed}")
         return running
-    asked = os.environ.get("KERAS_BACKEND")
-    if asked is None:
-        asked = next((name for name in SUITED if _is_installed(name)), None)
-        if asked is None:
+    backend = os.environ.get("KERAS_BACKEND")
+    if backend is None:
+        backend = next((name for name in SUITED if _is_installed(name)), None)
+        if backend is None:
             names = [_NAMES[name] for name in SUITED]
             raise BackendUnavailable(f"{purpose} needs {', '.join(names[:-1])} or {names[-1]}: {_INSTALLS[SUITED[0]]}")
-    if asked not in SUITED:
-        raise BackendUnavailable(f"KERAS_BACKEND is {asked!r}; {purpose} runs on {allowed}")
-    if not _is_installed(asked):
-        raise BackendUnavailable(f"{purpose} needs {_NAMES[asked]}, which KERAS_BACKEND names: {_INSTALLS[asked]}")
-    return asked
+    if backend not in SUITED:
+        raise BackendUnavailable(f"KERAS_BACKEND is {backend!r}; {purpose} runs on {allowed}")
+    if not _is_installed(backend):
+        raise BackendUnavailable(f"{purpose} needs {_NAMES[backend]}, which KERAS_BACKEND names: {_INSTALLS[backend]}")
+    return backend
 
 
 def start_backend(threads: int | None = None, purpose: str = "the keras engine") -> str:
-    """Import Keras, have its backend compute in full float32 and with so many threads; return its name and version.
+    """Import Keras and configure its backend for full float32 and a number of threads; return its name and version.
 
     Parameters
     ----------
     threads
-        JAX takes no number of them.
+        None: the backend's default. JAX ignores it.
     purpose
-        See `chosen_backend`, which also says what is raised.
+        The feature that needs it, for the error message.
+
+    Raises
+    ------
+    BackendUnavailable
+        See `chosen_backend`.
     """
-    # these are the backends' own variables; what a person set stands
+    # variables of the backends; values in the environment take precedence
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
     backend = chosen_backend(purpose)
@@ -79,7 +85,7 @@ def start_backend(threads: int | None = None, purpose: str = "the keras engine")
     if keras.backend.backend() != backend:
         raise BackendUnavailable(f"Keras runs on {keras.backend.backend()} though KERAS_BACKEND is {backend}")
     library = importlib.import_module(backend)
-    # a graphics card would round to TF32 silently
+    # without these settings graphics cards compute in TF32
     if backend == "tensorflow":
         _prepare_tensorflow(threads)
     elif backend == "jax":
@@ -92,7 +98,7 @@ def start_backend(threads: int | None = None, purpose: str = "the keras engine")
 
 
 def seed_backend(seed: int) -> None:
-    """Seed what Keras and its backend draw. Keras would load TensorFlow to seed that too, whichever backend runs."""
+    """Seed the random numbers of Keras and its backend; TensorFlow is not imported where another backend runs."""
     import keras
 
     hiding = [] if keras.backend.backend() == "tensorflow" else [_WithoutTensorflow()]
@@ -105,9 +111,9 @@ def seed_backend(seed: int) -> None:
 
 
 def seed_step(seed: int, step: int) -> None:
-    """Have PyTorch draw the same in this step, whatever it drew before.
+    """Seed PyTorch's generator for a step, so that a resumed run draws the same.
 
-    Keras' dropout there draws from PyTorch's own generator; on other backends from the layer's.
+    On PyTorch Keras' dropout uses that generator; on other backends the layer's own seed generator.
     """
     import keras
 
@@ -118,7 +124,7 @@ def seed_step(seed: int, step: int) -> None:
 
 
 def running_backend() -> str:
-    """Return Keras and the backend that it runs on, with versions: ``Keras 3.15.1 on torch 2.13.0``."""
+    """Return Keras and its backend with their versions, such as ``Keras 3.15.1 on torch 2.13.0``."""
     import keras
 
     backend = str(keras.backend.backend())
@@ -147,29 +153,29 @@ def _prepare_tensorflow(threads: int | None) -> None:
         if threads is not None:
             tf.config.threading.set_intra_op_parallelism_threads(threads)
             tf.config.threading.set_inter_op_parallelism_threads(1)
-    except RuntimeError:  # the process has computed already, and its threads stand
+    except RuntimeError:  # TensorFlow has computed in this process: its threads cannot be changed
         return
 
 
 def start_any_backend() -> None:
-    """Let Keras run on the first backend that is installed, unless one is named or already loaded; one always is."""
+    """Select the first installed backend, at last OpenVINO, unless ``KERAS_BACKEND`` is set or Keras is imported."""
     if "keras" not in sys.modules and "KERAS_BACKEND" not in os.environ:
         os.environ["KERAS_BACKEND"] = next((name for name in SUITED if _is_installed(name)), "openvino")
     _compute_in_float32()
 
 
 def start_converting() -> None:
-    """Let Keras run on the backend that needs neither TensorFlow nor JAX, unless one is named or already loaded."""
+    """Select Keras' OpenVINO backend for conversion, unless ``KERAS_BACKEND`` is set or Keras is imported."""
     if "keras" not in sys.modules and os.environ.setdefault("KERAS_BACKEND", "openvino") == "openvino":
         sys.meta_path.insert(0, _WithoutTensorflow())
     _compute_in_float32()
 
 
 def _compute_in_float32() -> None:
-    """Have Keras' OpenVINO backend compute in float32.
+    """Make Keras' OpenVINO backend compute in float32.
 
-    It names no precision, and OpenVINO then takes bfloat16 where the processor has it: seen on one with AVX512-BF16, a
-    golden output was off by 0.0065 of its largest value.
+    It sets no precision, and OpenVINO then selects bfloat16 where the processor has it: with AVX512-BF16 a golden
+    output differed by 0.0065 of its largest value.
     """
     if os.environ.get("KERAS_BACKEND") != "openvino":
         return
@@ -180,9 +186,9 @@ def _compute_in_float32() -> None:
 
 
 class _WithoutTensorflow(MetaPathFinder):
-    """Keras looks for TensorFlow even where it runs on OpenVINO, which takes seconds and is good for nothing."""
+    """Hides TensorFlow from Keras, which imports it on other backends too, in seconds and without use."""
 
     def find_spec(self, fullname: str, path: object = None, target: object = None) -> None:
-        """Say of TensorFlow that it is not there; know nothing of other modules."""
+        """Raise ModuleNotFoundError for TensorFlow; find no other module."""
         if fullname == "tensorflow":
             raise ModuleNotFoundError("TensorFlow is not loaded where networks are converted", name=fullname)

@@ -1,4 +1,4 @@
-"""Opening Keras files of others: what they hold is looked at before anything of it is run."""
+"""Loading of untrusted Keras files: their configuration is checked before anything in them is executed."""
 
 import json
 import zipfile
@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, ClassVar
 
-from model.network.keras2_files import check_order_of_weights, in_words_of_keras3, is_keras2
+from model.network.keras2_files import check_order_of_weights, is_keras2, translated_copy
 from model.network.keras_types import KerasModel
 
 SUFFIXES = (".keras", ".h5", ".hdf5")
@@ -15,13 +15,13 @@ _HDF5 = b"\x89HDF"
 _ZIP = b"PK\x03\x04"
 _UNSAFE = ("Lambda", "__lambda__")
 _WRAPPERS = ("TFSMLayer", "TorchModuleWrapper", "JaxLayer", "FlaxLayer")
-"""Keras' layers that load or unpickle what another library left behind."""
+"""Keras' layers that load or unpickle models of other libraries."""
 
 MOST_CONFIGURATION = 64 << 20
-"""Bytes of the JSON that describes a network; a thousandth of that describes DenseNet121."""
+"""Largest size, in bytes, of a network's JSON configuration; DenseNet121 has a thousandth of it."""
 
 MOST_NESTED = 100
-"""Levels of that JSON; a network of networks has about twenty."""
+"""Largest depth of that JSON; nested networks have about twenty levels."""
 
 _TOO_DEEP = f"its configuration is nested more than {MOST_NESTED} levels deep"
 
@@ -29,7 +29,7 @@ SAVE_WHOLE = "save the whole network: network.save('network.keras')"
 
 
 class ImportRefused(ValueError):
-    """A file cannot become a model; ``reason`` says what is wrong, its value, and what would do."""
+    """A file cannot be imported as a model; ``reason`` says what is wrong, its value, and what is allowed."""
 
     exit_code: ClassVar[int] = 1
 
@@ -39,14 +39,14 @@ class ImportRefused(ValueError):
 
 
 def load_keras_file(path: Path, unsafe: bool = False) -> KerasModel:
-    """Load a Keras network from a file that anybody may have made.
+    """Load a Keras network from an untrusted file.
 
     Parameters
     ----------
     path
         A ``.keras`` or ``.h5`` file of a whole network, of Keras 3 or 2 (`model.network.keras2_files`).
     unsafe
-        Run the code that the file carries in Lambda layers. Only for files that one has made oneself.
+        Run the code in the file's Lambda layers. Only for files of one's own.
 
     Returns
     -------
@@ -57,7 +57,7 @@ def load_keras_file(path: Path, unsafe: bool = False) -> KerasModel:
     FileNotFoundError
         There is no such file.
     ImportRefused
-        It holds no network, weights alone, code, or layers that are not Keras' own; or it is damaged.
+        The file is damaged, or holds no network, weights alone, code, or layers that are not Keras' own.
     """
     path = Path(path)
     config = read_configuration(path)
@@ -80,19 +80,19 @@ def load_keras_file(path: Path, unsafe: bool = False) -> KerasModel:
     try:
         if not is_keras2(path):
             return keras.models.load_model(path, compile=False, safe_mode=not unsafe)
-        with in_words_of_keras3(path, config) as copy:
+        with translated_copy(path, config) as copy:
             network = keras.models.load_model(copy, compile=False, safe_mode=not unsafe)
         check_order_of_weights(network, path)
         return network
     except MemoryError as error:
         raise ImportRefused(path, "its network is larger than this machine's memory") from error
-    except Exception as error:  # whatever Keras and its backend make of somebody's file
+    except Exception as error:  # Keras and its backends raise any exception on malformed files
         reason = next(iter(str(error).strip().splitlines()), "") or type(error).__name__
         raise ImportRefused(path, f"Keras {keras.__version__} cannot load it: {reason}") from error
 
 
 def read_configuration(path: Path) -> dict[str, Any]:
-    """Return what a file says of its network's layers, and run none of it; raises what `load_keras_file` does."""
+    """Return the configuration of a file's network without executing it; raises as `load_keras_file` does."""
     if path.is_dir():
         raise ImportRefused(path, f"it is a folder; of a SavedModel or a checkpoint, {SAVE_WHOLE}")
     try:
@@ -107,7 +107,7 @@ def read_configuration(path: Path) -> dict[str, Any]:
         raise ImportRefused(path, f"it is no Keras file (allowed are {', '.join(SUFFIXES)})")
     if path.suffix.lower() not in kinds[magic]:
         raise ImportRefused(
-            path, f"it is of another kind than its name says; rename it to {path.stem}{kinds[magic][0]}"
+            path, f"its content is not of the kind of its suffix; rename it to {path.stem}{kinds[magic][0]}"
         )
     try:
         text = _of_hdf5(path) if magic == _HDF5 else _of_zip(path)
@@ -115,7 +115,7 @@ def read_configuration(path: Path) -> dict[str, Any]:
     except (OSError, KeyError, zipfile.BadZipFile, EOFError, ValueError, TypeError) as error:
         raise ImportRefused(path, f"it is damaged or truncated: {error}") from error
     if not isinstance(config, dict):
-        raise ImportRefused(path, f"it holds weights alone, without the network that they belong to; {SAVE_WHOLE}")
+        raise ImportRefused(path, f"it holds weights alone, without their network; {SAVE_WHOLE}")
     return config
 
 
@@ -138,7 +138,7 @@ def _of_zip(path: Path) -> str | None:
 
 
 def _parsed(text: str) -> Any:  # noqa: ANN401 - JSON
-    """Parse a configuration; ValueError where it is nested so deeply that looking through it would not end well."""
+    """Parse a configuration; ValueError where it is nested more than `MOST_NESTED` levels deep."""
     try:
         config = json.loads(text)
     except RecursionError:
@@ -157,7 +157,7 @@ def _parsed(text: str) -> Any:  # noqa: ANN401 - JSON
 
 
 def _parts(config: Any, name: str = "") -> Iterator[tuple[str, str, str]]:  # noqa: ANN401 - JSON
-    """Yield (name, class, module) of everything with a class in a network's configuration."""
+    """Yield (name, class, module) of every object with a class in a network's configuration."""
     if isinstance(config, list):
         for entry in config:
             yield from _parts(entry, name)
@@ -166,7 +166,7 @@ def _parts(config: Any, name: str = "") -> Iterator[tuple[str, str, str]]:  # no
         if isinstance(inner, dict):
             name = str(inner.get("name", config.get("name", name)))
         if isinstance(config.get("class_name"), str):
-            # a module of one's own is named by what it was registered as; Keras 2 named no modules
+            # custom classes are identified by their registered name; Keras 2 recorded no modules
             own = ">" in str(config.get("registered_name") or "")
             module = config.get("registered_name") if own else config.get("module")
             yield name, config["class_name"], str(module or "keras")

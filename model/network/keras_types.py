@@ -1,9 +1,9 @@
-"""The network and its loss, in Keras 3 alone, so that any of its backends can train it."""
+"""Type aliases for objects of Keras, which has no type annotations."""
 
 from typing import Any, TypeAlias
 
 KerasModel: TypeAlias = Any
-"""A ``keras.Model`` or one of its layers; Keras carries no types."""
+"""A ``keras.Model`` or one of its layers."""
 
 Tensor: TypeAlias = Any
-"""A tensor of whichever backend Keras runs on, or an array."""
+"""A tensor of Keras' backend, or a NumPy array."""

@@ -1,4 +1,4 @@
-"""A logit for each label of whatever a classifier ends in: one or more sigmoids, a softmax, or plain logits."""
+"""Conversion of a classifier's outputs (sigmoids, a softmax, or plain logits) to one logit per label."""
 
 from collections.abc import Sequence
 from typing import Literal, cast
@@ -9,10 +9,10 @@ from numpy.typing import NDArray
 from model.network.graph_cutting import final_activation, logit_network
 from model.network.keras_types import KerasModel
 
-Answer = Literal["sigmoid", "softmax"]
-"""Whether labels are independent of one another, or exclude one another."""
+OutputActivation = Literal["sigmoid", "softmax"]
+"""sigmoid: independent labels; softmax: mutually exclusive classes."""
 
-_ENDINGS: dict[str, Answer] = {
+_FINAL: dict[str, OutputActivation] = {
     "linear": "sigmoid",
     "sigmoid": "sigmoid",
     "softmax": "softmax",
@@ -20,57 +20,68 @@ _ENDINGS: dict[str, Answer] = {
 }
 
 
-def answer_of(network: KerasModel, asked: str | None = None) -> Answer:
-    """Return what kind of answer a network gives; plain logits are taken for those of sigmoids unless said otherwise.
-
-    Raises
-    ------
-    ValueError
-        The network ends in an activation that gives no probability, or in another one than was said.
-    """
-    ending = final_activation(network)
-    if asked not in (None, "sigmoid", "softmax"):
-        raise ValueError(f"the answer is said to be {asked!r}; allowed are sigmoid, softmax")
-    if ending not in _ENDINGS:
-        raise ValueError(
-            f"model {network.name} ends in {ending}, which gives no probability; allowed are "
-            f"{', '.join(_ENDINGS)} (linear: plain logits)"
-        )
-    if asked not in (None, _ENDINGS[ending]) and ending != "linear":
-        raise ValueError(f"model {network.name} ends in {ending}; its answer cannot be {asked}")
-    return _ENDINGS[ending] if asked is None else cast(Answer, asked)
-
-
-def label_network(network: KerasModel, answer: Answer, kept: Sequence[int]) -> KerasModel:
-    """Return the network with one logit for each of the outputs that are kept; it shares the layers before.
-
-    The logit of a softmax's class is that of its probability: its score less the logarithm of the sum of the other
-    classes' exponentials, so that a sigmoid of it gives what the softmax gave. Of two classes that is the difference
-    of their scores.
+def output_activation(network: KerasModel, declared: str | None = None) -> OutputActivation:
+    """Return whether a network's outputs are independent labels or exclusive classes.
 
     Parameters
     ----------
     network
-        A flat network of one output, as `inlined` makes it.
-    answer
-        Of the network's own outputs.
+        A classifier.
+    declared
+        ``sigmoid`` or ``softmax``, for a network of plain logits; None: plain logits are those of sigmoids.
+
+    Raises
+    ------
+    ValueError
+        The final activation gives no probabilities, or is not the declared one.
+    """
+    final = final_activation(network)
+    if declared not in (None, "sigmoid", "softmax"):
+        raise ValueError(f"the answer is given as {declared!r}; allowed are sigmoid, softmax")
+    if final not in _FINAL:
+        raise ValueError(
+            f"model {network.name} ends in {final}, which gives no probability; allowed are "
+            f"{', '.join(_FINAL)} (linear: plain logits)"
+        )
+    if declared not in (None, _FINAL[final]) and final != "linear":
+        raise ValueError(f"model {network.name} ends in {final}; its answer cannot be {declared}")
+    return _FINAL[final] if declared is None else cast(OutputActivation, declared)
+
+
+def label_network(network: KerasModel, activation: OutputActivation, kept: Sequence[int]) -> KerasModel:
+    """Return a network with one logit for each of the kept outputs; it shares the layers of the given one.
+
+    The logit of a softmax class is that of its probability, so that the sigmoid of the logit equals the softmax: its
+    score minus the logsumexp of the other classes' scores; for two classes, the difference of the scores.
+
+    Parameters
+    ----------
+    network
+        A flat network with one output tensor, as `inlined` returns it.
+    activation
+        Of the network's outputs.
     kept
-        Indices of the outputs that are labels; the others are left out, and still compete in a softmax.
+        Indices of the outputs that are labels; the others are removed, but still compete in a softmax.
+
+    Raises
+    ------
+    ValueError
+        A softmax has only one output.
     """
     import keras
 
     logits = logit_network(network).outputs[0]
     number = int(logits.shape[-1])
-    if answer == "sigmoid":
+    if activation == "sigmoid":
         if list(kept) == list(range(number)):
             return keras.Model(network.inputs, logits, name=network.name)
         return keras.Model(network.inputs, _fixed(logits, np.eye(number)[:, list(kept)]), name=network.name)
     if number < 2:
-        raise ValueError(f"model {network.name} answers one number, which cannot be a softmax over classes")
+        raise ValueError(f"model {network.name} has one output, which cannot be a softmax over classes")
     others = [[other for other in range(number) if other != index] for index in kept]
-    # column by column: another class's score less the label's own
-    rival = np.eye(number)
-    kernel = np.stack([rival[:, j] - rival[:, k] for k, row in zip(kept, others, strict=True) for j in row], axis=1)
+    # each column: another class's score minus the label's own
+    unit = np.eye(number)
+    kernel = np.stack([unit[:, j] - unit[:, k] for k, row in zip(kept, others, strict=True) for j in row], axis=1)
     if number == 2:
         return keras.Model(network.inputs, _fixed(logits, -kernel), name=network.name)
     rivals = keras.layers.Reshape((len(kept), number - 1), name="rivals")(_fixed(logits, kernel, "differences"))
@@ -79,7 +90,7 @@ def label_network(network: KerasModel, answer: Answer, kept: Sequence[int]) -> K
 
 
 def _fixed(logits: KerasModel, kernel: NDArray[np.float64], name: str = "labels") -> KerasModel:
-    """Apply a matrix that is no weight to be learnt."""
+    """Apply a constant matrix to the logits, as a Dense layer that is not trainable."""
     import keras
 
     layer = keras.layers.Dense(kernel.shape[1], use_bias=False, trainable=False, name=name)

@@ -1,4 +1,4 @@
-"""From a Keras model to what a bundle holds: float16 weights, a two-output network for the engine, a head in NumPy."""
+"""Conversion of Keras models to OpenVINO IR with two outputs, logits and feature map; golden inputs."""
 
 import os
 import subprocess
@@ -15,10 +15,9 @@ from model.network.keras_types import KerasModel
 
 
 def export_network(weights_file: Path, layer_name: str, path: Path, *, half: bool = True, unsafe: bool = False) -> None:
-    """Compile a ``.keras`` file to OpenVINO IR with two outputs, the logits and a feature map.
+    """Convert a ``.keras`` file to OpenVINO IR with two outputs, the logits and a feature map.
 
-    Keras' own OpenVINO backend does it, in a process of its own because a process has one backend; TensorFlow is not
-    needed.
+    Keras' OpenVINO backend converts, in a separate process, since a process has only one backend.
 
     Parameters
     ----------
@@ -27,16 +26,16 @@ def export_network(weights_file: Path, layer_name: str, path: Path, *, half: boo
     layer_name
         The layer with the feature map.
     path
-        Of the ``.xml`` file; the ``.bin`` comes beside it.
+        Of the ``.xml`` file; the ``.bin`` is written beside it.
     half
-        Keep the weights in float16.
+        Store the weights as float16.
     unsafe
         Run the code in the file's Lambda layers.
 
     Raises
     ------
     ValueError
-        Keras or OpenVINO cannot convert the model; the message ends with theirs.
+        Keras or OpenVINO cannot convert the model; the message ends with their error.
     """
     environment = {**os.environ, "KERAS_BACKEND": "openvino"}
     command = [
@@ -60,7 +59,7 @@ def export_network(weights_file: Path, layer_name: str, path: Path, *, half: boo
 
 
 def compile_network(network: KerasModel, layer_name: str, path: Path, *, half: bool) -> None:
-    """Do the work of `export_network` in a process whose Keras backend is openvino."""
+    """Convert as `export_network` does, in this process, whose Keras backend must be openvino."""
     import openvino
 
     with tempfile.TemporaryDirectory() as name:
@@ -81,9 +80,14 @@ def _export_file(weights_file: Path, layer_name: str, path: Path, half: bool, un
 
 
 def golden_tensors(size: int, channels: int, mean: tuple[float, ...], std: tuple[float, ...]) -> NDArray[np.float32]:
-    """Return two synthetic inputs, float32 [2, size, size, channels]: soft blobs like lungs, and stripes.
+    """Return two synthetic inputs, float32 [2, size, size, channels]: dark blobs like lungs, and a pattern of stripes.
 
-    Nobody's radiograph, and the same on every machine.
+    Synthetic, so that no patient's image is in a bundle, and the same on every machine.
+
+    Parameters
+    ----------
+    size, channels, mean, std
+        Of the network's `Preprocessing`.
     """
     y, x = np.mgrid[0:size, 0:size] / size
     left = np.exp(-(((x - 0.3) / 0.12) ** 2 + ((y - 0.5) / 0.28) ** 2))
@@ -92,7 +96,7 @@ def golden_tensors(size: int, channels: int, mean: tuple[float, ...], std: tuple
     stripes = 0.5 + 0.4 * np.sin(25 * x) * np.cos(11 * y)
     resized = np.clip(np.stack([chest, stripes]), 0, 1)
     tensors = (resized[..., np.newaxis] - np.array(mean)) / np.array(std)
-    # float16 values, so that the file is small and the stored input exact
+    # rounded to float16, in which they are stored
     return np.broadcast_to(tensors, (2, size, size, channels)).astype(np.float16).astype(np.float32)
 
 

@@ -1,1 +1,1 @@
-"""Image to tensor, the same in training, evaluation, one-shot analysis and the worker."""
+"""Preprocessing of images to tensors, shared by training, evaluation, one-shot analysis and the worker."""

@@ -1,4 +1,4 @@
-"""Radiographs that come as PNG or JPEG."""
+"""Reading of radiographs in PNG or JPEG files."""
 
 from pathlib import Path
 from typing import ClassVar
@@ -7,16 +7,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 COLOUR_TOLERANCE = 12 / 255
-"""Mean spread between the colour channels up to which an image counts as gray; JPEG's rounding stays below it."""
+"""Largest mean difference between the colour channels of a grayscale image; JPEG's rounding stays below it."""
 
 _JPEG = b"\xff\xd8\xff"
 _END = b"\xff\xd9"
 MAXIMUM_PIXELS = 100_000_000
-"""No radiograph is larger; a file that says so is refused before it is decoded."""
+"""Rows times columns, above those of any radiograph; a file whose header claims more is not decoded."""
 
 
 class UnreadableImage(ValueError):
-    """A PNG or JPEG file holds no radiograph that can be read; the message says why."""
+    """A file is no readable grayscale PNG or JPEG image; the message says why."""
 
     exit_code: ClassVar[int] = 1
 
@@ -24,9 +24,9 @@ class UnreadableImage(ValueError):
 def read_raster(path: Path) -> NDArray[np.float32]:
     """Read a PNG or JPEG file as a grayscale image.
 
-    Gray images of 8 or 16 bits are divided by the full range of their type. RGB images whose channels agree are taken
-    as gray; an alpha channel is ignored, since radiographs carry it only by accident of the tool that wrote them.
-    Orientation tags are ignored likewise.
+    Pixels of 8 or 16 bits are divided by the full range of their type. RGB images with equal channels count as
+    grayscale. Alpha channels and orientation tags are ignored: in radiographs they are artefacts of the software that
+    wrote the file.
 
     Parameters
     ----------
@@ -66,7 +66,7 @@ def read_raster(path: Path) -> NDArray[np.float32]:
 
 
 def _check_size(path: Path, data: bytes) -> None:
-    """Refuse by the header alone what would not fit in memory or is cut off."""
+    """Raise UnreadableImage where the header claims too many pixels, or the file is truncated; nothing is decoded."""
     import io
 
     from PIL import Image
@@ -85,10 +85,10 @@ def _check_size(path: Path, data: bytes) -> None:
 
 
 def _check_scan(path: Path, data: bytes) -> None:
-    """Refuse a JPEG of which a piece is missing before its end marker: a decoder fills it up with gray.
+    """Raise UnreadableImage where scan data are missing before the end marker, which decoders fill with gray.
 
-    Bytes laid in before the marker change nothing where the image was whole. The last sixteen rows may be missing.
-    Pillow, since OpenCV would print a warning for every file that is whole.
+    Bytes inserted before the marker do not change a complete image, but fill in for missing scan data. Missing data of
+    the last sixteen rows are not detected. Pillow decodes here, since OpenCV prints a warning about the inserted bytes.
     """
     import io
 
@@ -97,10 +97,10 @@ def _check_scan(path: Path, data: bytes) -> None:
     end = data.rfind(_END)
     try:
         with (
-            Image.open(io.BytesIO(data), formats=["JPEG"]) as as_it_is,
-            Image.open(io.BytesIO(data[:end] + bytes(range(1, 128)) * 2 + data[end:]), formats=["JPEG"]) as longer,
+            Image.open(io.BytesIO(data), formats=["JPEG"]) as original,
+            Image.open(io.BytesIO(data[:end] + bytes(range(1, 128)) * 2 + data[end:]), formats=["JPEG"]) as extended,
         ):
-            missing = not np.array_equal(np.asarray(as_it_is)[:-16], np.asarray(longer)[:-16])
+            missing = not np.array_equal(np.asarray(original)[:-16], np.asarray(extended)[:-16])
     except (OSError, SyntaxError, ValueError) as error:
         raise UnreadableImage(f"{path} cannot be decoded: {error}") from error
     if missing:
@@ -108,7 +108,7 @@ def _check_scan(path: Path, data: bytes) -> None:
 
 
 def _gray(path: Path, image: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Return the one channel of an image whose colour channels agree."""
+    """Return the mean of equal colour channels, float32 [rows, columns]; UnreadableImage where they differ."""
     if image.shape[2] == 2:
         return image[:, :, 0]
     colour = image[:, :, :3]

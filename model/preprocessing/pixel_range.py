@@ -1,29 +1,29 @@
-"""The range of pixel values that a network was trained with, as the mean and the deviation of a preprocessing."""
+"""The range of pixel values that a network expects, as mean and standard deviation of its preprocessing."""
 
 RANGES: dict[str, tuple[tuple[float, float, float], tuple[float, float, float]]] = {
     "imagenet": ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
     # Keras' ResNet50, VGG16: 0..255 in the order blue, green, red, less ImageNet's means
     "caffe": ((103.939 / 255, 116.779 / 255, 123.68 / 255), (1 / 255, 1 / 255, 1 / 255)),
 }
-"""Ranges with a name: (mean, std) of red, green and blue, the image being in 0..1."""
+"""Named ranges: mean and std of the three channels, for an image in [0, 1]."""
 
 ALLOWED = f"LOW..HIGH such as 0..1, -1..1, 0..255, -1024..1024, or {', '.join(RANGES)}"
 
 
 def normalisation(text: str, channels: int) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Return the mean and the standard deviation, a value a channel, that bring an image in 0..1 into a range.
+    """Return mean and standard deviation, one value per channel, that map an image in [0, 1] to a range.
 
     Parameters
     ----------
     text
-        ``LOW..HIGH``, or one of `RANGES`; of one channel these are averaged over the colours.
+        ``LOW..HIGH``, or one of `RANGES`, whose values are averaged for one channel.
     channels
         1 or 3.
 
     Raises
     ------
     ValueError
-        The range is neither.
+        The text is neither.
     """
     if text in RANGES:
         mean, std = RANGES[text]

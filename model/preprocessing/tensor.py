@@ -1,4 +1,4 @@
-"""From a grayscale radiograph to the network's tensor: the one function that training, evaluation and reading share."""
+"""Preprocessing of a grayscale radiograph to the network's tensor; the same in training, evaluation and inference."""
 
 import hashlib
 import json
@@ -17,23 +17,28 @@ Interpolation = Literal["area", "gaussian"]
 
 @dataclass(frozen=True)
 class Preprocessing:
-    """How an image becomes a tensor; part of a bundle's digest.
+    """Parameters of the preprocessing; part of a bundle's digest.
 
     Parameters
     ----------
     size
         Rows and columns of the tensor.
     geometry
-        ``squash`` stretches the whole image onto the square; ``crop`` takes the central square; ``pad`` centres the
-        whole image on a black square. It matters: an image that is normal by one of them may not be by another.
+        ``squash`` scales the whole image to a square; ``crop`` takes the central square; ``pad`` centres the whole
+        image on a black square. A network's outputs are valid only with the geometry that it was trained with.
     interpolation
-        ``area``: the mean over the covered pixels where the image shrinks, bilinear where it grows. ``gaussian``: as
-        scikit-image and so torchxrayvision do, see `model.preprocessing.gaussian_resize`.
+        ``area``: mean over the covered pixels along axes that shrink, bilinear along axes that grow. ``gaussian``: as
+        by scikit-image, and so by torchxrayvision; see `model.preprocessing.gaussian_resize`.
     channels
-        1, or 3 for a gray image repeated.
+        1, or 3 equal channels.
     mean, std
-        A value a channel: the tensor is ``(image - mean) / std`` with the image in [0, 1]. ImageNet's figures fit as
-        they are; torchxrayvision's range of -1024..1024 is a mean of 0.5 and a std of 1/2048.
+        One value per channel: the tensor is ``(image - mean) / std`` of an image in [0, 1]. ImageNet's values can be
+        used as published; torchxrayvision's range of -1024..1024 is a mean of 0.5 and a std of 1/2048.
+
+    Raises
+    ------
+    ValueError
+        A value is out of range.
     """
 
     size: int = 224
@@ -62,18 +67,18 @@ class Preprocessing:
 
     @property
     def identifier(self) -> str:
-        """Short and stable name of this preprocessing: what it does, then 8 hex digits of all its values."""
+        """Stable name: geometry, interpolation, size, channels, and 8 hex digits of a hash over all values."""
         canonical = json.dumps(asdict(self), sort_keys=True, separators=(",", ":"))
         digest = hashlib.sha256(canonical.encode()).hexdigest()[:8]
         return f"{self.geometry}-{self.interpolation}-{self.size}x{self.channels}-{digest}"
 
     def as_table(self) -> dict[str, Any]:
-        """Return the values as a bundle's ``model.toml`` holds them."""
+        """Return the values for a bundle's ``model.toml``."""
         return {**asdict(self), "mean": list(self.mean), "std": list(self.std)}
 
     @classmethod
     def from_table(cls, table: Mapping[str, Any]) -> "Preprocessing":
-        """Read the values of a bundle's ``model.toml``; a ValueError or KeyError names what is wrong."""
+        """Read the values in a bundle's ``model.toml``; ValueError where one is out of range, KeyError if missing."""
         return cls(
             size=int(table["size"]),
             geometry=cast(Geometry, str(table["geometry"])),
@@ -86,15 +91,15 @@ class Preprocessing:
 
 @dataclass(frozen=True, eq=False)
 class PreparedImage:
-    """A tensor and where its pixels lie in the image.
+    """A tensor, and the affine map of its pixels to the image.
 
     Attributes
     ----------
     tensor
         float32 [size, size, channels].
     affine
-        float64 [2, 3]: the centre of tensor pixel (x, y) lies at ``affine @ (x, y, 1)`` in image pixels, whole numbers
-        being pixel centres on both sides.
+        float64 [2, 3]: tensor pixel (x, y) is at ``affine @ (x, y, 1)`` in the image; whole numbers are pixel centres
+        in both.
     """
 
     tensor: NDArray[np.float32]
@@ -102,14 +107,14 @@ class PreparedImage:
 
 
 def prepare(image: NDArray[np.float32], spec: Preprocessing) -> PreparedImage:
-    """Make the network's tensor of one grayscale image.
+    """Return the network's tensor of one grayscale image.
 
     Parameters
     ----------
     image
-        float32 [rows, columns] in [0, 1], white is dense.
+        float32 [rows, columns] in [0, 1]; dense tissue is bright (MONOCHROME2).
     spec
-        A bundle's preprocessing.
+        The network's preprocessing.
 
     Raises
     ------
@@ -121,7 +126,7 @@ def prepare(image: NDArray[np.float32], spec: Preprocessing) -> PreparedImage:
 
 
 def resample(image: NDArray[np.float32], spec: Preprocessing) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
-    """Return the image on the tensor's grid, float32 [size, size] in [0, 1], and the affine of `PreparedImage`."""
+    """Return the image resampled to float32 [size, size] in [0, 1], and the affine map of `PreparedImage`."""
     if image.ndim != 2 or 0 in image.shape:
         raise ValueError(f"an image of shape {image.shape} cannot be prepared; [rows, columns] with pixels is needed")
     image = np.asarray(image, dtype=np.float32)
@@ -129,7 +134,7 @@ def resample(image: NDArray[np.float32], spec: Preprocessing) -> tuple[NDArray[n
     left, top, width, height = 0, 0, columns, rows
     if spec.geometry == "crop":
         width = height = min(rows, columns)
-        left, top = columns // 2 - width // 2, rows // 2 - height // 2  # to the pixel as torchxrayvision crops
+        left, top = columns // 2 - width // 2, rows // 2 - height // 2  # the same rounding as torchxrayvision's
         image = image[top : top + height, left : left + width]
     elif spec.geometry == "pad":
         width = height = max(rows, columns)
@@ -142,21 +147,21 @@ def resample(image: NDArray[np.float32], spec: Preprocessing) -> tuple[NDArray[n
         [[scale_x, 0.0, left + scale_x / 2 - 0.5], [0.0, scale_y, top + scale_y / 2 - 0.5]], dtype=np.float64
     )
     if spec.interpolation == "gaussian":
-        # beyond the edges lies what is zero to the network, as where it was trained
+        # outside the image is the value that becomes 0 in the tensor, as in torchxrayvision
         square = resize_gaussian(image, spec.size, float(np.clip(np.mean(spec.mean), 0, 1)))
         return np.ascontiguousarray(np.clip(square, 0.0, 1.0)), affine
     return _resize(image, spec.size), affine
 
 
 def normalise(square: NDArray[np.float32], spec: Preprocessing) -> NDArray[np.float32]:
-    """Turn images [..., size, size] in [0, 1] into tensors [..., size, size, channels] in the network's range."""
+    """Return tensors float32 [..., size, size, channels] of images [..., size, size] in [0, 1]."""
     mean, std = np.asarray(spec.mean, np.float32), np.asarray(spec.std, np.float32)
     result: NDArray[np.float32] = (square[..., np.newaxis] - mean) / std
     return result
 
 
 def _resize(image: NDArray[np.float32], size: int) -> NDArray[np.float32]:
-    """Resize by area along the axes that shrink, then bilinearly along those that grow."""
+    """Resample by area along axes that shrink, then bilinearly along axes that grow."""
     import cv2
 
     rows, columns = image.shape

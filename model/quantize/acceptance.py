@@ -20,7 +20,7 @@ from model.dataset.sources import Sample
 from model.engine.opening import open_engine
 from model.engine.protocol import Engine
 from model.evaluate.metrics import auroc
-from model.evaluate.predictions import judge, measure
+from model.evaluate.predictions import calibrate, predict
 
 LEAST_OF_EITHER = 10
 """Images that show a label, and images that do not, that its AUROC is judged on: of fewer, one image moves it."""
@@ -46,7 +46,7 @@ class QuantizationRefused(RuntimeError):
 
 
 @dataclass(frozen=True)
-class Quantized:
+class QuantizationComparison:
     """What was gained and what was lost, measured on the images that were not used to quantize.
 
     Attributes
@@ -102,17 +102,18 @@ def compare(
     read_image: ReadImage,
     on_image: Callable[[], None],
     threads: int,
-) -> Quantized:
+) -> QuantizationComparison:
     engines = open_engine(before, threads=threads), open_engine(after, threads=threads)
-    answers = [measure(engine, before, judging, read_image, on_image) for engine in engines]
+    predictions = [predict(engine, before, judging, read_image, on_image) for engine in engines]
     labels = before.label_names
-    judged = [judge(each, labels, before.everyone, before.groups, before.distribution) for each in answers]
+    calibrated = [calibrate(each, labels, before.everyone, before.groups, before.distribution) for each in predictions]
     areas = [
-        {name: auroc(answers[0].targets[:, i], each.probabilities[:, i]) for i, name in enumerate(labels)}
-        for each in judged
+        {name: auroc(predictions[0].targets[:, i], each.probabilities[:, i]) for i, name in enumerate(labels)}
+        for each in calibrated
     ]
     counts = {
-        name: min(int((answers[0].targets[:, i] == value).sum()) for value in (0, 1)) for i, name in enumerate(labels)
+        name: min(int((predictions[0].targets[:, i] == value).sum()) for value in (0, 1))
+        for i, name in enumerate(labels)
     }
     known = [name for name in labels if counts[name] >= LEAST_OF_EITHER]
     if not known:
@@ -122,8 +123,8 @@ def compare(
         )
     serving = [open_engine(before, "f32"), open_engine(before), open_engine(after)]
     slowest, usual, fastest = _times(serving, before.golden.tensors[:1])
-    moves = np.abs(judged[1].probabilities - judged[0].probabilities)
-    return Quantized(
+    moves = np.abs(calibrated[1].probabilities - calibrated[0].probabilities)
+    return QuantizationComparison(
         calibrated_on,
         len(judging),
         {name: areas[0][name] for name in known},
@@ -137,7 +138,7 @@ def compare(
         ),
         round(slowest / fastest, 2),
         tuple(name for name in labels if name not in known),
-        _out_of_distribution_changed(before.distribution, *(each.pooled for each in answers)),
+        _out_of_distribution_changed(before.distribution, *(each.pooled for each in predictions)),
     )
 
 
@@ -152,7 +153,7 @@ def _times(engines: Sequence[Engine], tensor: NDArray[np.float32], rounds: int =
     return [float(np.median(taken)) for taken in times]
 
 
-def check_accepted(found: Quantized) -> None:
+def check_accepted(found: QuantizationComparison) -> None:
     # figures like 0.95 and 0.945 lie a little more than 0.005 apart in binary
     dropped = {
         name: (before, found.auroc_after[name])

@@ -31,8 +31,8 @@ from model.quantize.acceptance import (
     AUROC_DROP,
     HIGH_MOVE,
     MEAN_MOVE,
+    QuantizationComparison,
     QuantizationRefused,
-    Quantized,
     ReadImage,
     check_accepted,
     compare,
@@ -49,7 +49,7 @@ def quantize(
     read_image: ReadImage = read_raster,
     on_image: Callable[[], None] = lambda: None,
     threads: int = 1,
-) -> tuple[Bundle, Quantized]:
+) -> tuple[Bundle, QuantizationComparison]:
     """Write a copy of a bundle whose compiled network is int8, and say what that changed.
 
     The head stays in f32, so that the closed form explains the quantized network exactly, from its own feature map.
@@ -162,7 +162,7 @@ def _rewrite(folder: Path, bundle: Bundle) -> Bundle:
     return describe()
 
 
-def _write_card(before: Bundle, made: Bundle, found: Quantized) -> None:
+def _write_card(before: Bundle, made: Bundle, found: QuantizationComparison) -> None:
     """Say before the card of the network that it was made of what is otherwise in this one, as measured."""
     rows = [f"| {label} | {area:.4f} | {found.auroc_after[label]:.4f} |" for label, area in found.auroc_before.items()]
     left = f" Too few images to judge AUROC by: {', '.join(found.not_judged)}." if found.not_judged else ""

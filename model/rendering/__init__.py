@@ -1,1 +1,1 @@
-"""Overlays: colour scale, legend and the drawn image."""
+"""Rendering of Grad-CAM overlays: colour scale, legend, image."""

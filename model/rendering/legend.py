@@ -1,4 +1,4 @@
-"""The strip of text beneath a drawn radiograph: flags first, then the numbers, then what it is not for."""
+"""The legend below a rendered radiograph: flags, label, probability, model, statement, colour scale."""
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -13,25 +13,25 @@ if TYPE_CHECKING:
 
 BACKGROUND = (16, 16, 20)
 TEXT = (232, 232, 232)
-QUIET = (170, 170, 176)
+MUTED = (170, 170, 176)
 WARNING = (255, 196, 61)
 RULE = (70, 70, 78)
 
 
 @dataclass(frozen=True)
 class Legend:
-    """What stands beneath a radiograph. It must hold nothing that names a patient.
+    """Texts of the legend; they must not identify a patient.
 
     Attributes
     ----------
     title
         The label.
     lines
-        Probability, threshold, model.
+        Probability with threshold, peak density, model.
     flags
-        Drawn first, in the colour of a warning.
+        Drawn first, in the colour of warnings.
     footer
-        Drawn last.
+        The bundle's statement, in the colour of warnings.
     """
 
     title: str
@@ -41,7 +41,7 @@ class Legend:
 
 
 def draw_legend(legend: Legend, width: int) -> NDArray[np.uint8]:
-    """Return the strip, uint8 RGB [height, width, 3], as high as its text needs: lines are wrapped, never cut off."""
+    """Return the legend, uint8 RGB [height, width, 3]; lines are wrapped, and the height follows from them."""
     from PIL import Image, ImageDraw
 
     size = max(11, min(26, round(width / 42)))
@@ -63,10 +63,10 @@ def draw_legend(legend: Legend, width: int) -> NDArray[np.uint8]:
     for tick in ticks:
         share = (tick.value - DENSITY_FLOOR) / (DENSITY_FULL - DENSITY_FLOOR)
         x = margin + round(share * (bar.shape[1] - 1))
-        draw.line([(x, top + size), (x, top + size + gap)], fill=QUIET)
+        draw.line([(x, top + size), (x, top + size + gap)], fill=MUTED)
         half = tick.font.getlength(tick.text) / 2
         left = min(max(x - half, margin), width - margin - 2 * half)
-        draw.text((left, top + size + gap), tick.text, font=tick.font, fill=QUIET)
+        draw.text((left, top + size + gap), tick.text, font=tick.font, fill=MUTED)
     pixels = np.array(strip, np.uint8)
     pixels[top : top + size, margin : margin + bar.shape[1]] = bar
     return pixels
@@ -86,7 +86,7 @@ def _ticks(size: int) -> list[_Tick]:
 
 
 def wrapped(text: str, font: "FreeTypeFont", width: int) -> list[str]:
-    """Break a text into lines no wider than so many pixels; a word that is wider by itself is broken too."""
+    """Wrap a text into lines of at most `width` pixels; a word that is wider is broken."""
     lines, line = [], ""
     for word in text.split():
         while font.getlength(word) > width and len(word) > 1:
@@ -112,7 +112,7 @@ def _paragraphs(legend: Legend, size: int) -> list[tuple[str, "FreeTypeFont", tu
         (legend.title, _font(size * 1.35), TEXT),
         *((line, plain, TEXT) for line in legend.lines),
         (legend.footer, plain, WARNING),
-        ("colour: how strongly a place speaks for it, in logits; one scale for every image", plain, QUIET),
+        ("colour: how strongly a place speaks for it, in logits; one scale for every image", plain, MUTED),
     ]
 
 
@@ -126,6 +126,6 @@ def _font(points: float) -> "FreeTypeFont":
 
 
 def _colour_bar(width: int, height: int) -> NDArray[np.uint8]:
-    """Return the colours from clear to fullest over a middle gray, uint8 RGB [height, width, 3]."""
+    """Return the colour scale, from `DENSITY_FLOOR` to `DENSITY_FULL`, over mid-gray; uint8 RGB [height, width, 3]."""
     densities = np.tile(np.linspace(DENSITY_FLOOR, DENSITY_FULL, width, dtype=np.float32), (height, 1))
     return blend(np.full((height, width), 0.45, np.float32), opacity(densities))

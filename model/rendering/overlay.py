@@ -1,4 +1,4 @@
-"""Pictures of a reading: the radiograph with what spoke for a label laid over it, and a legend beneath."""
+"""Rendering of results: the radiograph with a label's Grad-CAM overlay, and a legend below."""
 
 from dataclasses import dataclass
 
@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from model.bundle.bundle import Bundle
-from model.inference.reader import Reading
+from model.inference.predictor import InferenceResult
 from model.rendering.colour_scale import (
     DENSITY_FLOOR,
     DENSITY_FULL,
@@ -34,23 +34,23 @@ __all__ = [
 ]
 
 RENDERING_VERSION = 2
-"""Raised when the same inputs give another picture."""
+"""Incremented when the same inputs are drawn differently."""
 
-_NARROWEST = 20  # pixels: no legend fits into less, and an image of one column is black beside it
+_NARROWEST = 20  # pixels of width that a legend needs; a narrower radiograph is padded with black
 
 
 @dataclass(frozen=True, eq=False)
 class Overlay:
-    """A drawn reading.
+    """A rendered result.
 
     Attributes
     ----------
     rgb
-        uint8 [height, width, 3]: radiograph above, legend beneath.
+        uint8 [height, width, 3]: the radiograph, and the legend below it.
     scale
-        Drawn pixels an image pixel, the same in x and y.
+        Drawn pixels per image pixel, equal in x and y.
     radiograph
-        (left, top, width, height) of the radiograph in the picture.
+        (left, top, width, height) of the radiograph, in drawn pixels.
     """
 
     rgb: NDArray[np.uint8]
@@ -58,12 +58,12 @@ class Overlay:
     radiograph: tuple[int, int, int, int]
 
 
-def legend_for(bundle: Bundle, reading: Reading, index: int, flags: tuple[str, ...]) -> Legend:
-    """Return the legend of one label of a reading: nothing of the patient is in it."""
+def legend_for(bundle: Bundle, result: InferenceResult, index: int, flags: tuple[str, ...]) -> Legend:
+    """Return the legend of one label, by index, of a result; it holds no data of the patient."""
     label = bundle.label_names[index]
-    probability, threshold = float(reading.probabilities[index]), reading.calibration.thresholds[label]
+    probability, threshold = float(result.probabilities[index]), result.calibration.thresholds[label]
     verdict = "at or above the threshold" if probability >= threshold else "below the threshold"
-    peak = peak_density(reading.maps.contribution(index))
+    peak = peak_density(result.maps.contribution(index))
     strongest = (
         f"strongest place {peak:.1f} on the scale beneath"
         if peak > DENSITY_FLOOR
@@ -82,7 +82,7 @@ def legend_for(bundle: Bundle, reading: Reading, index: int, flags: tuple[str, .
 
 
 def probability_text(value: float) -> str:
-    """Write a probability with three digits, never as certain: what is said is no more than 0.999 sure."""
+    """Return a probability with three decimals; never 0 or 1, but "under 0.001" and "over 0.999"."""
     if value >= 0.9995:
         return "over 0.999"
     return f"{value:.3f}" if value >= 0.0005 else "under 0.001"
@@ -96,31 +96,33 @@ def draw_overlay(
     legend: Legend,
     longest_side: int = 1024,
 ) -> Overlay:
-    """Draw one label's overlay.
+    """Draw one label's overlay on the radiograph.
 
     Parameters
     ----------
     image
-        float32 [rows, columns] in [0, 1], as the tensor was made of.
+        float32 [rows, columns] in [0, 1], from which the tensor was made.
     contribution
-        float32 [h, w], `LogitMaps.contribution` of a `Reading`: cells in units of the calibrated logit, before ReLU.
+        float32 [h, w], `GradCamMaps.contribution` of an `InferenceResult`: contributions to the calibrated logit,
+        before ReLU.
     affine
         `PreparedImage.affine`: tensor pixel -> image pixel.
     tensor_size
         Rows and columns of the tensor.
     legend
-        What stands beneath.
+        Drawn below the radiograph.
     longest_side
-        Of the drawn radiograph, in pixels; a smaller image is enlarged to it.
+        Of the drawn radiograph, in pixels, at least 64; a smaller image is enlarged to it.
 
     Raises
     ------
     ValueError
-        A shape does not fit.
+        A shape or the longest side does not fit.
     """
     if image.ndim != 2 or contribution.ndim != 2 or affine.shape != (2, 3):
         raise ValueError(
-            f"image {image.shape}, map {contribution.shape}, affine {affine.shape}; [rows, columns], [h, w], [2, 3] fit"
+            f"shapes are image {image.shape}, map {contribution.shape}, affine {affine.shape}; "
+            "[rows, columns], [h, w], [2, 3] are needed"
         )
     if longest_side < 64:
         raise ValueError(f"longest side is {longest_side}; at least 64 is needed")
@@ -135,7 +137,7 @@ def draw_overlay(
 
 
 def draw_thumbnail(image: NDArray[np.float32], longest_side: int = 256) -> NDArray[np.uint8]:
-    """Return a small radiograph, uint8 [h, w], of an image float32 [rows, columns] in [0, 1]."""
+    """Return a thumbnail, uint8 [h, w], of an image float32 [rows, columns] in [0, 1]; it is never enlarged."""
     gray, _ = _scaled(image, min(longest_side, max(image.shape)))
     return np.rint(gray * 255).astype(np.uint8)
 
@@ -147,20 +149,20 @@ def draw_layer(
     image_shape: tuple[int, int],
     longest_side: int = 1024,
 ) -> NDArray[np.uint8]:
-    """Draw one label's overlay alone, to be laid over a radiograph drawn at the same size.
+    """Draw one label's overlay without the radiograph, as a transparent layer of the same size.
 
     Parameters
     ----------
     contribution, affine, tensor_size
         As for `draw_overlay`.
     image_shape
-        Rows and columns of the image that the affine leads to.
+        Rows and columns of the image.
     longest_side
         Of the drawn layer, in pixels; it is never larger than the image.
 
     Returns
     -------
-    uint8 RGBA [height, width, 4], alpha not premultiplied, and 0 with no colour wherever nothing speaks for the label.
+    uint8 RGBA [height, width, 4], alpha not premultiplied; all zero where the density is below `DENSITY_FLOOR`.
     """
     rows, columns = image_shape
     scale = min(longest_side, max(rows, columns)) / max(rows, columns)
@@ -174,14 +176,14 @@ def draw_layer(
 
 
 def draw_scale(width: int = 240, height: int = 10) -> NDArray[np.uint8]:
-    """Return the scale of all overlays, uint8 RGBA [height, width, 4]: density 0 at the left, `DENSITY_FULL` right."""
+    """Return the colour scale of all overlays, uint8 RGBA [height, width, 4]: density 0 left, `DENSITY_FULL` right."""
     density = np.linspace(0.0, DENSITY_FULL, width, dtype=np.float32)
     alpha = opacity(np.tile(density, (height, 1)))
     return np.dstack([colours(alpha), np.rint(255 * alpha / MAXIMUM_OPACITY).astype(np.uint8)])
 
 
 def peak_density(contribution: NDArray[np.float32]) -> float:
-    """Return the strongest density of a map: under `DENSITY_FLOOR` its overlay is empty."""
+    """Return the largest density of a map of contributions; below `DENSITY_FLOOR` its overlay is empty."""
     return float(strength(contribution).max())
 
 
@@ -191,13 +193,13 @@ def _scaled(image: NDArray[np.float32], longest_side: int) -> tuple[NDArray[np.f
     rows, columns = image.shape
     scale = longest_side / max(rows, columns)
     size = _drawn_size(rows, columns, scale)
-    way = cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC
-    drawn = cv2.resize(np.asarray(image, np.float32), size, interpolation=way)
+    interpolation = cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC
+    drawn = cv2.resize(np.asarray(image, np.float32), size, interpolation=interpolation)
     return np.clip(drawn, 0.0, 1.0).astype(np.float32), scale
 
 
 def _drawn_size(rows: int, columns: int, scale: float) -> tuple[int, int]:
-    """Width and height, as OpenCV wants them."""
+    """Return width and height in drawn pixels, in OpenCV's order."""
     return max(1, round(columns * scale)), max(1, round(rows * scale))
 
 
@@ -208,12 +210,12 @@ def _density_on(
     scale: float,
     shape: tuple[int, ...],
 ) -> NDArray[np.float32]:
-    """Lay a map onto the drawn radiograph, float32 of its shape; nothing where the tensor did not reach."""
+    """Return a map's density on the drawn radiograph, float32 of its shape; 0 outside the tensor."""
     import cv2
 
     height, width = contribution.shape
     density = strength(contribution)
-    # cell centre -> tensor pixel -> image pixel -> drawn pixel, each a centre at a whole number
+    # cell -> tensor pixel -> image pixel -> drawn pixel; whole numbers are centres in each
     cell = np.array([[tensor_size / width, 0, tensor_size / width / 2 - 0.5]])
     cell = np.concatenate([cell, [[0, tensor_size / height, tensor_size / height / 2 - 0.5]], [[0, 0, 1]]])
     to_image = np.concatenate([affine, [[0, 0, 1]]])
@@ -222,14 +224,14 @@ def _density_on(
     shift = np.array([[1.0, 0, -1], [0, 1, -1], [0, 0, 1]])
     forward = to_drawn @ to_image @ cell @ shift
     size = (shape[1], shape[0])
-    laid: NDArray[np.float32] = cv2.warpAffine(padded, forward[:2], size, flags=cv2.INTER_CUBIC).astype(np.float32)
-    reached = _reached(to_drawn @ to_image, tensor_size, shape)
-    # between two cells a cubic can rise above both: nothing is drawn stronger than the strongest cell
-    return np.clip(laid, 0, density.max()) * reached
+    warped: NDArray[np.float32] = cv2.warpAffine(padded, forward[:2], size, flags=cv2.INTER_CUBIC).astype(np.float32)
+    covered = _covered(to_drawn @ to_image, tensor_size, shape)
+    # cubic interpolation overshoots: the density stays at or below that of the strongest cell
+    return np.clip(warped, 0, density.max()) * covered
 
 
-def _reached(tensor_to_drawn: NDArray[np.float64], tensor_size: int, shape: tuple[int, ...]) -> NDArray[np.float32]:
-    """Return 1 where the tensor covers the drawn radiograph, else 0."""
+def _covered(tensor_to_drawn: NDArray[np.float64], tensor_size: int, shape: tuple[int, ...]) -> NDArray[np.float32]:
+    """Return 1 where the tensor covers a drawn pixel, else 0, float32 of the drawn radiograph's shape."""
     inverse = np.linalg.inv(tensor_to_drawn)
     x, y = np.arange(shape[1]), np.arange(shape[0])
     columns = inverse[0, 0] * x + inverse[0, 2]

@@ -9,7 +9,7 @@ import numpy as np
 from model.network.keras_types import KerasModel
 
 EXPLANATION_LAYER = "relu"
-"""DenseNet's last feature map, after its last batch normalisation: what its global average pool reads."""
+"""The layer of DenseNet's last feature map, after its last batch normalisation and before its global average pool."""
 
 
 Architecture = Literal["densenet121", "densenet169", "densenet201", "tiny"]
@@ -21,7 +21,7 @@ ARCHITECTURES: tuple[Architecture, ...] = ("densenet121", "densenet169", "densen
 def build_network(
     labels: int, size: int | None, channels: int = 3, dropout: float = 0.2, architecture: Architecture = "densenet121"
 ) -> KerasModel:
-    """Build a network from scratch with a logit a label.
+    """Build a network with random weights and one logit per label.
 
     Parameters
     ----------
@@ -30,11 +30,11 @@ def build_network(
     size
         Rows and columns of the input, or None for any.
     channels
-        Of the input.
+        Channels of the input.
     dropout
-        Share of the pooled features left out in training.
+        Dropout rate of the pooled features.
     architecture
-        A DenseNet (Huang et al. 2017), or three convolutions (``tiny``), to try data and options out in seconds.
+        A DenseNet (Huang et al. 2017), or three convolutions (``tiny``) for trying data and options in seconds.
 
     Returns
     -------
@@ -51,7 +51,8 @@ def build_network(
         backbone = build(include_top=False, weights=None, pooling="avg", input_shape=shape, name=architecture)
     for layer in backbone.layers:
         if isinstance(layer, keras.layers.BatchNormalization):
-            # Keras' 0.99 lags hundreds of steps behind weights that start at random: reading mode then answers nonsense
+            # with Keras' 0.99 the moving statistics lag hundreds of steps behind weights that start at random, and
+            # inference mode then gives meaningless outputs
             layer.momentum = 0.9
     hidden = keras.layers.Dropout(dropout, name="dropout")(backbone.output)
     logits = keras.layers.Dense(labels, dtype="float32", name="logits")(hidden)
@@ -59,23 +60,22 @@ def build_network(
 
 
 def one_against_normal(network: KerasModel) -> KerasModel:
-    """Return a network with one logit, of one with the scores of two classes that exclude one another.
+    """Return the network of one logit that is equivalent to a network with a softmax over two classes.
 
-    The logit of a softmax's second class is the difference of the two scores: a sigmoid of it gives what the softmax
-    gave.
+    The logit of the second class's probability is the difference of the two scores.
     """
     import keras
 
     last = network.get_layer("logits")
     kernel, bias = (np.asarray(value) for value in last.get_weights())
     logit = keras.layers.Dense(1, dtype="float32", name="logits")
-    answer = logit(network.get_layer("dropout").output)
+    output = logit(network.get_layer("dropout").output)
     logit.set_weights([kernel[:, 1:] - kernel[:, :1], bias[1:] - bias[:1]])
-    return keras.Model(network.inputs, answer, name=network.name)
+    return keras.Model(network.inputs, output, name=network.name)
 
 
 def _tiny(shape: tuple[int | None, int | None, int]) -> KerasModel:
-    """Three convolutions under the names that DenseNet's layers have."""
+    """Return three convolutions whose layers are named as DenseNet's."""
     from keras import Input, Model, layers
 
     image = hidden = Input(shape)

@@ -1,4 +1,4 @@
-"""What training does to an image so that the network learns the anatomy and not the exposure."""
+"""Random augmentation of training images: geometry, gamma, contrast, brightness, blur, noise."""
 
 import math
 from dataclasses import dataclass
@@ -9,10 +9,25 @@ from numpy.typing import NDArray
 
 @dataclass(frozen=True)
 class Augmentation:
-    """Ranges that random changes are drawn from.
+    """Ranges of the random changes. Lengths are shares of the image's side, intensities are those of [0, 1].
 
-    There is no mirroring: heart and stomach have their side. Gamma and brightness are wide because images rendered
-    through their own window are far brighter (a mean of 0.75) than the 8-bit collections (0.5).
+    No mirroring: heart and stomach are on one side. Gamma and brightness have wide ranges because DICOM images rendered
+    by their own VOI are far brighter (mean 0.75) than the 8-bit collections (mean 0.5).
+
+    Attributes
+    ----------
+    rotation_degrees, shift
+        Largest absolute values, drawn uniformly.
+    zoom, aspect
+        Largest absolute logarithms of the scale and of the ratio of the axes' scales.
+    gamma, contrast
+        Lowest and highest exponent (log-uniform) and factor about 0.5 (uniform).
+    brightness
+        Largest absolute offset.
+    blur_probability
+        Probability of a Gaussian blur with a standard deviation of 0.4 to 1.2 pixels.
+    noise
+        Largest standard deviation of Gaussian noise.
     """
 
     rotation_degrees: float = 8.0
@@ -26,7 +41,7 @@ class Augmentation:
     noise: float = 0.02
 
     def apply(self, square: NDArray[np.float32], random: np.random.Generator) -> NDArray[np.float32]:
-        """Return a changed copy of a resampled image, float32 [size, size] in [0, 1]."""
+        """Return an augmented copy of a resampled image, float32 [size, size] in [0, 1]."""
         import cv2
 
         size = square.shape[0]

@@ -1,4 +1,4 @@
-"""A training run on disk: killed at any moment, it goes on at the step of its last checkpoint."""
+"""Checkpoints of a training run; a run that was killed resumes at the step of its last checkpoint."""
 
 import json
 import os
@@ -18,30 +18,34 @@ CHECKPOINT_FILE = "checkpoint.npz"
 
 @dataclass
 class RunState:
-    """Where a run is; with the variables of network and optimizer, all that the next step depends on.
+    """Progress of a run: with the variables of network and optimizer, everything that the next step depends on.
 
     Attributes
     ----------
     epoch, step
-        Finished epochs, and finished steps of the one under way.
-    steps, stretch_began
-        Finished steps in all, and those before the present stretch of stages.
+        Finished epochs, and finished steps of the current epoch.
+    steps, warmup_start
+        Finished steps in total, and those before the current learning rate warm-up.
     stage
-        Of the epoch under way.
+        Index of the current epoch's stage.
     losses
-        Of its steps.
+        Losses of the current epoch's steps.
     elapsed
         Seconds of training, over all processes.
     averaged
-        How often weights were added to the average.
+        Number of updates of the averaged weights.
     best
-        The best score so far.
+        Highest score of an epoch so far.
+    finished
+        No epoch is left.
+    history
+        Records of the finished epochs.
     """
 
     epoch: int = 0
     step: int = 0
     steps: int = 0
-    stretch_began: int = 0
+    warmup_start: int = 0
     stage: int = -1
     losses: list[float] = field(default_factory=list)
     elapsed: float = 0.0
@@ -52,7 +56,7 @@ class RunState:
 
 
 def save_checkpoint(folder: Path, state: RunState, network: KerasModel, average: Sequence[NDArray[Any]] | None) -> None:
-    """Write state and variables in one file, which replaces the last one as a whole or not at all."""
+    """Write state, variables and averaged weights to one file, which replaces the previous one atomically."""
     arrays = {f"weight.{index}": value for index, value in enumerate(network.get_weights())}
     arrays |= {f"optimizer.{index}": v.numpy() for index, v in enumerate(network.optimizer.variables)}
     arrays |= {f"average.{index}": value for index, value in enumerate(average or ())}
@@ -73,11 +77,13 @@ def read_state(folder: Path) -> RunState | None:
     with np.load(path, allow_pickle=False) as arrays:
         table = json.loads(arrays["state"].tobytes())
     table["history"] = [EpochRecord(**record) for record in table["history"]]
+    if "stretch_began" in table:  # its name in earlier versions
+        table["warmup_start"] = table.pop("stretch_began")
     return RunState(**table)
 
 
 def restore_variables(folder: Path, network: KerasModel) -> list[NDArray[Any]] | None:
-    """Give network and optimizer, which are compiled as they were, the checkpoint's values; return the average."""
+    """Set the variables of a network, compiled as before, and its optimizer; return the averaged weights, if any."""
     with np.load(folder / CHECKPOINT_FILE, allow_pickle=False) as arrays:
         network.set_weights(_of(arrays, "weight"))
         network.optimizer.build(network.trainable_variables)

@@ -1,4 +1,4 @@
-"""How well a network in training answers: fixed, unchanged images of both parts, in reading mode."""
+"""Metrics after each epoch, in inference mode, on a fixed subset of images without augmentation."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -14,7 +14,25 @@ from model.train.losses import pack_targets
 
 
 class Monitor:
-    """The same images of a part every time, so many of each domain."""
+    """Evaluates a network in training on a fixed subset of one part.
+
+    Parameters
+    ----------
+    cache, weights
+        Images and targets of the part, and their loss weights.
+    labels
+        Names of the outputs.
+    spec
+        Preprocessing.
+    a_domain
+        Images of each domain in the subset.
+    batch
+        Images per batch.
+    seed
+        Of the choice of the subset.
+    exclusive_classes
+        The labels are classes of a softmax.
+    """
 
     def __init__(
         self,
@@ -25,25 +43,28 @@ class Monitor:
         a_domain: int,
         batch: int,
         seed: int,
-        excluding: bool = False,
+        exclusive_classes: bool = False,
     ) -> None:
         self._cache, self._labels, self._spec, self._batch = cache, labels, spec, batch
-        self._chosen = _pick(cache, a_domain, seed)
-        self._weights, self._excluding = weights[self._chosen], excluding
+        self._subset = _subset(cache, a_domain, seed)
+        self._weights, self._exclusive = weights[self._subset], exclusive_classes
 
-    def measure(
+    def evaluate(
         self, network: KerasModel, size: int, loss: Callable[[Tensor, Tensor], Tensor]
     ) -> tuple[float, float, float, str]:
-        """Return loss, mean AUROC, mean accuracy, and in words the AUROC a (domain, label)."""
+        """Return mean loss, mean AUROC, mean accuracy, and as text the AUROC of each (domain, label).
+
+        AUROC and accuracy are means over labels, then over domains; nan where there is none.
+        """
         from keras import ops
 
         logits = self._logits(network, size)
-        targets, domains = self._cache.targets[self._chosen], np.array(self._cache.domains)[self._chosen]
+        targets, domains = self._cache.targets[self._subset], np.array(self._cache.domains)[self._subset]
         packed = pack_targets(targets, self._weights)
         losses: NDArray[np.float32] = np.asarray(ops.convert_to_numpy(loss(packed, logits)), np.float32)
-        scores = _odds(logits) if self._excluding else logits
+        scores = _class_logits(logits) if self._exclusive else logits
         areas: list[float] = []
-        rights: list[float] = []
+        accuracies: list[float] = []
         texts: list[str] = []
         for domain in sorted(set(self._cache.domains)):
             cell = domains == domain
@@ -52,32 +73,33 @@ class Monitor:
             texts += [f"{domain}/{label}={area:.3f}" for label, area in known.items()]
             if known:
                 areas.append(float(np.mean(list(known.values()))))
-            rights.append(self._accuracy(targets[cell], logits[cell]))
-        return float(losses.mean()), _mean(areas), _mean(rights), " ".join(texts)
+            accuracies.append(self._accuracy(targets[cell], logits[cell]))
+        return float(losses.mean()), _mean(areas), _mean(accuracies), " ".join(texts)
 
     def _accuracy(self, targets: NDArray[np.float32], logits: NDArray[np.float32]) -> float:
-        if self._excluding:
-            whole = np.isfinite(targets).all(axis=1)
-            return _mean(list(targets[whole].argmax(axis=1) == logits[whole].argmax(axis=1)))
+        if self._exclusive:
+            known = np.isfinite(targets).all(axis=1)
+            return _mean(list(targets[known].argmax(axis=1) == logits[known].argmax(axis=1)))
         known = np.isfinite(targets)
-        right = (logits > 0) == (targets > 0.5)
-        return _mean([_mean(list(right[known[:, i], i])) for i in range(targets.shape[1]) if known[:, i].any()])
+        correct = (logits > 0) == (targets > 0.5)
+        return _mean([_mean(list(correct[known[:, i], i])) for i in range(targets.shape[1]) if known[:, i].any()])
 
     def _logits(self, network: KerasModel, size: int) -> NDArray[np.float32]:
         rows = []
-        for start in range(0, len(self._chosen), self._batch):
-            chunk = self._cache.images(self._chosen[start : start + self._batch])
+        for start in range(0, len(self._subset), self._batch):
+            chunk = self._cache.images(self._subset[start : start + self._batch])
+            # padded to a full batch, since another shape would be compiled anew
             padded = np.concatenate([chunk, np.zeros((self._batch - len(chunk), *chunk.shape[1:]), np.float32)])
             tensors = normalise(shrink(padded, size), self._spec)
             rows.append(np.asarray(network.predict_on_batch(tensors), np.float32)[: len(chunk)])
         return np.concatenate(rows) if rows else np.zeros((0, len(self._labels)), np.float32)
 
 
-def _odds(logits: NDArray[np.float32]) -> NDArray[np.float32]:
+def _class_logits(logits: NDArray[np.float32]) -> NDArray[np.float32]:
     """Return the logit of each class's softmax probability."""
     scores = logits - logits.max(axis=1, keepdims=True)
-    whole = np.exp(scores)
-    others = np.maximum(whole.sum(axis=1, keepdims=True) - whole, 1e-12)
+    exponentials = np.exp(scores)
+    others = np.maximum(exponentials.sum(axis=1, keepdims=True) - exponentials, 1e-12)
     result: NDArray[np.float32] = (scores - np.log(others)).astype(np.float32)
     return result
 
@@ -87,8 +109,8 @@ def _mean(values: Sequence[float]) -> float:
     return float(np.mean(finite)) if finite else math.nan
 
 
-def _pick(cache: ImageCache, a_domain: int, seed: int) -> NDArray[np.intp]:
-    """Choose the same images of each domain every time."""
+def _subset(cache: ImageCache, a_domain: int, seed: int) -> NDArray[np.intp]:
+    """Return the sorted indices of at most `a_domain` random images of each domain."""
     random, domains = np.random.default_rng(seed), np.array(cache.domains)
-    chosen = [random.permutation(np.flatnonzero(domains == name))[:a_domain] for name in sorted(set(cache.domains))]
-    return np.sort(np.concatenate(chosen)) if chosen else np.empty(0, np.intp)
+    drawn = [random.permutation(np.flatnonzero(domains == name))[:a_domain] for name in sorted(set(cache.domains))]
+    return np.sort(np.concatenate(drawn)) if drawn else np.empty(0, np.intp)

@@ -1,4 +1,4 @@
-"""The training loop: batches in, checkpoints and a history out."""
+"""The training loop: trains a network on batches, with checkpoints and a history."""
 
 import math
 import time
@@ -30,53 +30,67 @@ WEIGHTS_FILE = "best.weights.h5"
 LAST_WEIGHTS_FILE = "last.weights.h5"
 HISTORY_FILE = "history.csv"
 AVERAGED_STEPS = 10
-"""Weights are averaged each so many steps."""
+"""Steps between two updates of the averaged weights."""
 
 Precision = Literal["float32", "mixed_bfloat16", "mixed_float16"]
 PRECISIONS: tuple[Precision, ...] = ("float32", "mixed_bfloat16", "mixed_float16")
 
 
 class TrainingDiverged(RuntimeError):
-    """The loss is no number any more, and no step can mend it; the message says when, and what may help."""
+    """The loss is nan or infinite; the message says in which step, and what may help."""
 
     exit_code: ClassVar[int] = 1
 
 
 @dataclass(frozen=True, kw_only=True)
 class FittingOptions:
-    """How a network is fitted, whatever its labels; `FittingPlan` and a whole training's plan both have these.
+    """Options of fitting, independent of labels and data; common to `FittingPlan` and `TrainingPlan`.
 
     Attributes
     ----------
     preprocessing
-        Of the tensors.
+        Of the network's tensors.
+    augmentation
+        Of the training images.
     epochs
-        At most so many.
+        Largest number of epochs.
     images_an_epoch
-        None: as many as the training part has.
-    batch
-        Images a step.
-    learning_rate
-        At its highest.
-    minutes
-        Wall-clock limit: the schedule then ends with whichever comes first, the epochs or the minutes. The result then
-        depends on the machine's speed, which the card says.
+        Images per epoch; None: as many as the training part has.
     smallest_domain
-        Share of an epoch that the smallest domain gets at least.
-    excluding
-        The labels exclude one another: a softmax over them.
+        Least share of an epoch that each domain gets.
+    batch
+        Images per step.
+    learning_rate
+        Peak learning rate.
+    weight_decay
+        Of AdamW.
+    schedule
+        Of the learning rate.
+    patience
+        Epochs at the last size without a higher validation score after which training ends; None: no early stopping.
+    averaging
+        Decay per step of the exponential moving average of the weights; 0: no averaging.
+    minutes
+        Wall-clock limit: the schedule then ends with the epochs or the minutes, whichever come first. The result then
+        depends on the machine's speed, which the model card states.
+    precision
+        Dtype policy of Keras.
+    threads
+        Of the backend; None: its default.
+    seed
+        Of weights, sampling, augmentation and dropout.
+    architecture
+        See `build_network`.
+    exclusive_classes
+        The labels are mutually exclusive classes, with a softmax over them; else independent, each with a sigmoid.
     focus
         Gamma of the focal loss; 0: cross-entropy.
     weighted
-        Positives and negatives (or classes) weigh the same.
-    patience
-        Epochs at the last size without a better validation part after which training ends; None: never.
-    averaging
-        Share of itself that the average of the weights keeps a step; 0: the weights are taken as they are.
+        Balance positives and negatives (or classes) in the loss.
     start
-        A bundle's folder or a weights file of keras.applications; None: random weights.
+        Initial weights: a bundle's folder or a weights file of keras.applications; None: random weights.
     checkpoint_seconds
-        Between checkpoints within an epoch; there is one after each epoch in any case.
+        Interval of checkpoints within an epoch; there is one after each epoch in any case.
     """
 
     preprocessing: Preprocessing = field(default_factory=Preprocessing)
@@ -95,7 +109,7 @@ class FittingOptions:
     threads: int | None = None
     seed: int = 2026
     architecture: Architecture = "densenet121"
-    excluding: bool = False
+    exclusive_classes: bool = False
     focus: float = 0.0
     weighted: bool = True
     start: Path | None = None
@@ -104,16 +118,21 @@ class FittingOptions:
 
 @dataclass(frozen=True)
 class FittingPlan(FittingOptions):
-    """How a network is fitted to labels.
+    """Options of fitting with labels and stages.
 
     Attributes
     ----------
     labels
         In the order of the logits.
     stages
-        In order; the last has the tensor's own size.
+        In order; the last has the size of the preprocessing.
     monitored
-        Images a domain that are measured after each epoch, of the training and of the validation part.
+        Images per domain and part on which metrics are computed after each epoch.
+
+    Raises
+    ------
+    DatasetInvalid, ValueError
+        There is no label, or an option is out of range.
     """
 
     labels: tuple[str, ...]
@@ -128,31 +147,33 @@ class FittingPlan(FittingOptions):
             raise ValueError(f"seed is {self.seed}; below {2**32} is needed")
         check_above_zero(self, ("learning_rate", "minutes"))
         if not self.stages or self.stages[-1].size != self.preprocessing.size:
-            raise ValueError(f"stages is {self.stages}; the last must have the tensor's size {self.preprocessing.size}")
+            raise ValueError(
+                f"stages is {self.stages}; the last must have the network's size {self.preprocessing.size}"
+            )
         check_allowed(self, {"schedule": SCHEDULES, "precision": PRECISIONS, "architecture": ARCHITECTURES})
         for stage in self.stages:
             check_block(self.architecture, stage.trained)
 
     @property
     def identity(self) -> dict[str, Any]:
-        """What makes two runs the same run; neither threads nor the interval of checkpoints do."""
+        """The values that must be equal for a run to be resumed: all but threads, checkpoint interval, start's path."""
         return {k: v for k, v in asdict(self).items() if k not in ("threads", "checkpoint_seconds", "start")}
 
     @property
     def loss(self) -> Callable[[Tensor, Tensor], Tensor]:
-        """The loss of packed targets and logits."""
-        return partial(masked_softmax_loss if self.excluding else masked_loss, focus=self.focus)
+        """The loss function of packed targets and logits."""
+        return partial(masked_softmax_loss if self.exclusive_classes else masked_loss, focus=self.focus)
 
     def weights(self, cache: ImageCache) -> NDArray[np.float32]:
-        """Return what each cell of a part weighs."""
-        if self.excluding:
+        """Return the loss weights of a part, float32 [n, labels]."""
+        if self.exclusive_classes:
             return class_weights(cache, self.weighted)
         return cell_weights(cache) if self.weighted else flat_weights(cache)
 
 
 @dataclass(frozen=True)
 class TrainingProgress:
-    """What a progress bar shows: the phase, how far it is, and the last finished epoch."""
+    """Progress for display: phase, finished and total steps of it, and the record of the last finished epoch."""
 
     phase: str
     done: int
@@ -166,11 +187,34 @@ def fit(
     folder: Path,
     on_progress: Callable[[TrainingProgress], None] = lambda progress: None,
 ) -> list[EpochRecord]:
-    """Train on the training part; leave the best and the last weights and the history in `folder`.
+    """Train a network; write the best weights, the last weights and the history into `folder`.
 
-    The best epoch is the one with the highest AUROC on the validation part, averaged over labels and then domains, of
-    those at the tensor's own size. A checkpoint in `folder` is gone on from: the weights are those that a run without
-    an interruption gives.
+    The best epoch has the highest validation AUROC, averaged over labels and then domains, among those at the last
+    stage's size. A run with a checkpoint in `folder` is resumed, with the same weights as without the interruption.
+
+    Parameters
+    ----------
+    plan
+        The options.
+    caches
+        The parts ``training`` and ``validation``.
+    folder
+        Of the run.
+    on_progress
+        Called after each step.
+
+    Returns
+    -------
+    A record of each epoch.
+
+    Raises
+    ------
+    TrainingDiverged
+        The loss is nan or infinite.
+    BackendUnavailable
+        Keras has no backend that can train.
+    DatasetInvalid
+        The initial weights do not fit.
     """
     start_backend(plan.threads, "training")
     import keras
@@ -209,7 +253,7 @@ class _Fit:
                 plan.monitored,
                 plan.batch,
                 plan.seed,
-                plan.excluding,
+                plan.exclusive_classes,
             )
             for part, cache in caches.items()
         }
@@ -240,13 +284,13 @@ class _Fit:
         return state.history
 
     def _restored(self) -> RunState:
-        found = read_state(self._folder)
-        if found is not None:
-            self._state = found
-            for _ in range(found.epoch):
+        stored = read_state(self._folder)
+        if stored is not None:
+            self._state = stored
+            for _ in range(stored.epoch):  # advance the sampler to the current epoch
                 self._sampler.epoch()
-            if found.stage >= 0:
-                self._compile(self._plan.stages[found.stage])
+            if stored.stage >= 0:
+                self._compile(self._plan.stages[stored.stage])
                 self._average = restore_variables(self._folder, self._network)
         return self._state
 
@@ -254,10 +298,10 @@ class _Fit:
         state = self._state
         state.stage = stage_at(self._plan.stages, self._progress())
         if self._compile(self._plan.stages[state.stage]):
-            state.stretch_began = state.steps
+            state.warmup_start = state.steps
 
     def _compile(self, stage: Stage) -> bool:
-        """Make the stage's layers learn, with a fresh optimizer; return whether anything changed."""
+        """Compile with the stage's trainable layers and a new optimizer; return False where neither changed."""
         import keras
 
         if self._compiled == (stage.trained, stage.rate):
@@ -266,8 +310,8 @@ class _Fit:
         set_learning(self._network, stage.trained)
         plan = self._plan
         optimizer = keras.optimizers.AdamW(plan.learning_rate, weight_decay=plan.weight_decay, clipnorm=5.0)
-        compiled = keras.backend.backend() == "jax"  # which is slow without; TensorFlow compiles for minutes
-        self._network.compile(optimizer=optimizer, loss=plan.loss, jit_compile=compiled)
+        jit = keras.backend.backend() == "jax"  # slow without; on TensorFlow XLA would compile for minutes
+        self._network.compile(optimizer=optimizer, loss=plan.loss, jit_compile=jit)
         return True
 
     def _epoch(self) -> EpochRecord:
@@ -297,11 +341,11 @@ class _Fit:
             self._on_progress(TrainingProgress("training", min(state.steps, total), total, last))
             if time.monotonic() - self._saved > plan.checkpoint_seconds:
                 self._save()
-        live = self._swapped()
+        live = self._use_average()
         training, validation = (
-            self._monitors[part].measure(self._network, stage.size, plan.loss) for part in ("training", "validation")
+            self._monitors[part].evaluate(self._network, stage.size, plan.loss) for part in ("training", "validation")
         )
-        self._swap_back(live)
+        self._use(live)
         return EpochRecord(
             epoch=state.epoch + 1,
             size=stage.size,
@@ -322,8 +366,8 @@ class _Fit:
     def _step(self, tensors: NDArray[np.float32], packed: NDArray[np.float32], rate: float) -> float:
         network = self._network
         network.optimizer.learning_rate.assign(rate)
-        network.reset_metrics()  # else Keras answers the mean loss of all steps so far
-        # what is left out depends on the step alone, so that a resumed run leaves out the same
+        network.reset_metrics()  # otherwise train_on_batch returns the mean loss of all steps so far
+        # dropout depends on the step alone, so that a resumed run drops the same features
         network.get_layer("dropout").seed_generator.state.assign([self._plan.seed, self._state.steps])
         seed_step(self._plan.seed, self._state.steps)
         loss = float(network.train_on_batch(tensors, packed))
@@ -337,8 +381,8 @@ class _Fit:
         return loss
 
     def _keep(self, record: EpochRecord) -> None:
-        """Save the weights, and as the best where they are."""
-        live = self._swapped()
+        """Save the weights as the last, and as the best where their score is the highest."""
+        live = self._use_average()
         self._network.save_weights(self._folder / LAST_WEIGHTS_FILE)
         score = record.score
         if record.size == self._plan.preprocessing.size and score > (
@@ -346,7 +390,7 @@ class _Fit:
         ):
             self._state.best = score
             self._network.save_weights(self._folder / WEIGHTS_FILE)
-        self._swap_back(live)
+        self._use(live)
 
     def _add_to_average(self) -> None:
         self._state.averaged += 1
@@ -357,15 +401,15 @@ class _Fit:
         else:
             self._average = [keep * old + (1 - keep) * new for old, new in zip(self._average, now, strict=True)]
 
-    def _swapped(self) -> list[NDArray[Any]] | None:
-        """Give the network its average weights; return its own."""
+    def _use_average(self) -> list[NDArray[Any]] | None:
+        """Set the averaged weights; return those that were trained, or None where nothing is averaged."""
         if self._average is None:
             return None
         live: list[NDArray[Any]] = self._network.get_weights()
         self._network.set_weights(self._average)
         return live
 
-    def _swap_back(self, live: list[NDArray[Any]] | None) -> None:
+    def _use(self, live: list[NDArray[Any]] | None) -> None:
         if live is not None:
             self._network.set_weights(live)
 
@@ -395,6 +439,6 @@ class _Fit:
         plan, state = self._plan, self._state
         stage = plan.stages[state.stage]
         scores = [record.score for record in state.history if record.trained == stage.trained]
-        done = within(plan.stages, state.stage, self._progress())
-        factor = rate_factor(plan.schedule, done, state.steps - state.stretch_began, scores)
+        progress = within(plan.stages, state.stage, self._progress())
+        factor = rate_factor(plan.schedule, progress, state.steps - state.warmup_start, scores)
         return plan.learning_rate * stage.rate * factor

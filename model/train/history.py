@@ -1,4 +1,4 @@
-"""What training did, an epoch a row: as a table and as a picture."""
+"""The history of a training: metrics of each epoch as a CSV table, and as plotted curves."""
 
 import csv
 import itertools
@@ -10,11 +10,24 @@ from pathlib import Path
 
 @dataclass(frozen=True)
 class EpochRecord:
-    """Figures of one epoch. Losses and AUROC are of fixed, unchanged images in reading mode, both parts alike.
+    """Metrics of one epoch, by `model.train.epoch_metrics.Monitor`: both parts in inference mode, without augmentation.
 
-    ``validation_by_cell`` is text: the AUROC of each domain and label on the validation part. Accuracy is that of a
-    logit above 0, or of the largest of excluding classes, and like AUROC a mean over domains and labels. ``trained``
-    says which layers learnt.
+    Attributes
+    ----------
+    epoch, size, images, seconds
+        Number of the epoch, rows and columns of its images, images trained on, duration.
+    learning_rate
+        Of its last step.
+    running_loss
+        Mean loss of its training steps, with augmentation and dropout.
+    training_loss, validation_loss, training_auroc, validation_auroc
+        Means over labels and domains.
+    validation_by_cell
+        Text: the AUROC of each domain and label on the validation part.
+    training_accuracy, validation_accuracy
+        Of a logit above 0, or of the largest score of exclusive classes.
+    trained
+        Layers that were trained, see `Stage`.
     """
 
     epoch: int
@@ -34,7 +47,7 @@ class EpochRecord:
 
     @property
     def score(self) -> float:
-        """What the best epoch is chosen by: the validation part's AUROC, or its loss turned round where that is nan."""
+        """Score by which the best epoch is selected: validation AUROC, or minus the validation loss where it is nan."""
         return self.validation_auroc if math.isfinite(self.validation_auroc) else -self.validation_loss
 
 
@@ -78,8 +91,8 @@ def draw_curves(history: Sequence[EpochRecord], path: Path) -> None:
         for before, after in itertools.pairwise(history):
             if (before.size, before.trained) != (after.size, after.trained):
                 axes.axvline(after.epoch - 0.5, color="gray", linewidth=1)
-                said = f" {after.size} px" if before.size != after.size else f" {after.trained}"
-                axes.annotate(said, (after.epoch - 0.5, 0.02), xycoords=("data", "axes fraction"), color="gray")
+                text = f" {after.size} px" if before.size != after.size else f" {after.trained}"
+                axes.annotate(text, (after.epoch - 0.5, 0.02), xycoords=("data", "axes fraction"), color="gray")
     FigureCanvasAgg(figure).print_png(str(path))
 
 

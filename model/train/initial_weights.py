@@ -1,4 +1,4 @@
-"""What a training starts from, and which layers of it learn."""
+"""Initial weights of a training, and which layers are trained."""
 
 import hashlib
 import re
@@ -15,7 +15,7 @@ from model.preprocessing.tensor import Preprocessing
 from model.train.architecture import EXPLANATION_LAYER, Architecture
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-"""What Keras' DenseNet weights were trained with (keras.applications.densenet, mode "torch")."""
+"""Normalisation of Keras' DenseNet weights (keras.applications.densenet, mode "torch")."""
 
 _BLOCKS: dict[Architecture, tuple[int, ...]] = {
     "densenet121": (0, 6, 12, 24, 16),
@@ -23,16 +23,16 @@ _BLOCKS: dict[Architecture, tuple[int, ...]] = {
     "densenet201": (0, 6, 12, 48, 32),
     "tiny": (0, 0, 0),
 }
-"""Blocks within conv1, conv2, ... (Huang et al. 2017, table 1)."""
+"""Dense layers in conv1, conv2, ... (Huang et al. 2017, table 1)."""
 
 
 def starting_bundle(start: Path | None) -> Bundle | None:
-    """Return the bundle that a start names, or None where it names none.
+    """Return the bundle at `start`, or None where `start` is a weights file or None.
 
     Raises
     ------
     DatasetInvalid
-        There is no such file or folder, or the folder holds no whole bundle.
+        There is no such file or folder, or the folder is no valid bundle.
     """
     if start is None or start.is_file():
         return None
@@ -45,7 +45,7 @@ def starting_bundle(start: Path | None) -> Bundle | None:
 
 
 def starting_digest(start: Path | None) -> str:
-    """Return what the weights to start from are, whatever the path: a digest; empty where there are none."""
+    """Return the digest of the initial weights, independent of their path; empty for random weights."""
     bundle = starting_bundle(start)
     if start is None:
         return ""
@@ -53,7 +53,7 @@ def starting_digest(start: Path | None) -> str:
 
 
 def starting_preprocessing(start: Path | None, own: Preprocessing) -> Preprocessing:
-    """Return the preprocessing that the weights were trained with; `own` where there are none."""
+    """Return the preprocessing that the initial weights were trained with; `own` for random weights."""
     if start is None:
         return own
     bundle = starting_bundle(start)
@@ -61,10 +61,10 @@ def starting_preprocessing(start: Path | None, own: Preprocessing) -> Preprocess
 
 
 def load_start(network: KerasModel, start: Path | None, labels: tuple[str, ...]) -> str:
-    """Give a network the weights to start from; return in words what they are.
+    """Load the initial weights into a network; return a description of them.
 
-    A bundle gives all its layers, and of its last one the labels that both have; a weights file of
-    keras.applications (``.h5``, without top) gives all but the head.
+    Of a bundle all layers are loaded; of the last layer those outputs whose label both have. Of a weights file of
+    keras.applications (``.h5``, without top) all but the head.
 
     Raises
     ------
@@ -82,12 +82,21 @@ def load_start(network: KerasModel, start: Path | None, labels: tuple[str, ...])
 
 
 def set_learning(network: KerasModel, trained: str) -> None:
-    """Let the layers from a block on learn and freeze those before; frozen normalisations keep their statistics.
+    """Make the layers from a block on trainable and freeze those before it.
+
+    Frozen batch normalisations keep their statistics.
+
+    Parameters
+    ----------
+    network
+        A network of `build_network`.
+    trained
+        ``all``, ``head``, or a block or layer such as ``conv5`` or ``conv4_block12``.
 
     Raises
     ------
     ValueError
-        There is no such block; the message lists those that would do.
+        There is no such block; the message lists those there are.
     """
     names = [layer.name for layer in network.layers]
     if trained == "all":
@@ -108,9 +117,9 @@ def set_learning(network: KerasModel, trained: str) -> None:
 
 
 def check_block(architecture: Architecture, trained: str) -> None:
-    """Raise a ValueError, without building the network, unless it has the block that layers are to learn from.
+    """Raise a ValueError unless the architecture has this block; the network is not built for it.
 
-    `set_learning` takes single layers too; these names are of blocks.
+    Unlike `set_learning` it accepts blocks only, not single layers.
     """
     blocks = _BLOCKS[architecture]
     if trained in ("all", "head", *(f"conv{number + 1}" for number in range(len(blocks)))):
@@ -134,19 +143,19 @@ def _load_file(network: KerasModel, start: Path) -> None:
     except (ValueError, OSError, KeyError) as error:
         reason = str(error).strip().splitlines() or [type(error).__name__]
         raise DatasetInvalid(
-            f"training cannot start from {start}, which is not of this network: {reason[0]}"
+            f"training cannot start from {start}, which holds weights of another network: {reason[0]}"
         ) from error
 
 
 def _load_bundle(network: KerasModel, bundle: Bundle, labels: tuple[str, ...]) -> None:
     try:
-        theirs = load_keras_file(bundle.folder / WEIGHTS_FILE)
+        source = load_keras_file(bundle.folder / WEIGHTS_FILE)
     except ImportRefused as error:
         raise DatasetInvalid(f"training cannot start from {bundle.name}: {error}") from error
     classes = bundle.description.get("provenance", {}).get("classes", [])
-    given = {layer.name: layer.get_weights() for layer in theirs.layers}
+    weights_of = {layer.name: layer.get_weights() for layer in source.layers}
     for layer in network.layers:
-        own, weights = layer.get_weights(), given.get(layer.name, [])
+        own, weights = layer.get_weights(), weights_of.get(layer.name, [])
         if layer.name == "logits" and len(weights) == 2 and weights[0].shape[0] == own[0].shape[0]:
             names = classes if len(classes) == weights[0].shape[1] else list(bundle.label_names)
             for index, label in enumerate(labels):

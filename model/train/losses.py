@@ -1,4 +1,4 @@
-"""Losses of training: unknown labels are masked."""
+"""Training losses with masked unknown labels."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from model.network.keras_types import Tensor
 
 
 def masked_loss(packed: Tensor, logits: Tensor, focus: float = 0.0) -> Tensor:
-    """Binary cross-entropy of logits, weighted by cell; an unknown label weighs nothing.
+    """Weighted binary cross-entropy of logits; unknown labels have the weight 0.
 
     Parameters
     ----------
@@ -18,7 +18,7 @@ def masked_loss(packed: Tensor, logits: Tensor, focus: float = 0.0) -> Tensor:
     logits
         float32 [n, labels].
     focus
-        The focal loss's gamma (Lin et al. 2017): what is classified well already weighs less; 0: plain.
+        Gamma of the focal loss (Lin et al. 2017), which reduces the weight of well classified labels; 0: cross-entropy.
 
     Returns
     -------
@@ -34,7 +34,7 @@ def masked_loss(packed: Tensor, logits: Tensor, focus: float = 0.0) -> Tensor:
 
 
 def masked_softmax_loss(packed: Tensor, logits: Tensor, focus: float = 0.0) -> Tensor:
-    """Cross-entropy of classes that exclude one another, shapes as for `masked_loss`; unknown images weigh nothing."""
+    """Weighted cross-entropy of a softmax over exclusive classes; parameters and result as for `masked_loss`."""
     from keras import ops
 
     targets, weights, logits = _unpacked(packed, logits)
@@ -54,9 +54,9 @@ def _unpacked(packed: Tensor, logits: Tensor) -> tuple[Tensor, Tensor, Tensor]:
 
 
 def pack_targets(targets: NDArray[np.float32], weights: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Join targets (nan: unknown) and weights to float32 [n, 2 * labels] without any nan.
+    """Join targets (nan: unknown) and weights, both [n, labels], to float32 [n, 2 * labels] without any nan.
 
-    A nan times a weight of zero would still be nan, and poison the gradient.
+    Unknown targets become 0 with the weight 0: nan times 0 would be nan, in loss and gradient.
     """
     known = np.isfinite(targets)
     parts = [np.where(known, targets, 0.0), np.where(known, weights, 0.0)]

@@ -1,4 +1,4 @@
-"""What numbers and words of a plan may be; each error names the option, its value and what is allowed."""
+"""Validation of a plan's values; each error names the option, its value and what is allowed."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -6,7 +6,7 @@ from typing import Any
 
 
 def check_at_least(plan: object, least: Mapping[str, int]) -> None:
-    """Raise a ValueError unless each of these values of a plan is so much at least."""
+    """Raise a ValueError unless each of these values of a plan has at least its minimum."""
     for name, value in least.items():
         if getattr(plan, name) < value:
             raise ValueError(f"{name} is {getattr(plan, name)}; at least {value} is needed")

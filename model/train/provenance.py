@@ -1,4 +1,4 @@
-"""What a bundle's card says of how it was made."""
+"""Provenance of a trained bundle, for its manifest and model card: fitting and data."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -12,7 +12,7 @@ _NAMES = {"densenet121": "DenseNet121", "densenet169": "DenseNet169", "densenet2
 
 
 def fitting_entries(plan: FittingPlan, start: str, history: Sequence[EpochRecord], backend: str) -> dict[str, Any]:
-    """Return how the network was fitted and by what, in words."""
+    """Return architecture, optimizer, loss, schedule and duration of a training as texts, by their row in the card."""
     best = max(
         (record for record in history if record.size == plan.preprocessing.size),
         key=lambda record: record.score,
@@ -20,9 +20,9 @@ def fitting_entries(plan: FittingPlan, start: str, history: Sequence[EpochRecord
     )
     stages = []
     for stage in plan.stages:
-        extras = [text for text, said in ((stage.trained, stage.trained != "all"), ("mixup", stage.mixup > 0)) if said]
+        extras = [*([stage.trained] if stage.trained != "all" else []), *(["mixup"] if stage.mixup > 0 else [])]
         stages.append(f"{stage.share:.0%} at {stage.size} px" + (f" ({', '.join(extras)})" if extras else ""))
-    loss = "softmax" if plan.excluding else "sigmoid"
+    loss = "softmax" if plan.exclusive_classes else "sigmoid"
     return {
         "network": _NAMES[plan.architecture],
         "start": start,
@@ -31,7 +31,7 @@ def fitting_entries(plan: FittingPlan, start: str, history: Sequence[EpochRecord
         f"weight decay {plan.weight_decay:g}",
         "loss": f"{loss} cross-entropy"
         + (f", focal with gamma {plan.focus:g}" if plan.focus else "")
-        + (", both values of a label weighing the same" if plan.weighted else ""),
+        + (", positives and negatives balanced" if plan.weighted else ""),
         "batch": plan.batch,
         "numbers": plan.precision,
         "stages": ", ".join(stages),
@@ -44,7 +44,7 @@ def fitting_entries(plan: FittingPlan, start: str, history: Sequence[EpochRecord
 
 
 def data_entries(labels: Sequence[str], parts: Mapping[str, Sequence[Sample]]) -> list[dict[str, Any]]:
-    """Count images, patients and positives, a part and domain each."""
+    """Return the numbers of images, patients and positives of each part and domain."""
     counts = []
     for part, members in parts.items():
         for domain in sorted({sample.domain for sample in members}):

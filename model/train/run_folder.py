@@ -1,4 +1,4 @@
-"""The folder of a training run: what it is a run of, that nothing else goes on with it, and how its bundle leaves."""
+"""The folder of a training run: the run's identity, which a resumed run must share, and the move of its bundle."""
 
 import hashlib
 import json
@@ -13,41 +13,41 @@ PLAN_FILE = "plan.json"
 
 
 def begin_run(run: Path, identity: Mapping[str, Any]) -> None:
-    """Write what a run is of into its folder, or refuse to go on with one that began as another.
+    """Write a run's identity into its folder, or compare it with that of the run which the folder holds.
 
     Parameters
     ----------
     run
         The folder.
     identity
-        Plain values by name. What an earlier call did not tell is added.
+        Plain values by name: plan, data, split. Names that the folder's identity lacks are added to it.
 
     Raises
     ------
     DatasetInvalid
-        The folder holds a run with another identity; the message names what differs.
+        The folder holds a run with another identity; the message names the differences.
     """
     path = run / PLAN_FILE
     identity = json.loads(json.dumps(identity))  # as it reads back: tuples are lists
     try:
-        begun: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        stored: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        begun = {}
+        stored = {}
     except ValueError:
-        begun = dict.fromkeys(identity, "of a version that wrote this otherwise")
-    others = [name for name, value in identity.items() if begun.setdefault(name, value) != value]
+        stored = dict.fromkeys(identity, "unreadable")
+    others = [name for name, value in identity.items() if stored.setdefault(name, value) != value]
     if others:
         raise DatasetInvalid(
             f"{run} holds a run that began with other {', '.join(others)}; "
-            "give the same to go on with it, or remove that folder to begin anew"
+            "give the same to resume it, or remove that folder to begin anew"
         )
     temporary = path.with_name(f"{PLAN_FILE}.temporary")
-    temporary.write_text(json.dumps(begun, indent=1), encoding="utf-8")
+    temporary.write_text(json.dumps(stored, indent=1), encoding="utf-8")
     temporary.replace(path)
 
 
 def samples_identity(samples: Sequence[Sample]) -> dict[str, str]:
-    """Return digests of what training learns from images: their bytes, labels, patients and domains, in order."""
+    """Return digests of the training data: bytes, labels, patients and domains of all samples, in order."""
     return {
         "images": _digest(sample.sha256 for sample in samples),
         "labels of the images": _digest(sorted(sample.labels.items()) for sample in samples),
@@ -57,12 +57,12 @@ def samples_identity(samples: Sequence[Sample]) -> dict[str, str]:
 
 
 def parts_identity(parts: Mapping[str, Sequence[Sample]]) -> dict[str, str]:
-    """Return a digest of which image is in which part."""
+    """Return a digest of the assignment of images to parts."""
     return {"parts (the split)": _digest((part, sample.sha256) for part, of in parts.items() for sample in of)}
 
 
 def moved_out(made: Path, output: Path) -> Bundle:
-    """Move a complete bundle into a folder, its description last: without one, what lies there is no bundle."""
+    """Move a complete bundle into a folder, its manifest last: a folder without one is not taken for a bundle."""
     (output / DESCRIPTION_FILE).unlink(missing_ok=True)
     for path in made.iterdir():
         if path.name not in (DESCRIPTION_FILE, UNFINISHED_FILE):

@@ -1,4 +1,4 @@
-"""Which layers learn when, at which size and at which rate."""
+"""Stages of a training and learning rate schedules."""
 
 import itertools
 import math
@@ -8,28 +8,29 @@ from typing import Literal
 
 Schedule = Literal["cosine", "constant", "plateau"]
 SCHEDULES: tuple[Schedule, ...] = ("cosine", "constant", "plateau")
-WARMING_STEPS = 60
+WARMUP_STEPS = 60
+"""Steps of linear warm-up after a change of the trained layers or the stage's rate."""
 PLATEAU_EPOCHS, PLATEAU_FACTOR = 2, 0.3
-"""On a plateau of so many epochs without a better validation part the rate falls to so much of itself."""
+"""After so many epochs without a higher validation score the learning rate is multiplied by the factor."""
 
 
 @dataclass(frozen=True)
 class Stage:
-    """A stretch of the training.
+    """A stage of the training, with its own image size, trained layers and learning rate.
 
     Attributes
     ----------
     size
-        Rows and columns of the images. Small images first teach the same for a third of the time.
+        Rows and columns of the images. At 128 pixels a step takes a third of the time it takes at 224.
     share
-        Of the whole training.
+        Share, in [0, 1], of the whole training.
     trained
-        ``all``, ``head`` (everything before the pooled features is frozen, its normalisations in inference mode), or
-        the block from which on the layers learn, such as ``conv5`` or ``conv4_block12``.
+        ``all``, ``head`` (all layers before the pooled features are frozen, normalisations in inference mode), or the
+        first trained block, such as ``conv5`` or ``conv4_block12``.
     rate
-        Times the plan's learning rate.
+        Factor of the plan's learning rate.
     mixup
-        Images are blended with others of their domain, in proportions drawn from Beta(mixup, mixup); 0: they are not.
+        Both parameters of mixup's Beta distribution; images are mixed within their domain. 0: no mixup.
     """
 
     size: int
@@ -40,53 +41,56 @@ class Stage:
 
 
 def stage_at(stages: Sequence[Stage], progress: float) -> int:
-    """Return the index of the stage that a progress in [0, 1] lies in."""
+    """Return the index of the stage at a progress in [0, 1]."""
     ends = itertools.accumulate(stage.share for stage in stages)
     return next((index for index, end in enumerate(ends) if progress < end - 1e-9), len(stages) - 1)
 
 
 def within(stages: Sequence[Stage], index: int, progress: float) -> float:
-    """Return how far, in [0, 1], the stretch of stages that share rate and learning layers is done."""
+    """Return the progress, in [0, 1], within the schedule of a stage.
 
-    def alike(other: Stage) -> bool:
+    Consecutive stages with the same rate and trained layers share one schedule.
+    """
+
+    def shares_schedule(other: Stage) -> bool:
         return (other.trained, other.rate) == (stages[index].trained, stages[index].rate)
 
     first = last = index
-    while first > 0 and alike(stages[first - 1]):
+    while first > 0 and shares_schedule(stages[first - 1]):
         first -= 1
-    while last + 1 < len(stages) and alike(stages[last + 1]):
+    while last + 1 < len(stages) and shares_schedule(stages[last + 1]):
         last += 1
     begin = sum(stage.share for stage in stages[:first])
     length = sum(stage.share for stage in stages[first : last + 1])
     return min(1.0, max(0.0, (progress - begin) / length)) if length else 1.0
 
 
-def rate_factor(schedule: Schedule, done: float, steps: int, scores: Sequence[float]) -> float:
-    """Return what the rate is multiplied by.
+def rate_factor(schedule: Schedule, progress: float, steps: int, scores: Sequence[float]) -> float:
+    """Return the factor of the learning rate.
 
     Parameters
     ----------
     schedule
-        ``cosine`` falls to a hundredth; ``constant`` stays; ``plateau`` falls whenever the scores stop rising.
-    done
-        Of the stretch, in [0, 1].
+        ``cosine`` decays to a hundredth; ``constant`` stays; ``plateau`` decays whenever the scores stop rising.
+    progress
+        Within the schedule, in [0, 1].
     steps
-        Since the stretch began: the rate rises over the first `WARMING_STEPS`.
+        Since the schedule began; the first `WARMUP_STEPS` are a linear warm-up.
     scores
-        The validation part's, an epoch of the stretch each.
+        Validation scores of the schedule's epochs.
     """
-    warming = min(1.0, (steps + 1) / WARMING_STEPS)
+    warmup = min(1.0, (steps + 1) / WARMUP_STEPS)
     match schedule:
         case "cosine":
-            return warming * (0.01 + 0.99 * (1 + math.cos(math.pi * done)) / 2)
+            return warmup * (0.01 + 0.99 * (1 + math.cos(math.pi * progress)) / 2)
         case "plateau":
-            return warming * PLATEAU_FACTOR ** _plateaus(scores)
+            return warmup * PLATEAU_FACTOR ** _plateaus(scores)
         case _:
-            return warming
+            return warmup
 
 
 def stalled(scores: Sequence[float]) -> int:
-    """Return for how many epochs the score has not been better than before."""
+    """Return the number of epochs since the best score."""
     best = max(range(len(scores)), key=lambda index: (scores[index], -index), default=-1)
     return len(scores) - 1 - best
 

@@ -13,16 +13,16 @@ from model.bundle.bundle import METRICS_FILE, UNFINISHED_FILE, Bundle
 from model.bundle.calibration import AgeRanges
 from model.bundle.training_distribution import TrainingDistribution, fit_distribution
 from model.dataset.image_inspection import PROBLEMS_FILE, Inspection, inspect_images, reopened, write_problems
-from model.dataset.samples import DatasetInvalid, FileProblem, ReadFacts, Sample, Source, no_facts
-from model.dataset.sources import excluding, limited, of_views, read_sources
+from model.dataset.samples import DatasetInvalid, FileProblem, ReadImageMetadata, Sample, Source, no_metadata
+from model.dataset.sources import limited, of_views, read_sources, with_normal_class
 from model.dataset.split import check_leaks, check_unseen, read_split, split_by_patient, write_split
 from model.dataset.sufficiency import check_parts, choose_labels, counted, positives
 from model.engine.opening import open_engine
 from model.engine.protocol import Engine
 from model.evaluate.calibration_fit import FittedCalibration, fit_calibration
-from model.evaluate.metrics_with_intervals import RESAMPLES, figures_of_merit
+from model.evaluate.metrics_with_intervals import RESAMPLES, metrics_by_domain
 from model.evaluate.ood_probes import probe_scores, summary
-from model.evaluate.predictions import Measured, judge, measure
+from model.evaluate.predictions import Predictions, calibrate, predict
 from model.network.keras_backend import chosen_backend, running_backend
 from model.preprocessing.image_files import read_raster
 from model.publish.bundle_writer import BundleDescription, write_description, write_network_files
@@ -43,39 +43,49 @@ RUN_FOLDER, BUNDLE_FOLDER = "training", "bundle"
 RESIZED_FILE = "resized.npy"
 CURVES_FILE = "curves.png"
 DISTRIBUTION_IMAGES = 600
-"""Images a domain of the training part that the distribution is fitted on; more change nothing."""
+"""Images of each domain of the training part that the training distribution is fitted on; more make no difference."""
 
 
 @dataclass(frozen=True)
 class TrainingPlan(FittingOptions):
-    """What to train on what, and what the bundle says of itself.
+    """A training from images to a bundle: data, options of fitting, and the bundle's metadata.
 
-    The preprocessing becomes that of `start`. Where labels exclude one another, images with none of them are of
-    the class ``Normal``.
+    With `start`, its preprocessing is used. With `exclusive_classes`, images without any of the labels are of the class
+    ``Normal``.
 
     Attributes
     ----------
     sources
-        Folders of images and the domain each stands for.
+        Folders or tables of images, with their domains.
     output
-        Folder of the bundle to be; made if missing, its files overwritten.
+        Folder of the new bundle; created if missing, its files overwritten.
+    name, version
+        Of the bundle.
     labels
         In the order of the logits; empty: every label with `minimum_positives` positive images.
+    minimum_positives
+        See `labels`.
     limit
-        Use at most so many images, spread over all.
-    ages, views, label_ages
-        What the bundle is made for; empty: any. Images of other views are left out of training.
+        Largest number of images used, spread over all; None: all.
     split_file
-        Divides the images; None: they are divided anew.
+        Split to use; None: a new one.
     head_epochs, trained, fine_tuning
-        So many of the epochs teach the head alone, its base frozen; the others all layers from `trained` on, at so much
-        of the learning rate. Without `head_epochs` there is one stage, at the full rate.
+        In the first `head_epochs` epochs only the head is trained, with frozen base; afterwards the layers from
+        `trained` on, with `fine_tuning` as factor of the learning rate. Without `head_epochs`: one stage, at full rate.
     stages
-        Instead of the above.
+        Replaces the three above.
+    ages, label_ages, views
+        Age ranges, age ranges of single labels, and views that the bundle is intended for; empty: any. Images of other
+        views are not trained on.
     domain_ages
-        The ages that a domain stands for: such a domain gets a calibration of its own.
+        Age ranges of domains; each of these domains gets a calibration of its own.
     provenance
-        Further entries of the card: ``command``, ``warning``, ``weaknesses``, ``terms``.
+        Further entries of the model card: ``command``, ``warning``, ``weaknesses``, ``terms``.
+
+    Raises
+    ------
+    DatasetInvalid, ValueError
+        An option is out of range.
     """
 
     sources: tuple[Source, ...]
@@ -104,7 +114,7 @@ class TrainingPlan(FittingOptions):
         self.fitting(self.labels or ("any",))
 
     def fitting(self, labels: tuple[str, ...]) -> FittingPlan:
-        """Return how the network is fitted."""
+        """Return the options of fitting to these labels."""
         options = {option.name: getattr(self, option.name) for option in fields(FittingOptions)}
         return FittingPlan(labels=labels, stages=self.stages or self._default_stages(), **options)
 
@@ -128,55 +138,73 @@ def train(
     plan: TrainingPlan,
     read_image: ReadImage = read_raster,
     on_progress: OnProgress = lambda progress: None,
-    read_facts: ReadFacts = no_facts,
+    read_metadata: ReadImageMetadata = no_metadata,
     on_problems: Callable[[Sequence[FileProblem]], None] = lambda problems: None,
     on_notice: Callable[[str], None] = lambda notice: None,
 ) -> Bundle:
-    """Train a network and write a complete bundle: weights, compiled network, thresholds, metrics, curves, card.
+    """Train a network and write a complete bundle: weights, compiled network, thresholds, metrics, curves, model card.
 
-    What a run has done lies in ``training`` in the output folder until the bundle is complete. The same plan goes on
-    from there.
+    The state of the run is kept in ``training`` in the output folder until the bundle is complete; a call with the same
+    plan resumes it.
+
+    Parameters
+    ----------
+    plan
+        Data and options.
+    read_image
+        Returns float32 [rows, columns] in [0, 1] of a file.
+    on_progress
+        Called with the progress of reading images, training and evaluation.
+    read_metadata
+        Returns the metadata in an image file.
+    on_problems
+        Called with the problems of single files.
+    on_notice
+        Called with a sentence for the user.
 
     Raises
     ------
     DatasetInvalid
-        The data are missing, unreadable, leak, or have no label to train on; a part cannot be trained on, calibrated
-        with or judged by; or another plan's run lies in the folder.
+        The data are missing, unreadable, leak, or have no label to train on; a part is too small; or the folder holds
+        the run of another plan.
     TrainingDiverged
-        The loss is no number any more.
+        The loss is nan or infinite.
     BackendUnavailable
-        The backend of Keras is missing, or is none that can train (`model.network.keras_backend.chosen_backend`).
+        Keras has no backend that can train (`model.network.keras_backend.chosen_backend`).
     """
     plan = replace(plan, preprocessing=starting_preprocessing(plan.start, plan.preprocessing))
     problems: list[FileProblem] = []
-    samples = limited(of_views(read_sources(plan.sources, read_facts, problems), plan.views), plan.limit)
+    samples = limited(of_views(read_sources(plan.sources, read_metadata, problems), plan.views), plan.limit)
     labels, few = choose_labels(samples, plan.labels, plan.minimum_positives)
     if few:
         on_notice(f"labels with fewer than {plan.minimum_positives} positive images are left out: {counted(few)}")
-    classes = exclusive_classes(samples, labels) if plan.excluding else labels
+    classes = exclusive_classes(samples, labels) if plan.exclusive_classes else labels
     run = plan.output / RUN_FOLDER
     run.mkdir(parents=True, exist_ok=True)
-    begun = {"backend": chosen_backend("training"), "start": starting_digest(plan.start)}
-    begin_run(run, {**plan.fitting(classes).identity, **begun, **samples_identity(samples)})
-    found = _inspected(plan, samples, run, read_image, on_progress)
-    problems += found.problems
+    origin = {"backend": chosen_backend("training"), "start": starting_digest(plan.start)}
+    begin_run(run, {**plan.fitting(classes).identity, **origin, **samples_identity(samples)})
+    inspection = _inspect(plan, samples, run, read_image, on_progress)
+    problems += inspection.problems
     write_problems(problems, plan.output / PROBLEMS_FILE)
     on_problems(problems)
-    parts = _parts(plan, list(found.samples))
+    parts = _parts(plan, list(inspection.samples))
     check_parts(parts, labels)
     begin_run(run, parts_identity(parts))
-    used = {part: excluding(members, labels) if plan.excluding else members for part, members in parts.items()}
-    caches = {part: cached(found, used[part], classes) for part in ("training", "validation")}
+    labelled = {
+        part: with_normal_class(members, labels) if plan.exclusive_classes else members
+        for part, members in parts.items()
+    }
+    caches = {part: cached(inspection, labelled[part], classes) for part in ("training", "validation")}
     history = fit(plan.fitting(classes), caches, run, on_progress)
     bundle = make_bundle(plan, labels, classes, parts, run / WEIGHTS_FILE, history, read_image, on_progress)
     shutil.rmtree(run)
     return bundle
 
 
-def _inspected(
+def _inspect(
     plan: TrainingPlan, samples: Sequence[Sample], run: Path, read_image: ReadImage, on_progress: OnProgress
 ) -> Inspection:
-    """Read every image, unless an earlier process of the run did."""
+    """Inspect every image, or load the inspection of an earlier process of the run."""
     earlier = reopened(samples, run / RESIZED_FILE)
     if earlier is not None:
         on_progress(TrainingProgress("reading images", len(samples), len(samples)))
@@ -192,7 +220,13 @@ def _inspected(
 
 
 def _parts(plan: TrainingPlan, samples: Sequence[Sample]) -> dict[str, list[Sample]]:
-    """Divide the images; keep apart what the bundle that is started from kept apart."""
+    """Return the parts of the plan's split file or of a new split.
+
+    Raises
+    ------
+    DatasetInvalid
+        The parts leak, or the test part has images or patients that the initial weights' bundle was trained on.
+    """
     own = starting_bundle(plan.start)
     inherited = own.folder / SPLIT_FILE if own else None
     if plan.split_file is not None:
@@ -218,10 +252,22 @@ def make_bundle(
     read_image: ReadImage = read_raster,
     on_progress: OnProgress = lambda progress: None,
 ) -> Bundle:
-    """Make the bundle of a fitted network, judged by the engine that will serve it.
+    """Make the bundle of a fitted network: export, calibrate, evaluate with the engine of inference, write the card.
 
-    ``classes`` are what the network's scores are of: the labels, or what a softmax is over. The bundle is made in the
-    folder of the run. The folder of the plan gets it complete, or not at all.
+    The bundle is made in the folder of the run, and moved to the output folder when it is complete.
+
+    Parameters
+    ----------
+    plan, labels
+        Options, and the bundle's labels.
+    classes
+        What the network's outputs are: the labels, or the classes of a softmax.
+    parts
+        Samples of the three parts.
+    weights, history
+        Weights file of the fitted network, and the records of its epochs.
+    read_image, on_progress
+        See `train`.
     """
     folder = plan.output / RUN_FOLDER / BUNDLE_FOLDER
     shutil.rmtree(folder, ignore_errors=True)
@@ -230,7 +276,7 @@ def make_bundle(
     size, channels = plan.preprocessing.size, plan.preprocessing.channels
     network = build_network(len(classes), size, channels, architecture=plan.architecture)
     network.load_weights(weights)
-    if plan.excluding:
+    if plan.exclusive_classes:
         network = with_logits(network, classes, labels)
     description = BundleDescription(
         name=plan.name,
@@ -248,10 +294,10 @@ def make_bundle(
     write_network_files(network, description, folder)
     draft = _draft(folder, description, network)
     engine = open_engine(draft, threads=plan.threads or 1)
-    answers = _measure_parts(engine, draft, parts, read_image, on_progress)
-    distribution = _fit_distribution(answers)
-    fitted = fit_calibration(answers["validation"], labels, plan.domain_ages, plan.seed)
-    metrics = _metrics(engine, answers, distribution, labels, fitted)
+    predictions = _predict_parts(engine, draft, parts, read_image, on_progress)
+    distribution = _fit_distribution(predictions)
+    fitted = fit_calibration(predictions["validation"], labels, plan.domain_ages, plan.seed)
+    metrics = _metrics(engine, predictions, distribution, labels, fitted)
     probes = probe_scores(engine, draft.preprocessing, distribution, parts["test"], read_image, plan.seed)
     metrics["distribution"] |= {name: summary(scores) for name, scores in probes.items()}
     _write_metrics(folder, metrics)
@@ -271,50 +317,42 @@ def make_bundle(
 
 
 def _draft(folder: Path, description: BundleDescription, network: Any) -> Bundle:  # noqa: ANN401 - Keras has no types
-    """Write a first description, with nothing measured yet, so that what is measured is the engine that will serve."""
+    """Write a manifest without calibration, so that the engine of inference can be opened to compute the metrics."""
     from model.network.head_extraction import extract_head
 
     features = int(network.get_layer(description.explanation_layer).output.shape[-1])
-    nothing = TrainingDistribution(
-        ("none",),
-        np.zeros((1, features), np.float32),
-        np.zeros((1, features), np.float32),
-        np.ones(1, np.float32),
-        1.0,
-        np.ones(1, np.float32),
-    )
     (folder / METRICS_FILE).write_text("{}\n", encoding="utf-8")
-    even = dict.fromkeys(description.labels, 0.5)
-    ones = dict.fromkeys(description.labels, 1.0)
+    thresholds, temperatures = dict.fromkeys(description.labels, 0.5), dict.fromkeys(description.labels, 1.0)
     head = extract_head(network, description.explanation_layer).as_table()
-    return write_description(folder, description, head, nothing, even, ones)
+    distribution = TrainingDistribution.unknown(features)
+    return write_description(folder, description, head, distribution, thresholds, temperatures)
 
 
-def _measure_parts(
+def _predict_parts(
     engine: Engine,
     bundle: Bundle,
     parts: Mapping[str, Sequence[Sample]],
     read_image: ReadImage,
     on_progress: OnProgress,
-) -> dict[str, Measured]:
-    chosen = {part: list(members) for part, members in parts.items()}
+) -> dict[str, Predictions]:
+    subsets = {part: list(members) for part, members in parts.items()}
     by_domain: dict[str, list[Sample]] = {}
-    for sample in chosen["training"]:
+    for sample in subsets["training"]:
         by_domain.setdefault(sample.domain, []).append(sample)
-    chosen["training"] = [s for members in by_domain.values() for s in limited(members, DISTRIBUTION_IMAGES)]
-    total, done = sum(map(len, chosen.values())), 0
+    subsets["training"] = [s for members in by_domain.values() for s in limited(members, DISTRIBUTION_IMAGES)]
+    total, done = sum(map(len, subsets.values())), 0
 
     def on_image() -> None:
         nonlocal done
         done += 1
         on_progress(TrainingProgress("measuring", done, total))
 
-    return {part: measure(engine, bundle, members, read_image, on_image) for part, members in chosen.items()}
+    return {part: predict(engine, bundle, members, read_image, on_image) for part, members in subsets.items()}
 
 
-def _fit_distribution(answers: Mapping[str, Measured]) -> TrainingDistribution:
-    training = {name: part.pooled for name, part in answers["training"].by_domain().items()}
-    validation = {name: part.pooled for name, part in answers["validation"].by_domain().items()}
+def _fit_distribution(predictions: Mapping[str, Predictions]) -> TrainingDistribution:
+    training = {name: part.pooled for name, part in predictions["training"].by_domain().items()}
+    validation = {name: part.pooled for name, part in predictions["validation"].by_domain().items()}
     missing = sorted(set(training) - set(validation))
     if missing:
         raise DatasetInvalid(f"the validation part has no image of {', '.join(missing)}: more patients are needed")
@@ -323,12 +361,12 @@ def _fit_distribution(answers: Mapping[str, Measured]) -> TrainingDistribution:
 
 def _metrics(
     engine: Engine,
-    answers: Mapping[str, Measured],
+    predictions: Mapping[str, Predictions],
     distribution: TrainingDistribution,
     labels: Sequence[str],
     fitted: FittedCalibration,
 ) -> dict[str, Any]:
-    test = answers["test"]
+    test = predictions["test"]
     scores = {f"test part, {name}": summary(distribution.score(part.pooled)) for name, part in test.by_domain().items()}
     return {
         "test": {
@@ -336,8 +374,8 @@ def _metrics(
             "precision": engine.precision,
             "resamples": RESAMPLES,
             "images": len(test.logits),
-            "domains": figures_of_merit(
-                test, judge(test, labels, fitted.everyone, fitted.groups, distribution), labels
+            "domains": metrics_by_domain(
+                test, calibrate(test, labels, fitted.everyone, fitted.groups, distribution), labels
             ),
         },
         "distribution": scores,
@@ -361,9 +399,9 @@ def _provenance(
     named = f"the weights file {plan.start.name}" if plan.start else "random weights"
     start = f"the bundle {bundle.name} {bundle.version} ({bundle.digest[:12]})" if bundle else named
     fitted = fitting_entries(plan.fitting(tuple(labels)), start, history, running_backend())
-    answer = {"answer": "softmax" if plan.excluding else "sigmoid", "classes": list(classes)}
+    outputs = {"answer": "softmax" if plan.exclusive_classes else "sigmoid", "classes": list(classes)}
     members = [sample for part in parts.values() for sample in part]
     left_out = {label: count for label, count in positives(members).items() if label not in labels and not plan.labels}
     if left_out:
         fitted["labels left out"] = f"{counted(left_out)} (fewer than {plan.minimum_positives} positive images)"
-    return {**plan.provenance, **answer, "fitting": fitted, "data": data_entries(labels, parts)}
+    return {**plan.provenance, **outputs, "fitting": fitted, "data": data_entries(labels, parts)}

@@ -9,7 +9,7 @@ import pytest
 from numpy.typing import NDArray
 
 from model.bundle.bundle import Bundle, builtin_bundles_folder, load_bundle
-from model.inference.reader import Reader
+from model.inference.predictor import Predictor
 from tests.model.small_bundle import write_small_bundle
 from tests.peers.programs import absent
 
@@ -21,9 +21,9 @@ def demonstration() -> Bundle:
 
 
 @pytest.fixture(scope="session")
-def reader(demonstration: Bundle) -> Reader:
+def predictor(demonstration: Bundle) -> Predictor:
     """The demonstration bundle on an engine in full precision."""
-    return Reader.open(demonstration.folder, precision="f32", threads=2)
+    return Predictor.open(demonstration.folder, precision="f32", threads=2)
 
 
 @pytest.fixture(scope="session")

@@ -59,19 +59,19 @@ def test_importing_the_room_is_quick_and_loads_nothing_heavy():
 
 @pytest.mark.train
 @pytest.mark.usefixtures("needs_tensorflow")
-def test_the_shipped_weights_load_in_keras_and_are_explained_as_the_engine_explains_them(reader):
+def test_the_shipped_weights_load_in_keras_and_are_explained_as_the_engine_explains_them(predictor):
     network = model.load_model(builtin_bundles_folder() / "demonstration")
-    tensor = reader.bundle.golden.tensors[:1]
+    tensor = predictor.bundle.golden.tensors[:1]
     logits = network.predict_on_batch(tensor)
-    output = reader.engine.run(tensor)
+    output = predictor.engine.run(tensor)
     assert np.asarray(logits)[0] == pytest.approx(output.logits[0], abs=2e-3 * (1 + float(np.abs(logits).max())))
     heatmap = model.generate_gradcam(network, tensor, label=0)
     from model.explain.gradcam import closed_form_maps
 
-    expected = np.maximum(closed_form_maps(reader.bundle.head, output.activations[0]).contribution(0), 0)
+    expected = np.maximum(closed_form_maps(predictor.bundle.head, output.activations[0]).contribution(0), 0)
     assert heatmap.shape == (7, 7)
     assert heatmap == pytest.approx(expected, abs=5e-3 * float(np.abs(expected).max() + 1e-6))
-    with pytest.raises(ValueError, match=r"layer 'conv9000' has no feature map .* the last that would do: .*relu"):
+    with pytest.raises(ValueError, match=r"layer 'conv9000' has no feature map .* the last layers that have: .*relu"):
         model.generate_gradcam(network, tensor, "conv9000")
     with pytest.raises(ValueError, match="label is 9; the model has 5 outputs, 0 to 4"):
         model.generate_gradcam(network, tensor, label=9)

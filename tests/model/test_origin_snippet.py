@@ -55,7 +55,7 @@ def test_the_origins_lines_work_as_written(tmp_path, base_install):
     assert shapes == "(1, 224, 224, 3) float32 (1, 2) (56, 56)"
     assert same == "(56, 56)"
     assert "layer 'conv_leyer' has no feature map" in refusal
-    assert "would do: conv_layer" in refusal
+    assert "the last layers that have: conv_layer" in refusal
 
 
 def test_the_heatmap_lies_as_the_image_does():

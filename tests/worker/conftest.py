@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from model.bundle.bundle import builtin_bundles_folder
-from model.inference.reader import Reader
+from model.inference.predictor import Predictor
 from tests.peers.radiographs import sample
 from worker.config.settings import load_settings
 from worker.installation import Site
@@ -37,8 +37,8 @@ def bundle_folder() -> Path:
 
 
 @pytest.fixture(scope="session")
-def reader(bundle_folder: Path) -> Reader:
-    return Reader.open(bundle_folder)
+def reader(bundle_folder: Path) -> Predictor:
+    return Predictor.open(bundle_folder)
 
 
 @pytest.fixture(scope="session")

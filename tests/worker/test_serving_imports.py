@@ -17,10 +17,10 @@ READING = """
 import numpy as np
 from model.bundle.bundle import builtin_bundles_folder
 from model.preprocessing.tensor import prepare
-from model.inference.reader import Reader
-reader = Reader.open(builtin_bundles_folder() / "demonstration", "f32")
+from model.inference.predictor import Predictor
+reader = Predictor.open(builtin_bundles_folder() / "demonstration", "f32")
 film = np.zeros((64, 64), np.float32)
-reader.read([prepare(film, reader.bundle.preprocessing)])
+reader.predict([prepare(film, reader.bundle.preprocessing)])
 """
 
 

@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import TypeAlias
 
 from db.model_registry.scope import ActiveModels
-from model.inference.reader import Reader
+from model.inference.predictor import Predictor
 from worker.config.settings import Reading
 
-Choose: TypeAlias = Callable[[float | None, str | None], Reader]
+Choose: TypeAlias = Callable[[float | None, str | None], Predictor]
 
 
 class ReadByNobody(Exception):
@@ -31,17 +31,17 @@ class Readers:
     Raises
     ------
     BundleInvalid, EngineUnsuitable
-        As `model.inference.reader.Reader.open` does.
+        As `model.inference.predictor.Predictor.open` does.
     """
 
     def __init__(self, reading: Reading, active: ActiveModels, first: Path) -> None:
         self._reading = reading
         self._active = active
         self._first = first
-        self._opened: dict[Path, Reader] = {}
+        self._opened: dict[Path, Predictor] = {}
         self._open(first)
 
-    def __call__(self, age_years: float | None, view: str | None) -> Reader:
+    def __call__(self, age_years: float | None, view: str | None) -> Predictor:
         """Return the reader of an image of this age and view.
 
         Raises
@@ -56,8 +56,8 @@ class Readers:
             raise ReadByNobody(self._active.why_no_model(age_years, view))
         return self._open(Path(model.folder))
 
-    def _open(self, folder: Path) -> Reader:
+    def _open(self, folder: Path) -> Predictor:
         if folder not in self._opened:
             reading = self._reading
-            self._opened[folder] = Reader.open(folder, reading.precision, threads=1, engine=reading.engine)
+            self._opened[folder] = Predictor.open(folder, reading.precision, threads=1, engine=reading.engine)
         return self._opened[folder]

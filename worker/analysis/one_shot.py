@@ -93,7 +93,7 @@ def analyse_isolated(
     Raises
     ------
     BundleInvalid, EngineUnsuitable
-        As `model.inference.reader.Reader.open` does, before the first input.
+        As `model.inference.predictor.Predictor.open` does, before the first input.
     """
     inputs = list(find_inputs(paths))
     with IsolatedCalls(begin, start_seconds=CHILD_START_LIMIT[engine], call_seconds=ANALYSIS_TIME_LIMIT) as analysed:

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from db.records import FindingRecord
 from dicom_io.pixels.grayscale import Grayscale, read_grayscale
 from model.inference.domain_flags import domain_flags, untrained_labels
-from model.inference.reader import Reader
+from model.inference.predictor import Predictor
 from model.preprocessing.image_files import read_raster
 from model.preprocessing.tensor import prepare
 from worker.model_registry.preprocessing import enough_of
@@ -24,7 +24,7 @@ from worker.objects.request import ImageReading
 
 def read_dicom(
     path: Path,
-    reader: Reader,
+    reader: Predictor,
     *,
     age_years: float | None,
     view: str | None,
@@ -55,7 +55,7 @@ def read_dicom(
     )
 
 
-def read_picture(path: Path, reader: Reader) -> ImageReading:
+def read_picture(path: Path, reader: Predictor) -> ImageReading:
     """Read one PNG or JPEG radiograph, of which neither age nor view is known.
 
     Raises
@@ -68,7 +68,7 @@ def read_picture(path: Path, reader: Reader) -> ImageReading:
 
 def _read(
     image: NDArray[np.float32],
-    reader: Reader,
+    reader: Predictor,
     *,
     age_years: float | None,
     view: str | None,
@@ -78,7 +78,7 @@ def _read(
 ) -> ImageReading:
     bundle = reader.bundle
     prepared = prepare(image, bundle.preprocessing)
-    reading = reader.read([prepared], [age_years])[0]
+    reading = reader.predict([prepared], [age_years])[0]
     domain = domain_flags(bundle, age_years, view, reading.ood_score, reading.calibration)
     untrained = untrained_labels(bundle, age_years, reading.calibration)
     findings = tuple(

@@ -22,7 +22,7 @@ from db.records import ActiveModel, AnalysisResult, ClaimedAnalysis
 from dicom_io.pixels.grayscale import DecoderMissing, PixelsUnreadable
 from model.bundle.bundle import BundleInvalid
 from model.engine.protocol import EngineUnsuitable
-from model.inference.reader import Reader
+from model.inference.predictor import Predictor
 from worker import APPLICATION
 from worker.analysis.pipeline import read_dicom
 from worker.config.settings import Settings
@@ -53,7 +53,7 @@ class Analyst:
         self._store = store
         self._objects = ObjectWriter(settings, database, store)
         self._process = process or RegisteredProcess(lambda: database, ANALYSIS_CHILD)
-        self._readers: dict[str, Reader] = {}
+        self._readers: dict[str, Predictor] = {}
         self._installation: UUID | None = None
 
     def analyse(self, analysis_id: int) -> str:
@@ -106,7 +106,7 @@ class Analyst:
         )
         return state
 
-    def reader(self, digest: str) -> Reader:
+    def reader(self, digest: str) -> Predictor:
         """Return the reader of a model, opening it on first use, and anew where another bundle of it was activated.
 
         Quantized or calibrated anew, a bundle is the same model, and another reading.
@@ -123,7 +123,7 @@ class Analyst:
         if model is None:
             raise UnknownModel(f"model {digest[:12]} is not in the registry")
         if model.folder not in self._readers:
-            reader = Reader.open(
+            reader = Predictor.open(
                 Path(model.folder),
                 precision=self._settings.reading.precision,
                 threads=1,
@@ -238,7 +238,7 @@ def _fault(error: Exception) -> ReasonCode:
     return ReasonCode.DECODER_MISSING if isinstance(error, DecoderMissing) else ReasonCode.MODEL_UNAVAILABLE
 
 
-def _result(reader: Reader, read: ImageReading) -> AnalysisResult:
+def _result(reader: Predictor, read: ImageReading) -> AnalysisResult:
     return AnalysisResult(
         engine=reader.engine.name,
         precision=reader.engine.precision,

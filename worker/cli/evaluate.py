@@ -47,7 +47,8 @@ def evaluate(
 
     from model.dataset.sources import Source
     from model.engine.opening import open_engine
-    from model.evaluate.evaluation import assess, choose_samples
+    from model.evaluate.evaluation import evaluate as evaluate_bundle
+    from model.evaluate.evaluation import select_evaluation_set
     from worker.model_registry.bundles import find_bundle
     from worker.model_registry.training_images import read_facts, reading_as_the_worker
 
@@ -57,31 +58,31 @@ def evaluate(
     settings = site.settings
     bundle = find_bundle(settings, model)
     sources = [Source.parse(text, cast(Any, uncertain)) for text in data]
-    chosen = choose_samples(bundle, sources, split, part, allow_seen, read_facts)
+    evaluation_set = select_evaluation_set(bundle, sources, split, part, allow_seen, read_facts)
     reading = settings.reading
     read_image = reading_as_the_worker(bundle.preprocessing, reduced_resolution=reading.reduced_resolution)
     engine = open_engine(bundle, reading.precision, threads=os.cpu_count() or 1, engine=reading.engine)
     columns = (*Progress.get_default_columns()[:2], MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=Console(stderr=True)) as progress:
-        task = progress.add_task("reading", total=len(chosen.samples))
-        found = assess(
-            bundle, engine, chosen, sources, read_image, lambda: progress.advance(task), worst=12 if out else 0
+        task = progress.add_task("reading", total=len(evaluation_set.samples))
+        found = evaluate_bundle(
+            bundle, engine, evaluation_set, sources, read_image, lambda: progress.advance(task), worst=12 if out else 0
         )
     if out is not None:
         _write(out, found, site.clock())
     if json:
-        print_json(found.facts)
+        print_json(found.report)
     else:
-        _print(found.facts, out)
+        _print(found.report, out)
 
 
-def _write(out: Path, found: Any, moment: datetime) -> None:  # noqa: ANN401 - an Assessment; model is imported late
+def _write(out: Path, found: Any, moment: datetime) -> None:  # noqa: ANN401 - an Evaluation; model is imported late
     import json
 
     from model.evaluate.html_report import report_html
 
     out.mkdir(parents=True, exist_ok=True)
-    (out / "report.json").write_text(json.dumps(found.facts, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    (out / "report.json").write_text(json.dumps(found.report, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
     (out / "report.html").write_text(report_html(found, f"{moment:%d %B %Y, %H:%M} UTC"), encoding="utf-8")
 
 

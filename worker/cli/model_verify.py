@@ -39,13 +39,13 @@ def verify(name: _Name, home: Home = None, config: Config = None, json: Json = F
     logits, activations = check_against_golden(engine, bundle)
     facts = {**model_facts(bundle), "engine": engine.name, "precision": engine.precision}
     facts |= {"golden_logit_difference": logits, "golden_activation_difference": activations}
-    facts["description_digest"] = "agrees" if bundle.is_sealed else "none"
+    facts["description_digest"] = "agrees" if bundle.has_manifest_checksum else "none"
     facts["engines"] = _engines(bundle, engine)
     if json:
         print_json(facts)
     else:
         print(f"{bundle.name} {bundle.digest[:12]}: digests agree")
-        if not bundle.is_sealed:
+        if not bundle.has_manifest_checksum:
             print("model.toml has no manifest checksum (format 1): 'cxr-triage model seal FOLDER' adds it")
         print(f"{engine.name} {engine.precision} reproduces the golden output")
         print(f"greatest difference: logits {logits:.2g}, activations {activations:.2g}")

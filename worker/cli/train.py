@@ -122,7 +122,7 @@ def train(
     reduced_resolution = open_site(home, config).settings.reading.reduced_resolution
     if (out / "model.toml").exists() and not (out / "training").exists():
         raise typer.BadParameter(f"{out} already holds a bundle; choose another folder", param_hint="--out")
-    from model.bundle.labels import unfit_as_name
+    from model.bundle.labels import name_problem
     from model.dataset.image_inspection import PROBLEMS_FILE, summary
     from model.dataset.samples import FileProblem, Source
     from model.train.fitting import TrainingProgress
@@ -130,8 +130,8 @@ def train(
     from model.train.training import TrainingPlan
     from model.train.training import train as fit
 
-    if unfit := unfit_as_name(name or out.absolute().name, of_file=True):  # checked now, not after hours of training
-        raise typer.BadParameter(f"the name {unfit}", param_hint="--name")
+    if problem := name_problem(name or out.absolute().name, of_file=True):  # checked now, not after hours of training
+        raise typer.BadParameter(f"the name {problem}", param_hint="--name")
     try:
         sources = tuple(Source.parse(source, cast(Any, uncertain)) for source in data)
         plan = TrainingPlan(
@@ -153,7 +153,7 @@ def train(
             head_epochs=head_epochs,
             trained=train_from,
             fine_tuning=fine_tuning,
-            excluding=softmax,
+            exclusive_classes=softmax,
             focus=focal,
             weighted=class_weights,
             schedule=cast(Any, schedule),

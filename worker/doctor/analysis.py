@@ -17,7 +17,7 @@ from db.model_registry.scope import ActiveModels
 from db.views.metrics import Measures, measure
 from model.bundle.bundle import BundleInvalid
 from model.engine.protocol import EngineUnsuitable
-from model.inference.reader import Reader
+from model.inference.predictor import Predictor
 from worker.analysis.codec_check import check_codecs
 from worker.analysis.codec_samples import SAMPLES
 from worker.config.settings import Settings
@@ -77,7 +77,7 @@ def engine(examined: Examined) -> Iterator[CheckResult]:
 
 def _engine(settings: Settings, folder: Path, reads: str, *, is_active: bool) -> CheckResult:
     try:
-        reader = Reader.open(folder, settings.reading.precision, threads=1, engine=settings.reading.engine)
+        reader = Predictor.open(folder, settings.reading.precision, threads=1, engine=settings.reading.engine)
     except (BundleInvalid, EngineUnsuitable) as error:
         remedy = "'cxr-triage model activate NAME' with another model, or [reading] precision = \"auto\""
         return CheckResult("engine", "failed", f"{error}{reads}", remedy)
@@ -207,7 +207,7 @@ def _shipped(settings: Settings) -> Path | None:
     return found[0].folder if found else None
 
 
-def _milliseconds(reader: Reader) -> float:
+def _milliseconds(reader: Predictor) -> float:
     """The median time of one image, in milliseconds."""
     image = reader.bundle.golden.tensors[:1]
     times = []

@@ -94,11 +94,11 @@ def activate(
     db.model_registry.activation.ScopeTaken
         If another active model reads some of it.
     """
-    from model.inference.reader import Reader
+    from model.inference.predictor import Predictor
 
     settings = site.settings
     bundle = find_bundle(settings, name)
-    Reader.open(bundle.folder, settings.reading.precision, threads=1, engine=settings.reading.engine)
+    Predictor.open(bundle.folder, settings.reading.precision, threads=1, engine=settings.reading.engine)
     if bundle.folder.resolve().parent not in [folder.resolve() for folder in bundle_folders(settings)]:
         bundle = _copy_home(settings, bundle)
     moment = site.clock()

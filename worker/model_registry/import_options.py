@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast, get_args
 
 from model.importing.keras_import import DEFAULT_SIZE, Imported, ImportPlan, import_network
-from model.importing.known_networks import Recipe, find_recipe, recognise
+from model.importing.known_networks import KnownNetwork, find_network, recognize
 from model.network.keras_files import ImportRefused, load_keras_file
 from model.preprocessing.tensor import Geometry, Interpolation
 from worker.config.settings import ConfigurationError
@@ -39,7 +39,7 @@ def make_bundle(
         from model.importing.torch_files import load_torch_file
 
         weights = load_torch_file(file)
-        recipe = _recipe(said) or recognise(file.name, weights.operating_points)
+        recipe = _recipe(said) or recognize(file.name, weights.operating_points)
         plan = import_plan(file, said, recipe, version, unsafe, weights.operating_points)
         network = densenet_from_torch(file, weights.tensors, plan.size or DEFAULT_SIZE)
         return import_network(network, plan, file, folder, "weights of a PyTorch DenseNet", reference)
@@ -48,7 +48,12 @@ def make_bundle(
 
 
 def import_plan(
-    file: Path, said: Said, recipe: Recipe | None, version: str, unsafe: bool, points: Sequence[float] | None = None
+    file: Path,
+    said: Said,
+    recipe: KnownNetwork | None,
+    version: str,
+    unsafe: bool,
+    points: Sequence[float] | None = None,
 ) -> ImportPlan:
     """Return the plan of an import: what is said goes before what is known of a public network."""
     given = {option: value for option, value in said.items() if value is not None}
@@ -89,9 +94,9 @@ def import_plan(
         raise ImportRefused(file, str(error)) from error
 
 
-def _recipe(said: Said) -> Recipe | None:
+def _recipe(said: Said) -> KnownNetwork | None:
     try:
-        return find_recipe(said["--like"]) if said["--like"] else None
+        return find_network(said["--like"]) if said["--like"] else None
     except ValueError as error:
         raise ConfigurationError(f"--like: {error}") from error
 

@@ -13,13 +13,13 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from dicom_io.pixels.grayscale import SufficientResolution
-    from model.dataset.samples import FileFacts
+    from model.dataset.samples import ImageMetadata
     from model.preprocessing.tensor import Preprocessing
 
     Image = NDArray[np.float32]
 
 
-def read_facts(path: Path) -> FileFacts:
+def read_facts(path: Path) -> ImageMetadata:
     """Return what a training image says of its patient: a DICOM file its header, a picture nothing.
 
     Raises
@@ -29,18 +29,18 @@ def read_facts(path: Path) -> FileFacts:
     """
     from dicom_io.header.input_files import kind_of
     from dicom_io.header.instance_header import UnreadableDicom, read_header
-    from model.dataset.samples import FileFacts
+    from model.dataset.samples import ImageMetadata
     from model.preprocessing.image_files import UnreadableImage
 
     if kind_of(path) != "dicom":
-        return FileFacts()
+        return ImageMetadata()
     try:
         facts = read_header(path)
     except UnreadableDicom as error:
         raise UnreadableImage(f"{path}: {error}") from error
     patient = "^".join(filter(None, (facts.patient_id, facts.issuer_of_patient_id)))
     sex = facts.patient_sex if facts.patient_sex in ("F", "M", "O") else None
-    return FileFacts(patient, facts.age_years, facts.view, sex)
+    return ImageMetadata(patient, facts.age_years, facts.view, sex)
 
 
 def reading_as_the_worker(spec: Preprocessing, *, reduced_resolution: bool = True) -> Callable[[Path], Image]:

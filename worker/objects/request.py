@@ -15,7 +15,7 @@ from db.records import FindingRecord
 from dicom_io.pixels.grayscale import Grayscale
 from model.bundle.bundle import Bundle
 from model.inference.domain_flags import OUTSIDE
-from model.inference.reader import Reading
+from model.inference.predictor import InferenceResult
 from model.preprocessing.tensor import PreparedImage
 
 
@@ -33,7 +33,7 @@ class ImageReading:
 
     image: NDArray[np.float32]
     prepared: PreparedImage
-    reading: Reading
+    reading: InferenceResult
     flags: tuple[str, ...]
     findings: tuple[FindingRecord, ...]
     record: dict[str, Any]

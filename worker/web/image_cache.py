@@ -22,7 +22,7 @@ import numpy as np
 import structlog
 from numpy.typing import NDArray
 
-from model.explain.gradcam import LogitMaps
+from model.explain.gradcam import GradCamMaps
 from model.rendering.overlay import draw_layer, draw_scale
 from worker.runtime.isolated_process import CallEnded, IsolatedCalls, NotBegun
 from worker.runtime.timeouts import CHILD_START_LIMIT, PICTURE_AGAIN, PICTURE_IDLE, PICTURE_TIME_LIMIT
@@ -113,7 +113,7 @@ class Pictures:
         sha256: str,
         size: Size,
         source: Callable[[], Path],
-        maps: Callable[[], tuple[LogitMaps, NDArray[np.float64], int]],
+        maps: Callable[[], tuple[GradCamMaps, NDArray[np.float64], int]],
         position: int,
     ) -> bytes:
         """Return one label's overlay as a transparent PNG that fits `gray` of the same size exactly.

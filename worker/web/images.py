@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from db.views.study_page import StoredMaps, source_uri, stored_maps
 from dicom_io.header.instance_header import UnreadableDicom
 from dicom_io.pixels.grayscale import GRAYSCALE_VERSION, PixelsUnreadable
-from model.explain.gradcam import LogitMaps
+from model.explain.gradcam import GradCamMaps
 from model.rendering.overlay import RENDERING_VERSION
 from worker.installation import Site
 from worker.runtime.isolated_process import NotBegun
@@ -117,9 +117,9 @@ def _maps(site: Site, analysis_id: int, digest: str) -> StoredMaps:
     return maps
 
 
-def _unpacked(maps: StoredMaps) -> tuple[LogitMaps, NDArray[np.float64], int]:
+def _unpacked(maps: StoredMaps) -> tuple[GradCamMaps, NDArray[np.float64], int]:
     affine = np.array(maps.affine, np.float64).reshape(2, 3)
-    return LogitMaps.from_bytes(maps.data), affine, tensor_size(maps.preprocessing_id)
+    return GradCamMaps.from_bytes(maps.data), affine, tensor_size(maps.preprocessing_id)
 
 
 def _version(*parts: object) -> str:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from db.records import FindingRecord
 from db.views.study_page import StudyImage, WorklistRow
-from model.explain.gradcam import LogitMaps
+from model.explain.gradcam import GradCamMaps
 from model.rendering.overlay import DENSITY_FLOOR, peak_density
 from worker.worklist.priority import is_counted, score
 
@@ -114,7 +114,7 @@ def shown_findings(image: StudyImage, maps: Mapping[int, bytes]) -> tuple[ShownF
     if image.analysis is None:
         return ()
     data = maps.get(image.analysis.id)
-    unpacked = None if data is None else LogitMaps.from_bytes(data)
+    unpacked = None if data is None else GradCamMaps.from_bytes(data)
     return tuple(
         ShownFinding(
             position=position,

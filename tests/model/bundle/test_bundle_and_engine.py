@@ -104,18 +104,18 @@ CHANGES = [
     (lambda t: t.update(format=99), "its format is 99; this version reads 1 and 2"),
     (lambda t: t["model"].update(statement="\u202edesrever"), "under 'model' has characters that cannot be printed"),
     (lambda t: t["intended"].update(views=["PA\x1b[2J"]), "under 'intended' has characters that cannot be printed"),
-    (lambda t: t["files"].pop("head.npz"), "names no digest of head.npz"),
+    (lambda t: t["files"].pop("head.npz"), "has no SHA-256 of head.npz"),
     (lambda t: t["files"].update({"../outside": "0"}), "only names in the folder are allowed"),
     (lambda t: t["model"].pop("digest"), "lacks 'digest'"),
-    (lambda t: t.update(intended=5), "says what cannot be"),
+    (lambda t: t.update(intended=5), "is inconsistent"),
     (lambda t: t["model"].update(name="../../elsewhere"), "begins with a dot or has a slash"),
     (lambda t: t["model"].update(name="red \x1b[31m"), "characters that cannot be printed"),
     (lambda t: t["model"].update(name="a" * 65), "has 65 characters; allowed are 1 to 64"),
     (lambda t: t["labels"][0].update(name="Pneumo\nnia"), "characters that cannot be printed"),
-    (lambda t: t.update(labels="all"), "says what cannot be"),
-    (lambda t: t["head"].update(activations=[]), "says what cannot be"),
-    (lambda t: t["preprocessing"].update(size=float("inf")), "says what cannot be"),
-    (lambda t: t["labels"][0].update(threshold=10**400), "says what cannot be"),
+    (lambda t: t.update(labels="all"), "is inconsistent"),
+    (lambda t: t["head"].update(activations=[]), "is inconsistent"),
+    (lambda t: t["preprocessing"].update(size=float("inf")), "is inconsistent"),
+    (lambda t: t["labels"][0].update(threshold=10**400), "is inconsistent"),
     (lambda t: t["distribution"]["domains"].append("limbs"), "the distribution of 3 training domains has arrays of"),
 ]
 
@@ -173,7 +173,7 @@ def test_a_bundle_of_the_format_before_is_read_and_is_known_to_be_without_a_seal
         table.update(format=1)
 
     old = load_bundle(rewritten(copy, earlier))
-    assert (old.is_sealed, demonstration.is_sealed) == (False, True)
+    assert (old.has_manifest_checksum, demonstration.has_manifest_checksum) == (False, True)
     assert old.digest == demonstration.digest
     assert renew_manifest_checksum(copy).description == demonstration.description
 
@@ -211,7 +211,7 @@ def test_what_an_import_is_still_writing_is_no_bundle(copy, tmp_path):
     assert find_bundles([tmp_path]) == []
 
 
-def test_full_precision_meets_the_golden_output_closely(demonstration):
+def test_full_precision_agrees_with_the_golden_output_closely(demonstration):
     engine = open_engine(demonstration, precision="f32")
     logits, activations = check_against_golden(engine, demonstration)
     assert logits < 1e-3
@@ -226,13 +226,13 @@ def native_bf16():
     return "BF16" in openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
 
 
-def test_auto_takes_bf16_where_the_processor_has_it_and_it_meets_the_golden_output(demonstration):
+def test_auto_takes_bf16_where_the_processor_has_it_and_it_agrees_with_the_golden_output(demonstration):
     engine = open_engine(demonstration)
     assert engine.precision == ("bf16" if native_bf16() else "f32")
     check_against_golden(engine, demonstration)
 
 
-def test_auto_falls_back_to_f32_where_bf16_misses_the_golden_output_and_says_so(tmp_path, monkeypatch):
+def test_auto_falls_back_to_f32_where_bf16_differs_from_the_golden_output_and_says_so(tmp_path, monkeypatch):
     """Large weights that cancel each other leave of eight bits of a number nothing but their rounding."""
     said = []  # as other tests may have set logging up otherwise
     monkeypatch.setattr("model.engine.opening._log.warning", lambda text, *values: said.append(text % values))
@@ -242,13 +242,13 @@ def test_auto_falls_back_to_f32_where_bf16_misses_the_golden_output_and_says_so(
     check_against_golden(engine, bundle)
     if native_bf16():
         assert len(said) == 1
-        assert "in bf16 misses the golden output of small" in said[0]
-        assert "it computes in f32" in said[0]
-        with pytest.raises(EngineUnsuitable, match="in bf16 misses the golden output"):
+        assert "in bf16 differs from the golden output of small" in said[0]
+        assert "falling back to f32" in said[0]
+        with pytest.raises(EngineUnsuitable, match="in bf16 differs from the golden output"):
             open_engine(bundle, "bf16")
 
 
-def test_a_network_that_misses_the_golden_output_is_refused(demonstration):
+def test_a_network_that_differs_from_the_golden_output_is_refused(demonstration):
     engine = open_engine(demonstration, precision="f32", check_golden=False)
 
     class Shifted:
@@ -258,7 +258,7 @@ def test_a_network_that_misses_the_golden_output_is_refused(demonstration):
             output = engine.run(batch)
             return type(output)(output.logits + 0.5, output.activations)
 
-    with pytest.raises(EngineUnsuitable, match="misses the golden output of demonstration: logits by"):
+    with pytest.raises(EngineUnsuitable, match="differs from the golden output of demonstration: logits by"):
         check_against_golden(Shifted(), demonstration)
 
 
@@ -273,7 +273,9 @@ def test_a_head_that_is_not_its_networks_is_refused(small, tmp_path):
     )
     model = {**small.description["model"], "digest": digest}
     write_table(folder, {**small.description, "files": files, "model": model})
-    with pytest.raises(EngineUnsuitable, match=r"the head of small is not its network's: .* miss the golden ones by"):
+    with pytest.raises(
+        EngineUnsuitable, match=r"the head of small is not its network's: .* differ from the golden ones by"
+    ):
         open_engine(load_bundle(folder), "f32")
     with pytest.raises(ImportRefused, match="the head of small is not its network's"):
         import_bundle(folder, tmp_path / "imported")
@@ -288,24 +290,24 @@ def test_an_engine_asked_for_what_it_cannot_says_what_it_can(demonstration, argu
         open_engine(demonstration, **arguments)
 
 
-def test_a_batch_is_read_image_by_image_with_the_same_answers(reader):
+def test_a_batch_is_read_image_by_image_with_the_same_answers(predictor):
     batch = np.random.default_rng(0).normal(size=(3, 224, 224, 3)).astype(np.float32)
-    together = reader.engine.run(batch)
+    together = predictor.engine.run(batch)
     for index in range(3):
-        alone = reader.engine.run(batch[index : index + 1])
+        alone = predictor.engine.run(batch[index : index + 1])
         assert np.array_equal(alone.logits[0], together.logits[index])
         assert np.array_equal(alone.activations[0], together.activations[index])
 
 
 @pytest.mark.parametrize("shape", [(1, 224, 224, 1), (224, 224, 3), (0, 224, 224, 3), (1, 200, 224, 3)])
-def test_a_batch_that_does_not_fit_is_refused_with_what_does(reader, shape):
+def test_a_batch_that_does_not_fit_is_refused_with_what_does(predictor, shape):
     with pytest.raises(ValueError, match=r"\[n, 224, 224, 3\] does"):
-        reader.engine.run(np.zeros(shape, np.float32))
+        predictor.engine.run(np.zeros(shape, np.float32))
 
 
-def test_the_engines_logits_are_the_heads(reader):
-    output = reader.engine.run(reader.bundle.golden.tensors)
-    head = reader.bundle.head
+def test_the_engines_logits_are_the_heads(predictor):
+    output = predictor.engine.run(predictor.bundle.golden.tensors)
+    head = predictor.bundle.head
     for logits, activations in zip(output.logits, output.activations, strict=True):
         assert head.logits(head.pooled(activations)) == pytest.approx(
             logits, abs=2e-3 * (1 + float(np.abs(logits).max()))

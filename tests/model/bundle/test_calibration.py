@@ -8,7 +8,7 @@ import pytest
 import tomli_w
 
 from model.bundle.bundle import BundleInvalid, load_bundle
-from model.bundle.calibration import Calibration, calibrated, choose_calibration
+from model.bundle.calibration import Calibration, calibrated_probabilities, choose_calibration
 from model.bundle.manifest import CHECKSUM_KEY
 from model.demonstration.recalibration import parse_domain
 from model.evaluate.calibration_fit import best_threshold, fit_calibration, fit_platt
@@ -18,8 +18,8 @@ from model.evaluate.metrics import (
     expected_calibration_error,
     sensitivity_specificity,
 )
-from model.evaluate.predictions import Measured, judge
-from model.inference.reader import Reader
+from model.evaluate.predictions import Predictions, calibrate
+from model.inference.predictor import Predictor
 from model.preprocessing.tensor import prepare
 from model.publish.bundle_writer import rewrite_description
 
@@ -28,7 +28,7 @@ LABELS = ("X", "Y")
 
 def answers(logits, targets, domains, ages=None, patients=None):
     n = len(logits)
-    return Measured(
+    return Predictions(
         np.asarray(logits, np.float32).reshape(n, -1),
         np.asarray(targets, np.float32).reshape(n, -1),
         np.zeros((n, 4), np.float32),
@@ -58,7 +58,7 @@ def test_calibration_divides_logits_adds_the_bias_and_survives_extremes():
     logits = np.array([[0.0, 2.0, -2000.0, 2000.0, 1.0]], np.float32)
     temperatures, biases = np.array([1.0, 2.0, 1.0, 1.0, 0.5], np.float32), np.array([0, 0, 0, 0, -1], np.float32)
     expected = [0.5, 1 / (1 + np.exp(-1)), 0.0, 1.0, 1 / (1 + np.exp(-1))]
-    assert calibrated(logits, temperatures, biases)[0] == pytest.approx(expected, abs=1e-6)
+    assert calibrated_probabilities(logits, temperatures, biases)[0] == pytest.approx(expected, abs=1e-6)
 
 
 @pytest.mark.train
@@ -148,21 +148,21 @@ def test_the_age_chooses_the_calibration_and_the_nearest_domain_where_it_cannot(
     assert choose_calibration(everyone, (), 40.0, "adults") == (everyone, "everyone")
 
 
-def test_judging_a_part_says_what_a_reader_says(reader):
+def test_judging_a_part_says_what_a_reader_says(predictor):
     random = np.random.default_rng(6)
     ages = [3.0, 40.0, None, None]
-    prepared = [prepare(random.random((240, 224), dtype=np.float32), reader.bundle.preprocessing) for _ in ages]
+    prepared = [prepare(random.random((240, 224), dtype=np.float32), predictor.bundle.preprocessing) for _ in ages]
     groups = tuple(
-        Calibration(name, limits, reader.bundle.everyone.temperatures * factor, reader.bundle.everyone.biases + 1,
-                    dict.fromkeys(reader.bundle.label_names, threshold))
+        Calibration(name, limits, predictor.bundle.everyone.temperatures * factor, predictor.bundle.everyone.biases + 1,
+                    dict.fromkeys(predictor.bundle.label_names, threshold))
         for name, limits, factor, threshold in (("children", ((1, 5),), 2, 0.4), ("adults", ((18, 90),), 3, 0.6))
     )  # fmt: skip
     import dataclasses
 
-    bundle = dataclasses.replace(reader.bundle, groups=groups)
-    readings = Reader(bundle, reader.engine).read(prepared, ages)
-    output = reader.engine.run(np.stack([image.tensor for image in prepared]))
-    measured = Measured(
+    bundle = dataclasses.replace(predictor.bundle, groups=groups)
+    results = Predictor(bundle, predictor.engine).predict(prepared, ages)
+    output = predictor.engine.run(np.stack([image.tensor for image in prepared]))
+    predictions = Predictions(
         output.logits,
         np.zeros_like(output.logits),
         output.activations.mean(axis=(1, 2)),
@@ -170,13 +170,13 @@ def test_judging_a_part_says_what_a_reader_says(reader):
         np.array(list("abcd")),
         np.array([np.nan if age is None else age for age in ages], np.float32),
     )
-    judged = judge(measured, bundle.label_names, bundle.everyone, bundle.groups, bundle.distribution)
-    for index, reading in enumerate(readings):
-        assert judged.probabilities[index] == pytest.approx(reading.probabilities, abs=1e-5)
-        assert judged.groups[index] == reading.calibration.group
-        assert judged.chosen_by[index] == reading.calibrated_by
-        assert list(judged.thresholds[index]) == list(reading.calibration.thresholds.values())
-    assert [reading.calibrated_by for reading in readings] == ["age", "age", "nearest domain", "nearest domain"]
+    calibrated = calibrate(predictions, bundle.label_names, bundle.everyone, bundle.groups, bundle.distribution)
+    for index, result in enumerate(results):
+        assert calibrated.probabilities[index] == pytest.approx(result.probabilities, abs=1e-5)
+        assert calibrated.groups[index] == result.calibration.group
+        assert calibrated.calibrated_by[index] == result.calibrated_by
+        assert list(calibrated.thresholds[index]) == list(result.calibration.thresholds.values())
+    assert [result.calibrated_by for result in results] == ["age", "age", "nearest domain", "nearest domain"]
 
 
 @pytest.fixture
@@ -201,11 +201,11 @@ def test_probabilities_keep_their_digits_and_the_surest_images_their_order(small
     assert given[:4] == pytest.approx([1.8048514e-35, 1.3887944e-11, 4.1399377e-08, 0.5], rel=1e-5)
     nothing = np.zeros(7, np.str_)
     targets = np.array([[0], [0], [0], [0], [0], [1], [1]], np.float32)
-    measured = Measured(logits, targets, np.ones((7, 8), np.float32), nothing, nothing)
-    judged = judge(measured, small.label_names, small.everyone, (), small.distribution)
-    assert np.all(np.diff(judged.probabilities[:, 0]) > 0)
-    assert auroc(targets[:, 0], judged.probabilities[:, 0]) == 1.0
-    assert judged.positive[:, 0].tolist() == [False] * 3 + [True] * 4
+    predictions = Predictions(logits, targets, np.ones((7, 8), np.float32), nothing, nothing)
+    calibrated = calibrate(predictions, small.label_names, small.everyone, (), small.distribution)
+    assert np.all(np.diff(calibrated.probabilities[:, 0]) > 0)
+    assert auroc(targets[:, 0], calibrated.probabilities[:, 0]) == 1.0
+    assert calibrated.positive[:, 0].tolist() == [False] * 3 + [True] * 4
 
 
 def test_a_bundle_from_before_groups_and_biases_is_read_as_it_was_meant(copy):

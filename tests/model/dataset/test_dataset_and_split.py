@@ -158,7 +158,7 @@ def test_a_split_of_other_images_is_refused(tmp_path):
     samples = many_samples(tmp_path)
     write_split({"test": samples[:300]}, tmp_path / "split.csv")
     others = [s for s in samples[300:] if s.sha256.startswith("unique")]
-    with pytest.raises(DatasetInvalid, match="names none of the"):
+    with pytest.raises(DatasetInvalid, match="lists none of the"):
         read_split(tmp_path / "split.csv", others)
 
 

@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 import pytest
 
-from model.dataset.image_inspection import find_twins, inspect_images, reopened, summary, write_problems
+from model.dataset.image_inspection import find_duplicates, inspect_images, reopened, summary, write_problems
 from model.dataset.sources import DatasetInvalid, Source, read_sources
 from model.dataset.split import PARTS, check_leaks, check_unseen, read_split, split_by_patient, write_split
 from model.preprocessing.image_files import read_raster
@@ -53,30 +53,30 @@ def test_damaged_files_are_listed_with_their_reason_and_are_not_fatal(collection
         rows = list(csv.DictReader(file))
     assert len(rows) == len(found.problems)
     text = summary(found.problems)
-    assert text.startswith("3 left out because they cannot be read; 3 show the same as another")
-    assert "have other labels than their duplicate" in text
+    assert text.startswith("3 left out because they cannot be read; 3 are duplicates of another image")
+    assert "have labels that contradict those of their duplicate" in text
 
 
 def test_one_picture_in_four_encodings_is_one_group_and_its_contradicting_labels_are_said(collection):
     found = inspect_images(read_sources([collection]), SPEC, read_raster)
-    twins = {s.path.name for s in found.samples if s.twin}
+    twins = {s.path.name for s in found.samples if s.duplicate_group}
     assert twins == {"p0.png", "q1.png", "q2.jpg", "q3.png"}
-    assert len({s.twin for s in found.samples if s.twin}) == 1
+    assert len({s.duplicate_group for s in found.samples if s.duplicate_group}) == 1
     assert {p.path.name for p in found.problems if p.kind == "contradiction"} == {"q3.png"}
     for seed in range(20):
         parts = split_by_patient(found.samples, seed)
-        assert sum(any(s.twin for s in members) for members in parts.values()) == 1
+        assert sum(any(s.duplicate_group for s in members) for members in parts.values()) == 1
 
 
 def test_the_same_picture_at_another_size_is_found(tmp_path):
     large = cv2.resize(chest(3), (1040, 1200), interpolation=cv2.INTER_CUBIC)
     resized = [resample(image.astype(np.float32) / 255, SPEC)[0] for image in (chest(3), large, chest(4))]
-    assert find_twins(np.rint(np.stack(resized) * 65535).astype(np.uint16)) == [(0, 1)]
+    assert find_duplicates(np.rint(np.stack(resized) * 65535).astype(np.uint16)) == [(0, 1)]
 
 
 def test_images_of_one_shade_are_not_taken_for_one_another():
     resized = np.stack([np.full((32, 32), 257 * level, np.uint16) for level in (10, 20, 10, 11)])
-    assert find_twins(resized) == [(0, 2)]
+    assert find_duplicates(resized) == [(0, 2)]
 
 
 @pytest.mark.shared_data
@@ -96,8 +96,8 @@ def test_the_squares_are_what_the_tensor_function_makes_and_can_be_mapped_again(
     again = reopened(samples, tmp_path / "resized.npy")
     assert np.array_equal(again.resized, found.resized)
     assert (again.samples, again.problems) == (found.samples, found.problems)
-    assert any(sample.twin for sample in again.samples)
-    assert list(again.of(found.samples[3:5])) == [3, 4]
+    assert any(sample.duplicate_group for sample in again.samples)
+    assert list(again.rows_of(found.samples[3:5])) == [3, 4]
 
 
 def test_sixteen_bits_gray_colour_channels_and_alpha_give_the_same_square(tmp_path):
@@ -118,11 +118,11 @@ def samples(collection):
 
 def test_a_split_that_divides_a_patient_a_file_or_a_picture_is_refused(samples, tmp_path):
     parts = {"training": samples[:5], "validation": [], "test": samples[5:]}
-    with pytest.raises(DatasetInvalid, match="1 times the same image, encoded anew is in two parts"):
+    with pytest.raises(DatasetInvalid, match="1 times the same image, re-encoded is in two parts"):
         check_leaks(parts)
     from dataclasses import replace
 
-    plain = [replace(s, twin="") for s in samples]
+    plain = [replace(s, duplicate_group="") for s in samples]
     for change, what in (({"patient": plain[0].patient}, "patient"), ({"sha256": plain[0].sha256}, "byte-identical")):
         leaking = {"training": plain[:5], "test": [*plain[5:], replace(plain[9], **change)]}
         with pytest.raises(DatasetInvalid, match=f"the same {what}.* is in two parts, such as p0.png"):
@@ -134,7 +134,7 @@ def test_a_foreign_split_file_that_leaks_is_refused_when_it_is_read(samples, tmp
     path = tmp_path / "split.csv"
     write_split(parts, path)
     assert read_split(path, samples) == parts
-    twins = [s for s in samples if s.twin]
+    twins = [s for s in samples if s.duplicate_group]
     lines = path.read_text().splitlines()
     moved = next(i for i, line in enumerate(lines) if twins[0].sha256[:16] in line)
     part = lines[moved].split(",")[0]
@@ -144,7 +144,7 @@ def test_a_foreign_split_file_that_leaks_is_refused_when_it_is_read(samples, tmp
         read_split(path, samples)
     without_groups = [",".join(line.split(",")[:3]) for line in path.read_text().splitlines()]
     path.write_text("\n".join(without_groups) + "\n")
-    with pytest.raises(DatasetInvalid, match="encoded anew is in two parts"):
+    with pytest.raises(DatasetInvalid, match="re-encoded is in two parts"):
         read_split(path, samples)
 
 

@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from model.dataset.sources import DatasetInvalid, FileFacts, Source, read_sources
+from model.dataset.sources import DatasetInvalid, ImageMetadata, Source, read_sources
 from model.dataset.split import split_by_patient
 
 CHEXPERT = """Path,Sex,Age,Frontal/Lateral,AP/PA,No Finding,Edema,Cardiomegaly
@@ -106,7 +106,7 @@ def test_what_a_file_says_of_its_patient_keeps_class_folders_from_leaking(write_
             write_png(np.full((4, 4), index + 100 * (name == "MASS"), np.uint8), f"data/{name}/{name}{index}.png")
 
     def facts(path):
-        return FileFacts(
+        return ImageMetadata(
             patient=f"mrn{int(''.join(filter(str.isdigit, path.stem))) // 4}", age=40.0, view="PA", sex="M"
         )
 

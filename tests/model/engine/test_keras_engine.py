@@ -14,7 +14,7 @@ from model.bundle.training_distribution import TrainingDistribution
 from model.engine.golden_check import check_against_golden
 from model.engine.opening import open_engine
 from model.engine.protocol import EngineUnsuitable
-from model.inference.reader import Reader
+from model.inference.predictor import Predictor
 from model.preprocessing.tensor import Preprocessing, prepare
 from model.publish.bundle_writer import BundleDescription, write_description, write_network_files, write_table
 from tests.peers.radiographs import sample
@@ -34,8 +34,8 @@ def marked(test):
 
 
 @pytest.fixture(scope="module")
-def keras_reader(demonstration, needs_tensorflow):
-    return Reader.open(demonstration.folder, threads=2, engine="keras")
+def keras_predictor(demonstration, needs_tensorflow):
+    return Predictor.open(demonstration.folder, threads=2, engine="keras")
 
 
 @pytest.fixture(scope="module")
@@ -93,10 +93,10 @@ def film():
 
 
 @marked
-def test_both_engines_agree_on_synthetic_images_and_on_a_real_film(keras_reader, reader):
-    spec = reader.bundle.preprocessing
-    batch = np.concatenate([reader.bundle.golden.tensors, prepare(film(), spec).tensor[np.newaxis]])
-    expected, output = reader.engine.run(batch), keras_reader.engine.run(batch)
+def test_both_engines_agree_on_synthetic_images_and_on_a_real_film(keras_predictor, predictor):
+    spec = predictor.bundle.preprocessing
+    batch = np.concatenate([predictor.bundle.golden.tensors, prepare(film(), spec).tensor[np.newaxis]])
+    expected, output = predictor.engine.run(batch), keras_predictor.engine.run(batch)
     assert output.logits.dtype == output.activations.dtype == np.float32
     logits = np.abs(output.logits - expected.logits).max() / (1 + np.abs(expected.logits).max())
     activations = np.abs(output.activations - expected.activations).max() / expected.activations.max()
@@ -105,34 +105,34 @@ def test_both_engines_agree_on_synthetic_images_and_on_a_real_film(keras_reader,
 
 
 @marked
-def test_a_reader_answers_the_same_on_either_engine(keras_reader, reader):
-    prepared = [prepare(film(), reader.bundle.preprocessing)]
-    (expected,), (reading,) = reader.read(prepared), keras_reader.read(prepared)
-    assert reading.probabilities == pytest.approx(expected.probabilities, abs=TOLERANCE)
-    assert reading.ood_score == pytest.approx(expected.ood_score, rel=1e-3)
+def test_a_reader_answers_the_same_on_either_engine(keras_predictor, predictor):
+    prepared = [prepare(film(), predictor.bundle.preprocessing)]
+    (expected,), (result,) = predictor.predict(prepared), keras_predictor.predict(prepared)
+    assert result.probabilities == pytest.approx(expected.probabilities, abs=TOLERANCE)
+    assert result.ood_score == pytest.approx(expected.ood_score, rel=1e-3)
     for index, scale in enumerate(expected.maps.scales):
         # float16 values: two of them side by side are up to 1/1024 of the largest apart
-        assert reading.maps.contribution(index) == pytest.approx(
+        assert result.maps.contribution(index) == pytest.approx(
             expected.maps.contribution(index), abs=2e-3 * float(scale)
         )
 
 
 @marked
-def test_the_keras_engine_names_its_backend_and_keeps_the_golden_output(keras_reader, demonstration):
+def test_the_keras_engine_names_its_backend_and_keeps_the_golden_output(keras_predictor, demonstration):
     import tensorflow as tf
 
-    assert keras_reader.engine.name == f"keras tensorflow {tf.__version__}"
-    assert keras_reader.engine.precision == "f32"
-    assert max(check_against_golden(keras_reader.engine, demonstration)) < 1e-3
+    assert keras_predictor.engine.name == f"keras tensorflow {tf.__version__}"
+    assert keras_predictor.engine.precision == "f32"
+    assert max(check_against_golden(keras_predictor.engine, demonstration)) < 1e-3
     with pytest.raises(ValueError, match=r"\[n, 224, 224, 3\] does"):
-        keras_reader.engine.run(np.zeros((1, 224, 200, 3), np.float32))
+        keras_predictor.engine.run(np.zeros((1, 224, 200, 3), np.float32))
 
 
 @marked
-def test_gradients_equal_the_closed_form_where_there_is_one(keras_reader, demonstration):
+def test_gradients_equal_the_closed_form_where_there_is_one(keras_predictor, demonstration):
     from model.engine.keras_engine import KerasEngine
 
-    engine = keras_reader.engine
+    engine = keras_predictor.engine
     assert isinstance(engine, KerasEngine)
     image = demonstration.golden.tensors[0]
     activations = engine.run(image[np.newaxis]).activations[0]
@@ -152,11 +152,11 @@ def test_a_head_without_a_closed_form_makes_a_bundle_without_a_head(attention_fo
 
 @marked
 def test_maps_of_such_a_head_are_its_logits_derivatives_times_the_feature_map(attention_folder):
-    reader = Reader.open(attention_folder, engine="keras")
+    predictor = Predictor.open(attention_folder, engine="keras")
     image = np.random.default_rng(1).random((40, 50)).astype(np.float32)
     prepared = prepare(image, SMALL)
-    (reading,) = reader.read([prepared])
-    activations = reader.engine.run(prepared.tensor[np.newaxis]).activations[0].astype(np.float64)
+    (result,) = predictor.predict([prepared])
+    activations = predictor.engine.run(prepared.tensor[np.newaxis]).activations[0].astype(np.float64)
     kernel, bias = weights_of(attention_folder, "attention")
     matrix, offset = weights_of(attention_folder, "answer")
 
@@ -164,20 +164,20 @@ def test_maps_of_such_a_head_are_its_logits_derivatives_times_the_feature_map(at
         attended = features / (1 + np.exp(-(features @ kernel[0, 0] + bias)))
         return np.concatenate([attended.mean(axis=(0, 1)), attended.max(axis=(0, 1))]) @ matrix + offset
 
-    assert reading.logits == pytest.approx(logits(activations), abs=1e-5)  # not the sigmoid's output
+    assert result.logits == pytest.approx(logits(activations), abs=1e-5)  # not the sigmoid's output
     weights, step = np.zeros((2, 6)), 1e-6
     for channel in range(6):
         shift = np.eye(6)[channel] * step
         weights[:, channel] = (logits(activations + shift) - logits(activations - shift)) / (2 * step) / 49
     for index in range(2):
         expected = activations @ weights[index]
-        assert reading.maps.contribution(index) == pytest.approx(expected, abs=1e-3 * float(np.abs(expected).max()))
+        assert result.maps.contribution(index) == pytest.approx(expected, abs=1e-3 * float(np.abs(expected).max()))
 
 
 @marked
 def test_openvino_refuses_such_a_bundle_with_the_engine_that_reads_it(attention_folder):
     with pytest.raises(EngineUnsuitable, match=r'no closed form; set \[reading\] engine = "keras"'):
-        Reader.open(attention_folder)
+        Predictor.open(attention_folder)
 
 
 @marked
@@ -305,13 +305,13 @@ import sys
 import numpy as np
 from pathlib import Path
 from model.preprocessing.tensor import PreparedImage
-from model.inference.reader import Reader
-reader = Reader.open(Path(sys.argv[1]), engine="keras")
-print(reader.engine.name)
-tensor = reader.bundle.golden.tensors[0]
-(reading,) = reader.read([PreparedImage(tensor, np.eye(2, 3))])
-maps = np.stack([reading.maps.contribution(index) for index in range(2)])
-np.savez(sys.argv[2], logits=reading.logits, maps=maps)
+from model.inference.predictor import Predictor
+predictor = Predictor.open(Path(sys.argv[1]), engine="keras")
+print(predictor.engine.name)
+tensor = predictor.bundle.golden.tensors[0]
+(result,) = predictor.predict([PreparedImage(tensor, np.eye(2, 3))])
+maps = np.stack([result.maps.contribution(index) for index in range(2)])
+np.savez(sys.argv[2], logits=result.logits, maps=maps)
 """
 
 
@@ -328,12 +328,12 @@ def test_other_backends_answer_and_explain_as_tensorflow_does(attention_folder, 
     )
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith(f"keras {backend} ")
-    reader = Reader.open(attention_folder, engine="keras")
-    (reading,) = reader.read([PreparedImage(reader.bundle.golden.tensors[0], np.eye(2, 3))])
+    predictor = Predictor.open(attention_folder, engine="keras")
+    (result,) = predictor.predict([PreparedImage(predictor.bundle.golden.tensors[0], np.eye(2, 3))])
     with np.load(tmp_path / "answers.npz") as found:
-        assert found["logits"] == pytest.approx(reading.logits, abs=1e-5)
-        for index, scale in enumerate(reading.maps.scales):
-            assert found["maps"][index] == pytest.approx(reading.maps.contribution(index), abs=2e-3 * float(scale))
+        assert found["logits"] == pytest.approx(result.logits, abs=1e-5)
+        for index, scale in enumerate(result.maps.scales):
+            assert found["maps"][index] == pytest.approx(result.maps.contribution(index), abs=2e-3 * float(scale))
 
 
 REFUSED = """
@@ -347,9 +347,9 @@ class Missing:
 MISSING = sys.argv[2].split()
 sys.meta_path.insert(0, Missing())
 from model.engine.opening import EngineUnsuitable
-from model.inference.reader import Reader
+from model.inference.predictor import Predictor
 try:
-    Reader.open(sys.argv[1], engine="keras", precision=sys.argv[3])
+    Predictor.open(sys.argv[1], engine="keras", precision=sys.argv[3])
 except EngineUnsuitable as error:
     print(error)
 assert "openvino" not in sys.modules

@@ -12,7 +12,7 @@ import pytest
 
 from model.dataset.sources import DatasetInvalid, Source, read_sources
 from model.dataset.split import write_split
-from model.evaluate.evaluation import assess, choose_samples
+from model.evaluate.evaluation import evaluate, select_evaluation_set
 from model.evaluate.html_report import report_html
 from model.evaluate.pointing_game import Box, point, point_all, read_boxes, summarise
 from model.preprocessing.image_files import read_raster
@@ -40,22 +40,22 @@ def collection(tmp_path):
 
 
 @pytest.fixture
-def found(reader, collection):
-    chosen = choose_samples(reader.bundle, [collection], None, "test", False)
-    return assess(reader.bundle, reader.engine, chosen, [collection], read_raster, worst=3)
+def found(predictor, collection):
+    chosen = select_evaluation_set(predictor.bundle, [collection], None, "test", False)
+    return evaluate(predictor.bundle, predictor.engine, chosen, [collection], read_raster, worst=3)
 
 
 def test_every_image_is_counted_and_the_damaged_one_is_named(found):
-    assert found.facts["images"] == 23
-    assert found.facts["patients"] == 12
-    assert [entry["file"] for entry in found.facts["left_out"]] == ["00000003_001.png"]
-    cell = found.facts["all"]["Edema"]
+    assert found.report["images"] == 23
+    assert found.report["patients"] == 12
+    assert [entry["file"] for entry in found.report["left_out"]] == ["00000003_001.png"]
+    cell = found.report["all"]["Edema"]
     assert sum(cell["confusion"].values()) == 23
     assert cell["positives"] == 8
     assert {"view: AP", "view: PA", "sex: M", "sex: F", "age: 18-39 years", "age: 40-64 years"} <= set(
-        found.facts["subgroups"]
+        found.report["subgroups"]
     )
-    assert found.facts["pointing"]["Edema"]["boxes"] == 8
+    assert found.report["pointing"]["Edema"]["boxes"] == 8
 
 
 def test_the_misread_are_listed_the_furthest_from_the_threshold_first(found):
@@ -63,10 +63,10 @@ def test_the_misread_are_listed_the_furthest_from_the_threshold_first(found):
         p, t = entry["probability"], entry["threshold"]
         return abs(np.log(p / (1 - p)) - np.log(t / (1 - t)))
 
-    distances = [distance(entry) for entry in found.facts["misread"]]
+    distances = [distance(entry) for entry in found.report["misread"]]
     assert distances
     assert np.all(np.diff(distances) < 0.05)  # up to the rounding of what is printed
-    assert all((entry["probability"] >= entry["threshold"]) != entry["truth"] for entry in found.facts["misread"])
+    assert all((entry["probability"] >= entry["threshold"]) != entry["truth"] for entry in found.report["misread"])
 
 
 def test_the_report_stands_alone_and_holds_the_figures(found):
@@ -74,16 +74,16 @@ def test_the_report_stands_alone_and_holds_the_figures(found):
     assert not re.search(r'(?:src|href)="(?!data:)', page)
     assert not re.search(r"https?://", page)
     assert "<script" not in page
-    cell = found.facts["all"]["Edema"]
+    cell = found.report["all"]["Edema"]
     assert f"{cell['auroc']:.3f}<small>{cell['auroc_interval'][0]:.3f}" in page
     assert page.count("<svg") == 3
-    assert page.count('<img src="data:image/jpeg') == len(found.worst) == min(3, len(found.facts["misread"]))
+    assert page.count('<img src="data:image/jpeg') == len(found.worst) == min(3, len(found.report["misread"]))
 
 
 @pytest.fixture
-def trained(reader, collection, tmp_path):
+def trained(predictor, collection, tmp_path):
     """Return a function that makes the demonstration bundle one that was trained on some of the collection."""
-    folder = shutil.copytree(reader.bundle.folder, tmp_path / "trained")
+    folder = shutil.copytree(predictor.bundle.folder, tmp_path / "trained")
     for name in ("split.csv", "patients.key"):
         (folder / name).unlink(missing_ok=True)
 
@@ -91,18 +91,20 @@ def trained(reader, collection, tmp_path):
         write_split(
             {"training": [sample for sample in read_sources([collection]) if chosen(sample)]}, folder / "split.csv"
         )
-        return dataclasses.replace(reader.bundle, folder=folder)
+        return dataclasses.replace(predictor.bundle, folder=folder)
 
     return make
 
 
-def test_images_that_the_network_was_trained_on_are_an_error_unless_allowed_and_then_said(reader, collection, trained):
+def test_images_that_the_network_was_trained_on_are_an_error_unless_allowed_and_then_said(
+    predictor, collection, trained
+):
     bundle = trained(lambda sample: sample.path.name in ("00000002_000.png", "00000002_001.png"))
     with pytest.raises(DatasetInvalid, match=r"^2 of the 24 images are of the network's own training .*--allow-seen"):
-        choose_samples(bundle, [collection], None, "test", False)
-    chosen = choose_samples(bundle, [collection], None, "test", True)
-    allowed = assess(bundle, reader.engine, chosen, [collection], read_raster, worst=0)
-    assert "own training" in allowed.facts["warning"]
+        select_evaluation_set(bundle, [collection], None, "test", False)
+    chosen = select_evaluation_set(bundle, [collection], None, "test", True)
+    allowed = evaluate(bundle, predictor.engine, chosen, [collection], read_raster, worst=0)
+    assert "own training" in allowed.report["warning"]
     assert "Seen in training." in report_html(allowed, "")
 
 
@@ -118,12 +120,12 @@ def test_other_images_of_patients_that_the_network_was_trained_on_are_an_error_t
         match=r"^4 of the 12 images are other images of patients in the network's own training .*00000000_001\.png, of "
         r"a patient in its training part, by the patient's number.*--allow-seen",
     ):
-        choose_samples(bundle, [elsewhere], None, "test", False)
-    assert "other images of patients" in choose_samples(bundle, [elsewhere], None, "test", True).warning
+        select_evaluation_set(bundle, [elsewhere], None, "test", False)
+    assert "other images of patients" in select_evaluation_set(bundle, [elsewhere], None, "test", True).warning
 
 
 def test_no_patient_can_be_read_from_a_split_without_its_key_and_what_was_not_compared_is_said(
-    reader, collection, trained
+    predictor, collection, trained
 ):
     bundle = trained(lambda sample: sample.path.name.endswith("_000.png"))
     split, key = bundle.folder / "split.csv", bundle.folder / "patients.key"
@@ -135,32 +137,32 @@ def test_no_patient_can_be_read_from_a_split_without_its_key_and_what_was_not_co
     }
     assert not digests & guesses
     with pytest.raises(DatasetInvalid, match="own training"):
-        choose_samples(bundle, [collection], None, "test", False)
+        select_evaluation_set(bundle, [collection], None, "test", False)
     (collection.folder / "table.csv").write_text(
         "path,patient,Edema\n" + "".join(f"{n:08d}_001.png,{n},{n % 2}\n" for n in range(12))
     )
     secret = key.read_text()
     key.write_text("ab" * 32)
     with pytest.raises(DatasetInvalid, match=r"is not the key of split\.csv"):
-        choose_samples(bundle, [collection], None, "test", False)
+        select_evaluation_set(bundle, [collection], None, "test", False)
     key.unlink()
-    apart = choose_samples(bundle, [collection], None, "test", False)
+    apart = select_evaluation_set(bundle, [collection], None, "test", False)
     assert (apart.warning, apart.compared) == (
         "", "files; patients cannot be, for patients.key stayed where the network was trained"
     )  # fmt: skip
-    found = assess(bundle, reader.engine, apart, [collection], read_raster, worst=0)
+    found = evaluate(bundle, predictor.engine, apart, [collection], read_raster, worst=0)
     assert "patients.key stayed where" in report_html(found, "")
     key.write_text(secret)
     with pytest.raises(DatasetInvalid, match=r"^12 of the 12 images are other images of patients"):
-        choose_samples(bundle, [collection], None, "test", False)
+        select_evaluation_set(bundle, [collection], None, "test", False)
 
 
-def test_data_that_know_none_of_the_labels_are_refused(reader, tmp_path):
+def test_data_that_know_none_of_the_labels_are_refused(predictor, tmp_path):
     for name in ("normal", "whale"):
         (tmp_path / name).mkdir()
         cv2.imwrite(str(tmp_path / name / "a.png"), np.full((64, 64), len(name), np.uint8))
-    with pytest.raises(DatasetInvalid, match="the data know whale; the model answers Pneumonia"):
-        choose_samples(reader.bundle, [Source(tmp_path, "x")], None, "test", False)
+    with pytest.raises(DatasetInvalid, match="the data have the labels whale; the model predicts Pneumonia"):
+        select_evaluation_set(predictor.bundle, [Source(tmp_path, "x")], None, "test", False)
 
 
 def test_a_map_points_into_the_box_where_its_peak_lies_and_nowhere_when_it_is_empty():
@@ -212,18 +214,18 @@ def test_a_map_made_by_hand_points_into_every_box_of_real_films_and_its_mirror_i
 
 
 @pytest.mark.shared_data
-def test_the_cards_pointing_figures_are_what_the_network_shows_on_the_boxes(shared_data, reader):
-    committed = reader.bundle.metrics["pointing"]
+def test_the_cards_pointing_figures_are_what_the_network_shows_on_the_boxes(shared_data, predictor):
+    committed = predictor.bundle.metrics["pointing"]
     part_of = {film["file"]: film["part"] for film in committed["films"]}
     samples = {sample.path.name: sample for sample in read_sources([Source(shared_data / "nih", "adults")])}
     parts = {
         part: [samples[name] for name in part_of if part_of[name] == part]
         for part in ("training", "validation", "test")
     }
-    rows = (reader.bundle.folder / "split.csv").read_text().splitlines()
+    rows = (predictor.bundle.folder / "split.csv").read_text().splitlines()
     own = {row["sha256"]: row["part"] for row in csv.DictReader(rows)}
     assert {name: own[samples[name].sha256[:16]] for name in part_of} == part_of
-    again = point_all(reader, parts, read_boxes([shared_data / "nih"]), read_raster)
+    again = point_all(predictor, parts, read_boxes([shared_data / "nih"]), read_raster)
     assert again["all"]["boxes"] == 12
     for measured, told in (
         (again["all"], committed["all"]),
@@ -231,7 +233,7 @@ def test_the_cards_pointing_figures_are_what_the_network_shows_on_the_boxes(shar
     ):
         for key, value in told.items():
             assert measured[key] == pytest.approx(value, abs=0.01), key
-    card = reader.bundle.card_path.read_text()
+    card = predictor.bundle.card_path.read_text()
     assert f"| all | 12 | {committed['all']['pointing']:.2f} " in card
     assert "seen in training and tell nothing of new ones" in card
 

@@ -18,13 +18,13 @@ from model.evaluate.metrics import (
     sensitivity_specificity,
     wilson_interval,
 )
-from model.evaluate.metrics_with_intervals import figures_of_merit
-from model.evaluate.predictions import Judged, Measured
+from model.evaluate.metrics_with_intervals import metrics_by_domain
+from model.evaluate.predictions import CalibratedPredictions, Predictions
 
 
-def measured(logits, targets, domains=None, patients=None):
+def predictions(logits, targets, domains=None, patients=None):
     n = len(logits)
-    return Measured(
+    return Predictions(
         np.asarray(logits, np.float32).reshape(n, -1),
         np.asarray(targets, np.float32).reshape(n, -1),
         np.zeros((n, 4), np.float32),
@@ -125,12 +125,14 @@ def test_an_interval_of_a_share_does_not_vanish_at_its_ends():
     assert wilson_interval(0.5, 100) == pytest.approx((0.4038, 0.5962), abs=1e-3)
 
 
-def figures(answers, threshold=0.5):
+def metrics_of(answers, threshold=0.5):
     plain = Calibration("", (), np.ones(1, np.float32), np.zeros(1, np.float32), {"X": threshold})
     n = len(answers.logits)
     thresholds = np.full((n, 1), threshold)
-    judged = Judged(plain.probabilities(answers.logits), thresholds, np.array([""] * n), np.array(["everyone"] * n))
-    return figures_of_merit(answers, judged, ["X"])
+    calibrated = CalibratedPredictions(
+        plain.probabilities(answers.logits), thresholds, np.array([""] * n), np.array(["everyone"] * n)
+    )
+    return metrics_by_domain(answers, calibrated, ["X"])
 
 
 def test_intervals_are_of_patients_so_that_repeated_images_do_not_narrow_them():
@@ -138,8 +140,8 @@ def test_intervals_are_of_patients_so_that_repeated_images_do_not_narrow_them():
     targets = (random.random(60) < 0.5).astype(np.float32)
     logits = random.normal(size=60) + targets
     names = [str(i) for i in range(60)]
-    once = figures(measured(logits, targets, None, names))
-    five = figures(measured(np.tile(logits, 5), np.tile(targets, 5), None, names * 5))
+    once = metrics_of(predictions(logits, targets, None, names))
+    five = metrics_of(predictions(np.tile(logits, 5), np.tile(targets, 5), None, names * 5))
 
     def width(cell):
         return cell["auroc_interval"][1] - cell["auroc_interval"][0]
@@ -150,7 +152,7 @@ def test_intervals_are_of_patients_so_that_repeated_images_do_not_narrow_them():
 
 
 def test_a_domain_that_knows_one_value_only_has_no_figures():
-    result = figures(measured([1, 2, 3, 4], [1, 1, 0, 1], ["a", "a", "b", "b"]))
+    result = metrics_of(predictions([1, 2, 3, 4], [1, 1, 0, 1], ["a", "a", "b", "b"]))
     assert result["a"] == {}
     assert set(result["b"]) == {"X"}
 
@@ -160,7 +162,7 @@ def test_figures_of_a_label_agree_with_scikit_learn():
     random = np.random.default_rng(5)
     targets = (random.random(200) < 0.4).astype(np.float32)
     logits = (random.normal(size=200) + 1.5 * targets).astype(np.float32)
-    cell = figures(measured(logits, targets), 0.7)["all"]["X"]
+    cell = metrics_of(predictions(logits, targets), 0.7)["all"]["X"]
     given = 1 / (1 + np.exp(-logits))
     called = given >= 0.7
     (tn, fp), (fn, tp) = metrics.confusion_matrix(targets, called)

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from model.explain.gradcam import LogitMaps, closed_form_maps
+from model.explain.gradcam import GradCamMaps, closed_form_maps
 from model.explain.head import ACTIVATIONS, Head, HeadLayer, HeadUnsupported
 
 RANDOM = np.random.default_rng(3)
@@ -54,9 +54,9 @@ def test_a_head_reads_back_from_what_a_bundle_holds():
 
 def test_the_logit_is_explained_where_the_head_ends_in_a_sigmoid():
     last = layer(6, 2, "sigmoid")
-    head = Head("average", (last,)).of_the_logit()
+    head = Head("average", (last,)).without_final_sigmoid()
     assert head.layers[0].activation == "linear"
-    assert Head("average", (layer(6, 2),)).of_the_logit().layers[0].activation == "linear"
+    assert Head("average", (layer(6, 2),)).without_final_sigmoid().layers[0].activation == "linear"
 
 
 def test_what_cannot_be_differentiated_is_named():
@@ -67,8 +67,8 @@ def test_what_cannot_be_differentiated_is_named():
 
 
 def test_maps_survive_bytes():
-    maps = LogitMaps.from_contributions(RANDOM.normal(size=(5, 7, 7)) * 1e-5)
-    again = LogitMaps.from_bytes(maps.to_bytes())
+    maps = GradCamMaps.from_contributions(RANDOM.normal(size=(5, 7, 7)) * 1e-5)
+    again = GradCamMaps.from_bytes(maps.to_bytes())
     assert np.array_equal(again.values, maps.values)
     assert np.array_equal(again.scales, maps.scales)
     assert len(maps.to_bytes()) == 10 + 5 * 4 + 5 * 49 * 2
@@ -77,17 +77,17 @@ def test_maps_survive_bytes():
 def test_tiny_maps_keep_their_shape_and_a_zero_map_is_zero():
     contributions = RANDOM.normal(size=(2, 3, 3)) * 1e-9
     contributions[1] = 0
-    maps = LogitMaps.from_contributions(contributions)
+    maps = GradCamMaps.from_contributions(contributions)
     assert maps.contribution(0) == pytest.approx(contributions[0], rel=2e-3, abs=1e-12)
     assert not maps.contribution(1).any()
 
 
 @pytest.mark.parametrize(
-    "data", [b"", b"nonsense here", LogitMaps.from_contributions(np.ones((1, 2, 2))).to_bytes()[:-1]]
+    "data", [b"", b"nonsense here", GradCamMaps.from_contributions(np.ones((1, 2, 2))).to_bytes()[:-1]]
 )
 def test_bytes_that_are_no_maps_are_refused(data):
     with pytest.raises(ValueError, match="logit maps"):
-        LogitMaps.from_bytes(data)
+        GradCamMaps.from_bytes(data)
 
 
 @pytest.mark.train

@@ -100,17 +100,17 @@ def test_a_head_without_a_closed_form_is_for_the_keras_engine_and_says_so(tmp_pa
     result = imported(networks.attentive(), "A,B", tmp_path)
     assert result.bundle.head is None
     assert any('set [reading] engine = "keras"' in note for note in result.notes)
-    from model.inference.reader import EngineUnsuitable, Reader
+    from model.inference.predictor import EngineUnsuitable, Predictor
 
     with pytest.raises(EngineUnsuitable, match='engine = "keras"'):
-        Reader.open(result.bundle.folder, "f32")
-    reader = Reader.open(result.bundle.folder, "f32", engine="keras")
-    assert reader.engine.name.startswith("keras")
+        Predictor.open(result.bundle.folder, "f32")
+    predictor = Predictor.open(result.bundle.folder, "f32", engine="keras")
+    assert predictor.engine.name.startswith("keras")
 
 
 def test_reference_images_make_unlikeness_known_and_without_them_every_result_says_that_it_is_not(tmp_path):
     from model.inference.domain_flags import domain_flags
-    from model.inference.reader import Reader
+    from model.inference.predictor import Predictor
     from model.preprocessing.tensor import prepare
 
     random = np.random.default_rng(0)
@@ -122,9 +122,9 @@ def test_reference_images_make_unlikeness_known_and_without_them_every_result_sa
         done = import_network(
             load_keras_file(tmp_path / "n.keras"), plan, tmp_path / "n.keras", tmp_path / name, "a file", reference
         )
-        reader = Reader.open(tmp_path / name, "f32")
+        predictor = Predictor.open(tmp_path / name, "f32")
         like, unlike = (
-            reader.read([prepare(image, done.bundle.preprocessing)])[0].ood_score
+            predictor.predict([prepare(image, done.bundle.preprocessing)])[0].ood_score
             for image in (films[0], np.eye(40, dtype=np.float32))
         )
         if reference:
@@ -144,7 +144,7 @@ def test_reference_images_make_unlikeness_known_and_without_them_every_result_sa
         (lambda: networks.classifier(1), {"labels": "NORMAL,P"}, "of one number, name what it speaks for"),
         (networks.classifier, {"labels": "A,A,B"}, "not all different"),
         (networks.classifier, {"labels": "Normal,No Finding,healthy"}, "no label is left"),
-        (networks.classifier, {"layer": "conv9"}, "layer 'conv9' has no feature map .* would do: conv_layer"),
+        (networks.classifier, {"layer": "conv9"}, "layer 'conv9' has no feature map .* layers that have: conv_layer"),
         (networks.classifier, {"layer": "answer"}, "layer 'answer' has no feature map"),
         (networks.nested, {"layer": "last_rel"}, "conv_layer, bn, last_relu"),
         (networks.classifier, {"channels": 1}, "channels is said to be 1; the network's input .* has 3"),

@@ -7,7 +7,7 @@ import sys
 import numpy as np
 import pytest
 
-from model.importing.known_networks import find_recipe, recipes, recognise
+from model.importing.known_networks import find_network, known_networks, recognize
 from model.importing.torch_files import load_torch_file
 from model.network.keras_files import ImportRefused
 from model.preprocessing.tensor import Preprocessing, prepare
@@ -46,7 +46,7 @@ def test_torchxrayvisions_densenet_answers_as_there_from_file_to_bundle(xrv, tmp
     network.op_threshs = torch.tensor(xrv.models.model_urls["densenet121-res224-chex"]["op_threshs"])
     torch.save(network.state_dict(), tmp_path / "weights.pt")
     bundle = imported(tmp_path / "weights.pt", tmp_path / "bundle")
-    recipe = find_recipe("densenet121-res224-chex")  # known by its operating points
+    recipe = find_network("densenet121-res224-chex")  # known by its operating points
     assert bundle.label_names == tuple(label for label in recipe.labels if label)
     assert bundle.thresholds == pytest.approx(recipe.thresholds)
     kept = [index for index, label in enumerate(recipe.labels) if label]
@@ -90,7 +90,7 @@ def test_chexnets_state_dict_of_2017_answers_as_the_network_it_was_made_of(xrv, 
 )
 def test_images_are_prepared_as_torchxrayvision_prepares_them(xrv, shape):
     pixels = np.random.default_rng(3).integers(0, 256, shape).astype(np.uint8)
-    recipe = find_recipe("densenet121-res224-all")
+    recipe = find_network("densenet121-res224-all")
     spec = Preprocessing(224, recipe.geometry, recipe.interpolation, 1, (0.5,), (1 / 2048,))
     normalised = xrv.datasets.normalize(pixels, 255)[np.newaxis]
     cropped = xrv.datasets.XRayCenterCrop()(normalised)
@@ -103,14 +103,14 @@ def test_images_are_prepared_as_torchxrayvision_prepares_them(xrv, shape):
 
 
 def test_what_is_known_of_torchxrayvisions_models_is_what_it_says_itself(xrv):
-    for name, recipe in recipes().items():
+    for name, recipe in known_networks().items():
         if name.startswith("densenet"):
             theirs = xrv.models.model_urls[name]
             assert list(recipe.labels) == theirs["labels"]
             points = {k: v for k, v in zip(theirs["labels"], theirs["op_threshs"], strict=True) if k}
             assert recipe.thresholds == points
-            assert recognise(theirs["weights_url"].rsplit("/", 1)[1]) is recipe
-            assert recognise("any.pt", theirs["op_threshs"]) is recipe
+            assert recognize(theirs["weights_url"].rsplit("/", 1)[1]) is recipe
+            assert recognize("any.pt", theirs["op_threshs"]) is recipe
 
 
 def test_whole_pickled_networks_are_read_without_running_what_is_in_them(xrv, tmp_path):
@@ -122,7 +122,7 @@ def test_whole_pickled_networks_are_read_without_running_what_is_in_them(xrv, tm
     assert set(found.tensors) == {n for n in network.state_dict() if not n.endswith("num_batches_tracked")}
     torch.save(torch.nn.DataParallel(network), tmp_path / "parallel.pt")
     assert set(load_torch_file(tmp_path / "parallel.pt").tensors) == set(found.tensors)
-    name = recipes()["densenet121-res224-nih"].file
+    name = known_networks()["densenet121-res224-nih"].file
     torch.save(network, tmp_path / name, _use_new_zipfile_serialization=False)
     with pytest.raises(ImportRefused, match=r"torchxrayvision itself, .*weights='densenet121-res224-nih'"):
         load_torch_file(tmp_path / name)

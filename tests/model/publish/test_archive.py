@@ -86,7 +86,7 @@ def test_a_network_that_does_not_answer_as_its_golden_output_is_refused(small, t
         shutil.copy(other.folder / name, folder / name)
         files[name] = other.description["files"][name]
     write_table(folder, {**small.description, "files": files})
-    with pytest.raises(ImportRefused, match=r"misses the golden output of small: logits by"):
+    with pytest.raises(ImportRefused, match=r"differs from the golden output of small: logits by"):
         import_bundle(folder, tmp_path / "back")
 
 

@@ -8,8 +8,8 @@ import pytest
 from model.dataset.sources import DatasetInvalid, Source, read_sources
 from model.engine.golden_check import check_against_golden
 from model.engine.opening import open_engine
-from model.inference.reader import Reader
-from model.quantize.acceptance import QuantizationRefused, Quantized, _accept
+from model.inference.predictor import Predictor
+from model.quantize.acceptance import QuantizationComparison, QuantizationRefused, check_accepted
 from model.quantize.int8 import quantize
 from tests.model.small_bundle import write_films, write_small_bundle
 
@@ -18,7 +18,7 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore::DeprecationWarning"),
 ]
 
-FINE = Quantized(20, 20, {"X": 0.9}, {"X": 0.896}, 0.01, 0.05, 2.0, "f32", 0.5, 2.0)
+FINE = QuantizationComparison(20, 20, {"X": 0.9}, {"X": 0.896}, 0.01, 0.05, 2.0, "f32", 0.5, 2.0)
 
 
 @pytest.fixture(scope="module")
@@ -68,8 +68,8 @@ def test_int8_keeps_both_outputs_and_the_closed_form(quantized):
         assert head.logits(head.pooled(activations)) == pytest.approx(
             logits, abs=2e-3 * (1 + float(np.abs(logits).max()))
         )
-    reading = Reader(made, engine).of_output(made.golden.tensors, output)[0]
-    total = reading.maps.contribution(0).sum() * made.everyone.temperatures[0] + head.layers[-1].bias[0]
+    result = Predictor(made, engine).results_of(made.golden.tensors, output)[0]
+    total = result.maps.contribution(0).sum() * made.everyone.temperatures[0] + head.layers[-1].bias[0]
     logit = float(output.logits[0, 0])
     assert float(total) == pytest.approx(logit, abs=1e-2 * (1 + abs(logit)))
 
@@ -90,9 +90,9 @@ def test_int8_that_no_longer_sees_the_finding_is_refused_and_nothing_is_left_beh
 
 @pytest.mark.parametrize("after", [0.896, 0.895])
 def test_what_drops_by_no_more_than_is_allowed_is_accepted(after):
-    _accept(replace(FINE, auroc_after={"X": after}))
-    _accept(replace(FINE, auroc_before={"X": after + 0.055}, auroc_after={"X": after + 0.05}))
-    _accept(replace(FINE, auroc_before={"X": 0.95}, auroc_after={"X": 0.945}))
+    check_accepted(replace(FINE, auroc_after={"X": after}))
+    check_accepted(replace(FINE, auroc_before={"X": after + 0.055}, auroc_after={"X": after + 0.05}))
+    check_accepted(replace(FINE, auroc_before={"X": 0.95}, auroc_after={"X": 0.945}))
 
 
 @pytest.mark.parametrize(
@@ -109,12 +109,12 @@ def test_what_drops_by_no_more_than_is_allowed_is_accepted(after):
 )
 def test_what_is_worse_is_refused_with_the_figures(change, message):
     with pytest.raises(QuantizationRefused, match=message):
-        _accept(replace(FINE, **change))
+        check_accepted(replace(FINE, **change))
 
 
 def test_a_drop_is_judged_as_it_is_and_not_as_it_is_printed():
     with pytest.raises(QuantizationRefused, match="AUROC drops"):
-        _accept(replace(FINE, auroc_before={"X": 0.90004}, auroc_after={"X": 0.895}))
+        check_accepted(replace(FINE, auroc_before={"X": 0.90004}, auroc_after={"X": 0.895}))
 
 
 def test_labels_shown_too_seldom_are_no_ground_to_judge_by(small, samples, tmp_path, monkeypatch):

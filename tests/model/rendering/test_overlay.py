@@ -6,7 +6,7 @@ from PIL import ImageFont
 
 from model.preprocessing.tensor import Preprocessing, prepare
 from model.rendering.colour_scale import DENSITY_FLOOR, DENSITY_FULL, opacity
-from model.rendering.legend import QUIET, WARNING, Legend, draw_legend, wrapped
+from model.rendering.legend import MUTED, WARNING, Legend, draw_legend, wrapped
 from model.rendering.overlay import draw_overlay, draw_thumbnail, legend_for, peak_density, probability_text
 
 LEGEND = Legend("Pneumonia", ("probability 0.12 (threshold 0.40)", "model demonstration 1"))
@@ -152,16 +152,16 @@ def test_wrapping_loses_no_word():
     assert all(font.getlength(line) <= 150 for line in lines)
 
 
-def test_the_legend_of_a_reading_states_label_probability_threshold_model_and_purpose(reader):
+def test_the_legend_of_a_reading_states_label_probability_threshold_model_and_purpose(predictor):
     image = np.zeros((64, 64), np.float32)
-    (reading,) = reader.read([prepare(image, reader.bundle.preprocessing)])
-    legend = legend_for(reader.bundle, reading, 0, ("age unknown",))
+    (result,) = predictor.predict([prepare(image, predictor.bundle.preprocessing)])
+    legend = legend_for(predictor.bundle, result, 0, ("age unknown",))
     text = " ".join(legend.lines)
     assert legend.title == "Pneumonia"
-    assert f"probability {reading.probabilities[0]:.3f}" in text
-    assert f"threshold {reading.calibration.thresholds['Pneumonia']:.3f}" in text
-    assert f"strongest place {peak_density(reading.maps.contribution(0)):.1f}" in text
-    assert reader.bundle.digest[:12] in text
+    assert f"probability {result.probabilities[0]:.3f}" in text
+    assert f"threshold {result.calibration.thresholds['Pneumonia']:.3f}" in text
+    assert f"strongest place {peak_density(result.maps.contribution(0)):.1f}" in text
+    assert predictor.bundle.digest[:12] in text
     assert legend.flags == ("age unknown",)
     assert "not for diagnosis" in legend.footer
 
@@ -182,7 +182,7 @@ def test_the_scale_has_ticks_beneath_the_colours_they_stand_for():
     )  # the bar's strong end; no text here has a colour but warnings
     rows = np.flatnonzero(coloured[:, 300:390].sum(axis=1) > 20)
     beneath = strip[rows.max() + 1 + 1 : rows.max() + 6]
-    ticks = np.flatnonzero((np.abs(beneath - QUIET).max(axis=2) < 12).all(axis=0))
+    ticks = np.flatnonzero((np.abs(beneath - MUTED).max(axis=2) < 12).all(axis=0))
     margin, long = round(size * 0.7), 16 * size
     assert ticks == pytest.approx([margin + share * (long - 1) for share in (0, 0.25, 0.5, 0.75, 1)], abs=1)
     assert (strip[rows.max() + 9 :] > 100).any(), "numbers stand beneath the ticks"

@@ -11,8 +11,8 @@ from model.bundle.bundle import load_bundle
 from model.dataset.samples import Sample
 from model.dataset.sources import DatasetInvalid, Source
 from model.engine.opening import open_engine
-from model.evaluate.class_metrics import NONE_OF_THEM, class_figures
-from model.evaluate.evaluation import assess, choose_samples
+from model.evaluate.class_metrics import NONE_OF_THEM, class_metrics
+from model.evaluate.evaluation import assess, select_evaluation_set
 from model.evaluate.html_report import report_html
 from model.explain.gradcam import closed_form_maps
 from model.preprocessing.image_files import read_raster
@@ -40,7 +40,7 @@ def test_classes_that_were_said_are_counted_as_by_hand():
     odds = math.log(3)  # a probability of 0.75
     logits = np.float32([[odds, -odds], [-odds, odds], [-2 * odds, -2 * odds], [odds, -odds], [0.1, 0.2]])
     targets = np.float32([[1, 0], [1, 0], [0, 0], [0, 0], [math.nan, 0]])
-    found = class_figures(logits, targets, np.array(list("abcde")), ("A", "B"), with_rest=True)
+    found = class_metrics(logits, targets, np.array(list("abcde")), ("A", "B"), with_rest=True)
     assert found["names"] == [NONE_OF_THEM, "A", "B"]
     assert found["confusion"] == [[1, 1, 0], [0, 1, 1], [0, 0, 0]]
     assert (found["images"], found["accuracy"], found["balanced_accuracy"]) == (4, 0.5, 0.5)
@@ -71,7 +71,7 @@ def data(tmp_path_factory):
 def plan(data):
     return TrainingPlan(
         (Source(data, "resized"),), data.parent / "out", "resized", minimum_positives=3, epochs=14, batch=8,
-        learning_rate=1e-2, preprocessing=SMALL, architecture="tiny", threads=1, excluding=True,
+        learning_rate=1e-2, preprocessing=SMALL, architecture="tiny", threads=1, exclusive_classes=True,
     )  # fmt: skip
 
 
@@ -85,7 +85,7 @@ def bundle(plan):
 def test_three_classes_are_learnt_and_the_report_counts_them(bundle, data):
     assert set(bundle.label_names) == {"Bacteria", "Virus"} or set(bundle.label_names) == {"BACTERIA", "VIRUS"}
     source = Source(data, "resized")
-    chosen = choose_samples(bundle, [source], bundle.folder / "split.csv", "test", False)
+    chosen = select_evaluation_set(bundle, [source], bundle.folder / "split.csv", "test", False)
     found = assess(bundle, open_engine(bundle, "f32"), chosen, [source], read_raster, worst=0)
     classes = found.facts["classes"]
     assert classes["names"] == [NONE_OF_THEM, *bundle.label_names]

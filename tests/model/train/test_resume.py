@@ -319,11 +319,11 @@ def test_an_imagenet_weights_file_without_top_fills_the_base(tmp_path):
         assert np.array_equal(mine, other)
     with pytest.raises(DatasetInvalid, match="neither a weights file nor a bundle"):
         load_start(network, tmp_path / "none", ("A",))
-    with pytest.raises(DatasetInvalid, match="which is not of this network"):
+    with pytest.raises(DatasetInvalid, match="which holds weights of another network"):
         load_start(build_network(2, None, 1, architecture="tiny"), path, ("A", "B"))
 
 
-def test_stages_follow_one_another_and_each_stretch_has_its_own_schedule():
+def test_stages_follow_one_another_and_changed_layers_begin_a_schedule_of_their_own():
     stages = (Stage(64, 0.5, "head"), Stage(32, 0.25), Stage(64, 0.25))
     assert [stage_at(stages, p) for p in (0, 0.49, 0.5, 0.74, 0.75, 1.0)] == [0, 0, 1, 1, 2, 2]
     assert within(stages, 0, 0.25) == pytest.approx(0.5)
@@ -343,7 +343,11 @@ def test_rates_warm_up_fall_by_cosine_and_on_plateaus():
 
 @pytest.mark.parametrize(
     "options",
-    [{"excluding": True}, {"focus": 2.0}, {"weighted": False, "schedule": "plateau", "precision": "mixed_bfloat16"}],
+    [
+        {"exclusive_classes": True},
+        {"focus": 2.0},
+        {"weighted": False, "schedule": "plateau", "precision": "mixed_bfloat16"},
+    ],
 )
 def test_other_losses_and_schedules_learn_the_squares_too(data, tmp_path, options):
     easy = {"averaging": 0.0, "head_epochs": 0, "trained": "all", "epochs": 12, "learning_rate": 1e-2}

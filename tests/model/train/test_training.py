@@ -121,7 +121,7 @@ def test_augmentation_reaches_the_brightness_of_films_rendered_through_their_own
     [
         ({"labels": ()}, DatasetInvalid, "no label to train on"),
         ({"labels": ("X",), "epochs": 0}, ValueError, "epochs is 0"),
-        ({"labels": ("X",), "stages": (Stage(128, 1.0),)}, ValueError, "must have the tensor's size 224"),
+        ({"labels": ("X",), "stages": (Stage(128, 1.0),)}, ValueError, "must have the network's size 224"),
     ],
 )
 def test_a_plan_that_cannot_be_is_refused_with_its_reason(values, error, message):
@@ -151,7 +151,7 @@ def test_a_label_that_is_not_in_the_data_is_refused_before_anything_is_computed(
 @pytest.mark.usefixtures("needs_tensorflow")
 @pytest.mark.timeout(600)
 def test_training_writes_a_complete_bundle_that_reads_images(resized, tmp_path):
-    from model.inference.reader import Reader
+    from model.inference.predictor import Predictor
     from model.preprocessing.image_files import read_raster
     from model.preprocessing.tensor import prepare
 
@@ -179,8 +179,8 @@ def test_training_writes_a_complete_bundle_that_reads_images(resized, tmp_path):
     assert all(math.isfinite(float(row["validation_loss"])) for row in rows)
     assert {"reading images", "training", "measuring"} == {step.phase for step in progress}
     assert progress[-1].done == progress[-1].total
-    reader = Reader.open(tmp_path / "out")
+    predictor = Predictor.open(tmp_path / "out")
     image = read_raster(next((resized.folder / "Bright").iterdir()))
-    (reading,) = reader.read([prepare(image, bundle.preprocessing)])
-    assert reading.probabilities.shape == (1,)
-    assert 0 <= reading.probabilities[0] <= 1
+    (result,) = predictor.predict([prepare(image, bundle.preprocessing)])
+    assert result.probabilities.shape == (1,)
+    assert 0 <= result.probabilities[0] <= 1

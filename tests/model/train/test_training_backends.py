@@ -32,7 +32,7 @@ PLAN = FittingPlan(
     checkpoint_seconds=0.0,
 )
 LEARNING = replace(PLAN, learning_rate=1e-2, averaging=0.9, precision="mixed_bfloat16", stages=(Stage(32, 1.0),))
-LOSSES = {"sigmoid": PLAN, "focal": replace(PLAN, focus=2.0), "softmax": replace(PLAN, excluding=True)}
+LOSSES = {"sigmoid": PLAN, "focal": replace(PLAN, focus=2.0), "softmax": replace(PLAN, exclusive_classes=True)}
 FIGURES = ("training_loss", "validation_loss", "training_auroc", "validation_auroc", "training_accuracy")
 
 ON_PYTORCH = """
@@ -205,7 +205,7 @@ def test_a_stopped_run_ends_with_the_weights_of_a_whole_one_in_mixed_precision(o
 
 
 def test_the_command_makes_a_bundle_that_says_what_trained_it_and_reads_images(on_pytorch, data):
-    from model.inference.reader import Reader
+    from model.inference.predictor import Predictor
     from model.preprocessing.image_files import read_raster
     from model.preprocessing.tensor import prepare
 
@@ -214,6 +214,6 @@ def test_the_command_makes_a_bundle_that_says_what_trained_it_and_reads_images(o
     assert said.startswith("Keras 3.")
     assert " on torch 2." in said
     image = read_raster(next((data / "BRIGHT").iterdir()))
-    (reading,) = Reader.open(bundle.folder).read([prepare(image, bundle.preprocessing)])
-    assert np.isfinite(reading.probabilities).all()
-    assert reading.maps.contribution(0).shape == (28, 28)
+    (result,) = Predictor.open(bundle.folder).predict([prepare(image, bundle.preprocessing)])
+    assert np.isfinite(result.probabilities).all()
+    assert result.maps.contribution(0).shape == (28, 28)

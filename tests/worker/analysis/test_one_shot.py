@@ -18,7 +18,7 @@ from typer.testing import CliRunner
 from db.model_registry.scope import ActiveModels
 from dicom_io.gate.decision import GateRules
 from model.bundle.bundle import BundleInvalid
-from model.inference.reader import Reader
+from model.inference.predictor import Predictor
 from tests.peers import poison
 from worker.analysis import one_shot
 from worker.analysis.model_selection import Readers
@@ -31,7 +31,7 @@ from worker.runtime.isolated_process import Handler
 RULES = GateRules(small_images="flag")
 
 
-def analyse(reader: Reader, *paths: Path, out: Path | None = None, **options: bool) -> list[dict[str, Any]]:
+def analyse(reader: Predictor, *paths: Path, out: Path | None = None, **options: bool) -> list[dict[str, Any]]:
     return list(
         analyse_files(
             list(paths), lambda _age, _view: reader, RULES, out, lambda _done, _total: None, clock=now, **options
@@ -40,7 +40,7 @@ def analyse(reader: Reader, *paths: Path, out: Path | None = None, **options: bo
 
 
 def test_adult_chest_is_read_with_its_flag_and_the_extremity_refused_with_its_reason(
-    reader: Reader, films: Path
+    reader: Predictor, films: Path
 ) -> None:
     chest, extremity = analyse(reader, films / "RG1_UNCR.dcm", films / "RG3_UNCR.dcm")
     assert chest["status"] == "done"
@@ -52,13 +52,13 @@ def test_adult_chest_is_read_with_its_flag_and_the_extremity_refused_with_its_re
     assert extremity["findings"] == []
 
 
-def test_lossless_coding_of_the_same_film_gives_the_same_numbers(reader: Reader, films: Path) -> None:
+def test_lossless_coding_of_the_same_film_gives_the_same_numbers(reader: Predictor, films: Path) -> None:
     plain, coded = analyse(reader, films / "RG1_UNCR.dcm", films / "RG1_J2KR.dcm", reduced_resolution=False)
     assert plain["findings"] == coded["findings"]
 
 
 def test_picture_of_a_film_reads_like_the_film_and_says_what_it_does_not_know(
-    reader: Reader, films: Path, tmp_path: Path
+    reader: Predictor, films: Path, tmp_path: Path
 ) -> None:
     from dicom_io.pixels.grayscale import read_grayscale
 
@@ -74,7 +74,7 @@ def test_picture_of_a_film_reads_like_the_film_and_says_what_it_does_not_know(
 
 
 def test_bad_inputs_end_each_with_its_reason_and_the_good_one_is_read(
-    reader: Reader, films: Path, tmp_path: Path
+    reader: Predictor, films: Path, tmp_path: Path
 ) -> None:
     (tmp_path / "a.txt").write_text("this is no film", encoding="utf-8")
     (tmp_path / "b.dcm").write_bytes((films / "RG1_UNCR.dcm").read_bytes()[:100_000])
@@ -92,7 +92,7 @@ def test_bad_inputs_end_each_with_its_reason_and_the_good_one_is_read(
     assert all(result["reason"] for name, result in results.items() if name != "e.dcm")
 
 
-def test_objects_are_an_overlay_and_a_heatmap_a_label_explained(reader: Reader, films: Path, tmp_path: Path) -> None:
+def test_objects_are_an_overlay_and_a_heatmap_a_label_explained(reader: Predictor, films: Path, tmp_path: Path) -> None:
     (result,) = analyse(reader, films / "RG1_UNCR.dcm", out=tmp_path)
     explained = [finding["label"] for finding in result["findings"] if finding["positive"]]
     for kind in ("overlay", "heatmap"):
@@ -154,7 +154,7 @@ def test_a_decoder_that_crashes_hangs_or_raises_costs_one_file_of_the_folder(
     assert "Doe" not in reasons[2]
 
 
-def test_what_cannot_be_written_is_that_files_result(reader: Reader, films: Path, tmp_path: Path) -> None:
+def test_what_cannot_be_written_is_that_files_result(reader: Predictor, films: Path, tmp_path: Path) -> None:
     (tmp_path / "out").write_text("a file, not a folder")
     (result,) = analyse(reader, films / "RG1_UNCR.dcm", out=tmp_path / "out")
     assert result["status"] == "failed"

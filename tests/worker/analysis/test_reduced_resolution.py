@@ -13,7 +13,7 @@ from pydicom import uid
 from sqlalchemy import select
 
 from db.tables.analyses import Analysis, LogitMaps
-from model.inference.reader import Reader
+from model.inference.predictor import Predictor
 from tests.dicom_io.images import image_file
 from tests.peers.radiographs import sample
 from tests.worker.analysis.test_runner import receive
@@ -27,7 +27,7 @@ from worker.objects.request import ImageReading
 MOVES = 0.01
 
 
-def read_both(path: Path, reader: Reader) -> tuple[ImageReading, ImageReading]:
+def read_both(path: Path, reader: Predictor) -> tuple[ImageReading, ImageReading]:
     """At a lower resolution where that is enough, and whole."""
     lower, whole = (
         read_dicom(path, reader, age_years=50, view="PA", flags=(), reduced_resolution=reduced)
@@ -51,7 +51,7 @@ def jpeg2000_file(folder: Path, pixels: np.ndarray, name: str) -> Path:
     return path
 
 
-def test_the_real_film_reads_the_same_at_half_its_size_and_its_heatmap_lies_the_same(reader: Reader) -> None:
+def test_the_real_film_reads_the_same_at_half_its_size_and_its_heatmap_lies_the_same(reader: Predictor) -> None:
     lower, whole = read_both(sample("RG1_J2KR"), reader)
     assert lower.record["resolution"] == "1/2 of 1955 x 1841"
     assert_same(lower, whole)
@@ -64,7 +64,7 @@ def test_the_real_film_reads_the_same_at_half_its_size_and_its_heatmap_lies_the_
 
 
 @pytest.mark.shared_data
-def test_the_lossy_real_film_reads_the_same_at_half_its_size(reader: Reader, shared_data: Path) -> None:
+def test_the_lossy_real_film_reads_the_same_at_half_its_size(reader: Predictor, shared_data: Path) -> None:
     lower, whole = read_both(shared_data / "dicom" / "wg04_RG1_chest_J2KI.dcm", reader)
     assert lower.record["resolution"] == "1/2 of 1955 x 1841"
     assert_same(lower, whole)
@@ -72,7 +72,7 @@ def test_the_lossy_real_film_reads_the_same_at_half_its_size(reader: Reader, sha
 
 @pytest.mark.shared_data
 @pytest.mark.parametrize("number", [0, 40, 80, 120])
-def test_real_radiographs_read_the_same(reader: Reader, shared_data: Path, tmp_path: Path, number: int) -> None:
+def test_real_radiographs_read_the_same(reader: Predictor, shared_data: Path, tmp_path: Path, number: int) -> None:
     film = sorted((shared_data / "nih").glob("*.png"))[number]
     pixels = np.asarray(Image.open(film).convert("L"))
     native, _whole = read_both(jpeg2000_file(tmp_path, pixels, "native"), reader)

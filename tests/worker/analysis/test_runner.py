@@ -25,7 +25,7 @@ from dicom_io.header.instance_header import read_header
 from dicom_io.network.status_codes import Status
 from dicom_io.receive.listener import Received
 from model.bundle.bundle import load_bundle
-from model.explain.gradcam import LogitMaps as Maps
+from model.explain.gradcam import GradCamMaps
 from model.publish.bundle_writer import renew_manifest_checksum
 from worker.analysis.runner import Analyst
 from worker.cli.app import app
@@ -95,7 +95,7 @@ def test_film_becomes_findings_maps_a_heatmap_and_an_outbox_row_and_all_of_it_on
     with sited.database.read() as session:
         analysis = session.get_one(Analysis, analysis_id)
         item = worklist(session)[0]
-        maps = Maps.from_bytes(session.scalars(select(LogitMaps.data)).one())
+        maps = GradCamMaps.from_bytes(session.scalars(select(LogitMaps.data)).one())
         objects = session.scalars(select(MadeObject)).all()
     assert analysis.attempts == 1
     assert analysis.source_sha256

@@ -137,7 +137,7 @@ def test_verify_fails_where_the_compiled_network_is_not_that_of_the_weights(tmp_
     assert code == 1
     (found,) = [each for each in facts["engines"] if each["agrees"] is False]
     assert found["engine"] == "keras"
-    assert "misses the golden output of small" in found["says"]
+    assert "differs from the golden output of small" in found["says"]
 
 
 def test_verify_says_that_a_description_is_under_no_digest(copy: Path, tmp_path: Path) -> None:

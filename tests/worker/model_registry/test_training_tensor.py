@@ -10,7 +10,7 @@ import pytest
 
 from model.dataset.image_inspection import inspect_images
 from model.dataset.samples import Sample
-from model.inference.reader import Reader
+from model.inference.predictor import Predictor
 from model.preprocessing.tensor import normalise, prepare
 from model.train.batches import cached
 from tests.peers.radiographs import sample
@@ -31,7 +31,7 @@ def deep_png(tmp_path: Path) -> Path:
 
 @pytest.mark.parametrize("kind", ["deep PNG", "DICOM", "JPEG 2000"])
 def test_training_and_evaluation_see_the_workers_tensor(
-    reader: Reader, deep_png: Path, kind: str, tmp_path: Path
+    reader: Predictor, deep_png: Path, kind: str, tmp_path: Path
 ) -> None:
     path = {"deep PNG": deep_png, "DICOM": sample("RG1_UNCR"), "JPEG 2000": sample("RG1_J2KR")}[kind]
     spec = reader.bundle.preprocessing

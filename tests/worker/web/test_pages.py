@@ -21,7 +21,7 @@ from dicom_io.header.instance_header import read_header
 from dicom_io.network.status_codes import Status
 from dicom_io.pixels.grayscale import read_grayscale
 from dicom_io.receive.listener import Received
-from model.explain.gradcam import LogitMaps as Maps
+from model.explain.gradcam import GradCamMaps
 from model.rendering.overlay import DENSITY_FULL
 from tests.peers.radiographs import Radiograph, chest, described, sample
 from worker.analysis.runner import Analyst
@@ -332,11 +332,11 @@ def test_overlay_is_transparent_wherever_nothing_speaks_for_its_label_and_lies_a
     analysis_id = reading.analyses["hostile"]
     with reading.site.database.read() as session:
         stored = session.scalars(select(LogitMaps.data).where(LogitMaps.analysis_id == analysis_id)).one()
-    labels, height, width = Maps.from_bytes(stored).values.shape
+    labels, height, width = GradCamMaps.from_bytes(stored).values.shape
     contributions = np.full((labels, height, width), -0.005)
     contributions[0, 0, 0] = 2 * DENSITY_FULL / (height * width)  # the cell at the top left alone
     with reading.site.database.write() as session:
-        data = Maps.from_contributions(contributions).to_bytes()
+        data = GradCamMaps.from_contributions(contributions).to_bytes()
         session.execute(update(LogitMaps).where(LogitMaps.analysis_id == analysis_id).values(data=data))
     try:
         first, second = (_picture(reading, address) for address in overlays[:2])

@@ -1,4 +1,4 @@
-"""Reading prepared images with a bundle: what a worker's child process holds."""
+"""Inference on preprocessed images with a bundle and an engine, as a worker's child process runs it."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from model.bundle.bundle import Bundle, load_bundle
-from model.bundle.calibration import Calibration, ChosenBy, calibrated
+from model.bundle.calibration import CalibratedBy, Calibration
 from model.engine.opening import open_engine
 from model.engine.protocol import (
     KERAS_ADVICE,
@@ -20,61 +20,68 @@ from model.engine.protocol import (
     Explainer,
     Precision,
 )
-from model.explain.gradcam import LogitMaps, closed_form_maps
+from model.explain.gradcam import GradCamMaps, closed_form_maps
 from model.explain.head import Head
 from model.inference.domain_flags import OUTSIDE, domain_flags, untrained_labels
 from model.preprocessing.tensor import PreparedImage
 
-__all__ = ["OUTSIDE", "Reader", "Reading", "calibrated", "domain_flags", "untrained_labels"]
+__all__ = ["OUTSIDE", "InferenceResult", "Predictor", "domain_flags", "untrained_labels"]
 
 
 @dataclass(frozen=True, eq=False)
-class Reading:
-    """What the network says of one image.
+class InferenceResult:
+    """The network's outputs for one image.
 
     Attributes
     ----------
     logits
-        float32 [labels], as the network gives them.
+        float32 [labels], uncalibrated.
     probabilities
-        float32 [labels], by `calibration`.
+        float32 [labels] in [0, 1], calibrated by `calibration`.
     maps
-        Grad-CAM of every label's logit over its temperature, the one for everyone: an image is coloured in one way,
-        whatever is known of the patient.
+        Grad-CAM of every label's logit, divided by the temperature of the calibration of all patients, so that the
+        colours of an image do not depend on the patient's age.
     ood_score
-        Distance from the training distribution; 1.0 is the 99th percentile of its own images. None where the bundle
-        came without any.
+        Distance from the training distribution; 1.0 is the 99th percentile of in-distribution validation images. None
+        where the bundle has no training distribution.
     calibration
-        What made the probabilities; its thresholds are those of this reading.
+        The calibration applied, with its thresholds.
     calibrated_by
-        Why it was that one.
+        Why that calibration was selected.
     """
 
     logits: NDArray[np.float32]
     probabilities: NDArray[np.float32]
-    maps: LogitMaps
+    maps: GradCamMaps
     ood_score: float | None
     calibration: Calibration
-    calibrated_by: ChosenBy
+    calibrated_by: CalibratedBy
 
 
-class Reader:
-    """A bundle and an open engine. Open it after forking.
+class Predictor:
+    """Predicts with a bundle on an open engine. To be opened after forking.
+
+    Parameters
+    ----------
+    bundle
+        A loaded bundle.
+    engine
+        An engine opened on it.
 
     Raises
     ------
     EngineUnsuitable
-        The bundle's head has no closed form, and the engine cannot explain it either.
+        The bundle's head has no closed form, and the engine computes no gradients.
     """
 
     def __init__(self, bundle: Bundle, engine: Engine) -> None:
         self.bundle, self.engine = bundle, engine
-        self._explain = _explanation(bundle, engine)
+        self._explain = _gradcam(bundle, engine)
 
     @classmethod
     def open(
         cls, bundle_folder: Path, precision: Precision = "auto", threads: int = 1, engine: EngineName = "openvino"
-    ) -> "Reader":
+    ) -> "Predictor":
         """Load a bundle and open its engine.
 
         Raises
@@ -85,30 +92,35 @@ class Reader:
         bundle = load_bundle(bundle_folder)
         return cls(bundle, open_engine(bundle, precision, threads, engine=engine))
 
-    def read(
+    def predict(
         self, prepared: Sequence[PreparedImage], ages_years: Sequence[float | None] | None = None
-    ) -> list[Reading]:
-        """Read images made with the bundle's own preprocessing.
+    ) -> list[InferenceResult]:
+        """Return the result of each image.
 
         Parameters
         ----------
         prepared
-            The images.
+            Images preprocessed as the bundle prescribes.
         ages_years
-            The patient's age an image, None where unknown; left out: all unknown.
+            The patient's age for each image, None where unknown; omitted: all unknown.
+
+        Raises
+        ------
+        ValueError
+            A tensor's shape does not fit the network.
         """
         if not prepared:
             return []
         batch = np.stack([image.tensor for image in prepared])
-        return self.of_output(batch, self.engine.run(batch), ages_years)
+        return self.results_of(batch, self.engine.run(batch), ages_years)
 
-    def of_output(
+    def results_of(
         self, batch: NDArray[np.float32], output: EngineOutput, ages_years: Sequence[float | None] | None = None
-    ) -> list[Reading]:
-        """Return the readings of what the engine gave for a batch; see `read`."""
+    ) -> list[InferenceResult]:
+        """Return the result of each image of a batch, float32 [n, size, size, channels], from the engine's output."""
         pooled = output.pooled
         scores, nearest = self.bundle.distribution.score(pooled), self.bundle.distribution.nearest(pooled)
-        known, readings = self.bundle.distribution.known, []
+        has_distribution, results = self.bundle.distribution.known, []
         for logits, maps, score, age, domain in zip(
             output.logits,
             self._explain(batch, output),
@@ -117,15 +129,16 @@ class Reader:
             nearest,
             strict=True,
         ):
-            calibration, why = self.bundle.calibration_for(age, domain)
+            calibration, calibrated_by = self.bundle.calibration_for(age, domain)
             probabilities = calibration.probabilities(logits)
             scaled = maps.divided(self.bundle.everyone.temperatures)
-            readings.append(Reading(logits, probabilities, scaled, float(score) if known else None, calibration, why))
-        return readings
+            ood_score = float(score) if has_distribution else None
+            results.append(InferenceResult(logits, probabilities, scaled, ood_score, calibration, calibrated_by))
+        return results
 
 
-def _explanation(bundle: Bundle, engine: Engine) -> Callable[[NDArray[np.float32], EngineOutput], list[LogitMaps]]:
-    """Return what explains a bundle's answers: its head where that has a closed form, for nothing; else the engine."""
+def _gradcam(bundle: Bundle, engine: Engine) -> Callable[[NDArray[np.float32], EngineOutput], list[GradCamMaps]]:
+    """Return the function that computes Grad-CAM maps: in closed form where the head has one, else by the engine."""
     if bundle.head is not None:
         return partial(_closed_form, bundle.head)
     if isinstance(engine, Explainer):
@@ -133,5 +146,5 @@ def _explanation(bundle: Bundle, engine: Engine) -> Callable[[NDArray[np.float32
     raise EngineUnsuitable(f"{engine.name} cannot explain {bundle.name}, whose head has no closed form; {KERAS_ADVICE}")
 
 
-def _closed_form(head: Head, _batch: NDArray[np.float32], output: EngineOutput) -> list[LogitMaps]:
+def _closed_form(head: Head, _batch: NDArray[np.float32], output: EngineOutput) -> list[GradCamMaps]:
     return [closed_form_maps(head, activations) for activations in output.activations]

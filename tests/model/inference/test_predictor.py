@@ -1,4 +1,4 @@
-"""What a worker's child holds: readings, and the flags that say where an image leaves what the bundle was made for."""
+"""What a worker's child holds: results, and the flags that say where an image leaves what the bundle was made for."""
 
 import dataclasses
 import subprocess
@@ -54,46 +54,46 @@ def test_a_bundle_for_any_age_and_view_asks_for_neither(demonstration):
     assert domain_flags(anyone, None, None, 0.2) == ()
 
 
-def test_a_reading_holds_every_label_and_its_maps_sum_to_the_logits(reader):
-    spec = reader.bundle.preprocessing
+def test_a_reading_holds_every_label_and_its_maps_sum_to_the_logits(predictor):
+    spec = predictor.bundle.preprocessing
     image = np.random.default_rng(1).random((300, 260), dtype=np.float32)
-    readings = reader.read([prepare(image, spec), prepare(np.flip(image, 0).copy(), spec)])
-    assert len(readings) == 2
-    for reading in readings:
-        assert reading.logits.shape == reading.probabilities.shape == (5,)
-        assert reading.ood_score > 0
-        constants = reader.bundle.head.layers[-1].bias
+    results = predictor.predict([prepare(image, spec), prepare(np.flip(image, 0).copy(), spec)])
+    assert len(results) == 2
+    for result in results:
+        assert result.logits.shape == result.probabilities.shape == (5,)
+        assert result.ood_score > 0
+        constants = predictor.bundle.head.layers[-1].bias
         for index in range(5):
-            temperature = float(reader.bundle.everyone.temperatures[index])
-            total = temperature * reading.maps.contribution(index).sum() + constants[index]
-            assert total == pytest.approx(reading.logits[index], abs=5e-3 * (1 + float(np.abs(reading.logits).max())))
+            temperature = float(predictor.bundle.everyone.temperatures[index])
+            total = temperature * result.maps.contribution(index).sum() + constants[index]
+            assert total == pytest.approx(result.logits[index], abs=5e-3 * (1 + float(np.abs(result.logits).max())))
 
 
-def test_nothing_to_read_gives_nothing(reader):
-    assert reader.read([]) == []
+def test_nothing_to_read_gives_nothing(predictor):
+    assert predictor.predict([]) == []
 
 
-def test_noise_is_unlike_the_training_images(reader):
+def test_noise_is_unlike_the_training_images(predictor):
     noise = np.random.default_rng(2).random((512, 512), dtype=np.float32)
-    (reading,) = reader.read([prepare(noise, reader.bundle.preprocessing)])
-    assert reading.ood_score > 1.0
+    (result,) = predictor.predict([prepare(noise, predictor.bundle.preprocessing)])
+    assert result.ood_score > 1.0
 
 
 SERVING = """
 import sys
-import model, model.inference.reader, model.rendering.overlay, model.bundle.bundle, model.preprocessing.image_files
+import model, model.inference.predictor, model.rendering.overlay, model.bundle.bundle, model.preprocessing.image_files
 heavy = {"tensorflow", "keras", "torch", "openvino", "cv2", "matplotlib", "sklearn", "pandas", "PIL"}
 assert not heavy & set(sys.modules), sorted(heavy & set(sys.modules))
 import numpy as np
 from model.bundle.bundle import builtin_bundles_folder
 from model.preprocessing.tensor import prepare
-from model.inference.reader import Reader, domain_flags
+from model.inference.predictor import Predictor, domain_flags
 from model.rendering.overlay import draw_overlay, legend_for
-reader = Reader.open(builtin_bundles_folder() / "demonstration")
-prepared = prepare(np.zeros((64, 64), np.float32), reader.bundle.preprocessing)
-(reading,) = reader.read([prepared])
-legend = legend_for(reader.bundle, reading, 0, domain_flags(reader.bundle, 4, "AP", reading.ood_score))
-draw_overlay(np.zeros((64, 64), np.float32), reading.maps.contribution(0), prepared.affine, 224, legend, 256)
+predictor = Predictor.open(builtin_bundles_folder() / "demonstration")
+prepared = prepare(np.zeros((64, 64), np.float32), predictor.bundle.preprocessing)
+(result,) = predictor.predict([prepared])
+legend = legend_for(predictor.bundle, result, 0, domain_flags(predictor.bundle, 4, "AP", result.ood_score))
+draw_overlay(np.zeros((64, 64), np.float32), result.maps.contribution(0), prepared.affine, 224, legend, 256)
 assert not {"tensorflow", "keras", "torch", "matplotlib", "sklearn", "pandas"} & set(sys.modules), sorted(sys.modules)
 import psutil
 print(psutil.Process().memory_info().rss // 2**20)
