@@ -16,9 +16,10 @@ REPOSITORY = Path(__main__.__file__).parents[1]
 ROOMS = ("worker", "dicom_io", "model", "db")
 # caught where they matter: one that reaches the command line is a defect, and its traceback is wanted
 INTERNAL = {
-    "ActionRefused", "BadMultipart", "CallEnded", "Changed", "DecoderMissing", "HeadUnsupported", "NoPicture", "NoRoom",
-    "NotBegun", "NotTranslated", "PictureFailed", "PixelsUnreadable", "ReadByNobody", "RecordedElsewhere", "Refused",
-    "SenderDied", "StoreRefused", "TagNotUnderstood", "TlsProblem", "TooLarge", "_Rested",
+    "ActionRejected", "BadMultipart", "BudgetExhausted", "CallEnded", "Changed", "DecoderMissing",
+    "DestinationUnreachable", "HeadUnsupported", "NoPicture", "NotBegun", "NotTranslatable", "PictureFailed",
+    "PixelsUnreadable", "ReadByNobody", "RecordedElsewhere", "Refused", "SenderDied", "StatedError",
+    "StoreRejected", "TagNotUnderstood", "TlsProblem", "TooLarge", "_Rested",
 }  # fmt: skip
 
 

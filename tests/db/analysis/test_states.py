@@ -175,19 +175,19 @@ class Life:
         if (claimed := self.taken()) is not None:
             self.written += 1
             outside = self.chance.random() < 0.3
-            lifecycle.complete(session, claimed, "me", result(outside=outside, uid=f"2.25.{self.written}"), self.now)
+            lifecycle.complete(session, claimed, result(outside=outside), self.now)
 
     def end(self, session: Session) -> None:
         if (claimed := self.taken()) is not None:
             state = self.chance.choice(["failed", "not_applicable"])
             code = self.chance.choice([ReasonCode.OTHER_VERSION, ReasonCode.PIXELS_UNREADABLE])
-            lifecycle.end(session, claimed.id, "me", state=state, reason="because", code=code, now=self.now)
+            lifecycle.end(session, claimed, state=state, reason="because", code=code, now=self.now)
 
     def give_back(self, session: Session) -> None:
         if (claimed := self.taken()) is not None:
             counted = self.chance.random() < 0.5
             code = ReasonCode.STORE_UNAVAILABLE
-            lifecycle.give_back(session, claimed.id, "me", reason="away", code=code, counted=counted)
+            lifecycle.give_back(session, claimed, reason="away", code=code, counted=counted)
 
     def release(self, session: Session) -> None:
         dead = self.chance.random() < 0.5
@@ -211,7 +211,7 @@ class Life:
 
     def read_as(self, session: Session) -> None:
         if (claimed := self.taken()) is not None:
-            renamed = lifecycle.read_as(session, claimed, "me", self.chance.choice(["pad", "crop"]), self.now)
+            renamed = lifecycle.read_as(session, claimed, self.chance.choice(["pad", "crop"]), self.now)
             if renamed is not None:
                 self.held.append(renamed)
 
@@ -254,7 +254,7 @@ def test_two_images_of_a_study_that_end_at_once_leave_it_ended(with_model: Datab
         def finish(claimed: ClaimedAnalysis, uid: str, together: threading.Barrier = together) -> None:
             together.wait()
             with with_model.write() as session:
-                lifecycle.complete(session, claimed, "me", result(uid=uid), NOON)
+                lifecycle.complete(session, claimed, result(), NOON)
 
         threads = [
             threading.Thread(target=finish, args=(claimed, f"2.25.{turn}{number}"))

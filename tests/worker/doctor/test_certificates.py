@@ -84,4 +84,4 @@ def test_certificate_of_the_broker_is_judged(
     assert "self-signed certificate" in said[365, False][1]
     monkeypatch.setenv("CXR_TRIAGE_BROKER_URL", "rediss://localhost:1/0?ssl_cert_reqs=none")
     finding, _rest = CHECKS["certificates"](Examined(load_settings(home=site.settings.home), (), now))
-    assert (finding.level, "believed" in finding.detail) == ("warning", True)
+    assert (finding.level, "is not verified" in finding.detail) == ("warning", True)

@@ -60,14 +60,14 @@ def test_a_bundle_from_elsewhere_activated_by_several_at_once_is_copied_once(
 ) -> None:
     elsewhere = shutil.copytree(bundle_folder, tmp_path / "elsewhere")
     with ThreadPoolExecutor(3) as pool:
-        folders = set(pool.map(lambda _: activate(site.settings, site.database, str(elsewhere)).folder, range(3)))
+        folders = set(pool.map(lambda _: activate(site, str(elsewhere)).folder, range(3)))
     assert [*(site.settings.home / "models").iterdir()] == [*folders]
 
 
 def test_the_first_activation_by_up_yields_to_one_that_a_person_made_meanwhile(site: Site, bundle_folder: Path) -> None:
     with site.database.write() as session:
         activation.activate(session, MODEL, NOON)  # while `up` checks the bundle that ships with the program
-    activate(site.settings, site.database, str(bundle_folder), only_first=True)
+    activate(site, str(bundle_folder), only_first=True)
     with site.database.read() as session:
         assert [each.name for each in activation.active_models(session).models] == [MODEL.name]
 

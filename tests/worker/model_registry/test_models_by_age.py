@@ -84,7 +84,7 @@ def test_each_film_is_read_by_the_model_of_its_age(
     assert by_study == {"1.2.1": "second", "1.2.2": "demonstration", "1.2.3": "demonstration"}
     browser = TestClient(make_web(site), base_url="http://127.0.0.1")
     system = browser.get("/system").text
-    assert "reads 0-17 years, any view" in system
+    assert "scope: 0-17 years, any view" in system
     assert "scope: everything else" in system
     for path in ("/", "/ledger", "/docs", "/studies/1.2.1"):
         assert browser.get(path).status_code == 200, path
@@ -129,7 +129,7 @@ def test_one_shot_chooses_by_age_unless_a_model_is_named(
     assert [result["model"]["name"] for result in facts["results"]] == ["second", "demonstration"]
     assert facts["model"]["name"] == "demonstration"
     _code, text = run(site, "analyse", *paths)
-    assert "read by second" in " ".join(text.split())
+    assert "model second" in " ".join(text.split())
     _code, text = run(site, "analyse", *paths, "--model", "second", "--json")
     assert [result["model"]["name"] for result in json.loads(text)["results"]] == ["second", "second"]
     run(site, "model", "deactivate", "demonstration")
@@ -161,7 +161,7 @@ def test_bundle_that_is_gone_is_not_ready(site: Site, broker: None, second_bundl
     shutil.rmtree(bundle.folder)
     facts = health_facts(site)
     assert not facts["ready"]
-    assert f"bundle folder missing, so what it should read waits: second ({bundle.folder})" in facts["model_note"]
+    assert f"bundle folder missing, so images in its scope wait: second ({bundle.folder})" in facts["model_note"]
     browser = TestClient(make_web(site), base_url="http://127.0.0.1")
     assert browser.get("/readyz").status_code == 503
     assert "bundle folder missing" in browser.get("/system").text

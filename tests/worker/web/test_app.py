@@ -57,7 +57,7 @@ def test_empty_worklist_and_ledger_have_the_names_of_the_contract(site: Site) ->
     assert client.get("/api/worklist").json() == {"model": None, "items": []}
     book = client.get("/api/ledger").json()
     assert {"received", "done", "not_applicable", "failed", "pending", "deliveries", "unfinished"} <= set(book)
-    assert book["deliveries"] == {"pending": 0, "sent": 0, "committed": 0, "failed": 0}
+    assert book["deliveries"] == {"pending": 0, "sent": 0, "committed": 0, "failed": 0, "superseded": 0}
 
 
 @pytest.mark.parametrize("limit", ["0", "-1", "1000000", "many"])

@@ -266,7 +266,7 @@ def test_film_under_the_uid_of_anothers_is_found_from_the_study_it_names_and_not
     assert "No image of this study is stored here." in page
     for shown in (row, page):
         assert not re.search(r"/images/[0-9a-f]{64}", shown), "neither patient's film is shown as the other's"
-    assert '<a href="/studies/1.2.3.4.5">1.2.3.4.5</a> · kept beside these, not read' in reading.page("waiting")
+    assert '<a href="/studies/1.2.3.4.5">1.2.3.4.5</a> · stored, not analysed' in reading.page("waiting")
     forget(
         reading.site.database,
         reading.site.store,
