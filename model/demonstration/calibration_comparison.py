@@ -1,7 +1,7 @@
-"""Which form of calibration is best founded: forms compared by cross-validation within the validation part.
+"""Comparison of forms of calibration by cross-validation over the patients of the validation part.
 
-No test image is seen here. The form with the least log loss on patients it was not fitted on is the one to take; the
-calibration error of a hundred images decides nothing, for chance is as large.
+Test images are not used. The criterion is the log loss on held-out patients; the calibration error of a hundred images
+is as large by chance.
 """
 
 from collections.abc import Callable, Sequence
@@ -16,7 +16,7 @@ from model.evaluate.predictions import Predictions
 
 FOLDS, REPEATS = 5, 6
 PULLS = (1.0, 10.0)
-"""How strongly slopes are drawn towards their mean, in units of log loss."""
+"""Strengths of an L2 penalty on the difference of the slopes from their mean, added to the summed log loss."""
 TAKEN = "slope and bias a label (Platt)"
 """What `fit_calibration` fits."""
 
@@ -26,21 +26,21 @@ _Calibrator = Callable[[Array], Array]
 
 
 def compare_forms(validation: Predictions, labels: Sequence[str], seed: int = 2026) -> dict[str, dict[str, Any]]:
-    """Return, a domain, what each form of calibration shows on patients it was not fitted on.
+    """Return log loss and ECE of each form of calibration on held-out patients, for each domain.
 
     Parameters
     ----------
     validation
-        Answers to the validation part.
+        Predictions for the validation part.
     labels
-        Names, in the order of the logits; those that a domain knows both values of are compared.
+        Names, in the order of the logits; those with positive and negative images in a domain are compared.
 
     Returns
     -------
-    A domain: ``labels``, and ``forms``: ``log_loss`` (mean of images and labels) and ``ece`` (mean of labels), each the
-    mean of `REPEATS` divisions of the patients into `FOLDS`.
+    By domain: ``labels``, and ``forms`` with ``log_loss`` (mean over images and labels) and ``ece`` (mean over labels),
+    each the mean of `REPEATS` cross-validations with `FOLDS` folds of patients.
     """
-    found = {}
+    comparison = {}
     for domain, part in validation.by_domain().items():
         known = [i for i in range(len(labels)) if {0.0, 1.0} <= set(part.targets[np.isfinite(part.targets[:, i]), i])]
         rows = np.isfinite(part.targets[:, known]).all(axis=1) if known else np.zeros(len(part.targets), bool)
@@ -48,9 +48,9 @@ def compare_forms(validation: Predictions, labels: Sequence[str], seed: int = 20
         if not rows.any() or owner.max() + 1 < 4 * FOLDS:
             continue
         logits, targets = part.logits[rows][:, known].astype(np.float64), part.targets[rows][:, known]
-        forms = {name: _shown(fit, logits, targets, owner, seed) for name, fit in _forms(len(known)).items()}
-        found[domain] = {"labels": [labels[i] for i in known], "forms": forms}
-    return found
+        forms = {name: _cross_validated(fit, logits, targets, owner, seed) for name, fit in _forms(len(known)).items()}
+        comparison[domain] = {"labels": [labels[i] for i in known], "forms": forms}
+    return comparison
 
 
 def _forms(width: int) -> dict[str, Callable[[Array, NDArray[np.float32]], _Calibrator]]:
@@ -67,7 +67,7 @@ def _forms(width: int) -> dict[str, Callable[[Array, NDArray[np.float32]], _Cali
     }
 
 
-def _shown(
+def _cross_validated(
     fit: Callable[[Array, NDArray[np.float32]], _Calibrator],
     logits: Array,
     targets: NDArray[np.float32],
@@ -77,13 +77,13 @@ def _shown(
     losses, errors = [], []
     for repeat in range(REPEATS):
         fold = (np.random.default_rng(seed + repeat).permutation(owner.max() + 1) % FOLDS)[owner]
-        said = np.empty_like(logits)
+        held_out = np.empty_like(logits)
         for number in range(FOLDS):
-            said[fold == number] = fit(logits[fold != number], targets[fold != number])(logits[fold == number])
-        kept = np.clip(said, 1e-3, 1 - 1e-3)  # isotonic says 0 and 1, which one mistake would make infinitely wrong
-        losses.append(float(-(targets * np.log(kept) + (1 - targets) * np.log(1 - kept)).mean()))
+            held_out[fold == number] = fit(logits[fold != number], targets[fold != number])(logits[fold == number])
+        clipped = np.clip(held_out, 1e-3, 1 - 1e-3)  # isotonic regression gives 0 and 1: one error, an infinite loss
+        losses.append(float(-(targets * np.log(clipped) + (1 - targets) * np.log(1 - clipped)).mean()))
         errors += [
-            expected_calibration_error(targets[:, i], said[:, i].astype(np.float32)) for i in range(said.shape[1])
+            expected_calibration_error(targets[:, i], held_out[:, i].astype(np.float32)) for i in range(logits.shape[1])
         ]
     return {"log_loss": round(float(np.mean(losses)), 4), "ece": round(float(np.mean(errors)), 4)}
 
@@ -100,7 +100,7 @@ def _own(logits: Array, targets: NDArray[np.float32]) -> tuple[Array, Array]:
 def _pulled(
     logits: Array, targets: NDArray[np.float32], pull: float, towards: float | None = None
 ) -> tuple[Array, Array]:
-    """Fit all labels at once, pull x (slope - their mean, or a given one)^2 added to the log loss of all images."""
+    """Fit all labels together, with a penalty pull * (slope - their mean or a given slope)^2 on the summed log loss."""
     from scipy.optimize import minimize
 
     width = logits.shape[1]

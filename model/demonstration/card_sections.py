@@ -1,4 +1,4 @@
-"""Sections that only the demonstration bundle's card has: other forms of calibration, and where the maps point."""
+"""Sections of the demonstration bundle's model card alone: forms of calibration, and localisation of the maps."""
 
 from collections import Counter
 from collections.abc import Mapping
@@ -9,7 +9,7 @@ from model.demonstration.calibration_comparison import FOLDS, REPEATS, TAKEN
 
 
 def demonstration_sections(bundle: Bundle) -> list[str]:
-    """Return the sections, Markdown, of what was measured of this bundle beyond a training."""
+    """Return the sections, Markdown, of the metrics that a training does not compute."""
     return [
         _calibration_forms(bundle.metrics.get("calibration_forms", {})),
         _pointing(bundle.metrics.get("pointing", {})),
@@ -17,7 +17,7 @@ def demonstration_sections(bundle: Bundle) -> list[str]:
 
 
 def _calibration_forms(found: Mapping[str, Any]) -> str:
-    """Say what `compare_forms` found; empty where nothing was compared."""
+    """Return the section of `compare_forms`; empty where nothing was compared."""
     if not found:
         return ""
     forms = list(dict.fromkeys(form for entry in found.values() for form in entry["forms"]))
@@ -39,7 +39,7 @@ def _calibration_forms(found: Mapping[str, Any]) -> str:
 
 
 def _pointing(found: Mapping[str, Any]) -> str:
-    """Say what `point_all` found; empty where no image had a box."""
+    """Return the section of `point_all`; empty where no image has a box."""
     if not found:
         return ""
     images = found["films"]

@@ -1,10 +1,9 @@
 """Calibrate a bundle again: ``python -m model.demonstration.recalibration BUNDLE OUT DOMAIN=FOLDER...``.
 
-Its network stays as it is.
-The bundle's own split file says which images are its validation part, and which its test part; it is written anew, as
-a training writes it. A domain written ``children:1-5=FOLDER`` stands for these ages, in completed years, and gets a
-calibration of its own. All is computed in f32, so that it does not depend on what the processor has. Beside it stands
-what other forms of calibration show within the validation part, and where the maps point on images with boxes.
+The network stays unchanged. The bundle's split file gives its validation and test part, and is written anew. A domain
+written ``children:1-5=FOLDER`` stands for these ages, in completed years, and gets a calibration of its own. Everything
+is computed in f32, so that the result does not depend on the processor. The metrics get a comparison of other forms of
+calibration on the validation part, and the localisation of the maps on images with boxes.
 """
 
 import argparse
@@ -43,20 +42,20 @@ def recalibrate(
     on_image: Callable[[], None] = lambda: None,
     threads: int = 1,
 ) -> Bundle:
-    """Write a copy of a bundle whose calibration and thresholds are fitted anew; it is the same model by its digest.
+    """Write a copy of a bundle with newly fitted calibrations and thresholds; the model digest stays the same.
 
     Parameters
     ----------
     bundle
         The bundle.
     output
-        A folder that is not there yet.
+        A folder that does not exist.
     parts
-        Images of ``validation``, which the calibration is fitted on, and of ``test``, which it is test_metrics on.
+        Images of ``validation``, on which the calibration is fitted, and of ``test``, on which it is evaluated.
     domain_ages
         As for `fit_calibration`.
     boxes
-        What readers drew on images of any part, by file name.
+        Bounding boxes of radiologists on images of any part, by file name.
     """
     engine = open_engine(bundle, "f32", threads=threads)
     validation, test = (predict(engine, bundle, parts[part], read_image, on_image) for part in ("validation", "test"))
@@ -70,12 +69,12 @@ def recalibrate(
         "images": len(test.logits),
         "domains": metrics_by_domain(test, calibrated, labels),
     }
-    tried = compare_forms(validation, labels)
-    metrics = {**bundle.metrics, "test": test_metrics, **({"calibration_forms": tried} if tried else {})}
+    comparison = compare_forms(validation, labels)
+    metrics = {**bundle.metrics, "test": test_metrics, **({"calibration_forms": comparison} if comparison else {})}
     pointing = point_all(Predictor(bundle, engine), parts, boxes or {}, read_image)
     metrics |= {"pointing": pointing} if pointing else {}
     if output.exists():
-        raise FileExistsError(17, "there is something already; choose another folder", str(output))
+        raise FileExistsError(17, "it exists already; choose another folder", str(output))
     with changed_copy(bundle.folder, output) as copy:
         (copy / METRICS_FILE).write_text(json.dumps(metrics, indent=1) + "\n", encoding="utf-8")
         write_split(parts, copy / "split.csv")

@@ -1,1 +1,1 @@
-"""Networks made elsewhere become bundles: Keras files and PyTorch weights."""
+"""Import of networks made elsewhere as bundles: Keras files and PyTorch weights."""

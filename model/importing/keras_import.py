@@ -1,4 +1,4 @@
-"""From a network of others to a bundle: labels, preprocessing, explanation layer, golden output, card."""
+"""Import of a Keras network as a bundle: labels, preprocessing, explanation layer, golden output, model card."""
 
 import hashlib
 import math
@@ -32,7 +32,7 @@ from model.publish.bundle_writer import BundleDescription, write_description, wr
 from model.publish.imported_model_card import write_import_card
 
 AGREEMENT = 1e-4
-"""How far a bundle's probabilities may lie from those of the network that it was made of."""
+"""Largest allowed difference between the probabilities of the bundle and of the imported network."""
 
 DEFAULT_SIZE = 224
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
@@ -40,30 +40,40 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
 @dataclass(frozen=True)
 class ImportPlan:
-    """What a person says of a network that the file does not.
+    """The information about a network that its file does not hold.
 
     Attributes
     ----------
+    name, version
+        Of the bundle.
     labels
-        One for each number that the network answers, in its order; an empty one leaves its number out.
+        One for each output of the network, in its order; an empty label removes its output.
+    geometry, interpolation
+        See `Preprocessing`.
     value_range
-        See `model.preprocessing.pixel_range.normalisation`; None: what the network's first layers say, else 0..1.
+        See `model.preprocessing.pixel_range.normalisation`; None: 0..255 where the network's own first layers scale
+        from it, else 0..1.
     size, channels
-        None: what the network's input says.
+        None: those of the network's input.
     layer
-        With the feature map that is explained; None: the last one.
+        Layer whose feature map Grad-CAM explains; None: the last one.
     thresholds
-        Of labels; others have 0.5.
+        By label; 0.5 for the others.
     answer
-        ``sigmoid`` or ``softmax``, for a network that ends in plain logits.
+        ``sigmoid`` or ``softmax``, for a network of plain logits.
     no_finding
-        Classes that are no finding; None: those that are called so (`model.bundle.labels.NO_FINDING_NAMES`).
+        Classes that are not findings; None: those with a name in `model.bundle.labels.NO_FINDING_NAMES`.
     ages, views
-        What the network was trained for; empty: any.
+        Age ranges and view positions that the network was trained for; empty: any.
     unsafe
         See `model.network.keras_files.load_keras_file`.
     command
-        With which this was asked for, for the card.
+        The command line, for the model card.
+
+    Raises
+    ------
+    ValueError
+        The name is not allowed.
     """
 
     name: str
@@ -85,12 +95,15 @@ class ImportPlan:
 
     def __post_init__(self) -> None:
         if not _NAME.fullmatch(self.name):
-            raise ValueError(f"the name {self.name!r} will not do; letters, digits, '.', '_' and '-' will, 64 at most")
+            raise ValueError(
+                f"the name is {self.name!r}; allowed are 1 to 64 letters, digits, '.', '_' and '-', a letter or digit "
+                "first"
+            )
 
 
 @dataclass(frozen=True)
 class Imported:
-    """A bundle that was made of a network of others, and what a person should know of it."""
+    """An imported bundle, and notes on assumptions and limits for the user."""
 
     bundle: Bundle
     notes: tuple[str, ...]
@@ -104,37 +117,37 @@ def import_network(
     kind: str,
     reference: Iterable[NDArray[np.float32]] | None = None,
 ) -> Imported:
-    """Make a bundle of a Keras network, and see that it answers as the network does.
+    """Make a bundle of a Keras network, and compare its probabilities with the network's.
 
     Parameters
     ----------
     network
-        One image in, one vector of logits or probabilities out.
+        A classifier with one image as input and one vector of logits or probabilities as output.
     plan
-        What is said of it.
+        Labels, preprocessing and further information.
     source
-        The file that it came in, for the bundle's provenance.
+        The network's file, for the bundle's provenance.
     folder
         Of the new bundle.
     kind
-        What the file is, in words.
+        Kind of the file in words, for the provenance.
     reference
-        Images like those that it was trained on, float32 [rows, columns] in 0..1; `fit_reference` learns from them what
-        is unlike.
+        Images like those it was trained on, float32 [rows, columns] in [0, 1], to fit the training distribution on;
+        None: the out-of-distribution check is unavailable.
 
     Raises
     ------
     ImportRefused
-        The network is no such classifier, or the plan does not fit it; the message says what would.
+        The network is no such classifier, or the plan does not fit it; the message says what is allowed.
     """
     try:
         flat = inlined(network)
         notes: list[str] = []
         spec = _preprocessing(flat, plan, notes)
-        answer = output_activation(flat, plan.answer)
-        kept = _kept(flat, answer, plan, notes)
+        activation = output_activation(flat, plan.answer)
+        kept = _kept(flat, activation, plan, notes)
         labels = tuple(plan.labels[index] for index in kept)
-        labelled = label_network(flat, answer, kept)
+        labelled = label_network(flat, activation, kept)
         layer = find_feature_layer(labelled, plan.layer).name
         unknown = sorted(set(plan.thresholds) - set(labels))
         if unknown:
@@ -143,11 +156,11 @@ def import_network(
         raise ImportRefused(source, str(error)) from error
     head = _head(labelled, layer, notes)
     if not plan.thresholds:
-        notes.append("thresholds are 0.5, chosen on no data: `evaluate` shows what they mean on yours")
-    notes.append("probabilities are the network's own, calibrated on no data")
+        notes.append("thresholds are the default of 0.5, not fitted to data: `evaluate` shows their effect on yours")
+    notes.append("probabilities are the network's own, not calibrated")
     description = BundleDescription(
         plan.name, plan.version, labels, spec, layer, ages=plan.ages, views=plan.views,
-        provenance=_provenance(network, flat, plan, source, kind, answer, notes),
+        provenance=_provenance(network, flat, plan, source, kind, activation, notes),
     )  # fmt: skip
     features = int(labelled.get_layer(layer).output.shape[-1])
 
@@ -163,7 +176,7 @@ def import_network(
             bundle = described(fit_reference(open_engine(bundle, "f32"), spec, reference))
     except (ValueError, EngineUnsuitable) as error:
         raise ImportRefused(source, str(error)) from error
-    _compare(bundle, flat, answer, kept, source)
+    _compare(bundle, flat, activation, kept, source)
     write_import_card(bundle)
     return Imported(bundle, tuple(notes))
 
@@ -171,32 +184,32 @@ def import_network(
 def _preprocessing(network: KerasModel, plan: ImportPlan, notes: list[str]) -> Preprocessing:
     if len(network.inputs) != 1 or len(network.outputs) != 1:
         raise ValueError(
-            f"the network has {len(network.inputs)} inputs and {len(network.outputs)} outputs; one image in and one "
-            "vector out can be read: make a keras.Model of these two and save it"
+            f"the network has {len(network.inputs)} inputs and {len(network.outputs)} outputs; one image as input and "
+            "one vector as output are supported: make a keras.Model of these two and save it"
         )
     shape = tuple(network.outputs[0].shape)
     if len(shape) != 2 or shape[1] is None:
-        raise ValueError(f"the network answers with shape {shape}; a vector of numbers [n, labels] is needed")
+        raise ValueError(f"the network has an output of shape {shape}; [n, labels] is needed")
     shape = tuple(network.inputs[0].shape)
     if len(shape) != 4 or shape[3] not in (1, 3, None):
-        raise ValueError(f"the network reads inputs of shape {shape}; [n, rows, columns, 1 or 3] can be read")
+        raise ValueError(f"the network has an input of shape {shape}; [n, rows, columns, 1 or 3] is supported")
     sides = {side for side in shape[1:3] if side is not None}
     if len(sides) > 1:
-        raise ValueError(f"the network reads {shape[1]} x {shape[2]} pixels; a square can be read")
+        raise ValueError(f"the network has an input of {shape[1]} x {shape[2]} pixels; only squares are supported")
     size, channels = next(iter(sides), plan.size or DEFAULT_SIZE), shape[3] or plan.channels or 3
-    for what, asked, found in (("size", plan.size, size), ("channels", plan.channels, channels)):
-        if asked not in (None, found):
-            raise ValueError(f"{what} is said to be {asked}; the network's input {shape} has {found}")
+    for what, declared, actual in (("size", plan.size, size), ("channels", plan.channels, channels)):
+        if declared not in (None, actual):
+            raise ValueError(f"{what} is given as {declared}; the network's input {shape} has {actual}")
     value_range = plan.value_range
     if value_range is None:
-        value_range = _inner_range(network) or "0..1"
-        notes.append(f"pixel values are brought to {value_range}, which nobody said; --range says otherwise")
+        value_range = _own_scaling(network) or "0..1"
+        notes.append(f"pixel values are scaled to {value_range}, an assumption; --range sets another range")
     mean, std = normalisation(value_range, channels)
     return Preprocessing(size, plan.geometry, plan.interpolation, channels, mean, std)
 
 
-def _inner_range(network: KerasModel) -> str | None:
-    """Return the range that a network expects if its own first layers scale: Keras' do so from 0..255."""
+def _own_scaling(network: KerasModel) -> str | None:
+    """Return 0..255 where the network's first layers scale pixel values from that range, else None."""
     for operation in first_operations(network):
         kind = type(operation).__name__
         if kind == "Rescaling" and float(np.max(operation.scale)) < 0.05:
@@ -206,28 +219,28 @@ def _inner_range(network: KerasModel) -> str | None:
     return None
 
 
-def _kept(network: KerasModel, answer: OutputActivation, plan: ImportPlan, notes: list[str]) -> list[int]:
+def _kept(network: KerasModel, activation: OutputActivation, plan: ImportPlan, notes: list[str]) -> list[int]:
     """Return the indices of the network's outputs that are labels."""
     number, labels = int(network.outputs[0].shape[1]), plan.labels
     if len(labels) != number:
-        binary = "; of one number, name what it speaks for" if number == 1 else ""
+        binary = "; for one output, the label that a high value means" if number == 1 else ""
         raise ValueError(
-            f"the network answers {number} numbers and {len(labels)} labels were given "
+            f"the network has {number} outputs and {len(labels)} labels were given "
             f"({', '.join(labels) or 'none'}); one for each is needed, in its order{binary}"
         )
     named = [label for label in labels if label]
     if len(set(named)) != len(named):
         raise ValueError(f"labels {', '.join(named)} are not all different")
-    stray = sorted(set(plan.no_finding or ()) - set(labels))
-    if stray:
-        raise ValueError(f"{', '.join(stray)} is said to be no finding; the labels are {', '.join(named)}")
-    nothing = plan.no_finding if plan.no_finding is not None else [n for n in named if says_no_finding(n)]
-    kept = [index for index, label in enumerate(labels) if label and label not in nothing]
+    unknown = sorted(set(plan.no_finding or ()) - set(labels))
+    if unknown:
+        raise ValueError(f"no finding is given as {', '.join(unknown)}; the labels are {', '.join(named)}")
+    no_finding = plan.no_finding if plan.no_finding is not None else [n for n in named if says_no_finding(n)]
+    kept = [index for index, label in enumerate(labels) if label and label not in no_finding]
     if not kept:
-        raise ValueError(f"no label is left of {', '.join(named) or 'none'}; name what the network finds")
-    if nothing:
-        competes = " and still competes with the other classes" if answer == "softmax" else ""
-        notes.append(f"{', '.join(nothing)} is no finding: it is not reported{competes}")
+        raise ValueError(f"no label is left of {', '.join(named) or 'none'}; name at least one finding")
+    if no_finding:
+        competes = " and still competes with the other classes" if activation == "softmax" else ""
+        notes.append(f"{', '.join(no_finding)} is no finding: it is not reported{competes}")
     return kept
 
 
@@ -235,38 +248,43 @@ def _head(network: KerasModel, layer: str, notes: list[str]) -> Head | None:
     try:
         return extract_head(network, layer)
     except HeadUnsupported as error:
-        notes.append(f"no closed form explains this network ({error}); to read with it, {KERAS_ADVICE}")
+        notes.append(f"Grad-CAM has no closed form for this network ({error}); to use it, {KERAS_ADVICE}")
         return None
 
 
-def _compare(bundle: Bundle, network: KerasModel, answer: OutputActivation, kept: Sequence[int], source: Path) -> None:
-    """See that the bundle's engine answers as the network did before anything was changed."""
+def _compare(
+    bundle: Bundle, network: KerasModel, activation: OutputActivation, kept: Sequence[int], source: Path
+) -> None:
+    """Raise ImportRefused where the engine's probabilities for the golden inputs differ from the imported network's."""
     if not bundle.has_compiled_network:
         return
     spec = bundle.preprocessing
     tensors = golden_tensors(spec.size, spec.channels, spec.mean, spec.std)
-    expected = probabilities(np.asarray(network.predict_on_batch(tensors), np.float64), network, answer)[:, list(kept)]
+    expected = probabilities(np.asarray(network.predict_on_batch(tensors), np.float64), network, activation)[
+        :, list(kept)
+    ]
     engine = open_engine(bundle, "f32")
-    found = bundle.everyone.probabilities(engine.run(tensors).logits)
-    distance = float(np.abs(found - expected).max())
-    if not distance <= AGREEMENT:
+    actual = bundle.everyone.probabilities(engine.run(tensors).logits)
+    difference = float(np.abs(actual - expected).max())
+    if not difference <= AGREEMENT:
         raise ImportRefused(
-            source, f"compiled, its probabilities differ by {distance:.2g} from the file's ({AGREEMENT:g} is allowed)"
+            source, f"compiled, its probabilities differ by {difference:.2g} from the file's ({AGREEMENT:g} is allowed)"
         )
 
 
-def probabilities(answers: NDArray[np.float64], network: KerasModel, answer: OutputActivation) -> NDArray[np.float64]:
-    """Return the probabilities [n, outputs] that a network's own answers mean."""
+def probabilities(
+    outputs: NDArray[np.float64], network: KerasModel, activation: OutputActivation
+) -> NDArray[np.float64]:
+    """Return probabilities, float64 [n, outputs], of a network's outputs, which may be plain logits."""
     from model.network.graph_cutting import final_activation
 
-    ending = final_activation(network)
-    if ending in ("sigmoid", "softmax"):
-        return answers
-    if answer == "softmax":
-        powers = np.exp(answers - answers.max(axis=1, keepdims=True))
-        result: NDArray[np.float64] = powers / powers.sum(axis=1, keepdims=True)
+    if final_activation(network) in ("sigmoid", "softmax"):
+        return outputs
+    if activation == "softmax":
+        exponentials = np.exp(outputs - outputs.max(axis=1, keepdims=True))
+        result: NDArray[np.float64] = exponentials / exponentials.sum(axis=1, keepdims=True)
         return result
-    return sigmoid(answers)
+    return sigmoid(outputs)
 
 
 def _provenance(
@@ -275,7 +293,7 @@ def _provenance(
     plan: ImportPlan,
     source: Path,
     kind: str,
-    answer: OutputActivation,
+    activation: OutputActivation,
     notes: Sequence[str],
 ) -> dict[str, Any]:
     with source.open("rb") as file:
@@ -284,7 +302,7 @@ def _provenance(
         "architecture": str(network.name),
         "weights": sum(math.prod(weight.shape) for weight in flat.weights),
         "source": {"file": source.name, "kind": kind, "sha256": sha256},
-        "answer": answer,
+        "answer": activation,
         "classes": list(plan.labels),
         "command": plan.command,
         "notes": list(notes),

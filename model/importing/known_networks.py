@@ -1,4 +1,4 @@
-"""Public networks whose labels, thresholds and preprocessing are known, so that nobody has to type them."""
+"""Public networks with known labels, thresholds and preprocessing (``known_networks.toml``)."""
 
 import math
 import tomllib
@@ -13,18 +13,22 @@ from model.preprocessing.tensor import Geometry, Interpolation
 
 @dataclass(frozen=True)
 class KnownNetwork:
-    """How a public network is read.
+    """Labels, thresholds and preprocessing of a public network.
 
     Attributes
     ----------
+    name
+        Name in the table.
     labels
-        One an output; empty where the output was never trained.
+        One per output; empty for outputs that were not trained.
     thresholds
-        Of the labels: the probability (a sigmoid's) that its makers' operating point is at.
+        By label: the operating point that its authors published, as a probability.
+    geometry, interpolation, channels
+        See `model.preprocessing.tensor.Preprocessing`.
     value_range
         See `model.preprocessing.pixel_range.normalisation`.
     file
-        Name under which its makers publish the weights; may be empty.
+        Name of the published weights file; may be empty.
     """
 
     name: str
@@ -39,28 +43,28 @@ class KnownNetwork:
 
 @cache
 def known_networks() -> dict[str, KnownNetwork]:
-    """Return the known ones by name."""
+    """Return the known networks by name."""
     tables = tomllib.loads(Path(__file__).with_name("known_networks.toml").read_text(encoding="utf-8"))
     families = tables.pop("families")
     return {name: _recipe(name, table, families[table["family"]]) for name, table in tables.items()}
 
 
 def find_network(name: str) -> KnownNetwork:
-    """Return the one with this name; a ValueError lists those there are."""
+    """Return the known network of this name; a ValueError lists the names."""
     if name not in known_networks():
         raise ValueError(f"no model is known as {name!r}; allowed are {', '.join(known_networks())}")
     return known_networks()[name]
 
 
 def recognize(file_name: str, operating_points: Sequence[float] | None = None) -> KnownNetwork | None:
-    """Return the recipe of a weights file by the name that its makers gave it, or by the thresholds inside."""
-    for recipe in known_networks().values():
-        if recipe.file and recipe.file == file_name:
-            return recipe
-        if operating_points is not None and len(operating_points) == len(recipe.labels) and recipe.thresholds:
-            expected = [recipe.thresholds.get(label, math.nan) for label in recipe.labels]
+    """Return the known network of a weights file, by the file's published name or the thresholds in it; else None."""
+    for network in known_networks().values():
+        if network.file and network.file == file_name:
+            return network
+        if operating_points is not None and len(operating_points) == len(network.labels) and network.thresholds:
+            expected = [network.thresholds.get(label, math.nan) for label in network.labels]
             if all(_same(one, other) for one, other in zip(expected, operating_points, strict=True)):
-                return recipe
+                return network
     return None
 
 

@@ -1,4 +1,4 @@
-"""What a network that came without its training images may expect: learnt from images like them."""
+"""The training distribution of an imported network, fitted on reference images in place of its training images."""
 
 from collections.abc import Iterable
 
@@ -10,13 +10,13 @@ from model.engine.protocol import Engine
 from model.preprocessing.tensor import Preprocessing, prepare
 
 FEWEST = 40
-"""Reference images below which a percentile of their distances means nothing."""
+"""Reference images needed for a percentile of their distances."""
 
 
 def fit_reference(
     engine: Engine, spec: Preprocessing, images: Iterable[NDArray[np.float32]], name: str = "reference"
 ) -> TrainingDistribution:
-    """Return the distribution of reference images; every fourth sets the limit, the others the shape.
+    """Fit a training distribution on reference images: every fourth sets the threshold, the others mean and covariance.
 
     Parameters
     ----------
@@ -25,7 +25,7 @@ def fit_reference(
     spec
         Its preprocessing.
     images
-        float32 [rows, columns] in 0..1; one is in memory at a time where they are read on the way.
+        float32 [rows, columns] in [0, 1]; a generator keeps one in memory at a time.
     name
         Of the domain.
 
@@ -34,9 +34,9 @@ def fit_reference(
     ValueError
         There are fewer than `FEWEST` images.
     """
-    found = [engine.run(prepare(image, spec).tensor[np.newaxis]).pooled[0] for image in images]
-    if len(found) < FEWEST:
-        raise ValueError(f"{len(found)} reference images are too few; {FEWEST} and more will do")
-    pooled = np.stack(found)
-    limit = np.arange(len(pooled)) % 4 == 3
-    return fit_distribution({name: pooled[~limit]}, {name: pooled[limit]})
+    rows = [engine.run(prepare(image, spec).tensor[np.newaxis]).pooled[0] for image in images]
+    if len(rows) < FEWEST:
+        raise ValueError(f"{len(rows)} reference images are too few; at least {FEWEST} are needed")
+    pooled = np.stack(rows)
+    for_threshold = np.arange(len(pooled)) % 4 == 3
+    return fit_distribution({name: pooled[~for_threshold]}, {name: pooled[for_threshold]})

@@ -1,7 +1,7 @@
-"""PyTorch's DenseNet in Keras: the same layers under the same padding, with PyTorch's batch-norm epsilon.
+"""Conversion of PyTorch's DenseNet to Keras: the same layers and padding, with PyTorch's batch normalisation epsilon.
 
-Keras' DenseNet has an epsilon of 1.001e-5, PyTorch's 1e-5. Keras pads its first maximum pooling with zeros, PyTorch
-with minus infinity: after a ReLU both mean the same. Average poolings drop what is left over in both.
+Keras' DenseNet has an epsilon of 1.001e-5, PyTorch's 1e-5. Keras pads the first max pooling with zeros, PyTorch with
+minus infinity: after a ReLU the results are equal. Average pooling drops incomplete windows in both.
 """
 
 import re
@@ -27,9 +27,9 @@ def densenet_from_torch(path: Path, tensors: Tensors, size: int) -> KerasModel:
     Parameters
     ----------
     path
-        Their file, for messages.
+        The weights' file, for error messages.
     tensors
-        By the names that torchvision's and torchxrayvision's DenseNet have.
+        Weights by their names in torchvision's and torchxrayvision's DenseNet.
     size
         Rows and columns of the input.
 
@@ -41,7 +41,7 @@ def densenet_from_torch(path: Path, tensors: Tensors, size: int) -> KerasModel:
     Raises
     ------
     ImportRefused
-        It is none of DenseNet-121, -169 and -201, or weights are missing, left over, or of another shape.
+        The network is none of DenseNet-121, -169 and -201, or weights are missing, surplus, or of another shape.
     """
     import keras
 
@@ -53,8 +53,8 @@ def densenet_from_torch(path: Path, tensors: Tensors, size: int) -> KerasModel:
     if not labels:
         heads = ", ".join(name for name in tensors if not name.startswith("features.")) or "none"
         raise ImportRefused(
-            path, f"one linear layer classifier.weight is needed after the features (found: {heads}); build the "
-            "network in Keras where its head is another"
+            path, f"one linear layer classifier.weight is needed after the features (found: {heads}); build a network "
+            "with another head in Keras"
         )  # fmt: skip
     channels = int(tensors["features.conv0.weight"].shape[1])
     backbone = getattr(keras.applications, _KINDS[blocks])(
@@ -65,35 +65,35 @@ def densenet_from_torch(path: Path, tensors: Tensors, size: int) -> KerasModel:
             layer.epsilon = EPSILON
     logits = keras.layers.Dense(labels[0][0], dtype="float32", name="logits")(backbone.output)
     network = keras.Model(backbone.input, logits, name=backbone.name)
-    left = dict(tensors)
+    remaining = dict(tensors)
     for layer in network.layers:
         if layer.weights:
-            _fill(path, layer, left)
-    if left:
+            _set_weights(path, layer, remaining)
+    if remaining:
         raise ImportRefused(
-            path, f"{len(left)} weights have no place in a {backbone.name}: {', '.join(list(left)[:4])}"
+            path, f"{len(remaining)} weights have no place in a {backbone.name}: {', '.join(list(remaining)[:4])}"
         )
     return network
 
 
 def _blocks(tensors: Tensors) -> tuple[int, ...]:
-    found = [re.match(r"features\.denseblock(\d+)\.denselayer(\d+)\.conv1\.weight", name) for name in tensors]
-    layers = [(int(match[1]), int(match[2])) for match in found if match]
+    matches = [re.match(r"features\.denseblock(\d+)\.denselayer(\d+)\.conv1\.weight", name) for name in tensors]
+    layers = [(int(match[1]), int(match[2])) for match in matches if match]
     return tuple(max(n for b, n in layers if b == block) for block in sorted({b for b, _ in layers}))
 
 
-def _fill(path: Path, layer: KerasModel, left: dict[str, NDArray[np.float32]]) -> None:
-    """Move the weights of one layer out of what is left."""
+def _set_weights(path: Path, layer: KerasModel, remaining: dict[str, NDArray[np.float32]]) -> None:
+    """Set the weights of one layer, and remove them from the remaining ones."""
     name = torch_name(layer.name)
     parts = ["weight"]
     if "norm" in name:
         parts = ["weight", "bias", "running_mean", "running_var"]
     elif name == "classifier":
         parts = ["weight", "bias"]
-    missing = [f"{name}.{part}" for part in parts if f"{name}.{part}" not in left]
+    missing = [f"{name}.{part}" for part in parts if f"{name}.{part}" not in remaining]
     if missing:
         raise ImportRefused(path, f"weights are missing: {', '.join(missing)}")
-    values = [left.pop(f"{name}.{part}") for part in parts]
+    values = [remaining.pop(f"{name}.{part}") for part in parts]
     if values[0].ndim == 4:
         values[0] = values[0].transpose(2, 3, 1, 0)  # [out, in, rows, columns] -> [rows, columns, in, out]
     elif values[0].ndim == 2:
@@ -105,10 +105,10 @@ def _fill(path: Path, layer: KerasModel, left: dict[str, NDArray[np.float32]]) -
 
 
 def torch_name(keras_name: str) -> str:
-    """Return what PyTorch calls a layer of Keras' DenseNet.
+    """Return the name in PyTorch's DenseNet of a layer of Keras' DenseNet.
 
-    ``conv3_block7_1_bn`` is ``features.denseblock2.denselayer7.norm2``: Keras counts blocks from conv2 on, and its norm
-    0 comes before the first convolution, where PyTorch's norm1 does.
+    ``conv3_block7_1_bn`` is ``features.denseblock2.denselayer7.norm2``: Keras numbers dense blocks from conv2, and
+    normalisations from 0, PyTorch both from 1.
     """
     fixed = {
         "conv1_conv": "features.conv0", "conv1/conv": "features.conv0", "conv1_bn": "features.norm0",

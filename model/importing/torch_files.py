@@ -1,8 +1,8 @@
-"""Opening PyTorch files of others with ``weights_only``: tensors are read, no code of the file is run.
+"""Loading of untrusted PyTorch files with ``weights_only``: tensors are read, no code in the file is executed.
 
-Whole pickled networks, too, are read without running anything, once the classes named in them are replaced by
-containers that do nothing; the tensors are then taken out by name. Only those that PyTorch before 1.6 wrote cannot be
-read so, and torchxrayvision publishes such: there its own program has to save the weights alone.
+Whole pickled networks are read without executing code too: the classes named in them are replaced by inert containers,
+from which the tensors are taken by name. Only those that PyTorch before 1.6 wrote cannot be read this way.
+torchxrayvision publishes such files; it must first save their weights alone.
 """
 
 import importlib.util
@@ -27,7 +27,7 @@ SAVE_STATE = (
     "save the weights alone where the file was made, torch.save(network.state_dict(), 'weights.pt'), and import that"
 )
 
-# What PyTorch's reader raises on bytes that are not what they claim to be.
+# What torch.load raises on malformed files.
 _READING_ERRORS = (
     *(OSError, EOFError, RuntimeError, ValueError, TypeError, LookupError, AttributeError, AssertionError),
     *(MemoryError, OverflowError, struct.error),
@@ -37,8 +37,8 @@ _ROOT = "features.conv0.weight"
 _NESTS = ("state_dict", "model_state_dict", "model", "net", "network")
 
 
-class _Shell:
-    """Stands for a class that a file names; holds what was in it, and does nothing."""
+class _Inert:
+    """Takes the place of a class that a file names: holds the attributes, without methods."""
 
     def __init__(self, *_arguments: object, **_keywords: object) -> None: ...
 
@@ -47,7 +47,7 @@ class _Shell:
             vars(self).update(state)
 
 
-_SHELLS = (
+_ALLOWED = (
     *(f"torchxrayvision.models.{name}" for name in ("DenseNet", "_DenseBlock", "_DenseLayer", "_Transition")),
     *(f"torchvision.models.densenet.{name}" for name in ("DenseNet", "_DenseBlock", "_DenseLayer", "_Transition")),
     *(
@@ -59,7 +59,7 @@ _SHELLS = (
         )
     ),
     "torch.nn.parallel.data_parallel.DataParallel",
-    # what training scripts leave beside the weights: scores, counters
+    # objects in checkpoints beside the weights: scores, counters
     *(f"numpy.{core}.multiarray.scalar" for core in ("core", "_core")),
     "numpy.dtype",
     "numpy.float64",
@@ -70,14 +70,14 @@ _SHELLS = (
 
 @dataclass(frozen=True, eq=False)
 class TorchWeights:
-    """What a file holds of a network.
+    """The weights of a network in a file.
 
     Attributes
     ----------
     tensors
-        float32, by the names that torchvision's DenseNet has today.
+        float32, by their names in torchvision's DenseNet.
     operating_points
-        torchxrayvision's ``op_threshs``, one an output, nan where unknown; None where there are none.
+        torchxrayvision's ``op_threshs``, one per output, nan where unknown; None where the file has none.
     """
 
     tensors: dict[str, NDArray[np.float32]]
@@ -85,7 +85,7 @@ class TorchWeights:
 
 
 def load_torch_file(path: Path) -> TorchWeights:
-    """Read the weights of a DenseNet from a PyTorch file that anybody may have made.
+    """Load the weights of a DenseNet from an untrusted PyTorch file.
 
     Parameters
     ----------
@@ -95,69 +95,71 @@ def load_torch_file(path: Path) -> TorchWeights:
     Raises
     ------
     ImportRefused
-        PyTorch is not installed; the file is damaged, needs code to be run, or holds no DenseNet.
+        PyTorch is not installed; the file is damaged, can only be loaded by executing code, or holds no DenseNet.
     """
     if importlib.util.find_spec("torch") is None:
         raise ImportRefused(path, TORCH_MISSING)
     import torch
 
-    shells: list[Any] = [(type("Shell", (_Shell,), {"__module__": __name__}), name) for name in _SHELLS]
+    inert: list[Any] = [(type("Inert", (_Inert,), {"__module__": __name__}), name) for name in _ALLOWED]
     try:
-        with torch.serialization.safe_globals(shells), warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of sources that it cannot compare
+        with torch.serialization.safe_globals(inert), warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of source code that PyTorch cannot compare
             content = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         if "persistent_load" in str(error):
-            raise ImportRefused(path, _whole(path)) from error
+            raise ImportRefused(path, _legacy_advice(path)) from error
         named = re.search(r"GLOBAL (\S+)", str(error))
         what = f"it names {named[1]}, which" if named else "it holds objects that"
         raise ImportRefused(path, f"{what} could run code on this machine; {SAVE_STATE}") from error
     except _READING_ERRORS as error:
         reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
         raise ImportRefused(path, f"PyTorch cannot read it, it may be damaged or truncated: {reason}") from error
-    found = dict(_tensors(_unwrapped(content), ""))
-    return _named(path, {name: value for name, value in found.items() if isinstance(value, torch.Tensor)})
+    values = dict(_tensors(_unwrapped(content), ""))
+    return _named(path, {name: value for name, value in values.items() if isinstance(value, torch.Tensor)})
 
 
-def _whole(path: Path) -> str:
-    """Say what to do with a whole network that PyTorch before 1.6 pickled, as torchxrayvision publishes them."""
-    recipe = recognize(path.name)
+def _legacy_advice(path: Path) -> str:
+    """Return how to convert a whole network that PyTorch before 1.6 pickled."""
+    network = recognize(path.name)
     how = SAVE_STATE
-    if recipe is not None:
-        save = f"torch.save(x.models.DenseNet(weights='{recipe.name}').state_dict(), '{recipe.name}.pt')"
+    if network is not None:
+        save = f"torch.save(x.models.DenseNet(weights='{network.name}').state_dict(), '{network.name}.pt')"
         how = (
             'save its weights alone with torchxrayvision itself, python -c "import torch, torchxrayvision as x; '
             f'{save}", and import that'
         )
-    return f"it is a whole pickled network of an old kind, which cannot be opened without running code in it; {how}"
+    return (
+        f"it is a whole network pickled by PyTorch before 1.6, which cannot be loaded without running its code; {how}"
+    )
 
 
 def _unwrapped(content: Any) -> Any:  # noqa: ANN401 - whatever was saved
-    """Return the state dict or the network that a training script's checkpoint holds."""
+    """Return the state dict or network within a training script's checkpoint; other content unchanged."""
     for name in _NESTS:
-        if isinstance(content, Mapping) and isinstance(content.get(name), (Mapping, _Shell)):
+        if isinstance(content, Mapping) and isinstance(content.get(name), (Mapping, _Inert)):
             return content[name]
     return content
 
 
 def _tensors(content: Any, prefix: str) -> Iterator[tuple[str, Any]]:  # noqa: ANN401
-    """Yield what `state_dict` would: a pickled module keeps its tensors and parts in three tables."""
+    """Yield names and tensors as `state_dict` does: a pickled module has tensors and submodules in three tables."""
     if isinstance(content, Mapping):
         for name, value in content.items():
             yield f"{prefix}{name}", value
-    elif isinstance(content, _Shell):
-        inside = vars(content)
+    elif isinstance(content, _Inert):
+        attributes = vars(content)
         for table in ("_parameters", "_buffers"):
-            for name, value in (inside.get(table) or {}).items():
+            for name, value in (attributes.get(table) or {}).items():
                 yield f"{prefix}{name}", value
-        for name, part in (inside.get("_modules") or {}).items():
-            yield from _tensors(part, f"{prefix}{name}.")
-        if prefix == "" and "op_threshs" in inside:
-            yield "op_threshs", inside["op_threshs"]
+        for name, module in (attributes.get("_modules") or {}).items():
+            yield from _tensors(module, f"{prefix}{name}.")
+        if prefix == "" and "op_threshs" in attributes:
+            yield "op_threshs", attributes["op_threshs"]
 
 
 def _named(path: Path, tensors: Mapping[str, Any]) -> TorchWeights:
-    """Rename to what torchvision's DenseNet calls its weights, whatever they were wrapped in."""
+    """Return the weights by their names in torchvision's DenseNet, without the prefix of a wrapping module."""
     roots = [name.removesuffix(_ROOT) for name in tensors if name.endswith(_ROOT)]
     if len(roots) != 1:
         some = ", ".join(list(tensors)[:4]) or "no tensors"

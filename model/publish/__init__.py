@@ -1,1 +1,1 @@
-"""Writing bundles: the manifest and its digests, the card, archives."""
+"""Writing of bundles: manifest with checksums, model card, archives, export formats."""

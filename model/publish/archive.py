@@ -1,4 +1,4 @@
-"""A bundle in one file, zip or tar, to be carried to another machine; what comes back is trusted in nothing."""
+"""Packing of bundles into one zip or tar file, and their import from untrusted archives."""
 
 import gzip
 import io
@@ -23,9 +23,9 @@ SUFFIXES = (".zip", ".tar", ".tar.gz", ".tgz")
 MOST_FILES = 64
 MOST_BYTES = 8 << 30
 MOST_AT_ONCE = 1 << 20
-"""Bytes of a tar that are in memory at once."""
+"""Largest single read from a tar, in bytes."""
 
-# What the archive modules raise on bytes that are not what they claim to be; an encrypted zip is a RuntimeError.
+# What the archive modules raise on malformed files; an encrypted zip is a RuntimeError.
 _UNPACKING_ERRORS = (
     *(OSError, EOFError, ValueError, LookupError, RuntimeError, struct.error),
     *(zlib.error, lzma.LZMAError, zipfile.BadZipFile, tarfile.TarError, NotImplementedError),
@@ -34,20 +34,20 @@ _DATE = (1980, 1, 1, 0, 0, 0)
 
 
 def is_archive(path: Path) -> bool:
-    """Say whether a name is that of an archive."""
+    """Return whether a file name has the suffix of an archive."""
     return path.name.lower().endswith(SUFFIXES)
 
 
 def pack_bundle(bundle: Bundle, path: Path) -> None:
-    """Write every file of a bundle's folder but the key to its patients into one archive, always the same bytes.
+    """Write the files of a bundle's folder, without the patient key, into one archive with reproducible bytes.
 
     Raises
     ------
     ValueError
-        The name is that of no archive.
+        The name has no suffix of `SUFFIXES`.
     """
     if not is_archive(path):
-        raise ValueError(f"{path} is no archive's name; allowed are {', '.join(SUFFIXES)}")
+        raise ValueError(f"{path} has no suffix of an archive; allowed are {', '.join(SUFFIXES)}")
     folder = f"{bundle.name}-{bundle.digest[:12]}"
     files = sorted(entry for entry in bundle.folder.iterdir() if entry.is_file() and entry.name != KEY_FILE)
     if path.suffix.lower() == ".zip":
@@ -72,19 +72,19 @@ def pack_bundle(bundle: Bundle, path: Path) -> None:
 
 
 def import_bundle(path: Path, folder: Path) -> Bundle:
-    """Unpack an archive, or copy a bundle's folder, and check it whole: names, digests, golden output.
+    """Unpack an archive or copy a bundle's folder, and verify it: file names, checksums, golden output.
 
     Parameters
     ----------
     path
         The archive or folder.
     folder
-        Of the bundle to be; made, and left incomplete where the bundle is refused.
+        Of the new bundle; created, and left incomplete where the bundle is refused.
 
     Raises
     ------
     ImportRefused
-        It is no bundle, damaged, tampered with, made for something else, or it does not answer as it should.
+        It is no bundle, is damaged or changed, or its network's output differs from the golden output.
     """
     folder.mkdir(parents=True, exist_ok=True)
     try:
@@ -110,7 +110,7 @@ def import_bundle(path: Path, folder: Path) -> Bundle:
 
 
 def _members(path: Path) -> Iterator[tuple[str, IO[bytes]]]:
-    """Yield the name and the contents of every file, the names being those of files in one folder."""
+    """Yield name, without folder, and contents of every file."""
     if path.is_dir():
         for file in sorted(entry for entry in path.iterdir() if entry.is_file()):
             yield file.name, file.open("rb")
@@ -127,21 +127,21 @@ def _members(path: Path) -> Iterator[tuple[str, IO[bytes]]]:
 
 
 def _listed(path: Path, archive: tarfile.TarFile) -> dict[str, int]:
-    """Return name and size of a tar's files; it has no table of contents, so that listing it is unpacking it."""
+    """Return name and size of a tar's files; without a table of contents, the whole tar is decompressed for it."""
     sizes: dict[str, int] = {}
     total = 0
     for number, entry in enumerate(archive, 1):
         if not (entry.isfile() or entry.isdir()):
             raise ImportRefused(path, f"{entry.name!r} in it is a link or a device; a bundle has files alone")
         total += entry.size
-        _check_amount(path, max(0, number - 1), total)  # a bundle's own folder may be listed too
+        _check_amount(path, max(0, number - 1), total)  # one entry may be the bundle's folder
         if entry.isfile():
             sizes[entry.name] = entry.size
     return sizes
 
 
-class _Sparing:
-    """The file that a tar is read from; no header of it may be larger than memory can bear."""
+class _LimitedReads:
+    """A file for tarfile that refuses reads of more than `MOST_AT_ONCE` bytes, which malformed headers ask for."""
 
     def __init__(self, file: IO[bytes]) -> None:
         self._file = file
@@ -157,13 +157,13 @@ class _Sparing:
 def _opened(path: Path) -> Iterator[zipfile.ZipFile | tarfile.TarFile]:
     with path.open("rb") as file:
         magic = file.read(2)
-    if magic == b"PK":  # not is_zipfile: a tar that ends in a .keras file looks like one
+    if magic == b"PK":  # not is_zipfile: it accepts a tar whose last file is a .keras file, which is a zip
         with zipfile.ZipFile(path) as archive:
             yield archive
     else:
         with (
             cast(IO[bytes], gzip.open(path) if magic == b"\x1f\x8b" else path.open("rb")) as unpacked,
-            tarfile.open(fileobj=cast(IO[bytes], _Sparing(unpacked)), mode="r:") as tar,
+            tarfile.open(fileobj=cast(IO[bytes], _LimitedReads(unpacked)), mode="r:") as tar,
         ):
             yield tar
 

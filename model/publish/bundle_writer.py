@@ -1,4 +1,4 @@
-"""Writing a bundle's folder: weights, compiled network, head, distribution, golden output, description and digests."""
+"""Writing of a bundle's folder: weights, compiled network, head, distribution, golden output, manifest, checksums."""
 
 import hashlib
 import shutil
@@ -37,7 +37,7 @@ from model.preprocessing.tensor import Preprocessing
 
 @dataclass(frozen=True)
 class BundleDescription:
-    """What a person decides or measures about a bundle, beside the network itself."""
+    """The entries of a bundle's manifest that do not follow from its network; attributes as those of `Bundle`."""
 
     name: str
     version: str
@@ -56,16 +56,26 @@ def write_network_files(
 ) -> None:
     """Write weights, compiled network, head and golden output of a float32 Keras model into a folder.
 
-    Weights are rounded to float16 unless ``half`` is false, as it is for networks of others: nobody asked to change
-    their answers.
+    A head without a closed form is not written. Where such a model cannot be converted for OpenVINO, the bundle has no
+    compiled network, and needs the keras engine.
 
-    A head without a closed form is not written; then the compiled network is left out too where the model cannot be
-    converted, and the keras engine reads the bundle.
+    Parameters
+    ----------
+    network
+        float32 [n, size, size, channels] -> [n, labels], logits or sigmoids.
+    description
+        Labels, preprocessing, explanation layer.
+    folder
+        Of the bundle; created if missing.
+    half
+        Round the weights to float16; False for imported networks, whose outputs must not change.
+    unsafe
+        Run the code in the network's Lambda layers on conversion.
 
     Raises
     ------
     ValueError
-        The model does not answer one number a label, or its head has a closed form and it cannot be converted.
+        The model's output is not [n, labels], or its head has a closed form but it cannot be converted.
     """
     import keras
 
@@ -73,7 +83,7 @@ def write_network_files(
     from model.network.keras_saving import save_network
     from model.network.openvino_export import compile_network, export_network, golden_tensors
 
-    _check_answers(network, description.labels)
+    _check_output(network, description.labels)
     folder.mkdir(parents=True, exist_ok=True)
     for name in (NETWORK_FILE, NETWORK_DATA_FILE, HEAD_FILE):
         (folder / name).unlink(missing_ok=True)
@@ -105,7 +115,7 @@ def write_network_files(
 
 
 def closed_form_head(network: KerasModel, layer_name: str) -> Head | None:
-    """Return what follows a feature map as a head in NumPy, or None where it has no closed form."""
+    """Return the layers after a feature map as a head in NumPy, or None where they have no closed form."""
     from model.network.head_extraction import extract_head
 
     try:
@@ -124,21 +134,26 @@ def write_description(
     biases: Mapping[str, float] | None = None,
     groups: Sequence[Calibration] = (),
 ) -> Bundle:
-    """Write the distribution and ``model.toml`` with the digests of every file there; return the bundle, checked.
+    """Write the distribution, and ``model.toml`` with the SHA-256 of every file; return the loaded bundle.
 
     Parameters
     ----------
     folder
         Of the bundle, with its network's files.
     description, head_table, distribution
-        What the bundle is.
+        Entries of the manifest, the head's entry (`describe_head`), and the training distribution.
     thresholds, temperatures, biases
-        The calibration for everyone, a label; left out, biases are 0.
+        The calibration of all patients, by label; omitted biases are 0.
     groups
         Calibrations of training domains.
+
+    Raises
+    ------
+    BundleInvalid
+        The result is no valid bundle.
     """
     write_arrays(folder / DISTRIBUTION_FILE, distribution.to_arrays())
-    files = {path.name: file_digest(path) for path in sorted(folder.iterdir()) if _belongs(path)}
+    files = {path.name: file_digest(path) for path in sorted(folder.iterdir()) if _has_checksum(path)}
     spec = description.preprocessing
     digest = model_digest(files[WEIGHTS_FILE], description.labels, head_table, files.get(HEAD_FILE, ""), spec)
     table = {
@@ -182,12 +197,12 @@ def rewrite_description(
     groups: Sequence[Calibration],
     changed: Sequence[str] = (METRICS_FILE,),
 ) -> Bundle:
-    """Replace the calibration in ``model.toml``, and the digests of files there that were changed; return the bundle.
+    """Replace the calibrations in ``model.toml``, and the SHA-256 of the files `changed`; return the loaded bundle.
 
     Raises
     ------
     BundleInvalid
-        Something else was changed.
+        Another file was changed too.
     """
     table = tomllib.loads((folder / DESCRIPTION_FILE).read_text(encoding="utf-8"))
     for entry, temperature, bias in zip(table["labels"], everyone.temperatures, everyone.biases, strict=True):
@@ -204,21 +219,21 @@ def rewrite_description(
 
 
 def renew_manifest_checksum(folder: Path) -> Bundle:
-    """Put what ``model.toml`` says now under its digest, and bring it to today's format; return the bundle.
+    """Renew the checksum of an intentionally edited ``model.toml``, in the current format; return the loaded bundle.
 
-    For a description that a person changed and means so. All else is checked as ever.
+    All other checks remain.
 
     Raises
     ------
     BundleInvalid
-        Another file was changed, or the description says what cannot be.
+        Another file was changed, or the manifest is inconsistent.
     """
     write_table(folder, load_bundle(folder, edited=True).description)
     return load_bundle(folder)
 
 
 def write_table(folder: Path, table: Mapping[str, Any]) -> None:
-    """Write ``model.toml`` with its own digest, whole or not at all."""
+    """Write ``model.toml`` with its checksum, atomically."""
     unfinished = folder / f".{DESCRIPTION_FILE}.unfinished"
     unfinished.write_text(manifest_text(table), encoding="utf-8")
     unfinished.replace(folder / DESCRIPTION_FILE)
@@ -226,15 +241,15 @@ def write_table(folder: Path, table: Mapping[str, Any]) -> None:
 
 @contextmanager
 def changed_copy(folder: Path, output: Path) -> Iterator[Path]:
-    """Give a copy of a bundle's folder to change; whole, it becomes ``output``, which may be the folder itself.
+    """Yield a copy of a bundle's folder to change; after the block it becomes ``output``, which may be that folder.
 
-    A kill leaves the bundle that was there, or (between two renames of a moment) two whole ones whose names begin with
-    a dot; never one whose files and digests are of different times.
+    After a kill ``output`` is the previous bundle; or, between the two renames, both bundles are complete in hidden
+    folders. A mixture of both is impossible.
     """
-    output = output.resolve()  # a name is needed, and "." has none
-    unfinished, before = (output.parent / f".{output.name}.{what}" for what in ("unfinished", "before"))
-    for left in (unfinished, before):
-        shutil.rmtree(left, ignore_errors=True)
+    output = output.resolve()  # "." has no name
+    unfinished, before = (output.parent / f".{output.name}.{state}" for state in ("unfinished", "before"))
+    for leftover in (unfinished, before):
+        shutil.rmtree(leftover, ignore_errors=True)
     shutil.copytree(folder, unfinished)
     try:
         yield unfinished
@@ -247,7 +262,7 @@ def changed_copy(folder: Path, output: Path) -> Iterator[Path]:
 
 
 def write_arrays(path: Path, arrays: Mapping[str, NDArray[Any]]) -> None:
-    """Write a compressed ``.npz`` whose bytes depend on the arrays alone."""
+    """Write a compressed ``.npz`` with reproducible bytes; `numpy.savez_compressed` stores the time."""
     import io
     import zipfile
 
@@ -271,26 +286,27 @@ FILE_NAMES: Sequence[str] = (
     "split.csv",
     "history.csv",
 )
-"""The files with a digest. The card and the curves may be edited: they are for people."""
+"""The files with a checksum. The model card and the curves have none: people may edit them."""
 
 
-def _check_answers(network: KerasModel, labels: Sequence[str]) -> None:
+def _check_output(network: KerasModel, labels: Sequence[str]) -> None:
     from model.network.graph_cutting import final_activation
 
     shape = tuple(network.outputs[0].shape)
     if shape != (None, len(labels)):
-        raise ValueError(f"model {network.name} answers with shape {shape} for {len(labels)} labels")
+        raise ValueError(f"model {network.name} has an output of shape {shape} for {len(labels)} labels")
     if final_activation(network) == "softmax":
         raise ValueError(
-            f"model {network.name} ends in a softmax, whose labels exclude one another; "
+            f"model {network.name} ends in a softmax, whose classes are mutually exclusive; "
             "a logit or a sigmoid for each label is needed"
         )
 
 
-def _belongs(path: Path) -> bool:
+def _has_checksum(path: Path) -> bool:
     return path.name in FILE_NAMES and path.name != CARD_FILE
 
 
 def file_digest(path: Path) -> str:
+    """Return the SHA-256 of a file, as hex."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,4 +1,4 @@
-"""A bundle in the forms that other machines and other programs read."""
+"""Export of a bundle as archive, folder, Keras file or OpenVINO IR."""
 
 import shutil
 import uuid
@@ -11,23 +11,25 @@ from model.publish.archive import SUFFIXES, is_archive, pack_bundle
 
 
 def export_bundle(bundle: Bundle, target: Path) -> None:
-    """Write a bundle as what the target's name says; nothing is left behind where that fails.
+    """Export a bundle in the format that the target's suffix selects; after an error nothing is left behind.
 
-    The key to the patients of its split file stays here.
+    The key of the patient digests is not exported.
 
     Parameters
     ----------
     bundle
         A loaded bundle.
     target
-        ``.zip``, ``.tar``, ``.tar.gz``: all of it in one file. A name without a suffix: its folder. ``.keras``,
-        ``.h5``: the network in Keras, with logits. ``.xml``: the network in OpenVINO, with logits and feature map, its
-        ``.bin`` beside it.
+        ``.zip``, ``.tar``, ``.tar.gz``, ``.tgz``: the bundle in one file. No suffix: its folder. ``.keras``, ``.h5``:
+        the Keras network, whose outputs are logits. ``.xml``: the OpenVINO network, whose outputs are logits and
+        feature map, with its ``.bin`` beside it.
 
     Raises
     ------
     ImportRefused
-        The name is none of these, or the bundle holds no compiled network.
+        The suffix is another one.
+    BundleInvalid
+        The bundle holds no compiled network.
     """
     kind = target.suffix.lower()
     target.absolute().parent.mkdir(parents=True, exist_ok=True)
@@ -46,8 +48,8 @@ def export_bundle(bundle: Bundle, target: Path) -> None:
             shutil.copyfile(bundle.network_path, unfinished)
         elif kind in (".onnx", ".pb", ".tflite", ".pt", ".pth"):
             raise ImportRefused(
-                target, f"a model is not written as {kind}; .keras, .h5, .xml (OpenVINO), {', '.join(SUFFIXES)} or a "
-                "folder are, and tools for the Keras file make the rest"
+                target, f"a model is not exported as {kind}; allowed are .keras, .h5, .xml (OpenVINO), "
+                f"{', '.join(SUFFIXES)} and a folder; the Keras file can be converted further"
             )  # fmt: skip
         else:
             shutil.copytree(bundle.folder, unfinished, ignore=shutil.ignore_patterns(KEY_FILE))

@@ -1,4 +1,4 @@
-"""The card of a network that was made elsewhere: what is known of it, and what is not."""
+"""The model card of an imported network."""
 
 from pathlib import Path
 
@@ -6,7 +6,7 @@ from model.bundle.bundle import Bundle
 
 
 def write_import_card(bundle: Bundle) -> Path:
-    """Write the card of an imported bundle, Markdown, from what its description holds."""
+    """Write the model card of an imported bundle, Markdown, from its manifest; return its path."""
     provenance, spec = bundle.description["provenance"], bundle.preprocessing
     source = provenance["source"]
     ages = " and ".join(f"{low:g} to {high:g} years" for low, high in bundle.ages) or "not said, so none is flagged"

@@ -1,4 +1,4 @@
-"""The model card: what a bundle was trained on, how good it was measured to be, and what it must not be used for."""
+"""The model card of a trained bundle: intended use, data, metrics, training, limits, terms."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -16,9 +16,9 @@ def write_card(bundle: Bundle, curves: str | None = None, after_quality: Sequenc
     bundle
         The bundle; the card is written into its folder.
     curves
-        File name of the picture of the training curves, beside the card; None: there is none.
+        File name of the plotted training curves, beside the card; None: there is none.
     after_quality
-        Further sections, Markdown, that follow the measured quality.
+        Further sections, Markdown, after the metrics.
     """
     provenance = bundle.description.get("provenance", {})
     sections = [
@@ -124,7 +124,7 @@ def _calibration(bundle: Bundle) -> str:
 
 def _calibration_error(cell: Mapping[str, Any]) -> str:
     chance = cell["ece_by_chance"]
-    if "as_much" not in chance:  # measured by an earlier version
+    if "as_much" not in chance:  # metrics of an earlier version
         return f"{cell['ece']:.3f} ({chance['mean']:.3f}) | |"
     often = f"{100 * chance['as_much']:.0f} of 100"
     return (
@@ -138,11 +138,11 @@ def _interval(cell: Mapping[str, Any], key: str) -> str:
     return f"{cell[key]:.2f} ({low:.2f} to {high:.2f})"
 
 
-def _distribution(found: Mapping[str, Any]) -> str:
-    if not found:
+def _distribution(summaries: Mapping[str, Any]) -> str:
+    if not summaries:
         return ""
     rows = ["| images | number | median score | largest | above 1.0 |", "|---|---|---|---|---|"]
-    for name, cell in found.items():
+    for name, cell in summaries.items():
         rows.append(
             f"| {name} | {cell['images']} | {cell['median']:.2f} | {cell['largest']:.2f} | "
             f"{100 * cell['outside']:.0f} % |"

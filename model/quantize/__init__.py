@@ -1,1 +1,1 @@
-"""int8 networks, accepted only within limits of quality."""
+"""Post-training quantization to int8, accepted only within limits of quality."""

@@ -1,4 +1,4 @@
-"""Whether an int8 network may replace its source: the limits, the comparison, and the errors."""
+"""Comparison of an int8 network with its source, and the limits within which it is accepted."""
 
 from __future__ import annotations
 
@@ -23,52 +23,52 @@ from model.evaluate.metrics import auroc
 from model.evaluate.predictions import calibrate, predict
 
 LEAST_OF_EITHER = 10
-"""Images that show a label, and images that do not, that its AUROC is judged on: of fewer, one image moves it."""
+"""Positive and negative images, each, that a label needs for its AUROC to be compared."""
 
 
 MEAN_MOVE, HIGH_MOVE = 0.02, 0.10
-"""Largest mean, and largest 99th percentile, of how far probabilities may move."""
+"""Limits of the absolute change of probabilities: mean, and 99th percentile."""
 AUROC_DROP = 0.005
-"""Largest drop of a label's AUROC that is accepted."""
+"""Limit of the drop of a label's AUROC."""
 
 
 OUT_OF_DISTRIBUTION_CHANGED = 0.05
-"""Largest share of images whose out-of-distribution flag may change."""
+"""Limit of the share of images whose out-of-distribution flag changes."""
 
 
 ReadImage = Callable[[Path], NDArray[np.float32]]
 
 
 class QuantizationRefused(RuntimeError):
-    """The quantized network is not as good, or cannot be judged; nothing was written. The message gives the figures."""
+    """The quantized network exceeds a limit, or cannot be compared; nothing was written. The message has the values."""
 
     exit_code: ClassVar[int] = 1
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class QuantizationComparison:
-    """What was gained and what was lost, measured on the images that were not used to quantize.
+    """Quality and speed of the quantized network against its source, on images that were not used to quantize.
 
     Attributes
     ----------
     calibrated_on, judged_on
-        Numbers of images.
+        Numbers of images that set the quantization ranges, and that were compared.
     auroc_before, auroc_after
-        A label that the judged images know both values of, at least `LEAST_OF_EITHER` times.
+        By label, for labels with at least `LEAST_OF_EITHER` positive and as many negative images.
     mean_move, high_move
-        Mean and 99th percentile of how far probabilities moved.
+        Mean and 99th percentile of the absolute change of probabilities.
     speed
-        How many times as fast as before, both measured in turn in the same run, on one thread as a worker's child.
+        Ratio of the source's time per image to the quantized network's, on one thread, measured in turn in one run.
     precision_before
-        What the other network computed in.
-    speed_over_f32
-        How many times as fast as the other network in f32.
-    not_judged
-        Labels that the judged images show, or lack, too few times.
-    out_of_distribution_changed
-        Share of images that are out of distribution by one network and not by the other.
+        Precision of the source in that measurement.
     size
-        Bytes of the network's weights over those before.
+        Ratio of the sizes of the weights, quantized over source.
+    speed_over_f32
+        As `speed`, with the source in f32.
+    not_judged
+        Labels with too few positive or negative images.
+    out_of_distribution_changed
+        Share of images that are out of distribution by one of the two networks alone.
     """
 
     calibrated_on: int
@@ -85,7 +85,7 @@ class QuantizationComparison:
     out_of_distribution_changed: float = 0.0
 
     def as_table(self) -> dict[str, Any]:
-        """Return plain values, with four decimals."""
+        """Return the values for JSON, AUROC and shares rounded to four decimals."""
         areas = {
             key: {label: round(area, 4) for label, area in getattr(self, key).items()}
             for key in ("auroc_before", "auroc_after")
@@ -103,6 +103,26 @@ def compare(
     on_image: Callable[[], None],
     threads: int,
 ) -> QuantizationComparison:
+    """Compare a quantized bundle with its source.
+
+    Parameters
+    ----------
+    before, after
+        The source and the quantized bundle.
+    calibrated_on
+        Number of images that set the quantization ranges.
+    judging
+        Images to compare on.
+    read_image, on_image
+        As for `model.evaluate.predictions.predict`.
+    threads
+        Of the engines, except in the measurement of speed.
+
+    Raises
+    ------
+    QuantizationRefused
+        No label has enough positive and negative images.
+    """
     engines = open_engine(before, threads=threads), open_engine(after, threads=threads)
     predictions = [predict(engine, before, judging, read_image, on_image) for engine in engines]
     labels = before.label_names
@@ -118,32 +138,33 @@ def compare(
     known = [name for name in labels if counts[name] >= LEAST_OF_EITHER]
     if not known:
         raise QuantizationRefused(
-            f"nothing to judge by: no label of the model is present in at least {LEAST_OF_EITHER} of the "
+            f"AUROC cannot be compared: no label of the model is present in at least {LEAST_OF_EITHER} of the "
             f"{len(judging)} images, and absent in as many"
         )
     serving = [open_engine(before, "f32"), open_engine(before), open_engine(after)]
     slowest, usual, fastest = _times(serving, before.golden.tensors[:1])
     moves = np.abs(calibrated[1].probabilities - calibrated[0].probabilities)
+    sizes = [(bundle.folder / NETWORK_DATA_FILE).stat().st_size for bundle in (before, after)]
     return QuantizationComparison(
-        calibrated_on,
-        len(judging),
-        {name: areas[0][name] for name in known},
-        {name: areas[1][name] for name in known},
-        float(moves.mean()),
-        float(np.percentile(moves, 99)),
-        round(usual / fastest, 2),
-        serving[1].precision,
-        round(
-            (after.folder / NETWORK_DATA_FILE).stat().st_size / (before.folder / NETWORK_DATA_FILE).stat().st_size, 2
+        calibrated_on=calibrated_on,
+        judged_on=len(judging),
+        auroc_before={name: areas[0][name] for name in known},
+        auroc_after={name: areas[1][name] for name in known},
+        mean_move=float(moves.mean()),
+        high_move=float(np.percentile(moves, 99)),
+        speed=round(usual / fastest, 2),
+        precision_before=serving[1].precision,
+        size=round(sizes[1] / sizes[0], 2),
+        speed_over_f32=round(slowest / fastest, 2),
+        not_judged=tuple(name for name in labels if name not in known),
+        out_of_distribution_changed=_out_of_distribution_changed(
+            before.distribution, *(each.pooled for each in predictions)
         ),
-        round(slowest / fastest, 2),
-        tuple(name for name in labels if name not in known),
-        _out_of_distribution_changed(before.distribution, *(each.pooled for each in predictions)),
     )
 
 
 def _times(engines: Sequence[Engine], tensor: NDArray[np.float32], rounds: int = 15) -> list[float]:
-    """Return median seconds an image of each, taken in turn, so that another load on the machine slows all."""
+    """Return the median seconds per image of each engine, run in turn, so that other load affects all alike."""
     times: list[list[float]] = [[] for _ in engines]
     for _ in range(rounds):
         for engine, taken in zip(engines, times, strict=True):
@@ -154,7 +175,8 @@ def _times(engines: Sequence[Engine], tensor: NDArray[np.float32], rounds: int =
 
 
 def check_accepted(found: QuantizationComparison) -> None:
-    # figures like 0.95 and 0.945 lie a little more than 0.005 apart in binary
+    """Raise QuantizationRefused where the comparison exceeds a limit."""
+    # 1e-9: 0.95 - 0.945 is slightly more than 0.005 in binary
     dropped = {
         name: (before, found.auroc_after[name])
         for name, before in found.auroc_before.items()
@@ -180,7 +202,7 @@ def check_accepted(found: QuantizationComparison) -> None:
 def _out_of_distribution_changed(
     distribution: TrainingDistribution, before: NDArray[np.float32], after: NDArray[np.float32]
 ) -> float:
-    """Return the share of images that are outside the training's by one answer and not by the other."""
+    """Return the share of images whose out-of-distribution flag differs between pooled features [n, channels]."""
     if not distribution.known:
         return 0.0
     return float(((distribution.score(before) > 1) != (distribution.score(after) > 1)).mean())

@@ -1,4 +1,4 @@
-"""Making a bundle's compiled network int8 with NNCF, if it stays as good; needs the extra ``[train]``."""
+"""Post-training quantization of a bundle's compiled network to int8 with NNCF; needs the extra ``[train]``."""
 
 import logging
 import shutil
@@ -50,16 +50,28 @@ def quantize(
     on_image: Callable[[], None] = lambda: None,
     threads: int = 1,
 ) -> tuple[Bundle, QuantizationComparison]:
-    """Write a copy of a bundle whose compiled network is int8, and say what that changed.
+    """Write a copy of a bundle whose compiled network is int8; return it with the comparison.
 
-    The head stays in f32, so that the closed form explains the quantized network exactly, from its own feature map.
-    Every second image, 300 at most, sets the ranges; the others judge.
+    The head stays in f32, so that its closed form explains the quantized network exactly, from its own feature map.
+    Every second image, `CALIBRATION_IMAGES` at most, sets the quantization ranges; the others are compared.
+
+    Parameters
+    ----------
+    bundle
+        With a compiled network and a head of closed form.
+    samples
+        Labelled images.
+    output
+        Folder of the new bundle.
+    read_image, on_image
+        As for `model.evaluate.predictions.predict`.
+    threads
+        Of the engines.
 
     Raises
     ------
     QuantizationRefused
-        A label's AUROC drops by more than 0.005, probabilities move too far, other images are out of the training
-        images, or nothing can be judged.
+        The bundle cannot be quantized or compared, or the comparison exceeds a limit.
     DatasetInvalid
         There are too few images.
     """
@@ -98,7 +110,7 @@ def _write_network(
     spec = bundle.preprocessing
     network = openvino.Core().read_model(bundle.network_path)
     network.reshape([1, spec.size, spec.size, spec.channels])
-    sink_transpositions(network)  # one between a quantizer and its convolution would keep the convolution in f32
+    sink_transpositions(network)  # a transposition between a quantizer and its convolution keeps the latter in f32
     fold_weights(network)
     convolutions = [node for node in network.get_ordered_ops() if node.get_type_name() == "Convolution"]
 
@@ -107,13 +119,13 @@ def _write_network(
         return prepare(read_image(sample.path), spec).tensor[np.newaxis]
 
     nncf.set_log_level(logging.ERROR)
-    with redirect_stdout(sys.stderr):  # NNCF draws bars of its own, which are no part of what a command prints
+    with redirect_stdout(sys.stderr):  # NNCF's progress bars must not mix with the command's output
         quantized = nncf.quantize(
             network,
             nncf.Dataset(list(ranging), tensor),
             preset=nncf.QuantizationPreset.MIXED,
             subset_size=len(ranging),
-            # the first convolution sees the image itself; OpenVINO computes it in f32 anyway, for its padding
+            # OpenVINO computes the first convolution in f32 in any case, because of its padding
             ignored_scope=nncf.IgnoredScope(
                 names=[*(node.get_friendly_name() for node in convolutions[:1]), *_head_of(network)], validate=False
             ),
@@ -122,24 +134,24 @@ def _write_network(
 
 
 def _head_of(network: Any) -> list[str]:  # noqa: ANN401 - an openvino.Model; openvino carries no types
-    """Return the names of all operations after the feature map: of rounded values, the closed form would be another."""
-    found = next(result for result in network.get_results() if len(result.get_input_partial_shape(0)) == 4)
-    features = found.input_value(0).get_node()
-    while features.get_type_name() == "Transpose":  # the head may read it as it was before
+    """Return the names of all operations after the feature map; quantized, they would not match the closed form."""
+    result = next(each for each in network.get_results() if len(each.get_input_partial_shape(0)) == 4)
+    features = result.input_value(0).get_node()
+    while features.get_type_name() == "Transpose":  # the head's input may be the feature map before it
         features = features.input_value(0).get_node()
     names: set[str] = set()
     waiting = [features]
     while waiting:
         for output in waiting.pop().outputs():
-            for reader in (target.get_node() for target in output.get_target_inputs()):
-                if reader.get_type_name() != "Result" and reader.get_friendly_name() not in names:
-                    names.add(reader.get_friendly_name())
-                    waiting.append(reader)
+            for consumer in (target.get_node() for target in output.get_target_inputs()):
+                if consumer.get_type_name() != "Result" and consumer.get_friendly_name() not in names:
+                    names.add(consumer.get_friendly_name())
+                    waiting.append(consumer)
     return sorted(names)
 
 
 def _rewrite(folder: Path, bundle: Bundle) -> Bundle:
-    """Make the golden output anew and describe the bundle; its digest stays: weights, labels, head, preprocessing."""
+    """Compute the golden output anew and write the manifest; the model digest, without the compiled network, stays."""
     table = tomllib.loads((folder / DESCRIPTION_FILE).read_text(encoding="utf-8"))
     table["compiled"] = {"precision": "int8"}
     table["model"]["name"] = f"{bundle.name}-int8"
@@ -150,20 +162,20 @@ def _rewrite(folder: Path, bundle: Bundle) -> Bundle:
         write_table(folder, table)
         return load_bundle(folder)
 
-    answer = open_engine(describe(), check_golden=False).run(bundle.golden.tensors)
+    output = open_engine(describe(), check_golden=False).run(bundle.golden.tensors)
     write_arrays(
         folder / GOLDEN_FILE,
         {
             "tensors": bundle.golden.tensors.astype(np.float16),
-            "logits": answer.logits,
-            "activations": answer.activations,
+            "logits": output.logits,
+            "activations": output.activations,
         },
     )
     return describe()
 
 
 def _write_card(before: Bundle, made: Bundle, found: QuantizationComparison) -> None:
-    """Say before the card of the network that it was made of what is otherwise in this one, as measured."""
+    """Write the comparison before the source's model card."""
     rows = [f"| {label} | {area:.4f} | {found.auroc_after[label]:.4f} |" for label, area in found.auroc_before.items()]
     left = f" Too few images to judge AUROC by: {', '.join(found.not_judged)}." if found.not_judged else ""
     path = made.folder / CARD_FILE

@@ -1,6 +1,7 @@
 """Bundles: what was changed is refused with the reason; engines answer as the golden output says."""
 
 import hashlib
+import logging
 import shutil
 import tomllib
 import zipfile
@@ -232,18 +233,19 @@ def test_auto_takes_bf16_where_the_processor_has_it_and_it_agrees_with_the_golde
     check_against_golden(engine, demonstration)
 
 
-def test_auto_falls_back_to_f32_where_bf16_differs_from_the_golden_output_and_says_so(tmp_path, monkeypatch):
-    """Large weights that cancel each other leave of eight bits of a number nothing but their rounding."""
-    said = []  # as other tests may have set logging up otherwise
-    monkeypatch.setattr("model.engine.opening._log.warning", lambda text, *values: said.append(text % values))
+def test_auto_falls_back_to_f32_where_bf16_differs_from_the_golden_output_and_says_so(tmp_path, caplog, monkeypatch):
+    """Large weights that cancel each other leave of bf16's eight bits nothing but their rounding."""
+    logger = logging.getLogger("model.engine.opening")
+    for name, value in (("disabled", False), ("propagate", False), ("handlers", [caplog.handler])):
+        monkeypatch.setattr(logger, name, value)  # other tests may have configured logging
     bundle = write_small_bundle(tmp_path / "cancelling", cancelling=3e4)
     engine = open_engine(bundle)
     assert engine.precision == "f32"
     check_against_golden(engine, bundle)
     if native_bf16():
-        assert len(said) == 1
-        assert "in bf16 differs from the golden output of small" in said[0]
-        assert "falling back to f32" in said[0]
+        assert len(caplog.messages) == 1
+        assert "in bf16 differs from the golden output of small" in caplog.messages[0]
+        assert "falling back to f32" in caplog.messages[0]
         with pytest.raises(EngineUnsuitable, match="in bf16 differs from the golden output"):
             open_engine(bundle, "bf16")
 
@@ -290,7 +292,7 @@ def test_an_engine_asked_for_what_it_cannot_says_what_it_can(demonstration, argu
         open_engine(demonstration, **arguments)
 
 
-def test_a_batch_is_read_image_by_image_with_the_same_answers(predictor):
+def test_a_batch_gives_the_same_outputs_as_its_images_one_by_one(predictor):
     batch = np.random.default_rng(0).normal(size=(3, 224, 224, 3)).astype(np.float32)
     together = predictor.engine.run(batch)
     for index in range(3):

@@ -148,7 +148,7 @@ def test_the_age_chooses_the_calibration_and_the_nearest_domain_where_it_cannot(
     assert choose_calibration(everyone, (), 40.0, "adults") == (everyone, "everyone")
 
 
-def test_judging_a_part_says_what_a_reader_says(predictor):
+def test_calibrating_predictions_gives_what_the_predictor_gives(predictor):
     random = np.random.default_rng(6)
     ages = [3.0, 40.0, None, None]
     prepared = [prepare(random.random((240, 224), dtype=np.float32), predictor.bundle.preprocessing) for _ in ages]

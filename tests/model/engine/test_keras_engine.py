@@ -105,7 +105,7 @@ def test_both_engines_agree_on_synthetic_images_and_on_a_real_film(keras_predict
 
 
 @marked
-def test_a_reader_answers_the_same_on_either_engine(keras_predictor, predictor):
+def test_a_predictor_gives_the_same_result_on_either_engine(keras_predictor, predictor):
     prepared = [prepare(film(), predictor.bundle.preprocessing)]
     (expected,), (result,) = predictor.predict(prepared), keras_predictor.predict(prepared)
     assert result.probabilities == pytest.approx(expected.probabilities, abs=TOLERANCE)
@@ -286,7 +286,7 @@ def test_the_logit_is_what_stands_before_a_sigmoid_or_softmax(ending):
 @marked
 @pytest.mark.parametrize(
     ("labels", "activation", "message"),
-    [(2, "softmax", "ends in a softmax, whose labels exclude one another"), (3, None, r"\(None, 3\) for 2 labels")],
+    [(2, "softmax", "ends in a softmax, whose classes are mutually exclusive"), (3, None, r"\(None, 3\) for 2 labels")],
 )
 def test_a_network_that_does_not_answer_one_number_a_label_makes_no_bundle(labels, activation, message, tmp_path):
     import keras

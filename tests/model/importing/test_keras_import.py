@@ -140,18 +140,18 @@ def test_reference_images_make_unlikeness_known_and_without_them_every_result_sa
 @pytest.mark.parametrize(
     ("make", "options", "message"),
     [
-        (networks.classifier, {"labels": "A,B"}, r"answers 3 numbers and 2 labels were given \(A, B\)"),
-        (lambda: networks.classifier(1), {"labels": "NORMAL,P"}, "of one number, name what it speaks for"),
+        (networks.classifier, {"labels": "A,B"}, r"has 3 outputs and 2 labels were given \(A, B\)"),
+        (lambda: networks.classifier(1), {"labels": "NORMAL,P"}, "for one output, the label that a high value means"),
         (networks.classifier, {"labels": "A,A,B"}, "not all different"),
         (networks.classifier, {"labels": "Normal,No Finding,healthy"}, "no label is left"),
         (networks.classifier, {"layer": "conv9"}, "layer 'conv9' has no feature map .* layers that have: conv_layer"),
         (networks.classifier, {"layer": "answer"}, "layer 'answer' has no feature map"),
         (networks.nested, {"layer": "last_rel"}, "conv_layer, bn, last_relu"),
-        (networks.classifier, {"channels": 1}, "channels is said to be 1; the network's input .* has 3"),
-        (networks.classifier, {"size": 64}, "size is said to be 64"),
+        (networks.classifier, {"channels": 1}, "channels is given as 1; the network's input .* has 3"),
+        (networks.classifier, {"size": 64}, "size is given as 64"),
         (networks.classifier, {"value_range": "0..0"}, r"range is '0..0'; allowed are LOW..HIGH such as 0..1"),
         (networks.classifier, {"thresholds": {"X": 0.3}}, "a threshold is given for X; the labels are A, B, C"),
-        (networks.classifier, {"no_finding": ("X",)}, "X is said to be no finding"),
+        (networks.classifier, {"no_finding": ("X",)}, "no finding is given as X"),
         (networks.classifier, {"answer": "softmax"}, "ends in sigmoid; its answer cannot be softmax"),
         (lambda: networks.classifier(3, "tanh"), {}, "ends in tanh, which gives no probability"),
     ],
@@ -169,13 +169,13 @@ def test_networks_of_another_shape_are_refused(tmp_path):
     layers = keras.layers
     image, found = networks.features()
     map_out = keras.Model(image, found)
-    with pytest.raises(ImportRefused, match="answers with shape"):
+    with pytest.raises(ImportRefused, match="has an output of shape"):
         imported(map_out, "A", tmp_path)
     wide = keras.Input((16, 24, 1))
-    with pytest.raises(ImportRefused, match="reads 16 x 24 pixels; a square can be read"):
+    with pytest.raises(ImportRefused, match="has an input of 16 x 24 pixels; only squares are supported"):
         imported(keras.Model(wide, layers.Dense(1)(layers.Flatten()(wide))), "A", tmp_path)
     vector = keras.Input((16,))
-    with pytest.raises(ImportRefused, match=r"reads inputs of shape \(None, 16\)"):
+    with pytest.raises(ImportRefused, match=r"has an input of shape \(None, 16\)"):
         imported(keras.Model(vector, layers.Dense(1)(vector)), "A", tmp_path)
     pooled = layers.GlobalAveragePooling2D()(found)
     two = keras.Model(image, [layers.Dense(1)(pooled), layers.Dense(1)(pooled)])

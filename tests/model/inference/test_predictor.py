@@ -1,4 +1,4 @@
-"""What a worker's child holds: results, and the flags that say where an image leaves what the bundle was made for."""
+"""Results of the predictor, and the flags of images outside the training domain."""
 
 import dataclasses
 import subprocess
@@ -44,9 +44,9 @@ def intended(demonstration):
     return dataclasses.replace(demonstration, ages=((1, 5), (18, 90)), views=("AP", "PA"), label_ages={})
 
 
-@pytest.mark.parametrize(("facts", "flags"), FLAGS)
-def test_flags_say_outside_first_and_then_what_exactly(intended, facts, flags):
-    assert domain_flags(intended, **{**KNOWN, **facts}) == flags
+@pytest.mark.parametrize(("metadata", "flags"), FLAGS)
+def test_flags_say_outside_first_and_then_what_exactly(intended, metadata, flags):
+    assert domain_flags(intended, **{**KNOWN, **metadata}) == flags
 
 
 def test_a_bundle_for_any_age_and_view_asks_for_neither(demonstration):
@@ -54,7 +54,7 @@ def test_a_bundle_for_any_age_and_view_asks_for_neither(demonstration):
     assert domain_flags(anyone, None, None, 0.2) == ()
 
 
-def test_a_reading_holds_every_label_and_its_maps_sum_to_the_logits(predictor):
+def test_a_result_holds_every_label_and_its_maps_sum_to_the_logits(predictor):
     spec = predictor.bundle.preprocessing
     image = np.random.default_rng(1).random((300, 260), dtype=np.float32)
     results = predictor.predict([prepare(image, spec), prepare(np.flip(image, 0).copy(), spec)])
@@ -69,11 +69,11 @@ def test_a_reading_holds_every_label_and_its_maps_sum_to_the_logits(predictor):
             assert total == pytest.approx(result.logits[index], abs=5e-3 * (1 + float(np.abs(result.logits).max())))
 
 
-def test_nothing_to_read_gives_nothing(predictor):
+def test_no_images_give_no_results(predictor):
     assert predictor.predict([]) == []
 
 
-def test_noise_is_unlike_the_training_images(predictor):
+def test_noise_is_out_of_distribution(predictor):
     noise = np.random.default_rng(2).random((512, 512), dtype=np.float32)
     (result,) = predictor.predict([prepare(noise, predictor.bundle.preprocessing)])
     assert result.ood_score > 1.0

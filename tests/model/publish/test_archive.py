@@ -194,6 +194,6 @@ def test_the_network_alone_is_written_for_other_programs(demonstration, tmp_path
 
 
 def test_forms_that_are_not_written_are_refused_with_those_that_are(demonstration, tmp_path):
-    with pytest.raises(ImportRefused, match=r"not written as \.onnx; \.keras, \.h5"):
+    with pytest.raises(ImportRefused, match=r"not exported as \.onnx; allowed are \.keras, \.h5"):
         export_bundle(demonstration, tmp_path / "network.onnx")
     assert list(tmp_path.iterdir()) == []

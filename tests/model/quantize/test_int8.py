@@ -18,7 +18,18 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore::DeprecationWarning"),
 ]
 
-FINE = QuantizationComparison(20, 20, {"X": 0.9}, {"X": 0.896}, 0.01, 0.05, 2.0, "f32", 0.5, 2.0)
+FINE = QuantizationComparison(
+    calibrated_on=20,
+    judged_on=20,
+    auroc_before={"X": 0.9},
+    auroc_after={"X": 0.896},
+    mean_move=0.01,
+    high_move=0.05,
+    speed=2.0,
+    precision_before="f32",
+    size=0.5,
+    speed_over_f32=2.0,
+)
 
 
 @pytest.fixture(scope="module")
@@ -117,8 +128,8 @@ def test_a_drop_is_judged_as_it_is_and_not_as_it_is_printed():
         check_accepted(replace(FINE, auroc_before={"X": 0.90004}, auroc_after={"X": 0.895}))
 
 
-def test_labels_shown_too_seldom_are_no_ground_to_judge_by(small, samples, tmp_path, monkeypatch):
-    monkeypatch.setattr("model.quantize.int8._write_network", lambda *anything: None)  # it stays what it was
+def test_a_label_with_too_few_positive_images_is_refused(small, samples, tmp_path):
+    pytest.importorskip("nncf", reason="NNCF is not installed (extra [train])")
     rare = [sample for sample in samples if not sample.labels["Pneumonia"]] + samples[-8:]
     with pytest.raises(QuantizationRefused, match="no label of the model is present in at least 10 of the 20 images"):
         quantize(small, [*rare, *rare[:2]], tmp_path / "int8")

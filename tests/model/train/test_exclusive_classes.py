@@ -12,7 +12,7 @@ from model.dataset.samples import Sample
 from model.dataset.sources import DatasetInvalid, Source
 from model.engine.opening import open_engine
 from model.evaluate.class_metrics import NONE_OF_THEM, class_metrics
-from model.evaluate.evaluation import assess, select_evaluation_set
+from model.evaluate.evaluation import evaluate, select_evaluation_set
 from model.evaluate.html_report import report_html
 from model.explain.gradcam import closed_form_maps
 from model.preprocessing.image_files import read_raster
@@ -32,7 +32,7 @@ def test_a_class_is_added_for_images_with_none_of_the_labels(tmp_path):
     assert exclusive_classes([ill, other, well], ("A", "B")) == ("Normal", "A", "B")
     assert exclusive_classes([ill, other], ("A", "B")) == ("A", "B")
     assert exclusive_classes([ill, other], ("A",)) == ("Normal", "A")
-    with pytest.raises(DatasetInvalid, match="two classes at least; every image is of A"):
+    with pytest.raises(DatasetInvalid, match="at least two classes; every image is of A"):
         exclusive_classes([ill], ("A",))
 
 
@@ -86,12 +86,12 @@ def test_three_classes_are_learnt_and_the_report_counts_them(bundle, data):
     assert set(bundle.label_names) == {"Bacteria", "Virus"} or set(bundle.label_names) == {"BACTERIA", "VIRUS"}
     source = Source(data, "resized")
     chosen = select_evaluation_set(bundle, [source], bundle.folder / "split.csv", "test", False)
-    found = assess(bundle, open_engine(bundle, "f32"), chosen, [source], read_raster, worst=0)
-    classes = found.facts["classes"]
+    found = evaluate(bundle, open_engine(bundle, "f32"), chosen, [source], read_raster, worst=0)
+    classes = found.report["classes"]
     assert classes["names"] == [NONE_OF_THEM, *bundle.label_names]
-    assert np.sum(classes["confusion"]) == found.facts["images"] == classes["images"]
+    assert np.sum(classes["confusion"]) == found.report["images"] == classes["images"]
     assert classes["accuracy"] > 0.8
-    assert f"the true one in {classes['accuracy']:.3f}" in report_html(found, "today")
+    assert f"Accuracy {classes['accuracy']:.3f}" in report_html(found, "today")
 
 
 @pytest.mark.train

@@ -46,10 +46,10 @@ def test_class_weights_are_scikit_learns_balanced_ones():
     targets = np.eye(3, dtype=np.float32)[classes]
     cache = ImageCache(np.zeros((30, 4, 4), np.uint16), np.arange(30), targets, ("a",) * 30)
     expected = compute_class_weight("balanced", classes=np.arange(3), y=classes)
-    weights = class_weights(cache, even=True)
+    weights = class_weights(cache, balanced=True)
     for number in range(3):
         assert weights[classes == number, number] == pytest.approx(expected[number])
-    assert (class_weights(cache, even=False) == 1.0).all()
+    assert (class_weights(cache, balanced=False) == 1.0).all()
 
 
 def test_a_loss_that_is_no_number_ends_the_run_with_a_sentence(tmp_path):
@@ -57,7 +57,13 @@ def test_a_loss_that_is_no_number_ends_the_run_with_a_sentence(tmp_path):
     targets = np.array([[0.0], [1.0]] * 8, np.float32)
     cache = ImageCache(random.integers(0, 65535, (16, 32, 32), np.uint16), np.arange(16), targets, ("a",) * 16)
     plan = FittingPlan(
-        ("A",), SMALL, epochs=8, batch=4, stages=(Stage(32, 1.0),), architecture="tiny", learning_rate=1e36
+        labels=("A",),
+        preprocessing=SMALL,
+        epochs=8,
+        batch=4,
+        stages=(Stage(32, 1.0),),
+        architecture="tiny",
+        learning_rate=1e36,
     )
     with pytest.raises(TrainingDiverged, match=r"the loss is (nan|inf) in epoch \d+, step \d+: a lower learning rate"):
         fit(plan, {"training": cache, "validation": cache}, tmp_path)

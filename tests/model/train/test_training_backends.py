@@ -21,8 +21,8 @@ pytestmark = [pytest.mark.train, pytest.mark.usefixtures("needs_tensorflow"), py
 ROOT = Path(__file__).parents[3]
 SPEC = Preprocessing(size=32, channels=1, mean=(0.5,), std=(0.25,))
 PLAN = FittingPlan(
-    ("Bright", "Second"),
-    SPEC,
+    labels=("Bright", "Second"),
+    preprocessing=SPEC,
     epochs=4,
     batch=8,
     learning_rate=1e-9,  # what dropout leaves out is drawn otherwise on each backend, and teaches nothing so
