@@ -8,7 +8,8 @@ from pathlib import Path
 
 from model.dataset.samples import Source
 from model.train.fitting import TrainingProgress
-from model.train.training import TrainingPlan, train
+from model.train.plan import TrainingPlan
+from model.train.training import train
 
 LABELS = ("Pneumonia", "Infiltration", "Atelectasis", "Edema", "Effusion")
 

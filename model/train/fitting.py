@@ -3,28 +3,23 @@
 import math
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, field
-from functools import partial
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from model.dataset.samples import DatasetInvalid
 from model.network.keras_backend import seed_backend, seed_step, start_backend
-from model.network.keras_types import KerasModel, Tensor
-from model.preprocessing.tensor import Preprocessing
-from model.train.architecture import ARCHITECTURES, Architecture, build_network
-from model.train.augmentation import Augmentation
-from model.train.batches import EpochSampler, ImageCache, cell_weights, class_weights, flat_weights, training_batches
+from model.network.keras_types import KerasModel
+from model.train.architecture import build_network
+from model.train.batches import EpochSampler, ImageCache, training_batches
 from model.train.checkpoint import RunState, read_state, restore_variables, save_checkpoint
 from model.train.epoch_metrics import Monitor
 from model.train.history import EpochRecord, write_history
-from model.train.initial_weights import check_block, load_start, set_learning
-from model.train.losses import masked_loss, masked_softmax_loss
-from model.train.plan_checks import check_above_zero, check_allowed, check_at_least
-from model.train.schedule import SCHEDULES, Schedule, Stage, rate_factor, stage_at, stalled, within
+from model.train.initial_weights import load_start, set_learning
+from model.train.plan import FittingPlan
+from model.train.schedule import Stage, rate_factor, stage_at, stalled, within
 
 WEIGHTS_FILE = "best.weights.h5"
 LAST_WEIGHTS_FILE = "last.weights.h5"
@@ -32,143 +27,11 @@ HISTORY_FILE = "history.csv"
 AVERAGED_STEPS = 10
 """Steps between two updates of the averaged weights."""
 
-Precision = Literal["float32", "mixed_bfloat16", "mixed_float16"]
-PRECISIONS: tuple[Precision, ...] = ("float32", "mixed_bfloat16", "mixed_float16")
-
 
 class TrainingDiverged(RuntimeError):
     """The loss is nan or infinite; the message says in which step, and what may help."""
 
     exit_code: ClassVar[int] = 1
-
-
-@dataclass(frozen=True, kw_only=True)
-class FittingOptions:
-    """Options of fitting, independent of labels and data; common to `FittingPlan` and `TrainingPlan`.
-
-    Attributes
-    ----------
-    preprocessing
-        Of the network's tensors.
-    augmentation
-        Of the training images.
-    epochs
-        Largest number of epochs.
-    images_an_epoch
-        Images per epoch; None: as many as the training part has.
-    smallest_domain
-        Least share of an epoch that each domain gets.
-    batch
-        Images per step.
-    learning_rate
-        Peak learning rate.
-    weight_decay
-        Of AdamW.
-    schedule
-        Of the learning rate.
-    patience
-        Epochs at the last size without a higher validation score after which training ends; None: no early stopping.
-    averaging
-        Decay per step of the exponential moving average of the weights; 0: no averaging.
-    minutes
-        Wall-clock limit: the schedule then ends with the epochs or the minutes, whichever come first. The result then
-        depends on the machine's speed, which the model card states.
-    precision
-        Dtype policy of Keras.
-    threads
-        Of the backend; None: its default.
-    seed
-        Of weights, sampling, augmentation and dropout.
-    architecture
-        See `build_network`.
-    exclusive_classes
-        The labels are mutually exclusive classes, with a softmax over them; else independent, each with a sigmoid.
-    focus
-        Gamma of the focal loss; 0: cross-entropy.
-    weighted
-        Balance positives and negatives (or classes) in the loss.
-    start
-        Initial weights: a bundle's folder or a weights file of keras.applications; None: random weights.
-    checkpoint_seconds
-        Interval of checkpoints within an epoch; there is one after each epoch in any case.
-    """
-
-    preprocessing: Preprocessing = field(default_factory=Preprocessing)
-    augmentation: Augmentation = field(default_factory=Augmentation)
-    epochs: int = 12
-    images_an_epoch: int | None = None
-    smallest_domain: float = 1 / 3
-    batch: int = 16
-    learning_rate: float = 1e-3
-    weight_decay: float = 1e-4
-    schedule: Schedule = "cosine"
-    patience: int | None = None
-    averaging: float = 0.0
-    minutes: float | None = None
-    precision: Precision = "float32"
-    threads: int | None = None
-    seed: int = 2026
-    architecture: Architecture = "densenet121"
-    exclusive_classes: bool = False
-    focus: float = 0.0
-    weighted: bool = True
-    start: Path | None = None
-    checkpoint_seconds: float = 300.0
-
-
-@dataclass(frozen=True)
-class FittingPlan(FittingOptions):
-    """Options of fitting with labels and stages.
-
-    Attributes
-    ----------
-    labels
-        In the order of the logits.
-    stages
-        In order; the last has the size of the preprocessing.
-    monitored
-        Images per domain and part on which metrics are computed after each epoch.
-
-    Raises
-    ------
-    DatasetInvalid, ValueError
-        There is no label, or an option is out of range.
-    """
-
-    labels: tuple[str, ...]
-    stages: tuple[Stage, ...] = (Stage(128, 0.45), Stage(224, 0.55))
-    monitored: int = 160
-
-    def __post_init__(self) -> None:
-        if not self.labels:
-            raise DatasetInvalid("no label to train on: every one is missing or has no positive image")
-        check_at_least(self, {"epochs": 1, "batch": 2, "seed": 0, "monitored": 1})
-        if self.seed >= 2**32:
-            raise ValueError(f"seed is {self.seed}; below {2**32} is needed")
-        check_above_zero(self, ("learning_rate", "minutes"))
-        if not self.stages or self.stages[-1].size != self.preprocessing.size:
-            raise ValueError(
-                f"stages is {self.stages}; the last must have the network's size {self.preprocessing.size}"
-            )
-        check_allowed(self, {"schedule": SCHEDULES, "precision": PRECISIONS, "architecture": ARCHITECTURES})
-        for stage in self.stages:
-            check_block(self.architecture, stage.trained)
-
-    @property
-    def identity(self) -> dict[str, Any]:
-        """The values that must be equal for a run to be resumed: all but threads, checkpoint interval, start's path."""
-        return {k: v for k, v in asdict(self).items() if k not in ("threads", "checkpoint_seconds", "start")}
-
-    @property
-    def loss(self) -> Callable[[Tensor, Tensor], Tensor]:
-        """The loss function of packed targets and logits."""
-        return partial(masked_softmax_loss if self.exclusive_classes else masked_loss, focus=self.focus)
-
-    def weights(self, cache: ImageCache) -> NDArray[np.float32]:
-        """Return the loss weights of a part, float32 [n, labels]."""
-        if self.exclusive_classes:
-            return class_weights(cache, self.weighted)
-        return cell_weights(cache) if self.weighted else flat_weights(cache)
 
 
 @dataclass(frozen=True)

@@ -5,8 +5,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from model.dataset.samples import Sample
-from model.train.fitting import FittingPlan
 from model.train.history import EpochRecord
+from model.train.plan import FittingPlan
 
 _NAMES = {"densenet121": "DenseNet121", "densenet169": "DenseNet169", "densenet201": "DenseNet201", "tiny": "tiny"}
 

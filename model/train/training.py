@@ -2,7 +2,7 @@
 
 import shutil
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,10 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from model.bundle.bundle import METRICS_FILE, UNFINISHED_FILE, Bundle
-from model.bundle.calibration import AgeRanges
 from model.bundle.training_distribution import TrainingDistribution, fit_distribution
 from model.dataset.image_inspection import PROBLEMS_FILE, Inspection, inspect_images, reopened, write_problems
-from model.dataset.samples import DatasetInvalid, FileProblem, ReadImageMetadata, Sample, Source, no_metadata
+from model.dataset.samples import DatasetInvalid, FileProblem, ReadImageMetadata, Sample, no_metadata
 from model.dataset.sources import limited, of_views, read_sources, with_normal_class
 from model.dataset.split import check_leaks, check_unseen, read_split, split_by_patient, write_split
 from model.dataset.sufficiency import check_parts, choose_labels, counted, positives
@@ -30,13 +29,12 @@ from model.publish.model_card import write_card
 from model.train.architecture import EXPLANATION_LAYER, build_network
 from model.train.batches import cached
 from model.train.exclusive_classes import exclusive_classes, with_logits
-from model.train.fitting import HISTORY_FILE, WEIGHTS_FILE, FittingOptions, FittingPlan, TrainingProgress, fit
+from model.train.fitting import HISTORY_FILE, WEIGHTS_FILE, TrainingProgress, fit
 from model.train.history import EpochRecord, draw_curves, write_history
 from model.train.initial_weights import starting_bundle, starting_digest, starting_preprocessing
-from model.train.plan_checks import check_above_zero, check_at_least
+from model.train.plan import TrainingPlan
 from model.train.provenance import data_entries, fitting_entries
 from model.train.run_folder import begin_run, moved_out, parts_identity, samples_identity
-from model.train.schedule import Stage
 
 SPLIT_FILE = "split.csv"
 RUN_FOLDER, BUNDLE_FOLDER = "training", "bundle"
@@ -44,90 +42,6 @@ RESIZED_FILE = "resized.npy"
 CURVES_FILE = "curves.png"
 DISTRIBUTION_IMAGES = 600
 """Images of each domain of the training part that the training distribution is fitted on; more make no difference."""
-
-
-@dataclass(frozen=True)
-class TrainingPlan(FittingOptions):
-    """A training from images to a bundle: data, options of fitting, and the bundle's metadata.
-
-    With `start`, its preprocessing is used. With `exclusive_classes`, images without any of the labels are of the class
-    ``Normal``.
-
-    Attributes
-    ----------
-    sources
-        Folders or tables of images, with their domains.
-    output
-        Folder of the new bundle; created if missing, its files overwritten.
-    name, version
-        Of the bundle.
-    labels
-        In the order of the logits; empty: every label with `minimum_positives` positive images.
-    minimum_positives
-        See `labels`.
-    limit
-        Largest number of images used, spread over all; None: all.
-    split_file
-        Split to use; None: a new one.
-    head_epochs, trained, fine_tuning
-        In the first `head_epochs` epochs only the head is trained, with frozen base; afterwards the layers from
-        `trained` on, with `fine_tuning` as factor of the learning rate. Without `head_epochs`: one stage, at full rate.
-    stages
-        Replaces the three above.
-    ages, label_ages, views
-        Age ranges, age ranges of single labels, and views that the bundle is intended for; empty: any. Images of other
-        views are not trained on.
-    domain_ages
-        Age ranges of domains; each of these domains gets a calibration of its own.
-    provenance
-        Further entries of the model card: ``command``, ``warning``, ``weaknesses``, ``terms``.
-
-    Raises
-    ------
-    DatasetInvalid, ValueError
-        An option is out of range.
-    """
-
-    sources: tuple[Source, ...]
-    output: Path
-    name: str
-    version: str = "1"
-    labels: tuple[str, ...] = ()
-    minimum_positives: int = 20
-    limit: int | None = None
-    split_file: Path | None = None
-    head_epochs: int = 0
-    trained: str = "all"
-    fine_tuning: float = 0.1
-    stages: tuple[Stage, ...] = ()
-    ages: tuple[tuple[float, float], ...] = ()
-    label_ages: Mapping[str, tuple[tuple[float, float], ...]] = field(default_factory=dict)
-    domain_ages: Mapping[str, AgeRanges] = field(default_factory=dict)
-    views: tuple[str, ...] = ()
-    provenance: dict[str, Any] = field(default_factory=dict)
-
-    def __post_init__(self) -> None:
-        check_above_zero(self, ("fine_tuning", "smallest_domain"))
-        check_at_least(self, {"minimum_positives": 1})
-        if len(set(self.labels)) < len(self.labels):
-            raise ValueError(f"labels are {', '.join(self.labels)}; each may be named once")
-        self.fitting(self.labels or ("any",))
-
-    def fitting(self, labels: tuple[str, ...]) -> FittingPlan:
-        """Return the options of fitting to these labels."""
-        options = {option.name: getattr(self, option.name) for option in fields(FittingOptions)}
-        return FittingPlan(labels=labels, stages=self.stages or self._default_stages(), **options)
-
-    def _default_stages(self) -> tuple[Stage, ...]:
-        size = self.preprocessing.size
-        if self.head_epochs:
-            if self.head_epochs >= self.epochs:
-                raise DatasetInvalid(f"head epochs are {self.head_epochs} of {self.epochs}; at least 1 must be left")
-            share = self.head_epochs / self.epochs
-            return Stage(size, share, "head"), Stage(size, 1 - share, self.trained, self.fine_tuning)
-        if self.start is None and size > 160:
-            return Stage(128, 0.45, self.trained), Stage(size, 0.55, self.trained)
-        return (Stage(size, 1.0, self.trained),)
 
 
 ReadImage = Callable[[Path], NDArray[np.float32]]

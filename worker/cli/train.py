@@ -127,7 +127,7 @@ def train(
     from model.dataset.samples import FileProblem, Source
     from model.train.fitting import TrainingProgress
     from model.train.initial_weights import starting_preprocessing
-    from model.train.training import TrainingPlan
+    from model.train.plan import TrainingPlan
     from model.train.training import train as fit
 
     if problem := name_problem(name or out.absolute().name, of_file=True):  # checked now, not after hours of training

@@ -7,10 +7,9 @@ import pytest
 
 from model.dataset.samples import DatasetInvalid, Sample, Source
 from model.dataset.sufficiency import check_parts, choose_labels
-from model.train.fitting import FittingPlan
 from model.train.history import EpochRecord
+from model.train.plan import FittingPlan, TrainingPlan
 from model.train.provenance import fitting_entries
-from model.train.training import TrainingPlan
 
 NAN = float("nan")
 

@@ -18,7 +18,8 @@ from model.explain.gradcam import closed_form_maps
 from model.preprocessing.image_files import read_raster
 from model.preprocessing.tensor import Preprocessing
 from model.train.exclusive_classes import exclusive_classes, with_logits
-from model.train.training import TrainingPlan, train
+from model.train.plan import TrainingPlan
+from model.train.training import train
 
 SMALL = Preprocessing(size=64, channels=1, mean=(0.5,), std=(0.25,))
 

@@ -12,11 +12,12 @@ from model.dataset.samples import Sample, Source
 from model.preprocessing.tensor import Preprocessing
 from model.train.architecture import build_network
 from model.train.batches import ImageCache, class_weights
-from model.train.fitting import FittingPlan, TrainingDiverged, fit
+from model.train.fitting import TrainingDiverged, fit
 from model.train.history import EpochRecord
 from model.train.losses import masked_loss, masked_softmax_loss, pack_targets
+from model.train.plan import FittingPlan, TrainingPlan
 from model.train.schedule import Stage
-from model.train.training import TrainingPlan, make_bundle
+from model.train.training import make_bundle
 
 pytestmark = [pytest.mark.train, pytest.mark.usefixtures("needs_tensorflow"), pytest.mark.timeout(300)]
 SMALL = Preprocessing(size=32, channels=1, mean=(0.5,), std=(0.25,))

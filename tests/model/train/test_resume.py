@@ -19,11 +19,12 @@ from model.train import training
 from model.train.architecture import build_network
 from model.train.batches import ImageCache
 from model.train.checkpoint import read_state
-from model.train.fitting import FittingPlan, fit
+from model.train.fitting import fit
 from model.train.history import EpochRecord, draw_curves
 from model.train.initial_weights import load_start, set_learning
+from model.train.plan import FittingPlan, TrainingPlan
 from model.train.schedule import Stage, rate_factor, stage_at, stalled, within
-from model.train.training import TrainingPlan, train
+from model.train.training import train
 
 pytestmark = [pytest.mark.train, pytest.mark.usefixtures("needs_tensorflow"), pytest.mark.timeout(600)]
 SMALL = Preprocessing(size=64, channels=1, mean=(0.5,), std=(0.25,))

@@ -12,10 +12,10 @@ from model.dataset.sources import DatasetInvalid, Source
 from model.preprocessing.tensor import Preprocessing
 from model.train.augmentation import Augmentation
 from model.train.batches import EpochSampler, ImageCache, cell_weights, domain_shares, training_batches
-from model.train.fitting import FittingPlan
 from model.train.losses import pack_targets
+from model.train.plan import FittingPlan, TrainingPlan
 from model.train.schedule import Stage
-from model.train.training import TrainingPlan, train
+from model.train.training import train
 
 NAN = math.nan
 SMALL = Preprocessing(size=64, channels=1, mean=(0.5,), std=(0.25,))

@@ -14,7 +14,8 @@ import pytest
 from model.bundle.bundle import load_bundle
 from model.preprocessing.tensor import Preprocessing
 from model.train.batches import ImageCache, training_batches
-from model.train.fitting import FittingPlan, fit
+from model.train.fitting import fit
+from model.train.plan import FittingPlan
 from model.train.schedule import Stage
 
 pytestmark = [pytest.mark.train, pytest.mark.usefixtures("needs_tensorflow"), pytest.mark.timeout(600)]
