@@ -72,9 +72,9 @@ class Analyst:
             DecoderMissing,
         ) as error:  # the machine's fault, not the image's
             with self.database.write() as session:
-                lifecycle.give_back(session, claimed, reason=str(error), code=_fault(error), counted=False)
-            state = "given back"
-            _log.error("analysis given back", analysis=claimed.id, error=str(error))
+                kept = lifecycle.give_back(session, claimed, reason=str(error), code=_fault(error), counted=False)
+            state = "given back" if kept else "lease lost"
+            _log.error("not analysed", analysis=claimed.id, state=state, error=str(error))
         except PixelsUnreadable as error:
             state = self._end(claimed, "failed", str(error), ReasonCode.PIXELS_UNREADABLE)
         except DatabaseUnavailable as error:
@@ -86,7 +86,8 @@ class Analyst:
             # may hold a patient's data
             with self.database.write() as session:
                 reason = f"unexpected {type(error).__name__}"
-                lifecycle.give_back(session, claimed, reason=reason, code=ReasonCode.UNEXPECTED_ERROR, counted=True)
+                code = ReasonCode.UNEXPECTED_ERROR
+                kept = lifecycle.give_back(session, claimed, reason=reason, code=code, counted=True)
             _log.error(
                 "analysis failed unexpectedly",
                 analysis=claimed.id,
@@ -94,7 +95,7 @@ class Analyst:
                 error=type(error).__name__,
                 raised_at=[f"{frame.filename}:{frame.lineno}" for frame in traceback.extract_tb(error.__traceback__)],
             )
-            state = "given back"
+            state = "given back" if kept else "lease lost"
         _log.info(
             "analysed",
             correlation_id=claimed.correlation_id,
@@ -200,9 +201,10 @@ class Analyst:
         written = self._objects.write(request, claimed.study_id, [claimed.id])
         result = _result(reader, read)
         with self.database.write() as session:
-            kept = lifecycle.complete(session, claimed, result, database_time(session, self._process.clock))
+            moment = database_time(session, self._process.clock)
+            kept = lifecycle.complete(session, claimed, result, moment)
             if kept:
-                self._objects.record(session, written, self._process.clock())
+                self._objects.record(session, written, moment)
                 rank_study(session, claimed.study_id, self._settings.triage.horizon_hours)
         if not kept:  # nothing of ours was written to the database
             self._discard_if_forgotten(claimed, written)

@@ -44,7 +44,7 @@ class ObjectWriter:
         Raises
         ------
         db.engine.session.DatabaseUnavailable, worker.storage.store.StoreUnavailable
-        dicom_io.header.facts.UnreadableDicom, OSError
+        dicom_io.header.instance_header.UnreadableDicom, OSError
             If a source cannot be read.
         """
         drafts = [draft for kind in KINDS for draft in kind.drafts(request)]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import shutil
+from datetime import timedelta
 from io import BytesIO
 from pathlib import Path
 
@@ -27,6 +28,7 @@ from dicom_io.receive.listener import Received
 from model.bundle.bundle import load_bundle
 from model.explain.gradcam import GradCamMaps
 from model.publish.bundle_writer import renew_manifest_checksum
+from worker.analysis import runner
 from worker.analysis.runner import Analyst
 from worker.cli.app import app
 from worker.config.destinations import DicomDestination
@@ -34,7 +36,7 @@ from worker.installation import Site
 from worker.intake.intake import Intake
 from worker.model_registry import bundles, preprocessing
 from worker.runtime.clock import now
-from worker.storage.store import Stored
+from worker.storage.store import Stored, StoreUnavailable
 
 
 @pytest.fixture
@@ -180,12 +182,10 @@ def test_truncated_pixels_fail_at_once_with_their_reason(sited: Site, films: Pat
 def test_unforeseen_error_is_counted_kept_and_logged_without_its_text(
     sited: Site, films: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from worker.analysis import runner as module
-
     def broken(*_arguments: object, **_options: object) -> None:
         raise ValueError("Doe^Jane 1970-01-01")
 
-    monkeypatch.setattr(module, "read_dicom", broken)
+    monkeypatch.setattr(runner, "read_dicom", broken)
     (analysis_id,) = receive(sited, (films / "RG1_UNCR.dcm").read_bytes())
     analyst = Analyst(sited.settings, sited.database, sited.store)
     assert [analyst.analyse(analysis_id) for _ in range(4)] == ["given back", "given back", "given back", "not free"]
@@ -221,6 +221,36 @@ def test_missing_file_is_the_machines_fault_and_is_tried_again(sited: Site, film
         assert analyst.analyse(analysis_id) == "given back"
     hidden.rename(file)
     assert analyst.analyse(analysis_id) == "done"
+
+
+def test_lease_lost_before_the_analysis_is_given_back_is_reported_as_lost(
+    sited: Site, films: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (analysis_id,) = receive(sited, (films / "RG1_UNCR.dcm").read_bytes())
+
+    def taken_away(*_address: str) -> Path:
+        with sited.database.write() as session:
+            assert lifecycle.release_dead(session, lambda _process: True, now()) == 1
+        raise StoreUnavailable("store is not mounted")
+
+    monkeypatch.setattr(sited.store, "whole", taken_away)
+    assert Analyst(sited.settings, sited.database, sited.store).analyse(analysis_id) == "lease lost"
+    with sited.database.read() as session:
+        row = session.get_one(Analysis, analysis_id)
+        assert (row.state, row.reason, row.attempts) == ("pending", "", 1)
+
+
+def test_object_is_due_by_the_clock_that_finds_it_due(
+    sited: Site, films: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On PostgreSQL that is the server's: a worker whose clock runs ahead must not hold its heatmaps back."""
+    (analysis_id,) = receive(sited, (films / "RG1_UNCR.dcm").read_bytes())
+    server = now() - timedelta(minutes=20)
+    monkeypatch.setattr(runner, "database_time", lambda _session, _clock: server)
+    assert Analyst(sited.settings, sited.database, sited.store).analyse(analysis_id) == "done"
+    with sited.database.read() as session:
+        assert set(session.scalars(select(Delivery.next_attempt_at))) == {server}
+        assert session.get_one(Analysis, analysis_id).finished_at == server
 
 
 def _other_film(films: Path, number: int = 1) -> bytes:
