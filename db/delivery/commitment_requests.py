@@ -114,8 +114,8 @@ def renew(session: Session, claimed: ClaimedCommitment, until: datetime) -> None
 
 def mark_reported(session: Session, claimed: ClaimedCommitment, now: datetime, committed: int, refused: int) -> bool:
     """Record that the requester has acknowledged the outcome. False: lease lost."""
-    counted = {"committed": committed, "refused": refused}
-    return _LEASES.end(session, claimed, state="reported", finished_at=now, instances=[], **counted)
+    known = {"committed": committed, "refused": refused, "reason": "", "reason_code": ReasonCode.NONE}
+    return _LEASES.end(session, claimed, state="reported", finished_at=now, instances=[], **known)
 
 
 def mark_retry(
