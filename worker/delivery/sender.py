@@ -138,9 +138,12 @@ class DestinationSender:
     def _retry(
         self, items: Collection[ClaimedDelivery], reason: str, code: ReasonCode, wait: timedelta | None = None
     ) -> None:
+        if not items:
+            return
         with self._database.write() as session:
+            moment = database_time(session, self._process.clock)
             for item in items:
-                when = database_time(session, self._process.clock) + (backoff(item.attempts) if wait is None else wait)
+                when = moment + (backoff(item.attempts) if wait is None else wait)
                 outbox.mark_retry(session, item, next_attempt_at=when, reason=reason, code=code)
 
     def _give_back(self, items: Collection[ClaimedDelivery]) -> None:
