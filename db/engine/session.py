@@ -12,7 +12,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 from sqlalchemy import Connection, create_engine, event, text
 from sqlalchemy.engine import Engine, make_url
@@ -41,6 +41,8 @@ def sqlite_url(path: Path) -> str:
 
 class Database:
     """One engine. Nothing is connected before the first transaction, so a fork before it is harmless.
+
+    As a context manager it closes its connections at the end of the block.
 
     Parameters
     ----------
@@ -73,6 +75,12 @@ class Database:
             event.listen(self.engine, "connect", _configure_sqlite)
             event.listen(self.engine, "begin", _begin_sqlite)
             event.listen(self.engine, "checkout", _SameFile(parsed.database or ""))
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_fault: object) -> None:
+        self.dispose()
 
     @contextmanager
     def write(self) -> Iterator[Session]:

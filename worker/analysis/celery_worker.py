@@ -25,6 +25,7 @@ from worker.analysis.runner import Analyst
 from worker.config.settings import Settings
 from worker.model_registry.bundles import UnknownModel
 from worker.queue.celery_app import ANALYSE, make_app
+from worker.runtime.clock import Clock, now
 from worker.runtime.parent_death import die_with_parent
 from worker.runtime.registered_process import ANALYSIS_CHILD, RegisteredProcess
 from worker.storage.store import FolderStore, StoreUnavailable
@@ -35,10 +36,10 @@ _log = structlog.get_logger(__name__)
 class Child:
     """What one child process holds, opened after the fork."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, clock: Clock = now) -> None:
         self._settings = settings
         self._analyst: Analyst | None = None
-        self.process = RegisteredProcess(lambda: self._database, ANALYSIS_CHILD)
+        self.process = RegisteredProcess(lambda: self._database, ANALYSIS_CHILD, clock=clock)
 
     @cached_property
     def _database(self) -> Database:
@@ -83,7 +84,7 @@ class Child:
         return self._analyst
 
 
-def run_worker(settings: Settings) -> None:
+def run_worker(settings: Settings, clock: Clock) -> None:
     """Run until SIGTERM or SIGINT, letting running images finish. Blocks."""
     # running as root is discouraged for pickle's sake; only JSON is accepted here
     warnings.filterwarnings("ignore", category=SecurityWarning)
@@ -91,7 +92,7 @@ def run_worker(settings: Settings) -> None:
     if missing:
         _log.error("codecs missing: such images wait, or fail with this reason", codecs=list(missing))
     app = make_app(settings)
-    child = Child(settings)  # the parent's holds nothing; each fork opens its own
+    child = Child(settings, clock)  # the parent's holds nothing; each fork opens its own
 
     def open_child(**_signal: object) -> None:
         die_with_parent(signal.SIGKILL)  # an orphan would keep its model in memory, and its lease
@@ -128,10 +129,8 @@ def _note_loss(settings: Settings, analysis_ids: Sequence[int], how: str) -> Non
     _log.error("worker child lost", analyses=list(analysis_ids), how=how)
     try:
         # opened and closed here, in the parent: a child forked later must not inherit a connection
-        database = Database(settings.database_url)
-        with database.write() as session:
+        with Database(settings.database_url) as database, database.write() as session:
             lifecycle.note_loss(session, analysis_ids, how)
-        database.dispose()
     except DatabaseUnavailable as error:
         _log.error("how it was lost is not kept", error=str(error))
 

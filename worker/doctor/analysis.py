@@ -7,6 +7,7 @@ import platform
 import statistics
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import datetime, timedelta
 from importlib.metadata import version
 from pathlib import Path
@@ -170,36 +171,38 @@ def processes(examined: Examined) -> Iterator[CheckResult]:
 def registered_processes(settings: Settings, clock: Clock) -> tuple[ProcessState, ...]:
     """Return the processes that the database knows of; none if it does not answer, which another check reports."""
     try:
-        database = _database(settings)
-        return () if database is None else process_states(database, clock)
+        with _database(settings) as database:
+            return () if database is None else process_states(database, clock)
     except DatabaseUnavailable:
         return ()
 
 
 def _active(settings: Settings) -> ActiveModels:
-    database = _database(settings)
-    if database is None:
-        return ActiveModels()
-    with database.read() as session:
-        return active_models(session)
+    with _database(settings) as database:
+        if database is None:
+            return ActiveModels()
+        with database.read() as session:
+            return active_models(session)
 
 
 def _measured(examined: Examined) -> Measures | None:
-    database = _database(examined.settings)
-    if database is None:
-        return None
-    with database.read() as session:
-        return measure(session, examined.clock(), timedelta(hours=1), 1)
+    with _database(examined.settings) as database:
+        if database is None:
+            return None
+        with database.read() as session:
+            return measure(session, examined.clock(), timedelta(hours=1), 1)
 
 
-def _database(settings: Settings) -> Database | None:
+@contextmanager
+def _database(settings: Settings) -> Iterator[Database | None]:
     """The database if it has this program's schema: nothing is created here. `DatabaseUnavailable`."""
     from db.engine.schema import HEAD_REVISION, revision
 
     if not settings.has_database:
-        return None
-    database = Database(settings.database_url)
-    return database if revision(database) == HEAD_REVISION else None
+        yield None
+        return
+    with Database(settings.database_url) as database:
+        yield database if revision(database) == HEAD_REVISION else None
 
 
 def _shipped(settings: Settings) -> Path | None:

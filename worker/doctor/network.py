@@ -92,9 +92,8 @@ def clock(examined: Examined) -> Iterator[CheckResult]:
         probe.unlink()
     if examined.settings.database.url:
         try:
-            database = Database(examined.settings.database_url)
-            theirs = condition(database).clock
-            database.dispose()
+            with Database(examined.settings.database_url) as database:
+                theirs = condition(database).clock
         except DatabaseUnavailable:
             theirs = None  # the database's own check says so
         if theirs is not None:

@@ -75,9 +75,8 @@ def database(examined: Examined) -> Iterator[CheckResult]:
             )
         return
     try:
-        opened = Database(settings.database_url)
-        found = condition(opened)
-        opened.dispose()
+        with Database(settings.database_url) as opened:
+            found = condition(opened)
     except DatabaseUnavailable as error:
         remedy = "start it, or correct [database] url" if settings.database.url else "restore the file from a backup"
         yield CheckResult("database", "failed", str(error), remedy)

@@ -13,4 +13,4 @@ def run_analysis(site: Site) -> None:
     site.database.dispose()  # each child opens its own connections
     site.store  # noqa: B018 - created before the children look for it
     with RegisteredProcess(lambda: site.database, "work", forks=True, clock=site.clock):
-        run_worker(site.settings)
+        run_worker(site.settings, site.clock)
