@@ -14,9 +14,9 @@ from db.intake import gate_decisions
 from db.intake.gate_decisions import DecidedInstance
 from db.intake.instances import is_own_object
 from db.records import Decision
-from dicom_io.gate.decision import NEVER_READ, GateResult, GateRules, decide, never_read, read_anyway
+from dicom_io.gate.decision import NEVER_READ, GateRules, decide, never_read, read_anyway
 from dicom_io.header.instance_header import InstanceHeader, UnreadableDicom, read_header
-from worker.admission.rules import gate_rules, rules_version
+from worker.admission.rules import decision_record, gate_rules, rules_version
 from worker.installation import Site
 from worker.storage.store import StoreUnavailable
 
@@ -144,14 +144,7 @@ def _apply(site: Site, before: DecidedInstance, rules: GateRules, version: str, 
 
 
 def _decide(session: Session, facts: InstanceHeader, rules: GateRules, version: str) -> Decision:
-    return stored(decide(facts, rules, is_own=is_own_object(session, facts.sop_instance_uid)), version)
-
-
-def stored(decision: GateResult, version: str) -> Decision:
-    """Return a decision of the gate's as it is stored."""
-    return Decision(
-        version, decision.accepted, decision.rule, decision.reason, dict(decision.header_values), tuple(decision.flags)
-    )
+    return decision_record(decide(facts, rules, is_own=is_own_object(session, facts.sop_instance_uid)), version)
 
 
 def _facts(site: Site, instance: DecidedInstance, rules: GateRules) -> InstanceHeader:

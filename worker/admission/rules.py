@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 
-from dicom_io.gate.decision import GateRules
+from db.records import Decision
+from dicom_io.gate.decision import GateResult, GateRules
 from worker.config.settings import Settings
 
 
@@ -22,3 +23,10 @@ def gate_rules(settings: Settings) -> GateRules:
 def rules_version(rules: GateRules) -> str:
     """Return a name for exactly these rules: the program's version of them, and a digest of what the site has set."""
     return f"{rules.version}-{hashlib.sha256(repr(rules).encode()).hexdigest()[:8]}"
+
+
+def decision_record(decision: GateResult, version: str) -> Decision:
+    """Return what the gate decided by the rules of this version, as it is stored."""
+    return Decision(
+        version, decision.accepted, decision.rule, decision.reason, dict(decision.header_values), decision.flags
+    )

@@ -14,12 +14,12 @@ from db.engine.group_commit import GroupedWrites
 from db.engine.session import DatabaseUnavailable, Session
 from db.intake.instances import RecordedElsewhere, is_own_object, record_instance
 from db.intake.rejected_transfers import record_rejection
-from db.records import Decision, NewInstance, Queued, Recorded, StudyIdentity
+from db.records import NewInstance, Queued, Recorded, StudyIdentity
 from dicom_io.gate.decision import decide
 from dicom_io.header.instance_header import InstanceHeader, with_site_values
 from dicom_io.network.status_codes import Status
 from dicom_io.receive.listener import Received, Rejection
-from worker.admission.rules import gate_rules, rules_version
+from worker.admission.rules import decision_record, gate_rules, rules_version
 from worker.installation import Site
 from worker.intake.back_pressure import Limits
 from worker.storage.incoming_file import Arriving
@@ -141,14 +141,7 @@ class Intake:
             size=stored.size,
             age_years=facts.age_years,
             view=None if facts.view is None else _storable(facts.view),
-            decision=Decision(
-                rules_version=rules_version(self._rules),
-                accepted=decision.accepted,
-                rule=decision.rule,
-                reason=decision.reason,
-                facts=dict(decision.header_values),
-                flags=decision.flags,
-            ),
+            decision=decision_record(decision, rules_version(self._rules)),
             triage=triage_for(None, when, self._horizon),
             received_at=when,
         )
