@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Protocol, TypeVar
 
@@ -61,18 +62,25 @@ def study_findings(session: Session, study_id: int) -> tuple[tuple[FindingRecord
     ).all()
     chosen = shown(done, model_digests(instances, active_models(session)))
     inside = [analysis.id for analysis in chosen.values() if not analysis.outside_domain]
-    findings = session.scalars(
-        select(Finding).where(Finding.analysis_id.in_(inside)).order_by(Finding.analysis_id, Finding.position)
-    ).all()
-    return maxima(findings), bool(done), bool(inside)
+    findings = findings_of(session, inside)
+    return maxima(finding for each in sorted(inside) for finding in findings[each]), bool(done), bool(inside)
 
 
-def maxima(findings: Sequence[Finding]) -> tuple[FindingRecord, ...]:
+def findings_of(session: Session, analysis_ids: Sequence[int]) -> defaultdict[int, list[FindingRecord]]:
+    """Return the findings of these analyses by their id, in the labels' own order."""
+    findings: defaultdict[int, list[FindingRecord]] = defaultdict(list)
+    for row in session.scalars(
+        select(Finding).where(Finding.analysis_id.in_(analysis_ids)).order_by(Finding.analysis_id, Finding.position)
+    ):
+        record = FindingRecord(row.label, row.probability, row.logit, row.threshold, row.positive)
+        findings[row.analysis_id].append(record)
+    return findings
+
+
+def maxima(findings: Iterable[FindingRecord]) -> tuple[FindingRecord, ...]:
     """Per label, the finding with the greatest probability, in the labels' own order."""
-    best: dict[str, Finding] = {}
+    best: dict[str, FindingRecord] = {}
     for finding in findings:
         if finding.label not in best or finding.probability > best[finding.label].probability:
             best[finding.label] = finding
-    return tuple(
-        FindingRecord(row.label, row.probability, row.logit, row.threshold, row.positive) for row in best.values()
-    )
+    return tuple(best.values())

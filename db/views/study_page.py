@@ -10,14 +10,14 @@ from typing import Any
 
 from sqlalchemy import and_, func, or_, select
 
-from db.analysis.current_result import model_digests, shown
+from db.analysis.current_result import findings_of, model_digests, shown
 from db.engine.session import Session
 from db.intake.gate_decisions import history
 from db.intake.misfiled_instances import MisfiledInstance, misfiled_instances_of
 from db.model_registry.activation import active_models
 from db.model_registry.scope import ActiveModels
 from db.records import Decision, FindingRecord, StudyIdentity, WorklistItem
-from db.tables.analyses import Analysis, Finding, LogitMaps
+from db.tables.analyses import Analysis, LogitMaps
 from db.tables.delivery import Delivery, MadeObject
 from db.tables.studies import Instance, Location, Study
 from db.views.worklist import study_item, worklist
@@ -237,15 +237,7 @@ def _shown_analyses(session: Session, instances: Sequence[Instance]) -> dict[int
     ids = [each.id for each in instances]
     rows = session.scalars(select(Analysis).where(Analysis.instance_id.in_(ids)).order_by(Analysis.id))
     latest = shown(rows, model_digests(instances, active_models(session)))
-    findings: dict[int, list[FindingRecord]] = defaultdict(list)
-    for finding in session.scalars(
-        select(Finding)
-        .where(Finding.analysis_id.in_([analysis.id for analysis in latest.values()]))
-        .order_by(Finding.analysis_id, Finding.position)
-    ):
-        findings[finding.analysis_id].append(
-            FindingRecord(finding.label, finding.probability, finding.logit, finding.threshold, finding.positive)
-        )
+    findings = findings_of(session, [analysis.id for analysis in latest.values()])
     return {instance: _analysis(row, findings[row.id]) for instance, row in latest.items()}
 
 

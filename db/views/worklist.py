@@ -7,15 +7,15 @@ from collections.abc import Sequence
 
 from sqlalchemy import select
 
-from db.analysis.current_result import maxima, model_digests, shown
+from db.analysis.current_result import findings_of, maxima, model_digests, shown
 from db.analysis.states import PENDING
 from db.engine.session import Session
 from db.intake.gate_decisions import current
 from db.intake.misfiled_instances import MISFILED, NOTHING_LEFT, MisfiledInstance, misfiled_instances_of, misfiled_note
 from db.model_registry.activation import active_models
 from db.reasons import ReasonCode
-from db.records import WorklistItem
-from db.tables.analyses import Analysis, Finding
+from db.records import FindingRecord, WorklistItem
+from db.tables.analyses import Analysis
 from db.tables.delivery import MadeObject
 from db.tables.gate import GateDecision
 from db.tables.studies import Instance, Study
@@ -71,13 +71,7 @@ def _items(session: Session, studies: Sequence[Study]) -> list[WorklistItem]:
     )
     every = [instance for pairs in instances.values() for instance, _ in pairs]
     latest = shown(rows, model_digests(every, models))
-    findings: dict[int, list[Finding]] = defaultdict(list)
-    for finding in session.scalars(
-        select(Finding)
-        .where(Finding.analysis_id.in_([analysis.id for analysis in latest.values()]))
-        .order_by(Finding.analysis_id, Finding.position)
-    ):
-        findings[finding.analysis_id].append(finding)
+    findings = findings_of(session, [analysis.id for analysis in latest.values()])
     misfiled = misfiled_instances_of(session, ids)
     return [
         _item(study, instances[study.id], latest, findings, not models, misfiled.get(study.id, ())) for study in studies
@@ -88,7 +82,7 @@ def _item(
     study: Study,
     instances: list[tuple[Instance, GateDecision]],
     latest: dict[int, Analysis],
-    findings: dict[int, list[Finding]],
+    findings: defaultdict[int, list[FindingRecord]],
     no_model: bool,
     misfiled: Sequence[MisfiledInstance],
 ) -> WorklistItem:
@@ -113,7 +107,7 @@ def _item(
         state=study.ai_state,
         reason=reason,
         flags=tuple(dict.fromkeys(flags)),
-        findings=maxima([finding for analysis in inside or done for finding in findings[analysis.id]]),
+        findings=maxima(finding for analysis in inside or done for finding in findings[analysis.id]),
         model=", ".join(dict.fromkeys(analysis.model_name for analysis in done)),
         reason_code=code,
     )
