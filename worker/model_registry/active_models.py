@@ -3,15 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from db.model_registry.activation import active_models
 from db.model_registry.scope import ActiveModels
 from db.records import ActiveModel
 from worker.installation import Site
-
-if TYPE_CHECKING:
-    from db.model_registry.scope import ActiveModels
 
 
 def model_table(active: ActiveModels) -> list[dict[str, str]]:
@@ -34,8 +30,6 @@ def vanished(active: ActiveModels) -> list[ActiveModel]:
 
 def active_table(site: Site) -> ActiveModels:
     """Return which active model reads whom; nothing is created for it."""
-    from db.model_registry.scope import ActiveModels
-
     if not site.settings.has_database:
         return ActiveModels()
     with site.database.read() as session:

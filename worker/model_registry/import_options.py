@@ -125,8 +125,8 @@ def _thresholds(text: str, labels: Sequence[str]) -> dict[str, float]:
             values = dict(zip(labelled, numbers, strict=True))
     except ValueError:
         values = {"": -1.0}
-    stray = sorted(set(values) - set(labels))
-    if stray or not all(0 < value < 1 for value in values.values()):
+    unknown = sorted(set(values) - set(labels))
+    if unknown or not all(0 < value < 1 for value in values.values()):
         raise ConfigurationError(
             f"--thresholds is {text!r}; allowed are one number between 0 and 1, one for each of {', '.join(labels)}, "
             "or LABEL=NUMBER with commas between"

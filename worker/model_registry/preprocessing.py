@@ -8,12 +8,9 @@ from model.preprocessing.tensor import Preprocessing
 
 HEATMAP_LONGEST_SIDE = 1024
 
-
 # What of JPEG 2000 is enough: a picture drawn a sixteenth larger than what it is made of looks the same; at four times
-# the tensor's size probabilities move by thousandths, at twice its size they moved by up to 0.012 on real films.
+# the tensor's size probabilities move by thousandths, at twice its size they moved by up to 0.012 on real radiographs.
 _ENOUGH_OF_HEATMAP = HEATMAP_LONGEST_SIDE * 15 // 16
-
-
 _ENOUGH_OF_TENSOR = 4
 
 

@@ -24,7 +24,7 @@ from worker.installation import Site
 from worker.runtime.ports import StartFailed
 from worker.runtime.terminal_text import marked
 
-_FILMS = (("RG1_UNCR.dcm", "an adult's chest"), ("RG3_UNCR.dcm", "an extremity, to be rejected"))
+_RADIOGRAPHS = (("RG1_UNCR.dcm", "an adult's chest"), ("RG3_UNCR.dcm", "an extremity, to be rejected"))
 _PATIENCE = 120.0  # seconds; an analysis takes about one
 
 
@@ -49,8 +49,8 @@ def show(site: Site, console: Console, stop: threading.Event) -> None:
 def _samples() -> list[tuple[Path, str]]:
     spec = find_spec("data_store")
     folders = [Path(folder) / "data" for folder in (spec.submodule_search_locations or [])] if spec else []
-    found = [(folder / name, what) for folder in folders for name, what in _FILMS if (folder / name).is_file()]
-    if len(found) != len(_FILMS):
+    found = [(folder / name, what) for folder in folders for name, what in _RADIOGRAPHS if (folder / name).is_file()]
+    if len(found) != len(_RADIOGRAPHS):
         raise StartFailed("the demonstration's radiographs are missing: pip install 'cxr-triage[demo]'")
     return found
 
