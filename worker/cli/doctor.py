@@ -35,7 +35,7 @@ def doctor(
     ] = None,
     running: Annotated[
         bool,
-        typer.Option("--running", help="Every process should run on this machine: a stopped one counts as failed."),
+        typer.Option("--running", help="Every process should run, on any machine: a stopped one counts as failed."),
     ] = False,
     home: Home = None,
     config: Config = None,
