@@ -104,13 +104,6 @@ class Head:
             jacobian = jacobian * kernel if kernel.ndim == 1 else jacobian @ kernel.T
         return jacobian
 
-    def without_final_sigmoid(self) -> "Head":
-        """Return the head without a final sigmoid, so that its outputs are logits."""
-        *before, last = self.layers
-        if last.activation != "sigmoid":
-            return self
-        return Head(self.pooling, (*before, HeadLayer(last.kernel, last.bias)))
-
     def to_arrays(self) -> dict[str, NDArray[np.float32]]:
         """Return the parameters by their names in a bundle's ``head.npz``."""
         arrays: dict[str, NDArray[np.float32]] = {}

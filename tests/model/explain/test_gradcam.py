@@ -52,13 +52,6 @@ def test_a_head_reads_back_from_what_a_bundle_holds():
     assert again.pooling == "flatten"
 
 
-def test_the_logit_is_explained_where_the_head_ends_in_a_sigmoid():
-    last = layer(6, 2, "sigmoid")
-    head = Head("average", (last,)).without_final_sigmoid()
-    assert head.layers[0].activation == "linear"
-    assert Head("average", (layer(6, 2),)).without_final_sigmoid().layers[0].activation == "linear"
-
-
 def test_what_cannot_be_differentiated_is_named():
     with pytest.raises(HeadUnsupported, match="'softmax'; allowed are linear"):
         layer(3, 2, "softmax")
