@@ -10,7 +10,6 @@ import threading
 import time
 import uuid
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from types import TracebackType
 
 from pydicom.dataset import Dataset
@@ -330,6 +329,6 @@ class Listener:
         # at debug level: `on_rejected` decides what the log says
         _log.debug("rejected from %s at %s: %s (%s)", calling, address, reason, status.name)
         try:
-            self._handlers.on_rejected(Rejection(calling, address, status, reason, datetime.now(UTC)))
+            self._handlers.on_rejected(Rejection(calling, address, status, reason, self._handlers.clock()))
         except Exception as error:  # noqa: BLE001  (edge of the process: the answer must still be sent)
             _log.error("on_rejected failed: %s", type(error).__name__)

@@ -6,6 +6,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 
 from pydicom.uid import ComputedRadiographyImageStorage
 from pynetdicom.association import Association
@@ -18,6 +19,7 @@ from dicom_io.send.storage_scu import echo
 from tests.peers.processes import wait_until
 from tests.peers.raw_dicom import associated, c_store
 
+NOON = datetime(2026, 11, 23, 12, tzinfo=UTC)  # the listener's clock
 PATIENCE = 60.0  # seconds; only there to end what hangs
 
 
@@ -36,7 +38,7 @@ class Witness:
         return self.answer(received)
 
     def handlers(self, new_file: Callable[[], IncomingFile] | None = None) -> ListenerHandlers:
-        return ListenerHandlers(self.on_instance, self.rejected.append, new_file=new_file)
+        return ListenerHandlers(self.on_instance, self.rejected.append, new_file=new_file, clock=lambda: NOON)
 
 
 Served = tuple[Witness, Listener]

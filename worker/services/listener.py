@@ -47,6 +47,7 @@ def run_listener(site: Site) -> None:
             on_rejected=intake.rejected,
             on_commitment=committer.receive,
             new_file=intake.arriving,
+            clock=site.clock,
         ),
     )
     gc.collect()
