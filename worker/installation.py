@@ -84,8 +84,7 @@ def make_home(settings: Settings) -> None:
 
 def open_site(home: Path | None, config: Path | None) -> Site:
     """Read the configuration; nothing is created or connected yet. `ConfigurationError`."""
-    from worker.config.settings import (
-        load_settings,
-    )  # importing pydantic takes 0.1 s, and `--help` need not wait for it
+    # importing pydantic takes 0.1 s, and `--help` need not wait for it
+    from worker.config.settings import load_settings
 
     return Site(load_settings(config, home))

@@ -145,9 +145,8 @@ class _SameFile:
 
 
 def _first_line(error: SQLAlchemyError) -> str:
-    cause = (
-        getattr(error, "orig", None) or error
-    )  # the driver's own words carry no bound parameters, so no patient data
+    # the driver's own words carry no bound parameters, so no patient data
+    cause = getattr(error, "orig", None) or error
     return str(cause).splitlines()[0] if str(cause) else type(cause).__name__
 
 

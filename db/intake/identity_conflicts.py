@@ -24,12 +24,8 @@ _PATIENT = {
     "patient_sex": "sex",
 }
 _STUDY = {"accession_number": "accession number", "study_date": "date"}
-_LATER = (
-    *_PATIENT,
-    *_STUDY,
-    "study_time",
-    "study_description",
-)  # what a later image may tell where the first was silent
+# what a later image may add where the first was silent
+_LATER = (*_PATIENT, *_STUDY, "study_time", "study_description")
 
 
 def contradictions(study: Study, identity: StudyIdentity) -> list[str]:

@@ -179,6 +179,5 @@ def _is_tables(value: object) -> bool:
 def _toml(value: object) -> str:
     import json
 
-    return json.dumps(
-        value, ensure_ascii=False
-    )  # JSON and TOML write strings, numbers, booleans and lists of these alike
+    # JSON and TOML write strings, numbers, booleans and lists of these alike
+    return json.dumps(value, ensure_ascii=False)

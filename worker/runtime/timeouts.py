@@ -8,9 +8,8 @@ MAX_ATTEMPTS = 3  # an image that crashes its worker is given up after three att
 # seconds; an analysis takes about one, the largest compressed image that is decoded about twenty. A child that hangs
 # longer is killed, in the worker by Celery; an image that always hangs occupies a child for three times this
 ANALYSIS_TIME_LIMIT = 60
-ANALYSIS_LEASE = timedelta(
-    seconds=80
-)  # longer than an analysis may last; a dead owner on this machine is noticed at once
+# longer than an analysis may last; a dead owner on this machine is noticed at once
+ANALYSIS_LEASE = timedelta(seconds=80)
 CHILD_START_LIMIT = {"openvino": 30.0, "keras": 120.0}  # seconds, by engine; importing TensorFlow takes 5 to 24
 PICTURE_TIME_LIMIT = 30.0  # seconds; the largest compressed image is drawn in about twenty, and a person waits
 PICTURE_AGAIN = 600.0  # seconds after which an image that crashed or hung its decoder is tried again when asked for
@@ -18,16 +17,10 @@ PICTURE_IDLE = 120.0  # seconds; the drawing process takes 90 MB and ends when n
 DELIVERY_LEASE = timedelta(seconds=300)  # one object to a slow PACS; renewed for the others after each
 DELIVERY_BATCH = 50  # objects per association
 DELIVERY_POLL = 0.5  # seconds between queries of the outbox
-DELIVERY_BACKOFF = (
-    2,
-    5,
-    15,
-    60,
-    300,
-)  # seconds after the 1st, 2nd, ... failed attempt at an object; the last one applies to all further ones
-COMMITMENT_QUIET = (
-    0.5  # seconds without a message before we report on the requester's association: most are released at once
-)
+# seconds after the 1st, 2nd, ... failed attempt at an object; the last one applies to all further ones
+DELIVERY_BACKOFF = (2, 5, 15, 60, 300)
+# seconds without a message before we report on the requester's association: most are released at once
+COMMITMENT_QUIET = 0.5
 COMMITMENT_OTHERS = timedelta(seconds=5)  # after which another listener may take a request over
 COMMITMENT_POLL = 2.0  # seconds between queries of the requests
 COMMITMENT_LEASE = timedelta(seconds=120)  # one association with a slow requester; renewed while files are checked
@@ -51,12 +44,10 @@ RESTART_FORGIVEN = 120.0  # seconds of running after which earlier deaths no lon
 STOP_PATIENCE = 70.0  # seconds; a worker finishes its running images, which Celery ends after ANALYSIS_TIME_LIMIT
 BROKER_TIMEOUT = 2.0  # seconds; a broker that does not answer must not delay the caller
 PEER_AWAY = (0.5, 2.0, 5.0, 15.0)  # seconds after the 1st, 2nd, ... failed association, in a row
-BACKLOG_SEEN = (
-    1.0  # seconds for which a count of the backlog is reused, plus the images that this process accepts meanwhile
-)
-BACKLOG_REST = (
-    20  # the pause before the next count is this multiple of the last count's duration: at most 5 % of the time
-)
+# seconds for which a count of the backlog is reused, plus the images that this process accepts meanwhile
+BACKLOG_SEEN = 1.0
+# the pause before the next count is this multiple of the last count's duration: at most 5 % of the time
+BACKLOG_REST = 20
 RETRY_AFTER = 30  # seconds after which a sender over HTTP is asked to retry; recovery and a worker need a few
 STOW_PATIENCE = 30.0  # seconds a sender over HTTP may be silent, as the listener allows for one PDU
 STOW_SLOWEST = 8192  # bytes per second on average: a slow sender must not occupy a request slot indefinitely

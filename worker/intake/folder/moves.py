@@ -67,9 +67,8 @@ def place(source: Path, target: Path, reason: str = "") -> None:
     wanted = target
     while True:
         try:
-            reason_file = (
-                _tell(target, reason) if reason else None
-            )  # written first, so that no file lies there without its reason
+            # written first, so that no file lies there without its reason
+            reason_file = _write_reason(target, reason) if reason else None
             try:
                 _move(source, target)
             except BaseException:
@@ -87,7 +86,7 @@ def short(name: str) -> str:
     return os.fsdecode(os.fsencode(name)[:200])
 
 
-def _tell(target: Path, reason: str) -> Path:
+def _write_reason(target: Path, reason: str) -> Path:
     """Write the reason of a failure beside the file. FileExistsError if a reason file of that name exists."""
     reason_file = target.with_name(f"{short(target.name)}.reason.txt")
     with reason_file.open("x", encoding="utf-8") as file:

@@ -11,14 +11,8 @@ from typing import Literal
 
 DONE, FAILED = "done", "failed"
 ASIDE = ".cxr-triage-aside-"  # prefix of our own hidden names: such a file is being moved to done/, failed/ or back
-_UNFINISHED = (
-    ".tmp",
-    ".part",
-    ".partial",
-    ".filepart",
-    ".crdownload",
-    ".swp",
-)  # suffixes of files that a program is still writing
+# suffixes of files that a program is still writing
+_UNFINISHED = (".tmp", ".part", ".partial", ".filepart", ".crdownload", ".swp")
 _KINDS = (
     (stat.S_ISFIFO, "a pipe"),
     (stat.S_ISSOCK, "a socket"),

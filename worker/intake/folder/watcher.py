@@ -69,9 +69,8 @@ class Importer:
         self._folder = folder
         self._intake = intake
         self._clock = clock
-        self._since: dict[
-            Path, tuple[Stamp, float]
-        ] = {}  # of the last scan: each file's stamp, and since when it is unchanged
+        # of the last scan: each file's stamp, and since when it is unchanged
+        self._since: dict[Path, tuple[Stamp, float]] = {}
         self._judged: dict[Path, Stamp] = {}  # imported or failed, but could not be moved away
         self._doubted: dict[Path, Stamp] = {}  # cannot be parsed: perhaps it is still being written
 
