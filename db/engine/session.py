@@ -6,6 +6,7 @@ BEGIN a transaction that reads and then writes fails at once with "database is l
 
 from __future__ import annotations
 
+import re
 import sqlite3
 import threading
 import time
@@ -65,12 +66,15 @@ class Database:
             self.engine: Engine = create_engine(
                 parsed, pool_pre_ping=not self.is_sqlite, hide_parameters=True, **options
             )
-        except (ArgumentError, ImportError) as error:
+        except (ArgumentError, ImportError, ValueError) as error:
+            reason = "port or option is not a number" if isinstance(error, ValueError) else error
             raise DatabaseUnavailable(
-                f"database URL not understood ({error}); allowed: sqlite:///PATH or postgresql+psycopg://USER@HOST/NAME"
+                f"database URL not understood ({reason}); allowed: sqlite:///PATH or "
+                "postgresql+psycopg://USER@HOST/NAME"
             ) from error
         self._writing = threading.Lock()
-        self.place = parsed.render_as_string(hide_password=True)
+        # SQLAlchemy hides the password before the host, not one among the options
+        self.place = re.sub(r"(?i)(password=)[^&]*", r"\1***", parsed.render_as_string(hide_password=True))
         if self.is_sqlite:
             event.listen(self.engine, "connect", _configure_sqlite)
             event.listen(self.engine, "begin", _begin_sqlite)

@@ -356,7 +356,11 @@ def _explain(error: ValidationError, path: Path | None) -> str:
 
 def _is_secret(location: tuple[int | str, ...]) -> bool:
     section = section_of(Settings.model_fields[str(location[0])].annotation)
-    field = section.model_fields.get(str(location[-1])) if section is not None else None
+    if section is None:
+        return False
+    if len(location) == 1:  # text where the whole section is expected
+        return any(is_secret(field) for field in section.model_fields.values())
+    field = section.model_fields.get(str(location[-1]))
     return field is not None and is_secret(field)
 
 

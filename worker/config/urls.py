@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from urllib.parse import urlsplit
+from urllib.parse import parse_qsl, urlsplit
 
 from pydantic import Secret
 
@@ -11,6 +11,9 @@ _FORMS = {
     "database": ("sqlite:///PATH", "postgresql+psycopg://USER@HOST/NAME"),
     "broker": ("redis://HOST:6379/0", "rediss://HOST:6379/0"),
 }
+# the options that both of the broker's clients, Celery's and redis', understand; anything else stops a process later
+_BROKER_OPTIONS = ("ssl_ca_certs", "ssl_certfile", "ssl_keyfile", "ssl_check_hostname", "ssl_cert_reqs")
+_CERT_REQS = ("none", "optional", "required")
 
 
 class SecretUrl(Secret[str]):
@@ -18,6 +21,7 @@ class SecretUrl(Secret[str]):
 
     def _display(self) -> str:
         shown = re.sub(r"://([^:/@?]*):.*@", r"://\1:***@", self._secret_value)
+        shown = re.sub(r"^(rediss?)://[^:/@?]*@", r"\1://***@", shown)  # a password whose colon was forgotten
         return re.sub(r"(?i)(password=)[^&]*", r"\1***", shown)
 
     def __bool__(self) -> bool:
@@ -34,12 +38,29 @@ def url_fault(section: str, url: str) -> str:
     Nothing behind ``://`` is quoted: a password may be there.
     """
     scheme, separator, rest = url.partition("://")
-    understood = not url or (bool(rest) and scheme in {form.partition("://")[0] for form in _FORMS[section]})
-    if understood and section == "broker":
-        try:
-            _ = urlsplit(url).port
-        except ValueError:
-            return f"{scheme}, but its host or port is invalid; allowed are {' and '.join(_FORMS[section])}"
-    if understood:
+    allowed = " and ".join(_FORMS[section])
+    if not url:
         return ""
-    return f"{scheme[:40] if separator else 'no scheme'} is not supported; allowed are {' and '.join(_FORMS[section])}"
+    if not rest or scheme not in {form.partition("://")[0] for form in _FORMS[section]}:
+        return f"{scheme[:40] if separator else 'no scheme'} is not supported; allowed are {allowed}"
+    if section == "broker":
+        return _broker_fault(url, scheme, allowed)
+    if scheme != "sqlite" and rest.partition("?")[0].count("@") > 1:
+        # SQLAlchemy ends the password at the first one, and takes the rest of it for the host
+        return f"{scheme}, but with more than one @: a password's @ is written %40"
+    return ""
+
+
+def _broker_fault(url: str, scheme: str, allowed: str) -> str:
+    try:
+        parts = urlsplit(url)
+        _ = parts.port
+    except ValueError:
+        return f"{scheme}, but its host or port is invalid; allowed are {allowed}"
+    options = dict(parse_qsl(parts.query))
+    names = _BROKER_OPTIONS if scheme == "rediss" else ()
+    if not options.keys() <= set(names):
+        return f"{scheme}, but with an option that is not known; allowed are {', '.join(names) or 'none'}"
+    if options.get("ssl_cert_reqs", "required") not in _CERT_REQS:
+        return f"{scheme}, but its ssl_cert_reqs is invalid; allowed are {', '.join(_CERT_REQS)}"
+    return ""

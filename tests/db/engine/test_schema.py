@@ -284,6 +284,16 @@ def test_database_that_cannot_be_opened_says_where(tmp_path: Path) -> None:
 def test_url_that_is_none_is_explained() -> None:
     with pytest.raises(DatabaseUnavailable, match="sqlite:///PATH"):
         Database("not a url")
+    for url in ("postgresql+psycopg://u:x@h:port/x", "sqlite:////tmp/x.sqlite?timeout=long"):
+        with pytest.raises(DatabaseUnavailable, match="not a number"):
+            Database(url)
+
+
+def test_password_among_the_options_of_the_url_is_in_no_message() -> None:
+    database = Database("postgresql+psycopg://u@127.0.0.1:1/x?password=s3cret&sslmode=disable")
+    with pytest.raises(DatabaseUnavailable, match=r"password=\*\*\*&sslmode=disable") as fault:
+        database.ping()
+    assert "s3cret" not in str(fault.value)
 
 
 def test_nothing_is_written_into_a_sqlite_file_that_was_removed_or_replaced(tmp_path: Path) -> None:

@@ -83,6 +83,16 @@ def test_environment_wins_over_the_file(tmp_path: Path, monkeypatch: pytest.Monk
         ('[database]\nurl = "postgres"\n', r"\[database\] url: no scheme is not supported"),
         ('[broker]\nurl = "amqp://u:secret@h"\n', r"\[broker\] url: amqp is not supported; allowed are redis://"),
         ('[broker]\nurl = "redis://:secret@h:port/0"\n', r"\[broker\] url: redis, but its host or port is invalid"),
+        (
+            '[database]\nurl = "postgresql+psycopg://u:x@secret@h/x"\n',
+            r"\[database\] url: .*more than one @: a password's @ is written %40",
+        ),
+        (
+            '[broker]\nurl = "redis://h:6379/0?password=secret"\n',
+            r"\[broker\] url: .*not known; allowed are none",
+        ),
+        ('[broker]\nurl = "rediss://h:6379/0?ssl=secret"\n', r"\[broker\] url: .*not known; allowed are ssl_ca_certs"),
+        ('[broker]\nurl = "rediss://h:6379/0?ssl_cert_reqs=no"\n', r"\[broker\] url: .*allowed are none, optional"),
     ],
 )
 def test_wrong_file_is_refused_with_what_is_allowed(tmp_path: Path, text: str, message: str) -> None:
@@ -183,6 +193,11 @@ url = "rediss://:s3c@s3cret@broker:6379/0"
 """
 
 
+def test_a_broker_password_without_its_colon_is_masked(tmp_path: Path) -> None:
+    settings = load_settings(write(tmp_path, '[broker]\nurl = "redis://s3cret@h:6379/0"\n'), tmp_path)
+    assert str(settings.broker.url) == "redis://***@h:6379/0"
+
+
 def test_nothing_secret_is_printed_with_the_configuration(tmp_path: Path) -> None:
     (tmp_path / "cxr-triage.toml").write_text(SECRETS, encoding="utf-8")
     for more in ([], ["--json"]):
@@ -208,6 +223,9 @@ def test_nothing_secret_is_in_what_python_prints_of_the_settings(tmp_path: Path)
         '[broker]\nurl = ["redis://:5318008@h"]\n',
         '[broker]\nurl = "amqp://:5318008@h"\n',
         '[broker]\nurl = "redis://:5318008@h"\nurll = 1\n',
+        'broker = "redis://:5318008@h"\n',
+        'database = "postgresql+psycopg://u:5318008@h/x"\n',
+        'stow = ["5318008"]\n',
     ],
 )
 def test_a_secret_that_is_refused_is_in_no_message_and_no_traceback(tmp_path: Path, text: str) -> None:
