@@ -17,25 +17,16 @@ def dicom_destinations(settings: Settings) -> list[DicomDestination]:
     return [each for each in settings.destinations if isinstance(each, DicomDestination)]
 
 
-def destination_peer(settings: Settings, destination: DicomDestination) -> Peer:
-    """Return the peer of a destination."""
-    return Peer(
-        destination.ae_title,
-        destination.host,
-        destination.port,
-        calling_ae_title=settings.dicom.ae_title,
-        tls=None if destination.tls is None else peer_tls(destination.tls),
-    )
+def destination_peer(settings: Settings, node: DicomDestination | KnownPeer) -> Peer:
+    """Return the peer of a destination, or of a node to call back."""
+    tls = None if node.tls is None else peer_tls(node.tls)
+    return Peer(node.ae_title, node.host, node.port, calling_ae_title=settings.dicom.ae_title, tls=tls)
 
 
 def requester_peer(settings: Settings, ae_title: str) -> Peer | None:
     """Return the node of this AE title, from ``[[peers]]`` or else ``[[destinations]]``; None where neither has it."""
     nodes: list[KnownPeer | DicomDestination] = [*settings.peers, *dicom_destinations(settings)]
-    for node in nodes:
-        if node.ae_title == ae_title.strip():
-            tls = None if node.tls is None else peer_tls(node.tls)
-            return Peer(node.ae_title, node.host, node.port, calling_ae_title=settings.dicom.ae_title, tls=tls)
-    return None
+    return next((destination_peer(settings, node) for node in nodes if node.ae_title == ae_title.strip()), None)
 
 
 def peer_tls(tls: PeerTls) -> TlsFiles:
