@@ -49,8 +49,8 @@ def test_orthanc_survives_a_kill_with_what_it_acknowledged(orthanc: Orthanc, tmp
 
 
 def test_a_killed_broker_comes_back_empty(broker: Valkey) -> None:
-    broker.command("SET", "dispatcher", "rung")
-    assert "rung" in broker.command("GET", "dispatcher")
+    broker.command("SET", "dispatcher", "queued")
+    assert "queued" in broker.command("GET", "dispatcher")
     broker.kill()
     broker.start()
     assert broker.command("GET", "dispatcher").startswith("$-1")

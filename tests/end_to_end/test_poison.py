@@ -58,7 +58,7 @@ def test_a_decoder_that_crashes_or_hangs_costs_one_image_and_never_the_worker(tm
             "stopped after 3 attempts: its process died: signal 11 (SIGSEGV)",
         ]
         site.wait_ledger(lambda now: now["done"] == 3 and now["failed"] == 2, 150, "each has its end")
-        # the sweep may end an image before Celery's pool, which looks every five seconds, has seen how its process died
+        # recovery may end an image before Celery's pool, which looks every five seconds, has seen how its process died
         site.wait_ledger(
             lambda now: sorted(entry["reason"] for entry in now["unfinished"]) == ends, 60, "each has its reason"
         )

@@ -143,7 +143,7 @@ def test_dead_owner_is_freed_at_once_and_a_living_one_is_not(with_model: Databas
     assert claim(with_model, analysis_id, "next") is not None
 
 
-def test_ring_is_repeated_only_after_a_while(with_model: Database, analysis_id: int) -> None:
+def test_pending_analysis_is_queued_again_only_after_a_while(with_model: Database, analysis_id: int) -> None:
     with with_model.write() as session:
         assert lifecycle.requeue_pending(session, NOON + timedelta(seconds=1), timedelta(seconds=5), 10) == []
         assert lifecycle.requeue_pending(session, NOON + timedelta(seconds=6), timedelta(seconds=5), 10) == [

@@ -131,12 +131,12 @@ def test_film_under_anothers_uid_is_found_from_the_study_it_names_and_shown_in_n
 ) -> None:
     named = replace(FIRST, study_instance_uid="1.2.2", patient_id="P2", patient_name="B^B")
     first = replace(new_instance(1), study=FIRST)
-    stray = replace(first, study=named, uri="store:cc/dd/stray.dcm", sha256="f" * 64, calling_ae="CT7")
+    misfiled = replace(first, study=named, uri="store:cc/dd/misfiled.dcm", sha256="f" * 64, calling_ae="CT7")
     record(with_model, first)
     if has_own:
         record(with_model, replace(new_instance(2), study=named))
     for _ in range(2):
-        record(with_model, stray)
+        record(with_model, misfiled)
     with with_model.read() as session:
         items = {item.study_instance_uid: item for item in worklist(session)}
         page = study_page(session, "1.2.2")
@@ -154,7 +154,7 @@ def test_film_under_anothers_uid_is_found_from_the_study_it_names_and_shown_in_n
     with with_model.write() as session:  # who forgets its patient forgets these bytes too
         (study_id,) = erasure.studies_of(session, patient_id="P2")
         gone = erasure.erase(session, study_id, requested_by="me", reason="", now=NOON)
-    assert set(gone.uris) == {stray.uri, *(["store:aa/bb/2.dcm"] if has_own else [])}
+    assert set(gone.uris) == {misfiled.uri, *(["store:aa/bb/2.dcm"] if has_own else [])}
     with with_model.read() as session:
         assert [item.study_instance_uid for item in worklist(session)] == ["1.2.1"]
         assert session.scalars(select(Location.uri)).all() == [first.uri]

@@ -1,4 +1,4 @@
-"""A worker whose broker dies under its running tasks hears the next ring; a child's end is told as what it was."""
+"""A worker whose broker dies under its running tasks hears the next notification; how a child ended is reported."""
 
 from __future__ import annotations
 

@@ -48,8 +48,8 @@ def sited(site: Site, bundle_folder: Path) -> Site:
 
 
 def receive(site: Site, data: bytes) -> list[int]:
-    rung: list[int] = []
-    intake = Intake(site, lambda each: rung.append(each.id))
+    queued: list[int] = []
+    intake = Intake(site, lambda each: queued.append(each.id))
     received = Received(
         data=data,
         header=read_header(data),
@@ -59,7 +59,7 @@ def receive(site: Site, data: bytes) -> list[int]:
         association_id="1",
     )
     assert intake.receive(received) == Status.SUCCESS
-    return rung
+    return queued
 
 
 def count(site: Site, table: type) -> int:

@@ -42,15 +42,15 @@ def end_of(site: Site, analyst: Analyst, path: Path) -> tuple[str, str]:
         return "not taken", error.reason
     assert facts == read_header(data)
     decision = decide(facts, gate_rules(site.settings), is_own=False)
-    rung = receive(site, data)
+    queued = receive(site, data)
     if not decision.accepted:
-        assert rung == []
+        assert queued == []
         return "refused", decision.reason
-    if not rung:
+    if not queued:
         return "kept", "received again with different content"
-    state = analyst.analyse(rung[0])
+    state = analyst.analyse(queued[0])
     with site.database.read() as session:
-        return state, session.get_one(Analysis, rung[0]).reason
+        return state, session.get_one(Analysis, queued[0]).reason
 
 
 @pytest.mark.shared_data

@@ -70,13 +70,13 @@ def test_each_film_is_read_by_the_model_of_its_age(
 ) -> None:
     bundles.activate(site, str(bundle_folder))
     assert run(site, "model", "activate", str(second_bundle), "--ages", "0-17")[0] == 0
-    rung: list[int] = []
-    intake = Intake(site, lambda each: rung.append(each.id))
+    queued: list[int] = []
+    intake = Intake(site, lambda each: queued.append(each.id))
     for number, age in ((1, "004Y"), (2, "044Y"), (3, "")):
         data = film(films, number, age)
         intake.receive(Received(data, read_header(data), "MODALITY", "CXRTRIAGE", "127.0.0.1", "1"))
     analyst = Analyst(site.settings, site.database, site.store)
-    assert [analyst.analyse(each) for each in rung] == ["done"] * 3
+    assert [analyst.analyse(each) for each in queued] == ["done"] * 3
     with site.database.read() as session:
         names = session.scalars(select(Analysis.model_name).order_by(Analysis.id)).all()
     assert names == ["second", "demonstration", "demonstration"]
@@ -103,12 +103,12 @@ def test_each_film_is_read_by_the_model_of_its_view(
     analyst = Analyst(site.settings, site.database, site.store)
     names, shown = [], []
     for number, (age, view) in enumerate((("044Y", "AP"), ("044Y", "PA"), ("004Y", "AP"), ("044Y", "")), 1):
-        data, rung = film(films, number, age, view), list[Queued]()
-        intake = Intake(site, rung.append)
+        data, queued = film(films, number, age, view), list[Queued]()
+        intake = Intake(site, queued.append)
         intake.receive(Received(data, read_header(data), "MODALITY", "CXRTRIAGE", "127.0.0.1", "1"))
-        assert analyst.analyse(rung[0].id) == "done"
+        assert analyst.analyse(queued[0].id) == "done"
         with site.database.read() as session:
-            names.append(session.get_one(Analysis, rung[0].id).model_name)
+            names.append(session.get_one(Analysis, queued[0].id).model_name)
         (tmp_path / "film.dcm").write_bytes(data)
         shown.append(json.loads(run(site, "analyse", str(tmp_path / "film.dcm"), "--json")[1])["results"][0]["model"])
     assert names == ["second", "demonstration", "demonstration", "demonstration"]

@@ -46,11 +46,11 @@ def test_file_that_no_row_names_is_set_aside_when_old_and_deleted_much_later(eit
     site = either
     film = received(films / "RG1_UNCR.dcm")
     assert Intake(site, lambda _id: None).receive(film) == Status.SUCCESS
-    stray = site.store.path(site.store.put(b"half a crash").uri)
+    orphan = site.store.path(site.store.put(b"half a crash").uri)
     assert whole_round(site, NOW + timedelta(hours=1)) == 0, "whoever wrote it may be about to record it"
     assert whole_round(site, LATER) == 1
-    aside = site.store.root / "unreferenced" / stray.name
-    assert (stray.exists(), aside.read_bytes()) == (False, b"half a crash")
+    aside = site.store.root / "unreferenced" / orphan.name
+    assert (orphan.exists(), aside.read_bytes()) == (False, b"half a crash")
     with site.database.read() as session:
         assert site.store.whole(*session.execute(select(Location.uri, Location.sha256)).one())
     age(aside, NOW - UNREFERENCED_KEPT - timedelta(days=1))
@@ -59,11 +59,11 @@ def test_file_that_no_row_names_is_set_aside_when_old_and_deleted_much_later(eit
 
 
 def test_old_file_that_is_set_aside_is_kept_for_its_time_whatever_another_scheduler_does(site: Site) -> None:
-    stray = site.store.path(site.store.put(b"half a crash").uri)
-    age(stray, NOW - 2 * UNREFERENCED_KEPT)
+    orphan = site.store.path(site.store.put(b"half a crash").uri)
+    age(orphan, NOW - 2 * UNREFERENCED_KEPT)
     assert whole_round(site, NOW) == 1
     assert set_aside(site.database, site.store, NOW) == 0
-    assert (site.store.root / "unreferenced" / stray.name).read_bytes() == b"half a crash"
+    assert (site.store.root / "unreferenced" / orphan.name).read_bytes() == b"half a crash"
 
 
 def test_film_that_is_recorded_while_its_old_file_is_set_aside_keeps_its_bytes(

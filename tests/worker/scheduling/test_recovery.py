@@ -47,7 +47,7 @@ def analysis_id(site: Site, new_instance: Callable[..., NewInstance]) -> int:
 
 
 @pytest.mark.usefixtures("broker")
-def test_ring_is_a_task_that_carries_the_id_alone(site: Site) -> None:
+def test_queue_notification_is_a_task_that_carries_the_id_alone(site: Site) -> None:
     assert enqueue(make_app(site.settings), [7], LIVE)
     message = json.loads(redis.Redis.from_url(client_url(site.settings)).lrange("live", 0, -1)[0])  # type: ignore[index]
     assert message["headers"]["task"] == ANALYSE
@@ -55,7 +55,7 @@ def test_ring_is_a_task_that_carries_the_id_alone(site: Site) -> None:
 
 
 @pytest.mark.usefixtures("broker")
-def test_pending_analysis_whose_ring_was_lost_is_rung_again_once(site: Site, analysis_id: int) -> None:
+def test_pending_analysis_whose_notification_was_lost_is_queued_again_once(site: Site, analysis_id: int) -> None:
     app = make_app(site.settings)
     assert (
         recover_once(site.settings, site.database, app, of(site)) == 1
@@ -65,7 +65,7 @@ def test_pending_analysis_whose_ring_was_lost_is_rung_again_once(site: Site, ana
 
 
 @pytest.mark.usefixtures("broker")
-def test_work_of_a_dead_process_is_freed_and_rung_for(site: Site, analysis_id: int) -> None:
+def test_work_of_a_dead_process_is_freed_and_queued_again(site: Site, analysis_id: int) -> None:
     moment = now()
     with site.database.write() as session:
         owner = str(processes.register(session, ProcessIdentity("work", "other", "boot", 1, "1"), moment))
@@ -122,7 +122,7 @@ def test_dispatcher_queues_where_the_row_says(site: Site) -> None:
     assert queue_lengths(site.settings) == {"live": 1, "batch": 2}
 
 
-def test_sweep_without_a_broker_loses_nothing(site: Site, analysis_id: int, tmp_path: Path) -> None:
+def test_recovery_without_a_broker_loses_nothing(site: Site, analysis_id: int, tmp_path: Path) -> None:
     app = make_app(site.settings)
     assert recover_once(site.settings, site.database, app, of(site)) == 0
     process = start_embedded(site.settings, tmp_path / "late.log")
@@ -133,7 +133,7 @@ def test_sweep_without_a_broker_loses_nothing(site: Site, analysis_id: int, tmp_
         process.wait(60)
 
 
-def test_doorbell_without_a_broker_neither_blocks_nor_raises(site: Site) -> None:
+def test_dispatcher_without_a_broker_neither_blocks_nor_raises(site: Site) -> None:
     with pytest.raises(BrokerUnavailable):
         queue_lengths(site.settings)
     dispatcher = Dispatcher(make_app(site.settings))
@@ -147,7 +147,7 @@ def test_socket_of_a_deep_home_folder_is_short_enough() -> None:
     assert socket_path(deep) != socket_path(deep / "other")
 
 
-def test_doorbell_outlives_whatever_goes_wrong_in_a_ring(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_dispatcher_outlives_whatever_goes_wrong_while_it_queues(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
     heard: list[int] = []
     failed = threading.Event()
 
