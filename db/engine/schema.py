@@ -35,7 +35,13 @@ def upgrade(database: Database, now: datetime) -> str:
     -------
     str
         The revision the database now has.
+
+    Raises
+    ------
+    SchemaMismatch
+        If a newer program has upgraded it: there is no way back.
     """
+    _refuse_newer(database, revision(database))
     with database.write() as session:
         connection = session.connection()
         if not database.is_sqlite:
@@ -52,15 +58,24 @@ def prepare(database: Database, now: datetime) -> None:
     Raises
     ------
     SchemaMismatch
-        If the database has another revision than this program; the message names both and the command to run.
+        If the database has another revision than this program; the message names both and what to do.
     """
     found = revision(database)
     if found is None:
         upgrade(database, now)
     elif found != HEAD_REVISION:
+        _refuse_newer(database, found)
         raise SchemaMismatch(
             f"the database {database.place} has schema revision {found}, this program needs {HEAD_REVISION}: "
             "stop all processes, back it up, run 'cxr-triage db upgrade'"
+        )
+
+
+def _refuse_newer(database: Database, found: str | None) -> None:
+    if found is not None and found > HEAD_REVISION:  # revisions are numbers of four digits
+        raise SchemaMismatch(
+            f"the database {database.place} has schema revision {found}, this program needs {HEAD_REVISION}: a newer "
+            "program has upgraded it; run that program, or restore the backup from before its upgrade"
         )
 
 

@@ -87,6 +87,8 @@ def database(examined: Examined) -> Iterator[CheckResult]:
         yield CheckResult("database", "warning", detail, "any process creates the schema when it starts")
     elif found.revision != found.needed:
         remedy = "stop all processes, back up the database, run 'cxr-triage db upgrade'"
+        if found.revision > found.needed:
+            remedy = "a newer program has upgraded it: run that program, or restore the backup from before its upgrade"
         yield CheckResult("database", "failed", f"{detail}; this program needs {found.needed}", remedy)
     elif found.faults:
         remedy = "correct the named settings: until then a power cut can lose an acknowledged image"

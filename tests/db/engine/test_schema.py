@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from datetime import datetime
 from pathlib import Path
 
 import pytest
@@ -271,9 +272,20 @@ def test_processes_that_start_together_on_an_empty_database_agree(tmp_path: Path
 
 def test_database_of_another_program_version_is_refused_with_the_mend(database: Database) -> None:
     with database.write() as session:
-        session.execute(text("UPDATE alembic_version SET version_num = '9999'"))
-    with pytest.raises(SchemaMismatch, match=rf"revision 9999.*needs {HEAD_REVISION}.*db upgrade"):
+        session.execute(text("UPDATE alembic_version SET version_num = '0001'"))
+    with pytest.raises(SchemaMismatch, match=rf"revision 0001.*needs {HEAD_REVISION}.*db upgrade"):
         prepare(database, NOON)
+
+
+@pytest.mark.parametrize("start", [prepare, upgrade])
+def test_database_of_a_newer_program_is_refused_by_every_command(
+    database: Database, start: Callable[[Database, datetime], object]
+) -> None:
+    with database.write() as session:
+        session.execute(text("UPDATE alembic_version SET version_num = '9999'"))
+    with pytest.raises(SchemaMismatch, match=rf"revision 9999.*needs {HEAD_REVISION}: a newer program"):
+        start(database, NOON)
+    assert revision(database) == "9999"
 
 
 def test_database_that_cannot_be_opened_says_where(tmp_path: Path) -> None:

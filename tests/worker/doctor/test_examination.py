@@ -181,6 +181,10 @@ def test_database_of_another_revision_fails_with_the_command_that_mends_it(made:
         session.execute(text("UPDATE alembic_version SET version_num = '0000'"))
     finding = look(made, "database")
     assert (finding.level, "cxr-triage db upgrade" in finding.remedy) == ("failed", True)
+    with made.database.write() as session:
+        session.execute(text("UPDATE alembic_version SET version_num = '9999'"))
+    finding = look(made, "database")
+    assert (finding.level, "newer program" in finding.remedy) == ("failed", True)
 
 
 def test_database_that_is_none_fails(made: Site) -> None:
@@ -345,6 +349,12 @@ def test_clock_that_differs_from_the_file_systems_is_said(made: Site, monkeypatc
     for offset, level in ((10, "warning"), (-100, "failed")):
         moment = now() + timedelta(seconds=offset)
         assert look(made, "clock", clock=lambda moment=moment: moment).level == level
+
+
+def test_home_that_is_a_file_fails_its_own_check_and_ends_no_other(site: Site, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    findings = {each.check: each for each in examine(tmp_path / "file", None, now, skip=["engine", "codecs"])}
+    assert (findings["home"].level, "clock" in findings) == ("failed", True)
 
 
 def test_clock_that_nothing_keeps_is_said(made: Site, monkeypatch: pytest.MonkeyPatch) -> None:
