@@ -180,7 +180,8 @@ def is_running(process: ProcessRecord, moment: datetime, *, by_heartbeat: bool =
     is_here = identity.boot != "" and (identity.host, identity.boot) == (socket.gethostname(), _boot())
     if is_here and _pid_start(identity.pid) != identity.pid_start:
         return False
-    return not by_heartbeat or moment - process.heartbeat_at <= PROCESS_LOST
+    # one far in the future was written before the clock was corrected: who lives has overwritten it
+    return not by_heartbeat or abs(moment - process.heartbeat_at) <= PROCESS_LOST
 
 
 def _identity(name: str) -> ProcessIdentity:

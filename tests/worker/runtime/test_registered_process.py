@@ -158,6 +158,18 @@ def test_process_of_another_machine_is_gone_when_its_heartbeat_is_old(site: Site
         assert not judge.judge(session, clock())(judge.owner)
 
 
+def test_process_whose_heartbeat_was_written_by_a_clock_that_ran_ahead_is_gone(site: Site, clock: Clock) -> None:
+    judge = RegisteredProcess(lambda: site.database, "schedule", clock=clock)
+    judge.beat()
+    ahead = clock() + timedelta(days=1)  # it ended, the machine started anew, and its clock was corrected
+    with site.database.write() as session:
+        ended = str(processes.register(session, ProcessIdentity("work", "other", "boot", 1, "1"), ahead))
+    pass_time(clock, 60, judge)
+    with site.database.read() as session:
+        assert judge.judge(session, clock())(ended)
+    assert {each.state for each in process_states(site.database, clock) if each.name == "work"} == {"lost"}
+
+
 def test_nobody_is_gone_by_an_old_heartbeat_when_the_database_has_just_come_back(site: Site, clock: Clock) -> None:
     judge = RegisteredProcess(lambda: site.database, "schedule", clock=clock)
     with site.database.write() as session:
