@@ -40,10 +40,10 @@ def run_up(site: Site, home: Path | None, config: Path | None, *, demonstrate: b
     console = Console()
     require_listener_certificate(settings, site.clock())
     require_destination_certificates(settings)
-    require_port(settings.dicom.host, settings.dicom.port, "DICOM listener", "[dicom] port")
-    require_port(settings.web.host, settings.web.port, "web", "[web] port")
     site.store.free_bytes()  # creates the home folder, or raises with the reason
     with _only_one(settings):
+        require_port(settings.dicom.host, settings.dicom.port, "DICOM listener", "[dicom] port")
+        require_port(settings.web.host, settings.web.port, "web", "[web] port")
         for key, port in (("[dicom] port", settings.dicom.port), ("[web] port", settings.web.port)):
             if port == 0:
                 raise StartFailed(
