@@ -112,7 +112,7 @@ def _paragraphs(legend: Legend, size: int) -> list[tuple[str, "FreeTypeFont", tu
         (legend.title, _font(size * 1.35), TEXT),
         *((line, plain, TEXT) for line in legend.lines),
         (legend.footer, plain, WARNING),
-        ("colour: how strongly a place speaks for it, in logits; one scale for every image", plain, MUTED),
+        ("colour: local contribution to the logit; the same scale for every image", plain, MUTED),
     ]
 
 

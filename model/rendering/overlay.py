@@ -33,7 +33,7 @@ __all__ = [
     "probability_text",
 ]
 
-RENDERING_VERSION = 2
+RENDERING_VERSION = 3
 """Incremented when the same inputs are drawn differently."""
 
 _NARROWEST = 20  # pixels of width that a legend needs; a narrower radiograph is padded with black
@@ -64,16 +64,16 @@ def legend_for(bundle: Bundle, result: InferenceResult, index: int, flags: tuple
     probability, threshold = float(result.probabilities[index]), result.calibration.thresholds[label]
     verdict = "at or above the threshold" if probability >= threshold else "below the threshold"
     peak = peak_density(result.maps.contribution(index))
-    strongest = (
-        f"strongest place {peak:.1f} on the scale beneath"
+    peak_text = (
+        f"peak contribution {peak:.1f} on the scale below"
         if peak > DENSITY_FLOOR
-        else f"strongest place {peak:.1f}: below the scale, so nothing is coloured"
+        else f"peak contribution {peak:.1f}: below the scale, so nothing is coloured"
     )
     return Legend(
         title=label,
         lines=(
             f"probability {probability_text(probability)} (threshold {probability_text(threshold)}): {verdict}",
-            strongest,
+            peak_text,
             f"model {bundle.name} {bundle.version} ({bundle.digest[:12]})",
         ),
         flags=flags,

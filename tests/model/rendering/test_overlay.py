@@ -160,7 +160,7 @@ def test_the_legend_of_a_reading_states_label_probability_threshold_model_and_pu
     assert legend.title == "Pneumonia"
     assert f"probability {result.probabilities[0]:.3f}" in text
     assert f"threshold {result.calibration.thresholds['Pneumonia']:.3f}" in text
-    assert f"strongest place {peak_density(result.maps.contribution(0)):.1f}" in text
+    assert f"peak contribution {peak_density(result.maps.contribution(0)):.1f}" in text
     assert predictor.bundle.digest[:12] in text
     assert legend.flags == ("age unknown",)
     assert "not for diagnosis" in legend.footer
