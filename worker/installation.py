@@ -86,5 +86,7 @@ def open_site(home: Path | None, config: Path | None) -> Site:
     """Read the configuration; nothing is created or connected yet. `ConfigurationError`."""
     # importing pydantic takes 0.1 s, and `--help` need not wait for it
     from worker.config.settings import load_settings
+    from worker.runtime.logs import log_to_stderr
 
+    log_to_stderr()
     return Site(load_settings(config, home))

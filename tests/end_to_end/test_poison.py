@@ -34,8 +34,8 @@ _WEB = f"""
 import worker.runtime.timeouts
 worker.runtime.timeouts.PICTURE_TIME_LIMIT = {LIMIT}
 from tests.peers import poison
-from worker import drawing
-drawing.begin = poison.begin_drawing
+from worker.web import image_process
+image_process.begin = poison.begin_drawing
 from worker.__main__ import main
 main()
 """
@@ -93,8 +93,8 @@ def test_a_decoder_that_crashes_or_hangs_costs_one_picture_and_never_the_pages(t
             answers = {key: answer.result() for key, answer in asked.items()}
         says = {f"{word} {text}" for (word, text) in answers.values() if word != "200"}
         assert says == {
-            "422 picture cannot be shown: drawing it failed: its process died: signal 11 (SIGSEGV)",
-            f"422 picture cannot be shown: drawing it failed: it did not end within {LIMIT} s and was stopped",
+            "422 the image cannot be shown: drawing it failed: its process died: signal 11 (SIGSEGV)",
+            f"422 the image cannot be shown: drawing it failed: it did not end within {LIMIT} s and was stopped",
         }
         assert sum(word == "200" for word, _text in answers.values()) == 6
         drawing = {each.pid for each in site["web"].children()}

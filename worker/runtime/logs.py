@@ -9,6 +9,12 @@ from typing import TextIO
 import structlog
 
 
+def log_to_stderr() -> None:
+    """Send events to stderr unless logging is configured: a command's standard output holds its result alone."""
+    if not structlog.is_configured():
+        structlog.configure(logger_factory=lambda *_names: structlog.PrintLogger(sys.stderr))
+
+
 def configure_logging(process: str, stream: TextIO | None = None) -> None:
     """Send this process's events to ``stream`` (default stderr), each with UTC time, level and process name."""
     output = stream or sys.stderr

@@ -28,7 +28,8 @@ def test_child_that_started_without_its_store_opens_it_when_it_is_back(
     child = Child(site.settings)
     child.start()
     child.analyse([recorded.analysis_id])
-    assert "cannot be written" in capsys.readouterr().out
+    printed = capsys.readouterr()
+    assert "cannot be written" in printed.out + printed.err
     with site.database.read() as session:
         assert session.get_one(Analysis, recorded.analysis_id).reason == ""
     store.unlink()
