@@ -8,13 +8,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 from datetime import datetime, timedelta
-from typing import Any, cast
 
-from sqlalchemy import CursorResult, func, select, update
+from sqlalchemy import func, select, update
 
 from db.analysis.states import lock_studies, refresh, refresh_analysed
 from db.engine.leases import ENQUEUED_AHEAD, Claimed, Leases
-from db.engine.session import Session
+from db.engine.session import Session, changed_rows
 from db.reasons import ReasonCode
 from db.records import LIVE, AnalysisResult, ClaimedAnalysis, Queue, Triage
 from db.tables.analyses import Analysis, Finding, LogitMaps
@@ -100,7 +99,7 @@ def read_as(session: Session, claimed: ClaimedAnalysis, preprocessing_id: str, n
         end(session, claimed, state="not_applicable", reason=reason, code=ReasonCode.ALREADY_READ, now=now)
         return None
     renamed = update(Analysis).where(*_LEASES.held_by(claimed)).values(preprocessing_id=preprocessing_id)
-    changed = cast("CursorResult[Any]", session.execute(renamed)).rowcount == 1
+    changed = changed_rows(session, renamed) == 1
     return replace(claimed, preprocessing_id=preprocessing_id) if changed else None
 
 
@@ -178,7 +177,7 @@ def note_loss(session: Session, analysis_ids: Iterable[int], reason: str) -> int
         update(Analysis).where(*unfinished).values(reason=reason, **known),
         update(Analysis).where(*unexplained).values(reason=func.replace(Analysis.reason, _DIED, reason), **known),
     )
-    return sum(cast("CursorResult[Any]", session.execute(change)).rowcount for change in changes)
+    return sum(changed_rows(session, change) for change in changes)
 
 
 def release_dead(session: Session, is_dead: Callable[[str], bool], now: datetime) -> int:

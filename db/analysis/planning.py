@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from datetime import datetime
-from typing import Any, cast
+from typing import Any
 
-from sqlalchemy import CursorResult, and_, or_, select, update
+from sqlalchemy import and_, or_, select, update
 
 from db.analysis.states import refresh, refresh_several_analyses
-from db.engine.session import Session
+from db.engine.session import Session, changed_rows
 from db.model_registry.activation import active_models
 from db.model_registry.scope import ActiveModels
 from db.reasons import ReasonCode
@@ -207,19 +207,9 @@ def _change(session: Session, ids: Sequence[int], values: dict[str, Any]) -> int
     """Change rows that nobody has taken meanwhile."""
     if not ids:
         return 0
-    changed = cast(
-        "CursorResult[Any]",
-        session.execute(
-            update(Analysis)
-            .where(
-                Analysis.id.in_(ids),
-                or_(Analysis.state == "pending", and_(Analysis.state == "not_applicable", Analysis.model_digest == "")),
-            )
-            .values(values),
-            execution_options={"synchronize_session": False},
-        ),
-    )
-    return changed.rowcount
+    free = or_(Analysis.state == "pending", and_(Analysis.state == "not_applicable", Analysis.model_digest == ""))
+    statement = update(Analysis).where(Analysis.id.in_(ids), free).values(values)
+    return changed_rows(session, statement.execution_options(synchronize_session=False))
 
 
 def _parts(rows: dict[int, int]) -> Iterator[dict[int, int]]:

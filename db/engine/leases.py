@@ -12,12 +12,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Sequence
 from datetime import datetime, timedelta
-from typing import Any, Generic, Protocol, TypeVar, cast
+from typing import Generic, Protocol, TypeVar
 from uuid import uuid4
 
-from sqlalchemy import ColumnElement, CursorResult, and_, func, or_, select, update
+from sqlalchemy import ColumnElement, and_, func, or_, select, update
 
-from db.engine.session import Session
+from db.engine.session import Session, changed_rows
 from db.tables.base import Leased, Retried, UtcDateTime
 
 LONGEST_LEASE = timedelta(hours=1)  # leases last minutes: one that ends later was written by a clock that ran ahead
@@ -112,7 +112,7 @@ class Leases(Generic[Row]):
             .where(*self.held_by(claimed))
             .values(state=state, lease_owner=None, lease_until=None, **values)
         )
-        return _changed(session, ended) == 1
+        return changed_rows(session, ended) == 1
 
     def give_back(self, session: Session, claimed: Claimed, *, counted: bool, **values: object) -> bool:
         """End a claim by freeing its row; with ``counted=False`` the attempt does not count."""
@@ -142,7 +142,7 @@ class Leases(Generic[Row]):
                     .where(*unchanged, table.lease_until == until)
                     .values(state=self._free, lease_owner=None, lease_until=None, **values)
                 )
-                freed += _changed(session, free)
+                freed += changed_rows(session, free)
         return freed
 
 
@@ -168,7 +168,3 @@ class RetriedLeases(Leases[RetriedRow]):
         ):
             ids += session.scalars(others.limit(limit - len(ids)))
         return ids
-
-
-def _changed(session: Session, statement: Any) -> int:  # noqa: ANN401 - an UPDATE of any table
-    return cast("CursorResult[Any]", session.execute(statement)).rowcount

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, cast
 
-from sqlalchemy import CursorResult, delete, select, update
+from sqlalchemy import delete, select, update
 
-from db.engine.session import Session
+from db.engine.session import Session, changed_rows
 from db.tables.processes import Process
 
 
@@ -55,7 +54,7 @@ def beat(session: Session, number: int, identity: ProcessIdentity, now: datetime
     """Write a heartbeat; False where the row is no longer this process's, as after a restored backup."""
     own = (Process.id == number, Process.stopped_at.is_(None))
     same = (getattr(Process, name) == value for name, value in vars(identity).items())
-    return _changed(session, update(Process).where(*own, *same).values(heartbeat_at=now)) == 1
+    return changed_rows(session, update(Process).where(*own, *same).values(heartbeat_at=now)) == 1
 
 
 def stop(session: Session, number: int, now: datetime) -> None:
@@ -79,8 +78,4 @@ def unstopped(session: Session) -> tuple[ProcessRecord, ...]:
 
 def prune(session: Session, before: datetime) -> int:
     """Delete the rows of processes whose last heartbeat is older than ``before``. Returns how many."""
-    return _changed(session, delete(Process).where(Process.heartbeat_at < before))
-
-
-def _changed(session: Session, statement: Any) -> int:  # noqa: ANN401 - an UPDATE or a DELETE
-    return cast("CursorResult[Any]", session.execute(statement)).rowcount
+    return changed_rows(session, delete(Process).where(Process.heartbeat_at < before))

@@ -13,16 +13,16 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, Self, cast
 
-from sqlalchemy import Connection, create_engine, event, text
+from sqlalchemy import Connection, CursorResult, UpdateBase, create_engine, event, text
 from sqlalchemy.engine import Engine, make_url
 from sqlalchemy.exc import ArgumentError, DataError, DBAPIError, DisconnectionError, SQLAlchemyError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.orm import Session
 from sqlalchemy.pool import ConnectionPoolEntry
 
-__all__ = ["Database", "DatabaseUnavailable", "Session", "sqlite_url"]
+__all__ = ["Database", "DatabaseUnavailable", "Session", "changed_rows", "sqlite_url"]
 
 # libpq's names: a server behind a broken connection, or a frozen holder of a lock, must not block a listener for ever
 _POSTGRES_WAITS = {"connect_timeout": 10, "tcp_user_timeout": 30_000, "options": "-c lock_timeout=20s"}
@@ -33,6 +33,11 @@ class DatabaseUnavailable(Exception):
     """The database cannot be reached, is full, or refuses the statement; the message says which."""
 
     exit_code: ClassVar[int] = 1
+
+
+def changed_rows(session: Session, statement: UpdateBase) -> int:
+    """Execute an UPDATE or a DELETE of any table; return how many rows it changed."""
+    return cast("CursorResult[Any]", session.execute(statement)).rowcount
 
 
 def sqlite_url(path: Path) -> str:
