@@ -14,6 +14,7 @@ from pathlib import Path
 
 import hypothesis
 import pytest
+import structlog
 
 from tests.peers.fixtures import (
     broker,
@@ -25,6 +26,7 @@ from tests.peers.fixtures import (
     site_with_pacs,
 )
 from tests.peers.programs import absent
+from worker.runtime.logs import log_to_stderr
 
 __all__ = ["broker", "database_settings", "foreign_validator", "orthanc", "postgres", "site", "site_with_pacs"]
 
@@ -64,6 +66,16 @@ def keras_as_it_was() -> Iterator[None]:
     # ours alone: six, say, adds a finder of its own when it is first imported, and is lost without it
     added = [each for each in sys.meta_path if each not in finders and type(each).__module__.startswith("model.")]
     sys.meta_path[:] = [each for each in sys.meta_path if each not in added]
+
+
+@pytest.fixture(autouse=True)
+def events_on_stderr() -> Iterator[None]:
+    """Every test begins with logging as a command begins with it, whatever the tests before have configured."""
+    structlog.reset_defaults()
+    log_to_stderr()
+    yield
+    structlog.reset_defaults()
+    log_to_stderr()  # threads that outlive their test must not write into what the next one prints
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

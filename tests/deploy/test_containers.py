@@ -163,7 +163,9 @@ def started(tmp_path: Path, postgres: Postgres) -> Iterator[dict[str, Process]]:
         finally:
             codes = {name: process.stop(60) for name, process in processes.items()}
         # uvicorn ends by the signal that it was asked to stop with
-        assert codes == dict.fromkeys(OURS, 0) | {"web": -signal.SIGTERM}
+        expected = dict.fromkeys(OURS, 0) | {"web": -signal.SIGTERM}
+        wrong = {name: processes[name].log_tail() for name in OURS if codes[name] != expected[name]}
+        assert codes == expected, wrong
 
 
 @pytest.mark.end_to_end

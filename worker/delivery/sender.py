@@ -176,7 +176,9 @@ def deliver_forever(
         thread.start()
     died: list[str] = []
     while not died and not stop.wait(SENDER_WATCH):
-        died = [thread.name for thread in threads if not thread.is_alive()]
+        ended = [thread.name for thread in threads if not thread.is_alive()]
+        if not stop.is_set():  # those that end because of it may do so between the wait and the look
+            died = ended
     stop.set()
     for thread in threads:
         thread.join()

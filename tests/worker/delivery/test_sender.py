@@ -91,7 +91,7 @@ def test_unforeseen_error_is_reported_without_its_text_and_the_object_is_tried_a
     assert (row.state, row.reason, row.lease_owner) == ("pending", "unexpected ValueError", None)
     assert row.next_attempt_at <= now() + timedelta(seconds=10)
     output = capsys.readouterr()
-    assert "ValueError" in output.out
+    assert "ValueError" in output.err
     assert "Doe" not in output.out + output.err
 
 
@@ -237,3 +237,21 @@ def test_thread_that_ends_by_itself_ends_the_process(owed: Site, monkeypatch: py
     monkeypatch.setattr(DestinationSender, "run", lambda _self, _stop: None)
     with pytest.raises(SenderDied, match="deliver pacs"):
         deliver_forever(settings, owed.database, owed.store, threading.Event(), of(owed))
+
+
+def test_thread_that_ends_because_it_was_asked_to_stop_is_not_taken_for_one_that_died(owed: Site) -> None:
+    class StoppedBetweenTheWaitAndTheLook(threading.Event):
+        def wait(self, timeout: float | None = None) -> bool:
+            if threading.current_thread() is not threading.main_thread():
+                return super().wait(timeout)
+            if self.is_set():
+                return True
+            self.set()
+            for thread in threading.enumerate():
+                if thread.name == "deliver pacs":
+                    thread.join()
+            return False
+
+    destination = DicomDestination(name="pacs", ae_title="PACS", host="127.0.0.1", port=1)
+    settings = owed.settings.model_copy(update={"destinations": (destination,)})
+    deliver_forever(settings, owed.database, owed.store, StoppedBetweenTheWaitAndTheLook(), of(owed))
