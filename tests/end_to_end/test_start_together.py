@@ -95,11 +95,12 @@ def _all_succeed(failures: Sequence[BaseException | None]) -> None:
     assert not any(failures), "\n".join(map(str, filter(None, failures)))
 
 
-@pytest.mark.parametrize("kind", ["sqlite", "sqlite again", "postgresql"])
+@pytest.mark.parametrize("number", range(10))
+@pytest.mark.parametrize("kind", ["sqlite", "postgresql"])
 def test_programs_started_together_on_an_empty_home_read_the_first_image(
-    kind: str, tmp_path: Path, request: pytest.FixtureRequest
+    kind: str, number: int, tmp_path: Path, request: pytest.FixtureRequest
 ) -> None:
-    with RunningSite(tmp_path / "site", more=database_toml(kind.split()[0], request)) as site:
+    with RunningSite(tmp_path / f"site{number}", more=database_toml(kind, request)) as site:
         for name in PROCESSES:
             site[name].start()
         done = site.run("model", "activate", "demonstration", seconds=HANG)
