@@ -11,7 +11,7 @@ from worker.installation import Site
 
 
 def model_table(active: ActiveModels) -> list[dict[str, str]]:
-    """Return which active model reads whom, the default first."""
+    """Return the active models and which patients each is routed, the default first."""
     return [
         {
             "name": model.name,
@@ -29,7 +29,7 @@ def vanished(active: ActiveModels) -> list[ActiveModel]:
 
 
 def active_table(site: Site) -> ActiveModels:
-    """Return which active model reads whom; nothing is created for it."""
+    """Return the active models with their scopes; nothing is created for it."""
     if not site.settings.has_database:
         return ActiveModels()
     with site.database.read() as session:

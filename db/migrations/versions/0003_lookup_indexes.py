@@ -1,4 +1,4 @@
-"""Indexes for what the sweep, the couriers and retention look for every few seconds, and a mark on what waits."""
+"""Indexes for what recovery, delivery and retention look for every few seconds, and a mark on what waits."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Films that came under the UID of another study's image, to be found from the study that they name."""
+"""Images that came under the UID of another study's image, to be found from the study that they name."""
 
 from __future__ import annotations
 
