@@ -3,27 +3,32 @@
 Every choice, fallback and assumption is noted in the record that is kept with the result.
 """
 
-import math
-from collections.abc import Sequence
+from collections.abc import Iterator
+from dataclasses import replace
 
-import numpy as np
-from numpy.typing import NDArray
-from pydicom.dataelem import RawDataElement
-from pydicom.dataset import Dataset, FileDataset
-from pydicom.tag import Tag
+from pydicom.dataset import FileDataset
 
 from dicom_io.header import parsing
+from dicom_io.pixels.contrast import Distribution, distribution
+from dicom_io.pixels.decoding import Samples
 from dicom_io.pixels.image_pixel_module import PixelDescription
-from dicom_io.pixels.luts import DisplaySteps, LookupTable, Rescale, VoiFunction, Window
+from dicom_io.pixels.lookup_tables import read_table
+from dicom_io.pixels.luts import DisplaySteps, LookupTable, Range, Rescale, VoiFunction, Window, display
 
 DISAGREEMENT = "PhotometricInterpretation and PresentationLUTShape disagree"
 _FUNCTIONS: tuple[VoiFunction, ...] = ("LINEAR", "LINEAR_EXACT", "SIGMOID")
+_NEARLY_ALL = 0.999  # of the pixels lie between the smallest and the largest value that a header states
 
 
 def display_steps(
-    dataset: FileDataset, description: PixelDescription
+    dataset: FileDataset, description: PixelDescription, stored: Samples
 ) -> tuple[DisplaySteps, dict[str, str], tuple[str, ...]]:
     """Read Modality LUT, VOI LUT, polarity and padding.
+
+    Parameters
+    ----------
+    stored
+        The stored values: they decide whether a window shows the image, and whether a range is too wide for it.
 
     Returns
     -------
@@ -31,24 +36,29 @@ def display_steps(
         The steps to apply, the record of their sources, and flags for people.
     """
     record: dict[str, str] = {}
-    modality = _modality(dataset, description, record)
-    bare = DisplaySteps(modality, None, False)
-    inverted, flags = _polarity(dataset, description, record)
+    modality, flags = _modality(dataset, description, record)
+    inverted, contradictions = _polarity(dataset, description, record)
     if description.samples == 3:
         record["voi"] = "none: colour image"
-        return DisplaySteps(Rescale(), None, False), record, flags
-    voi = _voi(dataset, description, bare.modality_range(description.lowest, description.highest), record)
-    return DisplaySteps(modality, voi, inverted, _padding(dataset, description, record)), record, flags
+        return DisplaySteps(Rescale(), None, False), record, (*flags, *contradictions)
+    padding = _padding(dataset, description, record)
+    shown = distribution(stored, description.lowest, description.highest, padding)
+    steps, noted = _with_voi(dataset, description, DisplaySteps(modality, None, inverted, padding), shown, record)
+    return steps, record, (*flags, *noted, *contradictions)
 
 
-def _modality(dataset: FileDataset, description: PixelDescription, record: dict[str, str]) -> Rescale | LookupTable:
+def _modality(
+    dataset: FileDataset, description: PixelDescription, record: dict[str, str]
+) -> tuple[Rescale | LookupTable, tuple[str, ...]]:
     sequence = parsing.items(dataset, "ModalityLUTSequence")
+    flags: tuple[str, ...] = ()
     if sequence:
-        table = _table(sequence[0], description.lowest, description.highest, description.big_endian)
+        table, said = read_table(sequence[0], description.lowest, description.highest, description.big_endian)
         if table is not None:
-            record["modality"] = f"LUT of {len(table.entries)} entries from {table.first}, {table.bits} bits"
-            return table
-        record["modality_fallback"] = "Modality LUT unusable"
+            record["modality"] = f"LUT of {said}"
+            return table, ()
+        record["modality_fallback"] = f"Modality LUT unusable: {said}"
+        flags = ("Modality LUT unusable",)
     slope, intercept = parsing.number(dataset, "RescaleSlope"), parsing.number(dataset, "RescaleIntercept")
     if slope is None or slope == 0:
         if parsing.has(dataset, "RescaleSlope"):
@@ -56,37 +66,101 @@ def _modality(dataset: FileDataset, description: PixelDescription, record: dict[
         slope = 1.0
     rescale = Rescale(slope, intercept or 0.0)
     record["modality"] = f"rescale {rescale.slope:g} {rescale.intercept:g}"
-    return rescale
+    return rescale, flags
 
 
-def _voi(
-    dataset: FileDataset, description: PixelDescription, values: tuple[float, float], record: dict[str, str]
-) -> LookupTable | Window | None:
-    """Choose the VOI: the first usable LUT, else the first usable window, else none (PS3.3 C.11.2)."""
+def _with_voi(
+    dataset: FileDataset,
+    description: PixelDescription,
+    steps: DisplaySteps,
+    shown: Distribution,
+    record: dict[str, str],
+) -> tuple[DisplaySteps, tuple[str, ...]]:
+    """Choose the VOI: the first LUT that shows the image, else the first window, else a range (PS3.3 C.11.2)."""
+
+    def is_flat(voi: LookupTable | Window | Range | None) -> bool:
+        how = replace(steps, voi=voi, padding=None)
+        return shown.is_flat(display(shown.values, how, description.lowest, description.highest))
+
+    chosen: LookupTable | Window | Range
+    unusable: list[tuple[str, str]] = []
+    full, said_of_full, noted = _range(dataset, description, steps.modality, shown)
+    hides_nothing = is_flat(full)  # an image without contrast is flat under every window
+    for voi, flag, said in _stated(dataset, description, steps, record):
+        if voi is None:
+            unusable.append((flag, said))
+        elif is_flat(voi) and not hides_nothing:
+            unusable.append((flag, f"{said} shows nothing: 99 % of the pixels come out within 5 % of the range"))
+        else:
+            record["voi"], chosen, noted = said, voi, ()
+            break
+    else:
+        record["voi"], chosen = said_of_full, full
+    if unusable:
+        record["voi_fallback"] = "; ".join(said for _, said in unusable)
+    return replace(steps, voi=chosen), (*dict.fromkeys(flag for flag, _ in unusable), *noted)
+
+
+def _stated(
+    dataset: FileDataset, description: PixelDescription, steps: DisplaySteps, record: dict[str, str]
+) -> Iterator[tuple[LookupTable | Window | None, str, str]]:
+    """Yield the VOI LUTs and windows of the header with the flag to raise where one is unusable, and what it is.
+
+    LUT and window are alternatives, and a LUT comes first; None where one cannot be read.
+    """
+    values = steps.modality_range(description.lowest, description.highest)
     sequence = parsing.items(dataset, "VOILUTSequence")
     for number, item in enumerate(sequence, 1):
-        table = _table(item, math.floor(values[0]), math.ceil(values[1]), description.big_endian)
-        if table is not None:
-            record["voi"] = f"LUT {number} of {len(sequence)}: {len(table.entries)} entries from {table.first}, "
-            record["voi"] += f"{table.bits} bits"
-            if parsing.has(dataset, "WindowCenter"):
-                record["voi"] += "; a window is given too"
-            return table
-    if sequence:
-        record["voi_fallback"] = "VOI LUT unusable"
-    function = _function(dataset, record)
+        table, said = read_table(item, *values, description.big_endian)
+        which = f"LUT {number} of {len(sequence)}"
+        too = "; a window is given too" if parsing.has(dataset, "WindowCenter") else ""
+        yield table, "VOI LUT unusable", f"VOI {which} unusable: {said}" if table is None else f"{which}: {said}{too}"
     centers, widths = parsing.numbers(dataset, "WindowCenter"), parsing.numbers(dataset, "WindowWidth")
+    function = _function(dataset, record)
+    none_is_usable = True
     for number, (center, width) in enumerate(zip(centers, widths, strict=False), 1):
-        if center is None or width is None:
+        if center is None or width is None or not Window(center, width, function).is_usable:
             continue
-        window = Window(center, width, function)
-        if window.is_usable:
-            record["voi"] = f"window {number} of {len(centers)}: center {center:g} width {width:g} {function}"
-            return window
-    if centers or widths:
-        record["voi_fallback"] = f"window center {_listed(centers)} width {_listed(widths)} unusable"
-    record["voi"] = f"full range {values[0]:g} to {values[1]:g}"
-    return None
+        none_is_usable = False
+        said = f"window {number} of {len(centers)}: center {center:g} width {width:g} {function}"
+        yield Window(center, width, function), "window unusable", said
+    if (centers or widths) and none_is_usable:
+        yield None, "window unusable", f"window center {_listed(centers)} width {_listed(widths)} unusable"
+
+
+def _range(
+    dataset: FileDataset, description: PixelDescription, modality: Rescale | LookupTable, shown: Distribution
+) -> tuple[Range, str, tuple[str, ...]]:
+    """Find what to show where neither LUT nor window can be used.
+
+    Smallest and Largest Image Pixel Value where the pixels keep to them, else all that BitsStored or the Modality LUT
+    allow; the occupied bits where nothing exceeds a quarter of that: 12 bits stored as 16 would be black.
+    """
+    bits, source = description.bits_stored, "full range"
+    ends: tuple[float, float] = float(description.lowest), float(description.highest)
+    if isinstance(modality, LookupTable):
+        bits, ends, shown = modality.bits, (0.0, modality.highest), shown.mapped(modality)
+    else:
+        stated = [
+            None if value is None else _as_stored(int(value), description)
+            for value in (parsing.number(dataset, f"{which}ImagePixelValue") for which in ("Smallest", "Largest"))
+        ]
+        if (
+            stated[0] is not None
+            and stated[1] is not None
+            and ends[0] <= stated[0] < stated[1] <= ends[1]
+            and shown.share_within(stated[0], stated[1]) >= _NEARLY_ALL
+        ):
+            ends, source = (stated[0], stated[1]), "range of Smallest and Largest Image Pixel Value"
+    flags: tuple[str, ...] = ()
+    occupied = shown.occupied_bits(*ends)
+    if occupied is not None:
+        within = f"nothing exceeds a quarter of {ends[0]:g} to {ends[1]:g}"
+        source = f"{within}: range of the {occupied[2]} occupied bits"
+        ends, flags = (occupied[0], occupied[1]), (f"no usable window: {occupied[2]} of {bits} bits occupied",)
+    if isinstance(modality, Rescale):
+        ends = DisplaySteps(modality, None, False).modality_range(*ends)
+    return Range(*ends), f"{source} {ends[0]:g} to {ends[1]:g}", flags
 
 
 def _function(dataset: FileDataset, record: dict[str, str]) -> VoiFunction:
@@ -130,43 +204,6 @@ def _as_stored(value: int, description: PixelDescription) -> int:
     """Read a US or SS value with the sign of the pixels: its VR depends on PixelRepresentation, writers confuse it."""
     unsigned = value & 0xFFFF
     return unsigned - 0x10000 if description.signed and unsigned >= 0x8000 else unsigned
-
-
-def _table(item: Dataset, lowest: int, highest: int, big_endian: bool) -> LookupTable | None:
-    """Read a LUT; None where it is unusable. `lowest` and `highest` limit its input."""
-    words = _words(item, "LUTDescriptor", big_endian)
-    if len(words) != 3:
-        return None
-    count, first, bits = int(words[0]) or 1 << 16, int(words[1]), int(words[2])
-    # the first value mapped is US or SS; if the unsigned value lies beyond all input, it is signed
-    if first >= 0x8000 and (lowest < 0 or first + count - 1 > highest):
-        first -= 0x10000
-    entries = _words(item, "LUTData", big_endian, count)
-    if len(entries) < count or count < 2:
-        return None
-    entries = entries[:count]
-    needed = max(int(entries.max()).bit_length(), 1)
-    return LookupTable(first, entries, bits if needed <= bits <= 16 else needed)
-
-
-def _words(item: Dataset, keyword: str, big_endian: bool, count: int | None = None) -> NDArray[np.uint16]:
-    """Read 16-bit words of any VR; data of half the length of `count` words are bytes packed into words."""
-    tag = Tag(keyword)
-    element = parsing.raw_element(item, tag)
-    if element is None:
-        return np.zeros(0, np.uint16)
-    value = element.value
-    if isinstance(value, bytes):
-        little = element.is_little_endian if isinstance(element, RawDataElement) else not big_endian
-        whole = np.frombuffer(value[: len(value) // 2 * 2], "<u2" if little else ">u2").astype(np.uint16)
-        if count is not None and len(whole) < count <= len(value):
-            return np.stack([whole & 0xFF, whole >> 8], axis=1).reshape(-1)
-        return whole
-    members: Sequence[object] = value if isinstance(value, Sequence) else [value]
-    try:
-        return np.array([int(str(member)) & 0xFFFF for member in members], np.uint16)
-    except ValueError:
-        return np.zeros(0, np.uint16)
 
 
 def _shown(value: float | None) -> str:

@@ -3,7 +3,7 @@
 Order (PS3.4 N.2.1): padding excluded, Modality LUT, VOI LUT, polarity; then shutters, square pixels, orientation.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -36,7 +36,9 @@ __all__ = [
 # Increased whenever the same file would give other values: it is part of the identity of a result. A reduced resolution
 # is recorded with the result instead, like the engine's precision.
 # 2: a LUT whose first value mapped is negative, on unsigned pixels; compressed samples that lie above bit 0 (High Bit).
-GRAYSCALE_VERSION = 2
+# 3: a LUT's range is that of its entries; LUT data that are too short, and windows that show nothing, are not used;
+# without a window, the range is that of Smallest and Largest Image Pixel Value or of the occupied bits.
+GRAYSCALE_VERSION = 3
 
 _GRAY_TOLERANCE = 2  # R, G and B differ by one or two after lossy colour transforms
 
@@ -172,23 +174,8 @@ def _one_plane(stored: decoding.Samples, description: PixelDescription) -> decod
 def _brightness(
     dataset: FileDataset, description: PixelDescription, stored: decoding.Samples
 ) -> tuple[NDArray[np.float32], dict[str, str], tuple[str, ...]]:
-    steps, record, flags = display_steps(dataset, description)
-    image = display(stored, steps, description.lowest, description.highest)
-    if steps.voi is not None and _shows_nothing(image, stored, steps.padding):
-        record["voi_fallback"] = f"{record['voi']} shows nothing"
-        image = display(stored, replace(steps, voi=None), description.lowest, description.highest)
-        record["voi"] = "full range"
-    if "voi_fallback" in record:
-        flags = (*flags, "window unusable")
-    return image, record, flags
-
-
-def _shows_nothing(image: NDArray[np.float32], stored: decoding.Samples, padding: tuple[int, int] | None) -> bool:
-    """Whether different stored values all became the same brightness; padding, always black, is left out."""
-    if padding is not None:
-        shown = (stored < padding[0]) | (stored > padding[1])
-        image, stored = image[shown], stored[shown]
-    return bool(image.size) and image.min() == image.max() and stored.min() != stored.max()
+    steps, record, flags = display_steps(dataset, description, stored)
+    return display(stored, steps, description.lowest, description.highest), record, flags
 
 
 def _made_square(

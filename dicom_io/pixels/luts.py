@@ -68,15 +68,29 @@ class Window:
 
 
 @dataclass(frozen=True)
+class Range:
+    """What is shown where neither LUT nor window is given: black to white."""
+
+    low: float
+    high: float
+
+    def __call__(self, values: Values) -> Values:
+        """Map values to 0 .. 1."""
+        if self.high <= self.low:
+            return np.zeros_like(values)
+        return np.clip((values - self.low) / (self.high - self.low), 0.0, 1.0)
+
+
+@dataclass(frozen=True)
 class DisplaySteps:
     """The steps from stored values to brightness, in order; without `voi` the full possible range is shown."""
 
     modality: Rescale | LookupTable
-    voi: LookupTable | Window | None
+    voi: LookupTable | Window | Range | None
     inverted: bool
     padding: tuple[int, int] | None = None
 
-    def modality_range(self, lowest: int, highest: int) -> tuple[float, float]:
+    def modality_range(self, lowest: float, highest: float) -> tuple[float, float]:
         """The output range of the Modality LUT for stored values from `lowest` to `highest`."""
         if isinstance(self.modality, LookupTable):
             return 0.0, self.modality.highest
@@ -114,13 +128,10 @@ def _brightness(stored: NDArray[np.integer], steps: DisplaySteps, lowest: int, h
         values = steps.modality(values)
     else:
         values = steps.modality.slope * values + steps.modality.intercept
-    if isinstance(steps.voi, Window):
-        values = steps.voi(values)
-    elif isinstance(steps.voi, LookupTable):
+    if isinstance(steps.voi, LookupTable):
         values = steps.voi(values) / steps.voi.highest
     else:
-        low, high = steps.modality_range(lowest, highest)
-        values = (values - low) / (high - low) if high > low else np.zeros_like(values)
+        values = (steps.voi or Range(*steps.modality_range(lowest, highest)))(values)
     values = np.clip(values, 0.0, 1.0)
     if steps.inverted:
         values = 1.0 - values

@@ -95,8 +95,53 @@ SAME_RULES: dict[str, tuple[np.ndarray, dict[str, object], tuple[str, ...]]] = {
     ),
     "Modality LUT without a window": (
         RAMP12,
-        {"BitsStored": 12, "ModalityLUTSequence": lut(("US", 0), [value // 2 for value in GAMMA], 12)},
+        {"BitsStored": 12, "ModalityLUTSequence": lut(("US", 0), GAMMA, 12)},
         (),
+    ),
+    # DCMTK is told to judge the bits of a LUT by its entries, as is done here
+    "VOI LUT whose descriptor states 16 bits for entries of 12": (
+        RAMP12,
+        {"BitsStored": 12, "VOILUTSequence": lut(("US", 0), GAMMA, 16)},
+        (*FIRST_LUT, "+Mv"),
+    ),
+    "the same of MONOCHROME1": (
+        RAMP12,
+        {
+            "BitsStored": 12,
+            "PhotometricInterpretation": "MONOCHROME1",
+            "VOILUTSequence": lut(("US", 0), GAMMA, 16),
+        },
+        (*FIRST_LUT, "+Mv"),
+    ),
+    "the same of a Modality LUT": (
+        RAMP12,
+        {"BitsStored": 12, "ModalityLUTSequence": lut(("US", 0), GAMMA, 16)},
+        ("+Mm",),
+    ),
+    "Modality LUT with entries of 11 bits": (
+        RAMP12,
+        {"BitsStored": 12, "ModalityLUTSequence": lut(("US", 0), [value // 2 for value in GAMMA], 12)},
+        ("+Mm",),
+    ),
+    "VOI LUT of bytes packed into words": (
+        RAMP12,
+        {"BitsStored": 12, "VOILUTSequence": lut(("US", 0), bytes(value // 16 for value in GAMMA), 8, "OW")},
+        FIRST_LUT,
+    ),
+    # to DCMTK it is a window from the smallest to the largest value
+    "16 bits, no window, all of them between Smallest and Largest Image Pixel Value": (
+        1000 + 3 * RAMP12,
+        {"SmallestImagePixelValue": ("US", 1000), "LargestImagePixelValue": ("US", 13285)},
+        ("+Wm",),
+    ),
+    "12 bits stored as 16": (RAMP12, {}, ("+Wm",)),
+    "12 signed bits stored as 16": (SIGNED12, {}, ("+Wm",)),
+    "12 bits stored as 16 of MONOCHROME1": (RAMP12, {"PhotometricInterpretation": "MONOCHROME1"}, ("+Wm",)),
+    "12 bits stored as 16, rescaled": (RAMP12, {"RescaleSlope": "0.5", "RescaleIntercept": "-100"}, ("+Wm",)),
+    "12 bits stored as 16 under a window beside them": (
+        RAMP12,
+        {"WindowCenter": "60000", "WindowWidth": "1000"},
+        ("+Wm",),
     ),
 }
 

@@ -19,10 +19,13 @@ EVERYWHERE = {(y, x) for y in range(4) for x in range(5)}
 FULL8 = [0, 64 / 255, 128 / 255, 1]
 
 
-def lut(first: tuple[str, object], entries: list[int], bits: int, vr: str = "US") -> object:
-    descriptor = (first[0], [len(entries) % 65536, first[1], bits])
-    data: object = (vr, entries) if vr == "US" else (vr, np.array(entries, "<u2").tobytes())
-    return sequence(item(LUTDescriptor=descriptor, LUTData=data))
+def lut(
+    first: tuple[str, object], entries: list[int] | bytes, bits: int, vr: str = "US", count: int | None = None
+) -> object:
+    """A LUT sequence of one item; `count` is the number of entries that it states."""
+    descriptor = (first[0], [(len(entries) if count is None else count) % 65536, first[1], bits])
+    data: object = entries if vr == "US" or isinstance(entries, bytes) else np.array(entries, "<u2").tobytes()
+    return sequence(item(LUTDescriptor=descriptor, LUTData=(vr, data)))
 
 
 # name, pixels, attributes -> brightness of the first row

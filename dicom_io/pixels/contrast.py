@@ -1,0 +1,88 @@
+"""How the stored values of an image are distributed: whether a window shows them, and which bits they occupy."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+_FLAT_SHARE, _FLAT_RANGE = 0.99, 0.05  # of the pixels, of black to white
+_OUTLIERS = 0.001  # dead pixels and lines of a detector: one in a thousand says nothing about the range
+_TOO_WIDE = 4  # times the occupied range
+_FEWEST_BITS = 8  # of any detector: an image of fewer is dark, or blank
+
+
+@dataclass(frozen=True)
+class Distribution:
+    """The different values of an image in ascending order, and how many pixels have each; padding is left out."""
+
+    values: NDArray[np.int64]
+    counts: NDArray[np.int64]
+
+    @property
+    def varies(self) -> bool:
+        """Whether there is more than one value."""
+        return len(self.values) > 1
+
+    def mapped(self, through: Callable[[NDArray[np.float64]], NDArray[np.float64]]) -> "Distribution":
+        """Return the distribution after a mapping to whole numbers."""
+        values, index = np.unique(through(self.values.astype(np.float64)).astype(np.int64), return_inverse=True)
+        counts = np.zeros(len(values), np.int64)
+        np.add.at(counts, index, self.counts)
+        return Distribution(values, counts)
+
+    def share_within(self, lowest: float, highest: float) -> float:
+        """The share of the pixels from `lowest` to `highest`."""
+        within = (self.values >= lowest) & (self.values <= highest)
+        return float(self.counts[within].sum() / max(int(self.counts.sum()), 1))
+
+    def is_flat(self, brightness: NDArray[np.float32]) -> bool:
+        """Whether the brightness given to `values` hides an image: 99 % of the pixels lie within 5 % of the range."""
+        if not self.varies:
+            return False
+        order = np.argsort(brightness, kind="stable")
+        ascending, counts = brightness[order], self.counts[order]
+        until = np.cumsum(counts)
+        ends = np.searchsorted(ascending, ascending + np.float32(_FLAT_RANGE), side="right")
+        within = until[ends - 1] - until + counts
+        return bool(within.max() >= _FLAT_SHARE * until[-1])
+
+    def occupied_bits(self, lowest: float, highest: float) -> tuple[int, int, int] | None:
+        """Find the bits that the values need, where nothing exceeds a quarter of a range.
+
+        Returns
+        -------
+        tuple of int, int and int, or None
+            Lowest and highest value of the occupied bits, and their number (with the sign); None where the range is not
+            too wide, or all values are the same. One pixel in a thousand may lie outside.
+        """
+        if not self.varies:
+            return None
+        until = np.cumsum(self.counts)
+        tail = int(until[-1] * _OUTLIERS) // 2
+        low = int(self.values[np.searchsorted(until, tail, side="right")])
+        high = int(self.values[np.searchsorted(until, until[-1] - tail, side="left")])
+        sign = int(low < 0)
+        bits = max(high.bit_length() if high > 0 else 0, (-low - 1).bit_length() if sign else 0, _FEWEST_BITS - sign)
+        ends = -sign << bits, (1 << bits) - 1
+        if low == high or _TOO_WIDE * (ends[1] - ends[0]) > highest - lowest:
+            return None
+        return *ends, bits + sign
+
+
+def distribution(
+    stored: NDArray[np.integer], lowest: int, highest: int, padding: tuple[int, int] | None
+) -> Distribution:
+    """Count the values of an image, without its padding; all lie from `lowest` to `highest`."""
+    import cv2
+
+    if highest - lowest < 1 << 16:
+        from_zero = (stored if lowest == 0 else stored.astype(np.int32) - lowest).astype(np.uint16, copy=False)
+        # in a fifth of the time of NumPy's bincount
+        occurring = cv2.calcHist([from_zero], [0], None, [1 << 16], [0.0, 65536.0]).ravel()
+        index = np.flatnonzero(occurring)
+        values, counts = index + lowest, occurring[index]
+    else:
+        values, counts = np.unique(stored, return_counts=True)
+    kept = np.ones(len(values), bool) if padding is None else (values < padding[0]) | (values > padding[1])
+    return Distribution(values[kept].astype(np.int64), counts[kept].astype(np.int64))
