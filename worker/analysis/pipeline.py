@@ -16,7 +16,7 @@ from db.records import FindingRecord
 from dicom_io.pixels.grayscale import Grayscale, read_grayscale
 from model.inference.domain_flags import domain_flags, untrained_labels
 from model.inference.predictor import Predictor
-from model.preprocessing.image_files import read_raster
+from model.preprocessing.image_files import read_raster_file
 from model.preprocessing.tensor import prepare
 from worker.model_registry.preprocessing import enough_of
 from worker.objects.request import ImageReading
@@ -63,7 +63,16 @@ def read_picture(path: Path, reader: Predictor) -> ImageReading:
     model.preprocessing.image_files.UnreadableImage
         With a reason a person can read.
     """
-    return _read(read_raster(path), reader, age_years=None, view=None, flags=(), record={}, grayscale=None)
+    raster = read_raster_file(path)
+    return _read(
+        raster.image,
+        reader,
+        age_years=None,
+        view=None,
+        flags=raster.flags,
+        record=dict(raster.record),
+        grayscale=None,
+    )
 
 
 def _read(
