@@ -6,14 +6,13 @@ the site relaxes decides.
 
 from dataclasses import dataclass
 
+from dicom_io.gate.region import region_of
 from dicom_io.gate.rules import (
     ACCEPTED,
-    DESCRIPTION,
     READ_ANYWAY,
     RULES,
     RULES_VERSION,
     GateRules,
-    region_of,
     sop_class_name,
 )
 from dicom_io.gate.site_rules import SiteRule, applying, masked, recorded_values
@@ -76,8 +75,8 @@ def decide(header: InstanceHeader, rules: GateRules | None = None, is_own: bool 
     Returns
     -------
     GateResult
-        Accepted with flags (``region unknown``, ``view unknown``, ``age unknown``, ``small image ...``, those of the
-        site's rules), or refused by the first rule that objects.
+        Accepted with flags (``region unknown``, ``view unknown``, ``view contradictory: ...``, ``age unknown``,
+        ``small image ...``, those of the site's rules), or refused by the first rule that objects.
 
     Raises
     ------
@@ -115,17 +114,19 @@ def decide(header: InstanceHeader, rules: GateRules | None = None, is_own: bool 
 
 
 def _acceptance(header: InstanceHeader) -> str:
-    source, value, is_chest = region_of(header)
-    region = (
-        f"{source} {'says' if source == DESCRIPTION else 'is'} {value}" if is_chest else "no attribute names a region"
-    )
-    return f"{region}, view {masked(header.view) if header.view else 'unknown'}: read as a frontal chest radiograph"
+    region = region_of(header)
+    says = region.says if region.is_chest else "no attribute names a region"
+    return f"{says}, view {header.view or 'unknown'}: read as a frontal chest radiograph"
 
 
 def _flags(header: InstanceHeader, rules: GateRules) -> tuple[str, ...]:
     short_side = min(header.rows, header.columns)
+    region = region_of(header)
+    views = ", ".join(f"{source} is {term}" for source, term in header.view_statements)
     candidates = (
-        (region_of(header)[2] is None, "region unknown"),
+        *((True, flag) for flag in region.flags),
+        (region.is_chest is None, "region unknown"),
+        (header.view_contradictory, f"view contradictory: {views}"),
         (header.view is None, "view unknown"),
         (header.age_years is None, "age unknown"),
         (short_side < rules.minimum_short_side, f"small image: {short_side} pixels, under {rules.minimum_short_side}"),
@@ -134,7 +135,7 @@ def _flags(header: InstanceHeader, rules: GateRules) -> tuple[str, ...]:
 
 
 def _evaluated(header: InstanceHeader) -> dict[str, str | int | float | None]:
-    source, value, is_chest = region_of(header)
+    region = region_of(header)
     return {
         "sop_class": sop_class_name(header.sop_class_uid),
         "modality": masked(header.modality),
@@ -146,11 +147,12 @@ def _evaluated(header: InstanceHeader) -> dict[str, str | int | float | None]:
         "frames": header.frames,
         "samples_per_pixel": header.samples_per_pixel,
         "photometric": masked(header.photometric),
-        "region_source": source,
-        "region": value,
-        "region_is_chest": {True: "yes", False: "no", None: "unknown"}[is_chest],
-        "view": masked(header.view) if header.view else None,
+        "region_source": region.source,
+        "region": region.value,
+        "region_is_chest": {True: "yes", False: "no", None: "unknown"}[region.is_chest],
+        "view": header.view,
         "view_source": header.view_source,
+        "view_statements": ", ".join(f"{source} {term}" for source, term in header.view_statements),
         "age_years": None if header.age_years is None else round(header.age_years, 2),
         "age_source": header.age_source,
         "quality_control_image": masked(header.quality_control_image),

@@ -17,35 +17,17 @@ from pydicom.uid import (
     SecondaryCaptureImageStorage,
 )
 
+from dicom_io.gate.region import DESCRIPTION, region_of
 from dicom_io.gate.site_rules import SiteRule, masked
 from dicom_io.header.attribute_path import TagPath
 from dicom_io.header.instance_header import InstanceHeader
-from dicom_io.terms import (
-    CHEST_BODY_PARTS,
-    MANUFACTURER,
-    MANUFACTURER_MODEL_NAME,
-)
+from dicom_io.header.radiograph_words import says_phantom
+from dicom_io.terms import MANUFACTURER, MANUFACTURER_MODEL_NAME
 from dicom_io.uids import is_uid
 
-RULES_VERSION = 2
+RULES_VERSION = 3
 
 
-# Chest, thorax and lung (CID 4031): SNOMED CT, and the SRT code of the entire thorax.
-_CHEST_CODES = {
-    ("SCT", "816094009"),
-    ("SCT", "51185008"),
-    ("SCT", "43799004"),
-    ("SCT", "39607008"),
-    ("SRT", "T-D3000"),
-}
-# Words searched in descriptions where no code names the region; from no standard, few on purpose. A chest word wins:
-# "CHEST AND ABDOMEN" is read.
-_CHEST_WORDS = {"CHEST", "THORAX", "LUNG", "LUNGS", "CXR", "TORAX"}
-_OTHER_WORDS = {
-    *{"ABDOMEN", "PELVIS", "HIP", "KNEE", "ANKLE", "FOOT", "TOE", "LEG", "TIBIA", "FEMUR", "HAND", "WRIST", "FINGER"},
-    *{"ELBOW", "FOREARM", "HUMERUS", "SHOULDER", "CLAVICLE", "SKULL", "SINUS", "SINUSES", "SPINE", "BREAST", "TEETH"},
-}
-DESCRIPTION = "a description of study, series or protocol"
 _ANIMAL_WORDS = {"CANINE", "FELINE", "EQUINE", "BOVINE", "VETERINARY"}
 _HUMAN_WORDS = {"HUMAN", "HOMO SAPIENS", "HOMO SAPIENS (ORGANISM)"}
 _HUMAN_CODES = {("SCT", "337915000"), ("SRT", "L-85003")}  # Homo sapiens, as in pydicom.sr's SNOMED table
@@ -146,18 +128,20 @@ def _size(header: InstanceHeader, rules: GateRules) -> str | None:
 
 
 def _region(header: InstanceHeader, rules: GateRules) -> str | None:
-    source, value, is_chest = region_of(header)
-    if is_chest is False:
-        return f"{source} {'says' if source == DESCRIPTION else 'is'} {value}: not a chest"
-    if is_chest is None and rules.unknown_region == "refuse":
-        return "BodyPartExamined and AnatomicRegionSequence are empty and no description names a region: region unknown"
+    region = region_of(header)
+    if region.is_chest is False:
+        return f"{region.says}: not a chest"
+    if region.is_chest is None and rules.unknown_region == "refuse":
+        return "no attribute and no description names a region that is known: region unknown"
     return None
 
 
 def _view(header: InstanceHeader, _rules: GateRules) -> str | None:
-    if header.view == "LATERAL":
-        return f"{header.view_source} is LATERAL: only frontal views are read"
-    return None
+    if header.view != "LATERAL":
+        return None
+    frontal = [f"{source} is {term}" for source, term in header.view_statements if term != "LATERAL"]
+    although = f", although {' and '.join(frontal)}" if frontal else ""
+    return f"{header.view_source} is LATERAL{although}: only frontal views are read"
 
 
 def _image_type(header: InstanceHeader, rules: GateRules) -> str | None:
@@ -179,7 +163,7 @@ def _quality_control(header: InstanceHeader, _rules: GateRules) -> str | None:
             return f"{keyword} is {value}: not an image of a patient"
     if header.anatomic_region and (header.anatomic_region.scheme, header.anatomic_region.value) == ("SCT", "706342009"):
         return "AnatomicRegionSequence is Phantom: not an image of a patient"
-    if header.body_part == "PHANTOM" or "PHANTOM" in _words(header.region_text):
+    if says_phantom(header.body_part) or says_phantom(header.region_text):
         return f"BodyPartExamined or {DESCRIPTION} says PHANTOM: not an image of a patient"
     return None
 
@@ -250,31 +234,6 @@ def check_site_rules(rules: Sequence[SiteRule]) -> None:
                     f"rule {rule.name!r} relaxes {relaxed!r}, which {'is never relaxed' if never else 'is no rule'}; "
                     f"allowed: {', '.join(RELAXABLE)}"
                 )
-
-
-def region_of(header: InstanceHeader) -> tuple[str, str, bool | None]:
-    """Find the body region in its first non-empty source.
-
-    Returns
-    -------
-    tuple of str, str, bool or None
-        The source (``""``: none), its value, and whether that is the chest (None: unknown).
-    """
-    code = header.anatomic_region
-    if code is not None:
-        return (
-            "AnatomicRegionSequence",
-            f"{masked(code.value)} {masked(code.scheme)}",
-            (code.scheme, code.value) in _CHEST_CODES,
-        )
-    if header.body_part:
-        return "BodyPartExamined", masked(header.body_part), header.body_part in CHEST_BODY_PARTS
-    words = _words(header.region_text)
-    if chest := sorted(words & _CHEST_WORDS):
-        return DESCRIPTION, chest[0], True
-    if other := sorted(words & _OTHER_WORDS):
-        return DESCRIPTION, other[0], False
-    return "", "", None
 
 
 def sop_class_name(uid: str) -> str:

@@ -13,7 +13,9 @@ from pydicom.dataset import Dataset
 
 from dicom_io.header import parsing
 from dicom_io.header.attribute_path import TagPath, header_tags, values
+from dicom_io.header.coded_values import CodedValue, first_code
 from dicom_io.header.parsing import Openable, UnreadableDicom
+from dicom_io.header.view import SERIES_TEXTS, STUDY_TEXTS, view_of
 
 __all__ = [
     "CodedValue",
@@ -41,36 +43,9 @@ _KEYWORDS = re.findall(
     InstanceNumber PatientOrientation SamplesPerPixel PhotometricInterpretation NumberOfFrames Rows Columns
     BitsAllocated BitsStored QualityControlImage QualityControlSubject LossyImageCompression
     RequestedProcedureDescription RequestAttributesSequence PerformedProcedureStepDescription
-    PerformedProtocolCodeSequence ViewCodeSequence
+    PerformedProtocolCodeSequence ViewCodeSequence PatientOrientationCodeSequence
     """,
 )
-
-# DX View, CID 4010: (scheme, code) -> the term of ViewPosition (PS3.3 C.8.1.2.1.1). The SRT codes are those that
-# pydicom.sr's SNOMED table maps to the SCT ones.
-_VIEW_CODES = {
-    ("SCT", "272479007"): "PA",
-    ("SRT", "R-40888"): "PA",
-    ("SCT", "399348003"): "AP",
-    ("SRT", "R-10206"): "AP",
-    ("SCT", "399067008"): "LATERAL",
-    ("SRT", "R-102CD"): "LATERAL",
-    ("SCT", "399173006"): "LATERAL",
-    ("SRT", "R-10236"): "LATERAL",
-    ("SCT", "399198007"): "LATERAL",
-    ("SRT", "R-10232"): "LATERAL",
-}
-_SRT_SYNONYMS = {"SNM3", "99SDM"}  # older designators of the same codes (PS3.16 8)
-# the lateral terms of ViewPosition (PS3.3 C.8.7.1.1.2), and words that modalities write instead
-_LATERAL_POSITIONS = {"LL", "RL", "LLD", "RLD", "LAT", "LATERAL", "LATERALE", "LT LAT", "RT LAT", "LLAT", "RLAT"}
-
-
-@dataclass(frozen=True)
-class CodedValue:
-    """An item of a code sequence: code value, coding scheme designator, code meaning (PS3.3 8)."""
-
-    value: str
-    scheme: str
-    meaning: str = ""
 
 
 @dataclass(frozen=True)
@@ -98,10 +73,12 @@ class InstanceHeader:
     ----------
     age_years, age_source
         None where unknown or impossible; the attributes it is from.
-    view, view_source
-        PA, AP, LATERAL, another term of ViewPosition, or None where unknown; the attribute it is from.
+    view, view_source, view_statements, view_contradictory
+        As in `dicom_io.header.view.View`.
+    series_text
+        The descriptions of series and protocol, joined.
     region_text
-        The descriptions of study, series, protocol and procedure, joined.
+        Those, and the descriptions of study and procedure.
     has_pixels
         Whether an attribute with pixels exists, not whether they can be decoded.
     site
@@ -131,8 +108,11 @@ class InstanceHeader:
     age_source: str = ""
     view: str | None = None
     view_source: str = ""
+    view_statements: tuple[tuple[str, str], ...] = ()
+    view_contradictory: bool = False
     body_part: str = ""
     anatomic_region: CodedValue | None = None
+    series_text: str = field(default="", repr=False)
     region_text: str = field(default="", repr=False)
     image_type: tuple[str, ...] = ()
     presentation_intent: str = ""
@@ -179,7 +159,8 @@ def read_header(source: Openable | bytes, tags: Sequence[TagPath] = ()) -> Insta
     sop_class = one("SOPClassUID")
     if not sop_class and not (has_pixels and parsing.number(dataset, "Rows")):
         raise UnreadableDicom("not a DICOM composite object: SOPClassUID (0008,0016) is missing")
-    view, view_source = _view(dataset)
+    view = view_of(dataset)
+    series_text = _series_text(dataset)
     age, age_source = _age(dataset)
     return InstanceHeader(
         sop_class_uid=sop_class,
@@ -203,11 +184,14 @@ def read_header(source: Openable | bytes, tags: Sequence[TagPath] = ()) -> Insta
         acquisition_date=one("AcquisitionDate") or one("AcquisitionDateTime")[:8],
         age_years=age,
         age_source=age_source,
-        view=view,
-        view_source=view_source,
+        view=view.term,
+        view_source=view.source,
+        view_statements=view.statements,
+        view_contradictory=view.contradictory,
         body_part=one("BodyPartExamined").upper(),
-        anatomic_region=_code(dataset, "AnatomicRegionSequence"),
-        region_text=_region_text(dataset),
+        anatomic_region=first_code(dataset, "AnatomicRegionSequence"),
+        series_text=series_text,
+        region_text=_joined([series_text, _study_text(dataset)]),
         image_type=tuple(member.upper() for member in parsing.texts(dataset, "ImageType")),
         presentation_intent=one("PresentationIntentType").upper(),
         manufacturer=one("Manufacturer"),
@@ -217,7 +201,7 @@ def read_header(source: Openable | bytes, tags: Sequence[TagPath] = ()) -> Insta
         quality_control_subject=one("QualityControlSubject").upper(),
         content_qualification=one("ContentQualification").upper(),
         species=one("PatientSpeciesDescription"),
-        species_code=_code(dataset, "PatientSpeciesCodeSequence"),
+        species_code=first_code(dataset, "PatientSpeciesCodeSequence"),
         patient_orientation=tuple(member.upper() for member in parsing.texts(dataset, "PatientOrientation")),
         rows=parsing.integer(dataset, "Rows", 0),
         columns=parsing.integer(dataset, "Columns", 0),
@@ -238,16 +222,6 @@ def with_site_values(header: InstanceHeader, source: Openable | bytes, tags: Seq
     return header if all(tag.text in held for tag in tags) else read_header(source, tags)
 
 
-def _code(dataset: Dataset, keyword: str) -> CodedValue | None:
-    for item in parsing.items(dataset, keyword):
-        value = parsing.text(item, "CodeValue") or parsing.text(item, "LongCodeValue")
-        if value:
-            scheme = parsing.text(item, "CodingSchemeDesignator").upper()
-            scheme = "SRT" if scheme in _SRT_SYNONYMS else scheme
-            return CodedValue(value, scheme, parsing.text(item, "CodeMeaning"))
-    return None
-
-
 def _contributing_equipment(dataset: Dataset) -> tuple[Equipment, ...]:
     return tuple(
         Equipment(
@@ -259,41 +233,23 @@ def _contributing_equipment(dataset: Dataset) -> tuple[Equipment, ...]:
     )
 
 
-def _region_text(dataset: Dataset) -> str:
-    found = [
-        parsing.text(dataset, keyword)
-        for keyword in (
-            "StudyDescription",
-            "SeriesDescription",
-            "ProtocolName",
-            "RequestedProcedureDescription",
-            "PerformedProcedureStepDescription",
-            "AcquisitionDeviceProcessingDescription",
-        )
-    ]
-    for keyword in ("ProcedureCodeSequence", "PerformedProtocolCodeSequence"):
-        code = _code(dataset, keyword)
-        found.append(code.meaning if code else "")
+def _series_text(dataset: Dataset) -> str:
+    code = first_code(dataset, "PerformedProtocolCodeSequence")
+    texts = [parsing.text(dataset, keyword) for keyword in SERIES_TEXTS]
+    return _joined([*texts, code.meaning if code else ""])
+
+
+def _study_text(dataset: Dataset) -> str:
+    code = first_code(dataset, "ProcedureCodeSequence")
+    found = [*(parsing.text(dataset, keyword) for keyword in STUDY_TEXTS), code.meaning if code else ""]
     for item in parsing.items(dataset, "RequestAttributesSequence"):
         found.append(parsing.text(item, "RequestedProcedureDescription"))
         found.append(parsing.text(item, "ScheduledProcedureStepDescription"))
-    return " | ".join(part for part in found if part)
+    return _joined(found)
 
 
-def _view(dataset: Dataset) -> tuple[str | None, str]:
-    """Find the view: ViewPosition, else ViewCodeSequence, else a series description with "lateral" alone."""
-    position = parsing.text(dataset, "ViewPosition").upper()
-    if position:
-        return ("LATERAL" if position in _LATERAL_POSITIONS else position), "ViewPosition"
-    code = _code(dataset, "ViewCodeSequence")
-    if code is not None:
-        return _VIEW_CODES.get((code.scheme, code.value), f"{code.value} {code.scheme}"), "ViewCodeSequence"
-    # StudyDescription is left out: "CHEST PA AND LATERAL" stands in both images of a study
-    for keyword in ("SeriesDescription", "ProtocolName", "AcquisitionDeviceProcessingDescription"):
-        words = set(re.findall(r"[A-Z]+", parsing.text(dataset, keyword).upper()))
-        if words & {"LAT", "LATERAL"} and not words & {"PA", "AP", "FRONTAL"}:
-            return "LATERAL", keyword
-    return None, ""
+def _joined(texts: Sequence[str]) -> str:
+    return " | ".join(part for part in texts if part)
 
 
 def _age(dataset: Dataset) -> tuple[float | None, str]:

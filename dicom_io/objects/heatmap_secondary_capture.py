@@ -19,9 +19,10 @@ from pydicom.uid import UID, ExplicitVRLittleEndian, SecondaryCaptureImageStorag
 from pydicom.valuerep import DSfloat
 
 from dicom_io.header import parsing
+from dicom_io.header.radiograph_words import region_words
 from dicom_io.objects import lossy_compression
 from dicom_io.objects.patient_and_study import copy_identity
-from dicom_io.terms import CHEST_BODY_PARTS, MANUFACTURER, MANUFACTURER_MODEL_NAME
+from dicom_io.terms import MANUFACTURER, MANUFACTURER_MODEL_NAME
 from dicom_io.uids import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME, derive_uid, is_uid
 
 _LO = 64
@@ -186,7 +187,8 @@ def _add_image(dataset: Dataset, header: Dataset, request: HeatmapRequest) -> No
 def _add_region(dataset: Dataset, header: Dataset) -> None:
     """Set the body part; Laterality (2C) is required unless the body part is known to be unpaired, as the chest is."""
     body_part = parsing.text(header, "BodyPartExamined").upper()
-    if body_part in CHEST_BODY_PARTS:
+    chest, other = region_words(body_part, is_body_part=True)
+    if chest and not other:
         dataset.BodyPartExamined = "CHEST"
         return
     if body_part and body_part.isascii():

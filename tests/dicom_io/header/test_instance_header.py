@@ -65,43 +65,6 @@ def test_age_is_read_or_unknown_but_never_assumed(age: str, born: str, taken: st
     assert bool(header.age_source) is (expected is not None)
 
 
-# ViewPosition, ViewCodeSequence, SeriesDescription -> view
-VIEWS = [
-    ("PA", None, "", "PA"),
-    ("ap", None, "", "AP"),
-    ("LL", None, "", "LATERAL"),
-    ("LATERAL", None, "CHEST PA", "LATERAL"),
-    ("RLO", None, "", "RLO"),
-    ("", code("399348003", "SCT"), "", "AP"),
-    ("", code("272479007", "SCT"), "", "PA"),
-    ("", code("R-10206", "SNM3"), "", "AP"),
-    ("", code("399173006", "SCT"), "CHEST PA", "LATERAL"),
-    ("", code("1234", "99LOCAL"), "", "1234 99LOCAL"),
-    ("PA", code("399173006", "SCT"), "", "PA"),
-    ("", None, "CHEST LAT", "LATERAL"),
-    ("", None, "CHEST PA/LAT", None),
-    ("", None, "LATERALITY UNKNOWN", None),
-    ("", None, "CHEST", None),
-    ("", None, "", None),
-]
-
-
-@pytest.mark.parametrize(("position", "codes", "description", "expected"), VIEWS)
-def test_the_view_is_what_the_first_source_says(
-    position: str, codes: object, description: str, expected: str | None
-) -> None:
-    header = read_header(
-        dicom_file(
-            ViewPosition=position,
-            ViewCodeSequence=codes,
-            SeriesDescription=description,
-            StudyDescription="CHEST PA AND LATERAL",
-        )
-    )
-    assert header.view == expected
-    assert bool(header.view_source) is (expected is not None)
-
-
 UNUSUAL_NAMES: list[tuple[str | list[str], bytes, str]] = [
     # misspelled, unknown, unannounced, and not in the announced set at all
     ("ISO-IR 100", "Jörg".encode("latin-1"), "Jörg"),
