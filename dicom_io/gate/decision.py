@@ -76,7 +76,8 @@ def decide(header: InstanceHeader, rules: GateRules | None = None, is_own: bool 
     -------
     GateResult
         Accepted with flags (``region unknown``, ``view unknown``, ``view contradictory: ...``, ``age unknown``,
-        ``small image ...``, those of the site's rules), or refused by the first rule that objects.
+        ``small image ...``, those of the header itself and of the site's rules), or refused by the first rule that
+        objects.
 
     Raises
     ------
@@ -131,7 +132,7 @@ def _flags(header: InstanceHeader, rules: GateRules) -> tuple[str, ...]:
         (header.age_years is None, "age unknown"),
         (short_side < rules.minimum_short_side, f"small image: {short_side} pixels, under {rules.minimum_short_side}"),
     )
-    return tuple(flag for raised, flag in candidates if raised)
+    return (*(flag for raised, flag in candidates if raised), *header.flags)
 
 
 def _evaluated(header: InstanceHeader) -> dict[str, str | int | float | None]:

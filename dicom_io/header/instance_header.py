@@ -5,7 +5,7 @@ Pixels are not read. Text is decoded by its character set; missing text is ``""`
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import date, datetime
 from functools import partial
 
@@ -15,6 +15,7 @@ from dicom_io.header import parsing
 from dicom_io.header.attribute_path import TagPath, header_tags, values
 from dicom_io.header.coded_values import CodedValue, first_code
 from dicom_io.header.parsing import Openable, UnreadableDicom
+from dicom_io.header.repeated_elements import flag_for, repeated_elements
 from dicom_io.header.view import SERIES_TEXTS, STUDY_TEXTS, view_of
 
 __all__ = [
@@ -83,6 +84,8 @@ class InstanceHeader:
         Whether an attribute with pixels exists, not whether they can be decoded.
     site
         The values of the attributes of the site's rules.
+    flags
+        What is wrong with the header itself: ``repeated element: PatientID``.
     """
 
     sop_class_uid: str
@@ -135,6 +138,7 @@ class InstanceHeader:
     lossy: bool = False
     has_pixels: bool = False
     site: tuple[SiteValue, ...] = field(default=(), repr=False)
+    flags: tuple[str, ...] = ()
 
 
 def read_header(source: Openable | bytes, tags: Sequence[TagPath] = ()) -> InstanceHeader:
@@ -154,6 +158,12 @@ def read_header(source: Openable | bytes, tags: Sequence[TagPath] = ()) -> Insta
     OSError
         If the file cannot be read.
     """
+    with repeated_elements() as repeated:
+        header = _read_header(source, tags)
+    return replace(header, flags=(*header.flags, *map(flag_for, repeated))) if repeated else header
+
+
+def _read_header(source: Openable | bytes, tags: Sequence[TagPath]) -> InstanceHeader:
     dataset, has_pixels = parsing.parse_header(source, [*_KEYWORDS, *header_tags(tags)] if tags else _KEYWORDS)
     one = partial(parsing.text, dataset)
     sop_class = one("SOPClassUID")

@@ -32,6 +32,7 @@ from pydicom.uid import (
 )
 
 from dicom_io.errors import StatedError
+from dicom_io.header.repeated_elements import note_repeated
 
 config.settings.reading_validation_mode = config.IGNORE
 
@@ -108,6 +109,8 @@ def parse_header(source: Openable | bytes, keywords: Sequence[str | BaseTag] | N
     pixels: list[int] = []
 
     def at_pixels(tag: BaseTag, _vr: str | None, length: int) -> bool:
+        if tag >> 16 == 2:  # it is no part of a data set (PS3.10 7.1); the file meta before it counts
+            note_repeated(tag)
         if tag in _PIXEL_TAGS and length > 0:
             pixels.append(length)
         return tag in _PIXEL_TAGS

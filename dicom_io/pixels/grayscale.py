@@ -12,6 +12,7 @@ from pydicom.dataset import FileDataset
 from pydicom.uid import UID
 
 from dicom_io.header import parsing
+from dicom_io.header.repeated_elements import flag_for, repeated_elements
 from dicom_io.pixels import decoding, orientation, shutter_and_aspect
 from dicom_io.pixels.display_parameters import display_steps
 from dicom_io.pixels.image_pixel_module import (
@@ -96,7 +97,8 @@ def read_grayscale(source: Path | bytes, enough: SufficientResolution | None = N
     OSError
         If the file cannot be read.
     """
-    dataset = parsing.parse_file(source)
+    with repeated_elements() as repeated:
+        dataset = parsing.parse_file(source)
     description, assumed = describe(dataset)
     reduced = None
     if enough is not None and _may_be_reduced(dataset):
@@ -108,7 +110,7 @@ def read_grayscale(source: Path | bytes, enough: SufficientResolution | None = N
         swapped = description.big_endian and dataset["PixelData"].VR == "OW"
         stored, decoder, noticed = decoding.decode(_pixel_bytes(dataset), description, swapped_bytes=swapped)
     image, record, flags = _brightness(dataset, description, _one_plane(stored, description))
-    flags = (*noticed, *flags)
+    flags = (*map(flag_for, repeated), *noticed, *flags)
     record["transfer_syntax"] = UID(description.transfer_syntax_uid).name
     record["decoder"] = decoder
     if assumed:
