@@ -48,6 +48,14 @@ _KEYWORDS = re.findall(
     """,
 )
 
+# what people identify an image by -> how its flag calls it
+_IDENTIFYING_TEXTS = {
+    "PatientName": "name",
+    "PatientID": "patient ID",
+    "AccessionNumber": "accession number",
+    "StudyDescription": "study description",
+}
+
 
 @dataclass(frozen=True)
 class Equipment:
@@ -85,7 +93,7 @@ class InstanceHeader:
     site
         The values of the attributes of the site's rules.
     flags
-        What is wrong with the header itself: ``repeated element: PatientID``.
+        What is wrong with the header itself: ``name not decodable``, ``repeated element: PatientID``.
     """
 
     sop_class_uid: str
@@ -223,6 +231,11 @@ def _read_header(source: Openable | bytes, tags: Sequence[TagPath]) -> InstanceH
         lossy=one("LossyImageCompression") == "01",
         has_pixels=has_pixels,
         site=tuple(SiteValue(tag.text, values(dataset, tag)) for tag in dict.fromkeys(tags)),
+        flags=tuple(
+            f"{name} not decodable"
+            for keyword, name in _IDENTIFYING_TEXTS.items()
+            if not parsing.is_decodable(dataset, keyword)
+        ),
     )
 
 

@@ -4,12 +4,11 @@ pydicom's validation of values is switched off here: its warnings would write pa
 invalid name) to the log. Received data is checked by this package and rejected with a reason instead.
 """
 
-import re
 import struct
 import zlib
 from collections.abc import Iterator, MutableSequence, Sequence
 from contextlib import contextmanager
-from functools import cache, lru_cache
+from functools import cache
 from io import BytesIO
 from pathlib import Path
 from threading import Lock
@@ -17,7 +16,8 @@ from traceback import clear_frames
 from typing import BinaryIO, ClassVar, Literal, Protocol, TypeVar
 
 import pydicom
-from pydicom import charset, config
+from pydicom import config
+from pydicom.datadict import dictionary_has_tag, dictionary_VR
 from pydicom.dataelem import DataElement, RawDataElement
 from pydicom.dataset import Dataset, FileDataset
 from pydicom.errors import BytesLengthException, InvalidDicomError
@@ -32,6 +32,7 @@ from pydicom.uid import (
 )
 
 from dicom_io.errors import StatedError
+from dicom_io.header.character_sets import decode
 from dicom_io.header.repeated_elements import note_repeated
 
 config.settings.reading_validation_mode = config.IGNORE
@@ -63,8 +64,6 @@ _LARGEST_INFLATED = 1 << 28  # inflated at once; 268 MB hold the largest image t
 _LARGEST_META = 65_536  # bytes with the preamble; about a hundred are usual
 # The memory budget counts received bytes; inflated, they may be a thousand times more: so only one at a time.
 _INFLATING = Lock()
-_ESCAPE = b"\x1b"
-_DELIMITERS = {0x09, 0x0A, 0x0C, 0x0D, 0x3D, 0x5C, 0x5E}  # each resets the character set (PS3.5 6.1.2.5.3)
 _PADDING = "\0 \t\r\n"
 
 
@@ -250,7 +249,7 @@ def text(dataset: Dataset, keyword: str | BaseTag, character_set: Dataset | None
     -------
     str
         The value without padding, several values separated by backslashes; ``""`` where missing, empty or a sequence.
-        Bytes that the character set cannot decode are replaced.
+        Bytes that cannot be decoded, and control characters, are replaced (`dicom_io.header.character_sets`).
     """
     tag = _tag(keyword)
     element = raw_element(dataset, tag)
@@ -258,7 +257,7 @@ def text(dataset: Dataset, keyword: str | BaseTag, character_set: Dataset | None
         return ""
     value = element.value
     if isinstance(value, bytes):
-        return _decode(value, dataset if character_set is None else character_set).strip(_PADDING)
+        return _decoded(element, value, dataset if character_set is None else character_set)[0].strip(_PADDING)
     if value is None or isinstance(element, RawDataElement) or element.VR == "SQ":
         return ""
     if isinstance(value, MutableSequence):
@@ -327,49 +326,32 @@ def raw_element(dataset: Dataset, tag: BaseTag) -> DataElement | RawDataElement 
         return None
 
 
-def encodings(dataset: Dataset) -> list[str]:
-    """Translate SpecificCharacterSet (PS3.3 C.12.1.1.2), also common misspellings, to Python codecs.
+def is_decodable(dataset: Dataset, keyword: str | BaseTag, character_set: Dataset | None = None) -> bool:
+    """Whether `text` gives the attribute's text without replacements; parameters as there."""
+    element = raw_element(dataset, _tag(keyword))
+    if element is None or not isinstance(element.value, bytes):
+        return True
+    return _decoded(element, element.value, dataset if character_set is None else character_set)[1]
 
-    Unknown terms are read as the default repertoire, and that as Latin-1, which old senders use without saying so.
-    """
+
+def character_set_terms(dataset: Dataset) -> list[str]:
+    """Return the values of SpecificCharacterSet as they are written."""
     element = raw_element(dataset, _tag("SpecificCharacterSet"))
     value = None if element is None else element.value
     if isinstance(value, bytes):
-        terms = value.decode("ascii", "replace").split("\\")
-    elif isinstance(value, str) or value is None:
-        terms = [value or ""]
-    else:
-        terms = [str(member) for member in value]
-    return list(_codecs(tuple(terms)))
+        return value.decode("ascii", "replace").split("\\")
+    if isinstance(value, str) or value is None:
+        return [value or ""]
+    return [str(member) for member in value]
 
 
-@lru_cache(64)
-def _codecs(stated: tuple[str, ...]) -> tuple[str, ...]:
-    terms = [_spelling(term) for term in stated]
-    if terms[0] in charset.STAND_ALONE_ENCODINGS:
-        terms = terms[:1]
-    return tuple(charset.python_encoding.get(term, charset.default_encoding) for term in terms)
+def _decoded(element: DataElement | RawDataElement, value: bytes, character_set: Dataset) -> tuple[str, bool]:
+    return decode(value, character_set_terms(character_set), is_name=_dictionary_vr(element.tag) == "PN")
 
 
-def _spelling(term: str) -> str:
-    term = re.sub(r"[ _-]+", " ", term.strip(_PADDING).upper())
-    if term in {"UTF8", "UTF 8"}:
-        return "ISO_IR 192"
-    if match := re.fullmatch(r"ISO ?IR ?(\d+)", term):
-        return f"ISO_IR {match[1]}"
-    if match := re.fullmatch(r"ISO ?2022 ?IR ?(\d+)", term):
-        return f"ISO 2022 IR {match[1]}"
-    return term
-
-
-def _decode(value: bytes, dataset: Dataset) -> str:
-    codecs = encodings(dataset)
-    if _ESCAPE in value:
-        try:
-            return charset.decode_bytes(value, codecs, _DELIMITERS)
-        except VALUE_ERRORS:
-            return value.decode("ascii", "replace")
-    return value.decode(codecs[0], "replace")
+@cache
+def _dictionary_vr(tag: BaseTag) -> str:
+    return dictionary_VR(tag) if dictionary_has_tag(tag) else ""
 
 
 def _finite(value: object) -> float | None:

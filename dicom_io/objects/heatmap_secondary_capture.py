@@ -113,7 +113,6 @@ def heatmap_secondary_capture(
 
     sop_instance_uid = derive_uid(request.installation_id, request.object_key)
     dataset = Dataset()
-    dataset.SpecificCharacterSet = "ISO_IR 192"
     copy_identity(header, dataset)
     _add_instance(dataset, header, sop_instance_uid, request)
     _add_series_and_equipment(dataset, request)

@@ -66,11 +66,12 @@ def test_age_is_read_or_unknown_but_never_assumed(age: str, born: str, taken: st
 
 
 UNUSUAL_NAMES: list[tuple[str | list[str], bytes, str]] = [
-    # misspelled, unknown, unannounced, and not in the announced set at all
+    # misspelled, unknown, unannounced, and not in the announced set at all: what is not UTF-8 is not guessed at
     ("ISO-IR 100", "Jörg".encode("latin-1"), "Jörg"),
     ("utf-8", "Jörg".encode(), "Jörg"),
     ("KLINGON", b"Worf^Son of Mogh", "Worf^Son of Mogh"),
-    ("", "Jörg".encode("latin-1"), "Jörg"),
+    ("", "Jörg".encode(), "Jörg"),
+    ("", "Jörg".encode("latin-1"), "J\ufffdrg"),
     ("ISO_IR 192", "Jörg".encode("latin-1"), "J\ufffdrg"),
 ]
 
