@@ -67,8 +67,8 @@ def decode(value: bytes, terms: Sequence[str], *, is_name: bool = False) -> tupl
     Returns
     -------
     tuple of str and bool
-        The text without padding and escape sequences, and whether all of it could be decoded. What could not is
-        replaced by U+FFFD; so are control characters, which are no text.
+        The text without padding and escape sequences, and whether all of it could be decoded without doubt. What could
+        not is replaced by U+FFFD; so are control characters, which are no text.
     """
     value = value.strip(_PADDING)
     codecs = _codecs(tuple(terms))
@@ -79,18 +79,20 @@ def decode(value: bytes, terms: Sequence[str], *, is_name: bool = False) -> tupl
 def _whole(value: bytes, codecs: tuple[str | None, ...]) -> tuple[str, bool]:
     """Decode by the first declared character set that has all the bytes, else as UTF-8."""
     declared = [codec for codec in codecs if codec is not None]
-    candidates = [*declared, "utf_8"]
-    if declared[:1] == ["latin_1"]:
-        # Letters in UTF-8 are pairs of a letter and a sign in Latin-1, which no name has: the declaration is wrong.
-        candidates = ["utf_8", *declared]
-    for codec in candidates:
-        try:
-            text = value.decode(codec)
-        except UnicodeDecodeError:
-            continue
-        if not _C1.search(text):
-            return text, True
+    for codec in (*declared, "utf_8"):
+        text = _strict(value, codec)
+        if text is not None and not _C1.search(text):
+            # A letter of UTF-8 is a letter and a sign in Latin-1, which hardly any name has: one of the two is wrong.
+            doubtful = codec == "latin_1" and not value.isascii() and _strict(value, "utf_8") is not None
+            return text, not doubtful
     return value.decode(declared[0] if declared else "ascii", "replace"), False
+
+
+def _strict(value: bytes, codec: str) -> str | None:
+    try:
+        return value.decode(codec)
+    except UnicodeDecodeError:
+        return None
 
 
 def _with_escapes(value: bytes, codecs: tuple[str | None, ...], is_name: bool) -> tuple[str, bool]:
@@ -133,10 +135,8 @@ def _double_bytes(run: bytes, codec: str, prefix: bytes) -> tuple[str, bool]:
 
 
 def _by(value: bytes, codec: str) -> tuple[str, bool]:
-    try:
-        return value.decode(codec), True
-    except UnicodeDecodeError:
-        return value.decode(codec, "replace"), False
+    text = _strict(value, codec)
+    return (value.decode(codec, "replace"), False) if text is None else (text, True)
 
 
 def _checked(text: str, complete: bool) -> tuple[str, bool]:
