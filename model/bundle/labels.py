@@ -1,5 +1,6 @@
 """Labels and their coded concepts."""
 
+import re
 from dataclasses import dataclass
 
 
@@ -31,8 +32,8 @@ KNOWN_CODES: dict[str, tuple[Code, ...]] = {
     "Pneumonia": (Code("233604007", "SCT", "Pneumonia"),),
 }
 
-NO_FINDING_NAMES = frozenset({"normal", "no finding", "no_finding", "nofinding", "healthy", "negative", "background"})
-"""Lower-case names of classes and columns that mean the absence of findings; they are not labels."""
+NO_FINDING_NAMES = frozenset({"normal", "no finding", "no findings", "nofinding", "healthy", "negative", "background"})
+"""Names of classes and columns, as `label_key` writes them, that mean the absence of findings; they are not labels."""
 
 LONGEST_NAME = 64
 """Characters of the name of a label or a model."""
@@ -53,8 +54,21 @@ def name_problem(text: str, *, of_file: bool = False) -> str:
 
 
 def says_no_finding(name: str) -> bool:
-    """Return whether a class or column name means the absence of findings; case and outer blanks are ignored."""
-    return name.strip().lower() in NO_FINDING_NAMES
+    """Return whether a class or column name means the absence of findings, however it is spelled."""
+    return label_key(name.replace("-", " ")) in NO_FINDING_NAMES
+
+
+def label_key(name: str) -> str:
+    """Return what the spellings of one label share: lower case, words divided by single blanks; ``_`` is a blank."""
+    return " ".join(re.split(r"[\s_]+", name.casefold())).strip()
+
+
+def known_spelling(name: str) -> str:
+    """Return the label of `KNOWN_CODES` that a name spells otherwise, else the name with single blanks."""
+    return _KNOWN.get(label_key(name), " ".join(name.split()))
+
+
+_KNOWN = {label_key(name): name for name in KNOWN_CODES}
 
 
 def label_of(name: str) -> Label:

@@ -72,11 +72,7 @@ class PatientKey:
         It does not depend on the domain, since a collection may have another name elsewhere, nor on leading zeros:
         ChestX-ray14 writes both 00009507 and 9507.
         """
-        domain, separator, number = sample.patient.partition(":")
-        number = number if separator else domain
-        if not number or number == sample.path.stem:
-            return ""
-        return self._digest(f"patient {int(number) if number.isdecimal() else number}")[:_DIGITS]
+        return self._digest(f"patient {sample.person}")[:_DIGITS] if sample.person else ""
 
     def _digest(self, text: str) -> str:
         return hmac.new(self._secret, text.encode(), hashlib.sha256).hexdigest()

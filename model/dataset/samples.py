@@ -7,8 +7,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar, Literal, get_args
 
+from model.dataset.part_names import part_of
+
+TABLE_SUFFIXES = frozenset({".csv", ".tsv"})
+"""Suffixes, in lower case, of tables of labels."""
+
 DEFAULT_PATIENT_PATTERN = r"^(person\d+|NORMAL2-IM-\d+|IM-\d+|\d{8}(?=_\d+$))"
 """Matches the patient in file names of the Kermany collection and ChestX-ray14; other files: one patient per file."""
+
+_PATIENT_FOLDER = re.compile(r"(?:patient|person|subject|pat|p)[-_ ]?\d+", re.IGNORECASE)
 
 Uncertain = Literal["ignore", "zero", "one"]
 """How a label of -1 counts (CheXpert's U-Ignore, U-Zeros, U-Ones; Irvin et al. 2019): unknown, absent, present."""
@@ -60,13 +67,18 @@ class Source:
         """Read ``domain=folder`` or ``folder``."""
         domain, separator, folder = text.partition("=")
         path = Path(folder if separator else text).expanduser()
-        name = path.resolve().name if path.suffix.lower() != ".csv" else path.resolve().parent.name
-        return cls(path, domain if separator else name, uncertain=uncertain)
+        named = path.resolve() if path.suffix.lower() not in TABLE_SUFFIXES else path.resolve().parent
+        if part_of(named.name) and named.parent.name:  # chest_xray/train and chest_xray/test are one population
+            named = named.parent
+        return cls(path, domain if separator else named.name, uncertain=uncertain)
 
     def patient_of(self, path: Path) -> str:
-        """Return the patient in a file's name; without a match, the whole name."""
+        """Return the patient in a file's name, or in that of a folder (``patient00012``); else nothing."""
         match = re.search(self.patient_pattern, path.stem)
-        return match.group(1) if match else path.stem
+        if match:
+            return match.group(1)
+        folders = path.parent.parts[len(self.folder.parts) :] if path.is_relative_to(self.folder) else ()
+        return next((name for name in reversed(folders) if _PATIENT_FOLDER.fullmatch(name)), "")
 
 
 @dataclass(frozen=True)
@@ -91,6 +103,10 @@ class Sample:
         F, M, O, or None.
     duplicate_group
         Equal for images of the same picture, however encoded; empty without duplicates.
+    part
+        Part of the split that the collection itself puts the image in: training, validation, test; empty: none.
+    patient_known
+        False where nothing tells the patient, and the file's name stands for it.
     """
 
     path: Path
@@ -102,6 +118,21 @@ class Sample:
     view: str | None = None
     sex: str | None = None
     duplicate_group: str = ""
+    part: str = ""
+    patient_known: bool = True
+
+    @property
+    def person(self) -> str:
+        """The patient's number without domain and leading zeros, equal in all domains; empty where it is unknown.
+
+        Collections of one hospital may be given as several domains. Hospitals that number their patients alike need
+        distinct numbers in the table.
+        """
+        domain, separator, number = self.patient.partition(":")
+        number = number if separator else domain
+        if not self.patient_known:
+            return ""
+        return str(int(number)) if number.isdecimal() else number
 
     def target(self, label: str) -> float:
         """Return 1.0, 0.0, or nan where the label is unknown."""
@@ -126,7 +157,7 @@ def no_metadata(_path: Path) -> ImageMetadata:
     return ImageMetadata()
 
 
-ProblemKind = Literal["missing", "damaged", "duplicate", "contradiction"]
+ProblemKind = Literal["missing", "damaged", "duplicate", "contradiction", "leak"]
 
 
 @dataclass(frozen=True)
@@ -137,7 +168,8 @@ class FileProblem:
     ----------
     kind
         ``missing`` and ``damaged`` files are left out. A ``duplicate`` is the same picture as another file: both stay,
-        in the same part. A ``contradiction`` is a duplicate with contradicting labels.
+        in the same part. A ``contradiction`` is a duplicate with contradicting labels. A ``leak`` is left out of its
+        part: a part that the collection holds out has the same patient or picture.
     path
         The file.
     reason

@@ -6,8 +6,11 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from model.bundle.labels import KNOWN_CODES, says_no_finding
-from model.dataset.label_tables import TableRow, find_image, find_tables, read_table
+from model.bundle.labels import known_spelling, label_key, says_no_finding
+from model.dataset.folder_layout import ClassFolder, layout_of
+from model.dataset.image_files import ImageIndex, images_below
+from model.dataset.label_tables import TableRow, read_table
+from model.dataset.part_names import part_of
 from model.dataset.samples import (
     DEFAULT_PATIENT_PATTERN,
     DatasetInvalid,
@@ -19,6 +22,7 @@ from model.dataset.samples import (
     Uncertain,
     no_metadata,
 )
+from model.dataset.table_files import TableFile
 
 __all__ = [
     "DEFAULT_PATIENT_PATTERN",
@@ -35,19 +39,22 @@ __all__ = [
     "with_normal_class",
 ]
 
-IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".dcm", ".dicom", ""})
-"""Suffixes of image files; DICOM files often have none."""
-
 
 def read_sources(
-    sources: Iterable[Source], read_metadata: ReadImageMetadata = no_metadata, problems: list[FileProblem] | None = None
+    sources: Iterable[Source],
+    read_metadata: ReadImageMetadata = no_metadata,
+    problems: list[FileProblem] | None = None,
+    notices: list[str] | None = None,
+    spellings: Sequence[str] = (),
 ) -> list[Sample]:
     """Read class folders and tables of labels, in the given order.
 
     A folder with a CSV table in one of the forms of `read_table` is read by that table. In ChestX-ray14's form, every
     label that occurs in such a table of the domain is known for all of the domain's listed images. Any other folder has
     one subfolder per class: each class is a label, known for all images of the folder; classes named normal (or no
-    finding, negative, healthy) have none of the labels.
+    finding, negative, healthy) have none of the labels. Folders named like parts of a split (train, val, test and the
+    like) around the class folders, or within each of them, give the images' parts; so do a table's column ``split`` and
+    tables or folders with such names. Labels whose names differ by case or blanks are one.
 
     Parameters
     ----------
@@ -57,24 +64,29 @@ def read_sources(
         Returns the metadata in an image file; used where the table has no value.
     problems
         Missing and unreadable files are appended to it.
+    notices
+        Sentences for the user, of what is not read, are appended to it.
+    spellings
+        Names of labels as they are to be spelled.
 
     Raises
     ------
     DatasetInvalid
-        A folder is missing, empty, or in neither form.
+        A folder is missing, empty, or in neither form; a table fits no form, or contradicts itself.
     """
     problems = [] if problems is None else problems
+    notices = [] if notices is None else notices
     samples: list[Sample] = []
     positives_only: set[Path] = set()  # images of tables that list only the labels that are present
     for source in sources:
         if not source.folder.exists():
             raise DatasetInvalid(f"training data folder {source.folder} does not exist")
-        tables = find_tables(source)
-        if tables:
-            samples += _read_tables(source, tables, read_metadata, problems, positives_only)
+        layout = layout_of(source, notices)
+        if layout.tables:
+            samples += _read_tables(source, layout.tables, read_metadata, problems, positives_only, notices)
         else:
-            samples += _read_class_folders(source, read_metadata, problems)
-    return _with_negatives(samples, positives_only)
+            samples += _read_class_folders(source, layout.classes, read_metadata, problems, notices)
+    return _with_negatives(_one_spelling(samples, spellings), positives_only)
 
 
 def known_labels(samples: Sequence[Sample], minimum_positives: int = 1) -> tuple[str, ...]:
@@ -128,49 +140,108 @@ def with_normal_class(samples: Sequence[Sample], labels: Sequence[str], normal: 
 
 def _read_tables(
     source: Source,
-    tables: Sequence[Path],
+    tables: Sequence[tuple[TableFile, str]],
     read_metadata: ReadImageMetadata,
     problems: list[FileProblem],
     positives_only: set[Path],
+    notices: list[str],
 ) -> list[Sample]:
-    samples: dict[Path, Sample] = {}
-    folder = source.folder if source.folder.is_dir() else source.folder.parent
-    by_name: dict[str, list[Path]] = {}
-    for image in sorted(_images(folder)):
-        by_name.setdefault(image.name, []).append(image)
-    for table in tables:
-        before = len(samples)
+    rows: dict[Path, TableRow] = {}
+    images: dict[Path, list[Path]] = {}
+    for table, part in tables:
+        folder = table.path.parent
+        if folder not in images:
+            images[folder] = images_below(folder, problems)
+        index, named = ImageIndex(folder, images[folder]), 0
         for row in read_table(source, table):
-            path = find_image(folder, row.image, by_name)
+            path = index.find(row.image) if row.image else None
             if path is None:
-                problems.append(FileProblem("missing", Path(row.image), f"named in {table.name}, not in {folder}"))
-            elif path not in samples and (sample := _sample(source, path, row, read_metadata, problems)):
-                samples[path] = sample
-                if row.positives_only:
-                    positives_only.add(path)
-        if len(samples) == before:
-            raise DatasetInvalid(f"{table} names no image that is in {folder}")
-    return list(samples.values())
-
-
-def _read_class_folders(source: Source, read_metadata: ReadImageMetadata, problems: list[FileProblem]) -> list[Sample]:
-    folders = sorted(path for path in source.folder.iterdir() if path.is_dir() and not path.name.startswith("."))
-    if len(folders) < 2:
-        raise DatasetInvalid(
-            f"{source.folder} holds neither a CSV table of labels (ChestX-ray14's 'Image Index' and 'Finding Labels', "
-            "CheXpert's 'Path' and 'Frontal/Lateral', or 'path' and one column per label) "
-            f"nor at least two class folders (found {len(folders)})"
-        )
-    classes = {folder: _label(folder.name) for folder in folders}
-    names = {name for name in classes.values() if not says_no_finding(name)}
+                reason = f"named in {row.where}, not in {folder}" if row.image else f"{row.where} names no file"
+                problems.append(FileProblem("missing", Path(row.image), reason))
+                continue
+            named += 1
+            part_of_row = row.part or part or _part_of_folders(path, folder)
+            rows[path] = _joined(rows.get(path), replace(row, part=part_of_row), path)
+        if not named:
+            raise DatasetInvalid(f"{table.path} names no image that is in {folder}")
+    if left := sorted({path for found in images.values() for path in found} - set(rows)):
+        notices.append(f"{len(left)} images in {source.folder}, such as {left[0].name}, are in no table and not used")
     samples = []
-    for folder, label in classes.items():
-        for path in sorted(_images(folder)):
-            row = TableRow("", {name: float(name == label) for name in sorted(names)})
-            if sample := _sample(source, path, row, read_metadata, problems):
+    for path, row in rows.items():
+        if sample := _sample(source, path, row, read_metadata, problems):
+            samples.append(sample)
+            if row.positives_only:
+                positives_only.add(path)
+    return samples
+
+
+def _part_of_folders(path: Path, folder: Path) -> str:
+    """Return the part that a folder between the table and the image is named after."""
+    between = path.parent.relative_to(folder).parts if path.is_relative_to(folder) else ()
+    return next(filter(None, map(part_of, between)), "")
+
+
+def _joined(earlier: TableRow | None, row: TableRow, path: Path) -> TableRow:
+    """Return what two rows, of one table or of two, say of one image together.
+
+    Raises
+    ------
+    DatasetInvalid
+        They contradict each other.
+    """
+    if earlier is None:
+        return row
+    labels = {label_key(name): (name, value) for name, value in earlier.labels.items()}
+    problem = ""
+    if row.positives_only and earlier.positives_only and {label_key(name) for name in row.labels} != set(labels):
+        problem = "list different findings"
+    for name, value in row.labels.items():
+        known, other = labels.get(label_key(name), (name, math.nan))
+        if {value, other} == {0.0, 1.0}:
+            problem = f"say {other:g} and {value:g} of {known}"
+        labels[label_key(name)] = known, other if math.isnan(value) else value
+    for what in ("patient", "part"):
+        one, other_one = getattr(earlier, what), getattr(row, what)
+        if one and other_one and one != other_one:
+            problem = f"give it the {what} {one} and {other_one}"
+    if problem:
+        raise DatasetInvalid(f"{earlier.where} and {row.where} are of the same image, {path.name}, but {problem}")
+    return replace(
+        earlier,
+        labels=dict(labels.values()),
+        patient=earlier.patient or row.patient,
+        part=earlier.part or row.part,
+        age=row.age if earlier.age is None else earlier.age,
+        view=earlier.view or row.view,
+        sex=earlier.sex or row.sex,
+        positives_only=earlier.positives_only and row.positives_only,
+    )
+
+
+def _read_class_folders(
+    source: Source,
+    folders: Sequence[ClassFolder],
+    read_metadata: ReadImageMetadata,
+    problems: list[FileProblem],
+    notices: list[str],
+) -> list[Sample]:
+    names: dict[str, str] = {}
+    for each in folders:
+        if not says_no_finding(each.name):
+            names.setdefault(label_key(each.name), known_spelling(each.name))
+    samples = []
+    for each in folders:
+        images = images_below(each.folder, problems)
+        if not images:
+            notices.append(f"the class folder {each.folder} holds no PNG, JPEG or DICOM file")
+        labels = {name: float(key == label_key(each.name)) for key, name in sorted(names.items())}
+        for path in images:
+            if sample := _sample(source, path, TableRow("", labels, part=each.part), read_metadata, problems):
                 samples.append(sample)
     if not samples:
         raise DatasetInvalid(f"the class folders of {source.folder} hold no PNG, JPEG or DICOM files")
+    if not names:
+        raise DatasetInvalid(f"every class folder of {source.folder} is of no finding: there is no label to learn")
     return samples
 
 
@@ -184,16 +255,31 @@ def _sample(
     except (OSError, ValueError) as error:
         problems.append(FileProblem("damaged", path, str(error)))
         return None
+    patient = row.patient or metadata.patient or source.patient_of(path)
     return Sample(
         path=path,
         domain=source.domain,
-        patient=f"{source.domain}:{row.patient or metadata.patient or source.patient_of(path)}",
+        patient=f"{source.domain}:{patient or path.stem}",
         labels=row.labels,
         sha256=digest,
         age=metadata.age if row.age is None else row.age,
         view=row.view or metadata.view,
         sex=row.sex or metadata.sex,
+        part=row.part,
+        patient_known=bool(patient),
     )
+
+
+def _one_spelling(samples: Sequence[Sample], spellings: Sequence[str]) -> list[Sample]:
+    """Return the samples with one spelling of each label: one of `spellings`, the known one, or the first."""
+    chosen = {label_key(name): name for name in spellings}
+    for sample in samples:
+        for name in sample.labels:
+            chosen.setdefault(label_key(name), known_spelling(name))
+    return [
+        replace(sample, labels={chosen[label_key(name)]: value for name, value in sample.labels.items()})
+        for sample in samples
+    ]
 
 
 def _with_negatives(samples: list[Sample], positives_only: set[Path]) -> list[Sample]:
@@ -208,17 +294,3 @@ def _with_negatives(samples: list[Sample], positives_only: set[Path]) -> list[Sa
         else sample
         for sample in samples
     ]
-
-
-def _images(folder: Path) -> list[Path]:
-    return [
-        path
-        for path in folder.rglob("*")
-        if path.suffix.lower() in IMAGE_SUFFIXES and path.is_file() and not path.name.startswith(".")
-    ]
-
-
-def _label(folder_name: str) -> str:
-    """Return the label of a class folder: its name, or the known label that differs from it by case alone."""
-    known = {name.lower(): name for name in KNOWN_CODES}
-    return known.get(folder_name.lower(), folder_name)

@@ -20,9 +20,10 @@ def split_by_patient(
 ) -> dict[str, list[Sample]]:
     """Split samples into parts by patient, stratified by domain and label.
 
-    Images of one patient, and duplicates, whichever patients they have, form a group that stays together. Groups are
-    assigned by the rarest (domain, label, value) in them, each to the part that lacks it most, so that every part gets
-    about its fraction of each. The same samples and seed give the same parts.
+    Images of one patient, in whichever domain, and duplicates, of whichever patient, form a group that stays together;
+    files of one domain and name whose patient is unknown count as one patient's. Groups are assigned by the rarest
+    (domain, label, value) in them, each to the part that lacks it most, so that every part gets about its fraction of
+    each. The same samples and seed give the same parts.
 
     Not scikit-learn's StratifiedGroupKFold: its folds have equal sizes, and it stratifies by one label.
 
@@ -39,7 +40,7 @@ def split_by_patient(
     -------
     The samples of each part, in their order.
     """
-    groups = _groups(samples)
+    groups = groups_of(samples)
     kinds = [Counter(kind for index in group for kind in _kinds(samples[index])) for group in groups]
     totals: Counter[tuple[str, str, float]] = sum(kinds, Counter())
     wanted = {part: {kind: totals[kind] * fraction for kind in totals} for part, fraction in fractions.items()}
@@ -64,7 +65,7 @@ def write_split(parts: Mapping[str, Sequence[Sample]], path: Path) -> None:
     """
     key = PatientKey.of(path.parent)
     members = [(part, sample) for part, samples in parts.items() for sample in samples]
-    groups = _groups([sample for _, sample in members])
+    groups = groups_of([sample for _, sample in members], by_name=False)
     number_of = {index: number for number, group in enumerate(groups) for index in group}
     with path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file, lineterminator="\n")
@@ -101,7 +102,7 @@ def check_leaks(parts: Mapping[str, Sequence[Sample]], where: str = "the split")
     The message gives the number of leaks and, of the first, both files and parts.
     """
     named: dict[str, Callable[[Sample], str]] = {
-        "patient": lambda sample: sample.patient,
+        "patient": lambda sample: sample.person,
         "byte-identical image": lambda sample: sample.sha256,
         "image, re-encoded": lambda sample: sample.duplicate_group,
     }
@@ -229,14 +230,20 @@ def _need(
     return need, fraction
 
 
-def _groups(samples: Sequence[Sample]) -> list[list[int]]:
-    """Return indices of samples that share, also through others, a patient or a picture; in the samples' order."""
+def groups_of(samples: Sequence[Sample], *, by_name: bool = True) -> list[list[int]]:
+    """Return indices of samples that share, also through others, a patient or a picture; in the samples' order.
+
+    With ``by_name``, files of one domain and name whose patient is unknown count as one patient's.
+    """
     from scipy.cluster.hierarchy import DisjointSet
 
     groups = DisjointSet(range(len(samples)))
     first: dict[str, int] = {}
     for index, sample in enumerate(samples):
-        keys = [f"patient:{sample.patient}", f"sha256:{sample.sha256}", f"duplicate_group:{sample.duplicate_group}"]
-        for key in keys if sample.duplicate_group else keys[:2]:
-            groups.merge(index, first.setdefault(key, index))
+        keys = {"person": sample.person, "sha256": sample.sha256, "duplicate_group": sample.duplicate_group}
+        if by_name and not sample.person:
+            keys["patient"] = sample.patient
+        for kind, value in keys.items():
+            if value:
+                groups.merge(index, first.setdefault(f"{kind}:{value}", index))
     return [sorted(group) for group in groups.subsets()]

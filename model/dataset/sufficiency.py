@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 
+from model.bundle.labels import label_key
 from model.dataset.samples import DatasetInvalid, Sample
 from model.dataset.split import PARTS
 
@@ -27,7 +28,8 @@ def choose_labels(
     samples
         The images.
     wanted
-        Labels that were requested: one positive image is enough. Empty: every label with `minimum_positives`.
+        Labels that were requested, in any case: one positive image is enough. Empty: every label with
+        `minimum_positives`.
     minimum_positives
         Positive images that a label needs if no labels are requested.
 
@@ -38,6 +40,8 @@ def choose_labels(
     """
     counts = positives(samples)
     if wanted:
+        spelled = {label_key(label): label for label in counts}
+        wanted = [spelled.get(label_key(label), label) for label in wanted]
         missing = [label for label in wanted if not counts.get(label)]
         if missing:
             present = [label for label, count in counts.items() if count]

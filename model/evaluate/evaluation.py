@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from model.bundle.bundle import Bundle
+from model.dataset.given_split import gives_split
 from model.dataset.samples import ReadImageMetadata, no_metadata
 from model.dataset.sources import DatasetInvalid, FileProblem, Sample, Source, read_sources
 from model.dataset.split import check_unseen, read_split
@@ -94,7 +95,8 @@ def select_evaluation_set(
     sources
         Folders or tables of labelled images.
     split_file, part
-        Only the images of this part of this split file; without a file: all images.
+        Only the images of this part of this split file; without a file, of this part of data that come in parts, else
+        all images.
     allow_seen
         Evaluate on images of the training or validation part too, with a warning.
     read_metadata
@@ -107,9 +109,15 @@ def select_evaluation_set(
         without `allow_seen`.
     """
     problems: list[FileProblem] = []
-    samples = read_sources(sources, read_metadata, problems)
+    samples = read_sources(sources, read_metadata, problems, spellings=bundle.label_names)
     if split_file is not None:
         samples = read_split(split_file, samples)[part]
+    elif gives_split(samples):
+        counts = Counter(sample.part or "none" for sample in samples)
+        samples = [sample for sample in samples if sample.part == part]
+        if not samples:
+            found = ", ".join(f"{name} {count}" for name, count in counts.items())
+            raise DatasetInvalid(f"the data come in parts ({found}), and none is the {part} part (--part)")
     own = bundle.folder / "split.csv"
     warning, compared = "", EvaluationSet.compared
     if own.is_file():

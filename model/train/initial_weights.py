@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from model.bundle.bundle import DESCRIPTION_FILE, WEIGHTS_FILE, Bundle, BundleInvalid, load_bundle
+from model.bundle.labels import label_key
 from model.dataset.samples import DatasetInvalid
 from model.network.keras_files import ImportRefused, load_keras_file
 from model.network.keras_types import KerasModel
@@ -157,10 +158,11 @@ def _load_bundle(network: KerasModel, bundle: Bundle, labels: tuple[str, ...]) -
     for layer in network.layers:
         own, weights = layer.get_weights(), weights_of.get(layer.name, [])
         if layer.name == "logits" and len(weights) == 2 and weights[0].shape[0] == own[0].shape[0]:
-            names = classes if len(classes) == weights[0].shape[1] else list(bundle.label_names)
+            classes = classes if len(classes) == weights[0].shape[1] else bundle.label_names
+            names = [label_key(name) for name in classes]
             for index, label in enumerate(labels):
-                if label in names:
-                    other = names.index(label)
+                if label_key(label) in names:
+                    other = names.index(label_key(label))
                     own[0][:, index], own[1][index] = weights[0][:, other], weights[1][other]
             layer.set_weights(own)
         elif [np.shape(w) for w in weights] == [np.shape(w) for w in own]:

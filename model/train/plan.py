@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from model.bundle.calibration import AgeRanges
+from model.bundle.labels import label_key
 from model.dataset.samples import DatasetInvalid, Source
 from model.network.keras_types import Tensor
 from model.preprocessing.tensor import Preprocessing
@@ -176,7 +177,9 @@ class TrainingPlan(FittingOptions):
     limit
         Largest number of images used, spread over all; None: all.
     split_file
-        Split to use; None: a new one.
+        Split to use; None: the one that the data come in, or a new one.
+    resplit
+        Make a new split though the data come in parts.
     head_epochs, trained, fine_tuning
         In the first `head_epochs` epochs only the head is trained, with frozen base; afterwards the layers from
         `trained` on, with `fine_tuning` as factor of the learning rate. Without `head_epochs`: one stage, at full rate.
@@ -204,6 +207,7 @@ class TrainingPlan(FittingOptions):
     minimum_positives: int = 20
     limit: int | None = None
     split_file: Path | None = None
+    resplit: bool = False
     head_epochs: int = 0
     trained: str = "all"
     fine_tuning: float = 0.1
@@ -217,7 +221,7 @@ class TrainingPlan(FittingOptions):
     def __post_init__(self) -> None:
         _check_above_zero(self, ("fine_tuning", "smallest_domain"))
         _check_at_least(self, {"minimum_positives": 1})
-        if len(set(self.labels)) < len(self.labels):
+        if len(set(map(label_key, self.labels))) < len(self.labels):
             raise ValueError(f"labels are {', '.join(self.labels)}; each may be named once")
         self.fitting(self.labels or ("any",))
 

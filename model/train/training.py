@@ -11,7 +11,9 @@ from numpy.typing import NDArray
 
 from model.bundle.bundle import METRICS_FILE, UNFINISHED_FILE, Bundle
 from model.bundle.training_distribution import TrainingDistribution, fit_distribution
+from model.dataset.given_split import gives_split, split_as_given
 from model.dataset.image_inspection import PROBLEMS_FILE, Inspection, inspect_images, reopened, write_problems
+from model.dataset.overview import overview
 from model.dataset.samples import DatasetInvalid, FileProblem, ReadImageMetadata, Sample, no_metadata
 from model.dataset.sources import limited, of_views, read_sources, with_normal_class
 from model.dataset.split import check_leaks, check_unseen, read_split, split_by_patient, write_split
@@ -88,7 +90,11 @@ def train(
     """
     plan = replace(plan, preprocessing=starting_preprocessing(plan.start, plan.preprocessing))
     problems: list[FileProblem] = []
-    samples = limited(of_views(read_sources(plan.sources, read_metadata, problems), plan.views), plan.limit)
+    left_out: list[str] = []
+    read = read_sources(plan.sources, read_metadata, problems, left_out)
+    samples = limited(of_views(read, plan.views), plan.limit)
+    for notice in (*left_out, overview(samples)):
+        on_notice(notice)
     labels, few = choose_labels(samples, plan.labels, plan.minimum_positives)
     if few:
         on_notice(f"labels with fewer than {plan.minimum_positives} positive images are left out: {counted(few)}")
@@ -101,7 +107,9 @@ def train(
     problems += inspection.problems
     write_problems(problems, plan.output / PROBLEMS_FILE)
     on_problems(problems)
-    parts = _parts(plan, list(inspection.samples))
+    parts, leaks = _parts(plan, list(inspection.samples), on_notice)
+    if leaks:
+        write_problems([*problems, *leaks], plan.output / PROBLEMS_FILE)
     check_parts(parts, labels)
     begin_run(run, parts_identity(parts))
     labelled = {
@@ -133,8 +141,10 @@ def _inspect(
     return inspect_images(samples, plan.preprocessing, read_image, run / RESIZED_FILE, on_image)
 
 
-def _parts(plan: TrainingPlan, samples: Sequence[Sample]) -> dict[str, list[Sample]]:
-    """Return the parts of the plan's split file or of a new split.
+def _parts(
+    plan: TrainingPlan, samples: Sequence[Sample], on_notice: Callable[[str], None]
+) -> tuple[dict[str, list[Sample]], list[FileProblem]]:
+    """Return the parts of the plan's split file, of the data or of a new split, and images left out as leaks.
 
     Raises
     ------
@@ -143,17 +153,24 @@ def _parts(plan: TrainingPlan, samples: Sequence[Sample]) -> dict[str, list[Samp
     """
     own = starting_bundle(plan.start)
     inherited = own.folder / SPLIT_FILE if own else None
+    leaks: list[FileProblem] = []
+    notices = [f"split by patient with the seed {plan.seed}"]
     if plan.split_file is not None:
-        parts = read_split(plan.split_file, samples)
+        parts, notices = read_split(plan.split_file, samples), [f"split as in {plan.split_file}"]
+    elif gives_split(samples) and not plan.resplit:
+        parts, leaks, notices = split_as_given(samples, plan.seed)
     else:
         parts = split_by_patient(samples, plan.seed)
     check_leaks(parts)
+    counts = ", ".join(f"{part} {len(members)}" for part, members in parts.items())
+    for notice in (*notices, f"images to train on, to validate and to test on: {counts}"):
+        on_notice(notice)
     if inherited is not None and inherited.exists():
         try:
             check_unseen(inherited, parts["test"])
         except DatasetInvalid as error:
             raise DatasetInvalid(f"{error}; start with that bundle's split file (--split {inherited})") from error
-    return parts
+    return parts, leaks
 
 
 def make_bundle(

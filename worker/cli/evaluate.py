@@ -26,7 +26,9 @@ def evaluate(
     split: Annotated[
         Path | None, typer.Option("--split", help="Evaluate on one part of this split file only.", metavar="FILE")
     ] = None,
-    part: Annotated[str, typer.Option("--part", help="training, validation or test.")] = "test",
+    part: Annotated[
+        str, typer.Option("--part", help="training, validation or test: of --split, or of data that come in parts.")
+    ] = "test",
     uncertain: Uncertain = "ignore",
     out: Annotated[
         Path | None, typer.Option("--out", help="Folder for report.html and report.json.", metavar="DIR")

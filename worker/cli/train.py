@@ -29,8 +29,8 @@ def train(
     data: Annotated[
         list[str],
         typer.Argument(
-            help="Folder with a folder of images a class, or with a ChestX-ray14-style CSV beside the images; "
-            "DOMAIN=FOLDER keeps collections apart.",
+            help="Folder with a folder of images a class, also within train, val and test, or with a CSV of labels "
+            "beside the images; DOMAIN=FOLDER keeps collections apart.",
             metavar="DATA...",
         ),
     ],
@@ -53,6 +53,9 @@ def train(
     split: Annotated[
         Path | None, typer.Option("--split", help="Split the images as in this file.", metavar="CSV")
     ] = None,
+    resplit: Annotated[
+        bool, typer.Option("--resplit", help="Split by patient though the data come in parts (train, val, test).")
+    ] = False,
     start: Annotated[
         Path | None,
         typer.Option("--start", help="Begin with a bundle's weights, or an ImageNet file without top (.h5)."),
@@ -148,6 +151,7 @@ def train(
             learning_rate=learning_rate,
             minutes=minutes,
             split_file=split,
+            resplit=resplit,
             start=start,
             architecture=cast(Any, architecture),
             head_epochs=head_epochs,
@@ -177,14 +181,17 @@ def train(
                 said += f" (epoch {step.last_epoch.epoch}: AUROC {step.last_epoch.validation_auroc:.3f})"
             progress.update(tasks[step.phase], completed=step.done, total=step.total, description=said)  # type: ignore[arg-type]
 
+        def on_notice(text: str) -> None:
+            console.print(text, markup=False, highlight=False, soft_wrap=True)
+
         def on_problems(problems: Sequence[FileProblem]) -> None:
             if problems:
-                console.print(f"{summary(problems)}: {out / PROBLEMS_FILE}")
+                on_notice(f"{summary(problems)}: {out / PROBLEMS_FILE}")
 
         read = reading_as_the_worker(
             starting_preprocessing(plan.start, plan.preprocessing), reduced_resolution=reduced_resolution
         )
-        bundle = fit(plan, read, on_progress, read_facts, on_problems, console.print)
+        bundle = fit(plan, read, on_progress, read_facts, on_problems, on_notice)
     if json:
         print_json(
             {"name": bundle.name, "digest": bundle.digest, "folder": str(bundle.folder), "metrics": bundle.metrics}

@@ -136,3 +136,121 @@ def test_a_bare_name_of_two_files_is_refused_naming_both(plain, write_png):
         read_sources([Source(plain, "plain")])
     (plain / "labels.csv").write_text("path,Edema\nother/b.png,1\na.png,0\n")
     assert {s.path.parent.name for s in read_sources([Source(plain, "plain")])} == {"other", "plain"}
+
+
+def samples_of(folder, text, write_png, *images):
+    for index, name in enumerate(images):
+        write_png(np.full((4, 4), 7 * index + 1, np.uint8), f"{folder.name}/{name}")
+    (folder / "labels.csv").write_text(text)
+    return read_sources([Source(folder, "x")])
+
+
+@pytest.mark.parametrize("written", ["no finding", "NO FINDING", "No_Finding", " No  Finding ", "Normal"])
+def test_no_finding_is_none_however_it_is_written(write_png, tmp_path, written):
+    table = f"image index,Finding Labels\na.png,{written}\nb.png,Edema\n"
+    samples = samples_of(tmp_path / "nih", table, write_png, "a.png", "b.png")
+    assert [s.labels for s in samples] == [{"Edema": 0.0}, {"Edema": 1.0}]
+
+
+def test_labels_that_differ_by_case_and_blanks_are_one_in_all_tables(write_png, tmp_path):
+    table = (
+        "Image Index,Finding Labels\na.png,pneumonia|Pleural_Thickening\nb.png,PNEUMONIA\nc.png,pleural thickening\n"
+    )
+    first = samples_of(tmp_path / "nih", table, write_png, "a.png", "b.png", "c.png")
+    assert [s.labels for s in first] == [
+        {"Pleural_Thickening": 1.0, "Pneumonia": 1.0},
+        {"Pleural_Thickening": 0.0, "Pneumonia": 1.0},
+        {"Pleural_Thickening": 1.0, "Pneumonia": 0.0},
+    ]
+    samples_of(tmp_path / "more", "path,PLEURAL THICKENING\nd.png,1\n", write_png, "d.png")
+    both = read_sources(
+        [Source(tmp_path / "nih", "x"), Source(tmp_path / "more", "y")], spellings=["pleural Thickening"]
+    )
+    assert both[-1].labels == {"pleural Thickening": 1.0}
+    assert both[0].target("pleural Thickening") == 1.0
+
+
+@pytest.mark.parametrize(
+    ("table", "message"),
+    [
+        ("Image Index,Finding Labels\na.png,no finding|Edema", "line 2: the row says no finding and Edema"),
+        ("Image Index,Finding Labels\na.png,", "line 2: Finding Labels is empty; write No Finding"),
+        ("path,Normal,Edema\na.png,1,0\nb.png,1,1", "line 3: the row says Normal and Edema: a contradiction"),
+        ("Path,Frontal/Lateral,No Finding,Edema\na.png,Frontal,1.0,1.0", "line 2: the row says No Finding and Edema"),
+        ("path,pneumonia,PNEUMONIA\na.png,1,0", "line 2: pneumonia is 1 and PNEUMONIA is 0, which are one label"),
+        ("path,Edema\na.png,1\nb.png,0\na.png,0", r"line 2 and .*line 4 are of the same image, a.png, but say 1 and 0"),
+        ("path,patient,Edema\na.png,1,1\na.png,2,1", "but give it the patient 1 and 2"),
+        ("Image Index,Finding Labels\na.png,Edema\na.png,Mass", "list different findings"),
+        ("path,age,Edema\na.png,58,5,1", "line 2: the row has 4 cells for 3 columns"),
+        ("path,age,Edema\na.png,58", "line 2: the row has 2 cells for 3 columns"),
+        ("path,Edema,Edema\na.png,1,0", "has the column Edema twice"),
+        ("path,Edema\na.png,0.5", "line 2, column Edema: a label is '0.5'; allowed are 0, 1"),
+        ("path,Edema\nz.png,1", "names no image that is in"),
+        ("name,Edema\na.png,1", "has the columns name, Edema; expected are"),
+    ],
+)
+def test_a_table_that_contradicts_itself_or_cannot_be_understood_is_refused_with_its_line(
+    write_png, tmp_path, table, message
+):
+    with pytest.raises(DatasetInvalid, match=message):
+        samples_of(tmp_path / "data", table + "\n", write_png, "a.png", "b.png")
+
+
+def test_a_row_of_no_finding_knows_the_labels_that_it_leaves_empty_and_devices_are_none(write_png, tmp_path):
+    table = "path,No Finding,Edema,Mass,Support Devices\na.png,1,,-1,1\nb.png,0,,0,\n"
+    first, second = samples_of(tmp_path / "data", table, write_png, "a.png", "b.png")
+    assert (first.target("Edema"), first.target("Support Devices")) == (0.0, 1.0)
+    assert math.isnan(first.target("Mass")), "uncertain stays uncertain"
+    assert math.isnan(second.target("Edema"))
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        "A.PNG",
+        "a",
+        "a.jpg",
+        r"C:\Users\x\data\a.png",
+        "/home/y/set/a.png",
+        r"\\server\share\a.png",
+        "data/a.png",
+        "./a.png",
+    ],
+)
+def test_an_image_is_found_by_the_path_of_another_machine_and_without_its_suffix(write_png, tmp_path, row):
+    (sample,) = samples_of(tmp_path / "data", f"path,Edema\n{row},1\n", write_png, "a.png", "deep/b.png")
+    assert sample.path == tmp_path / "data" / "a.png"
+
+
+def test_a_path_is_not_resolved_to_another_folders_image(write_png, tmp_path):
+    with pytest.raises(DatasetInvalid, match="names no image"):
+        samples_of(tmp_path / "data", "path,Edema\nx/y/a.png,1\n", write_png, "z/a.png")
+    with pytest.raises(DatasetInvalid, match="which is 3 files"):
+        samples_of(tmp_path / "data", "path,Edema\na,1\n", write_png, "a.png", "z/a.jpg")
+
+
+def test_two_tables_of_the_same_images_are_joined(write_png, tmp_path):
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "mass.csv").write_text("path,Mass,age\na.png,0,40\n")
+    (sample,) = samples_of(tmp_path / "data", "path,Edema\na.png,1\n", write_png, "a.png")
+    assert (sample.labels, sample.age) == ({"Edema": 1.0, "Mass": 0.0}, 40.0)
+
+
+def test_quoted_newlines_pandas_index_and_words_for_nothing_are_understood(write_png, tmp_path):
+    table = 'Unnamed: 0,path,patient,Edema,Mass\n0,a.png,"p\n1",NaN,1.0\n\n1,b.png,p2,TRUE,n/a\n'
+    first, second = samples_of(tmp_path / "data", table, write_png, "a.png", "b.png")
+    assert (first.labels["Mass"], second.labels["Edema"]) == (1.0, 1.0)
+    assert math.isnan(first.labels["Edema"])
+    assert math.isnan(second.labels["Mass"])
+    assert first.labels.keys() == {"Edema", "Mass"}
+
+
+def test_patients_are_those_of_folders_where_neither_table_nor_name_tells(write_png, tmp_path):
+    for name in ("NORMAL/patient001/study1/view1.png", "TB/patient002/study1/view1.png", "TB/batch3/view1.png"):
+        write_png(np.full((4, 4), len(name), np.uint8), f"data/{name}")
+    samples = read_sources([Source(tmp_path / "data", "x")])
+    assert [(s.patient, s.person) for s in samples] == [
+        ("x:patient001", "patient001"),
+        ("x:view1", ""),
+        ("x:patient002", "patient002"),
+    ]
