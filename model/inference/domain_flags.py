@@ -15,6 +15,10 @@ UNCHECKED = "out-of-distribution check unavailable"
 """The flag of bundles imported without reference images, which have no training distribution."""
 
 
+AGES_UNCHECKED = "age check unavailable"
+"""The flag of bundles trained on images of unknown age."""
+
+
 SCORE_LIMIT = 1.0
 """Out-of-distribution score up to which an image is within the training distribution."""
 
@@ -82,6 +86,8 @@ def domain_flags(
         elif not any(low <= math.floor(age_years) <= high for low, high in bundle.ages):
             ranges = " and ".join(f"{low:g}-{high:g}" for low, high in bundle.ages)
             outside.append(f"age {math.floor(age_years):g} outside {ranges}")
+    elif bundle.description.get("provenance", {}).get("ages_known") is False:
+        unknown.append(AGES_UNCHECKED)
     if bundle.views:
         if not view:
             unknown.append("view unknown")

@@ -186,8 +186,8 @@ class TrainingPlan(FittingOptions):
     stages
         Replaces the three above.
     ages, label_ages, views
-        Age ranges, age ranges of single labels, and views that the bundle is intended for; empty: any. Images of other
-        views are not trained on.
+        Age ranges, age ranges of single labels, and views that the bundle is intended for; empty: those of the training
+        part (`model.train.intended_use`). Images of other views than those given are not trained on.
     domain_ages
         Age ranges of domains; each of these domains gets a calibration of its own.
     provenance

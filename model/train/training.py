@@ -34,6 +34,7 @@ from model.train.exclusive_classes import exclusive_classes, with_logits
 from model.train.fitting import HISTORY_FILE, WEIGHTS_FILE, TrainingProgress, fit
 from model.train.history import EpochRecord, draw_curves, write_history
 from model.train.initial_weights import starting_bundle, starting_digest, starting_preprocessing
+from model.train.intended_use import IntendedUse, intended_use
 from model.train.plan import TrainingPlan
 from model.train.provenance import data_entries, fitting_entries
 from model.train.run_folder import begin_run, moved_out, parts_identity, samples_identity
@@ -111,6 +112,8 @@ def train(
     if leaks:
         write_problems([*problems, *leaks], plan.output / PROBLEMS_FILE)
     check_parts(parts, labels)
+    for sentence in intended_use(plan, labels, parts["training"]).unknown:
+        on_notice(sentence)
     begin_run(run, parts_identity(parts))
     labelled = {
         part: with_normal_class(members, labels) if plan.exclusive_classes else members
@@ -209,15 +212,16 @@ def make_bundle(
     network.load_weights(weights)
     if plan.exclusive_classes:
         network = with_logits(network, classes, labels)
+    use = intended_use(plan, labels, parts["training"])
     description = BundleDescription(
         name=plan.name,
         version=plan.version,
         labels=labels,
         preprocessing=plan.preprocessing,
         explanation_layer=EXPLANATION_LAYER,
-        ages=plan.ages,
-        label_ages=plan.label_ages,
-        views=plan.views,
+        ages=use.ages,
+        label_ages=use.label_ages,
+        views=use.views,
     )
     write_split(parts, folder / SPLIT_FILE)
     write_history(history, folder / HISTORY_FILE)
@@ -232,7 +236,7 @@ def make_bundle(
     probes = probe_scores(engine, draft.preprocessing, distribution, parts["test"], read_image, plan.seed)
     metrics["distribution"] |= {name: summary(scores) for name, scores in probes.items()}
     _write_metrics(folder, metrics)
-    described = replace(description, provenance=_provenance(plan, labels, classes, parts, history))
+    described = replace(description, provenance=_provenance(plan, labels, classes, parts, history, use))
     bundle = write_description(
         folder,
         described,
@@ -325,6 +329,7 @@ def _provenance(
     classes: Sequence[str],
     parts: Mapping[str, Sequence[Sample]],
     history: Sequence[EpochRecord],
+    use: IntendedUse,
 ) -> dict[str, Any]:
     bundle = starting_bundle(plan.start)
     named = f"the weights file {plan.start.name}" if plan.start else "random weights"
@@ -335,4 +340,13 @@ def _provenance(
     left_out = {label: count for label, count in positives(members).items() if label not in labels and not plan.labels}
     if left_out:
         fitted["labels left out"] = f"{counted(left_out)} (fewer than {plan.minimum_positives} positive images)"
-    return {**plan.provenance, **outputs, "fitting": fitted, "data": data_entries(labels, parts)}
+    fitted |= use.entries
+    weaknesses = [*plan.provenance.get("weaknesses", []), *(text[0].upper() + text[1:] + "." for text in use.unknown)]
+    return {
+        **plan.provenance,
+        **outputs,
+        **({"weaknesses": weaknesses} if weaknesses else {}),
+        "ages_known": bool(use.ages),
+        "fitting": fitted,
+        "data": data_entries(labels, parts),
+    }

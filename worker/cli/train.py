@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from worker.cli.model import parse_scope
 from worker.cli.options import Config, Home, Json, Uncertain, print_json
 from worker.installation import open_site
 from worker.model_registry.training_images import read_facts, reading_as_the_worker
@@ -48,6 +49,12 @@ def train(
     view: Annotated[
         list[str] | None,
         typer.Option("--view", help="Use only images of this view or of unknown view; may be repeated.", metavar="PA"),
+    ] = None,
+    ages: Annotated[
+        str | None,
+        typer.Option(
+            "--ages", help="Ages that the model is for, 0-17 or 0-1,12-17 (default: those of the training images)."
+        ),
     ] = None,
     uncertain: Uncertain = "ignore",
     split: Annotated[
@@ -143,7 +150,8 @@ def train(
             name=name or out.absolute().name,
             labels=tuple(label or ()),
             minimum_positives=minimum_positives,
-            views=tuple(view or ()),
+            views=tuple(each.upper() for each in view or ()),
+            ages=tuple(scope.ages) if (scope := parse_scope(ages, None)) else (),
             limit=limit,
             seed=seed,
             epochs=epochs,
