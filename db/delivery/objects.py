@@ -13,6 +13,7 @@ from db.engine.session import Session
 from db.reasons import ReasonCode
 from db.records import ClaimedDelivery, ObjectKey, ObjectRecord
 from db.tables.delivery import Delivery, MadeObject, ObjectSource
+from db.tables.studies import Study
 
 _KEY = tuple(ObjectKey.__dataclass_fields__)
 
@@ -26,6 +27,20 @@ def newest_revision(session: Session, key: ObjectKey) -> tuple[int, str]:
         .limit(1)
     ).first()
     return (0, "") if row is None else (row.revision, row.inputs_digest)
+
+
+def count_made(session: Session, study_id: int, kind: str, model_digest: str, *, alone: bool = False) -> int:
+    """Return how many objects of a kind, all revisions, were made of a study by a model.
+
+    With `alone` nobody else can add one before the transaction ends: the study's row is locked (on SQLite every writing
+    transaction is alone).
+    """
+    if alone:
+        session.execute(select(Study.id).where(Study.id == study_id).with_for_update())
+    counted = select(func.count()).where(
+        MadeObject.study_id == study_id, MadeObject.kind == kind, MadeObject.model_digest == model_digest
+    )
+    return session.scalar(counted) or 0
 
 
 def record(session: Session, made: ObjectRecord, now: datetime) -> None:

@@ -41,8 +41,12 @@ class HeatmapRequest:
         The finding explained; probability and threshold in 0 .. 1.
     model_name, model_digest, application_version
         The algorithm, as recorded in the equipment modules.
+    model_variant
+        What tells apart networks of one digest, such as ``int8``; empty for the network as it was trained.
     created
-        When its row was made, with a zone; written in the source's zone where the source states one, else in this one.
+        When its row was made, in the site's zone; written in the source's zone where the source states one.
+    instance_number
+        In the series, from 1.
     pixel_spacing
         Of the image, mm between rows and between columns; None where unknown.
     patient_orientation
@@ -65,6 +69,7 @@ class HeatmapRequest:
     model_digest: str
     application_version: str
     created: datetime
+    model_variant: str = ""
     series_number: int = 9001
     instance_number: int = 1
     spatial_locations_preserved: bool = False
@@ -146,12 +151,16 @@ def _zone(header: Dataset) -> timezone | None:
     if len(stated) != 5 or stated[0] not in "+-" or not stated[1:].isascii() or not stated[1:].isdigit():
         return None
     offset = timedelta(hours=int(stated[1:3]), minutes=int(stated[3:]))
-    return timezone(offset if stated[0] == "+" else -offset) if offset <= timedelta(hours=14) else None
+    if offset > timedelta(hours=14) or int(stated[3:]) > 59:
+        return None
+    return timezone(offset if stated[0] == "+" else -offset)
 
 
 def _add_series_and_equipment(dataset: Dataset, request: HeatmapRequest) -> None:
-    serial, device = str(request.installation_id), derive_uid(request.installation_id, f"device:{request.model_digest}")
+    algorithm = ":".join(filter(None, ("device", request.model_digest, request.model_variant)))
+    serial, device = str(request.installation_id), derive_uid(request.installation_id, algorithm)
     versions = [request.application_version[:_LO], f"{request.model_name} {request.model_digest}"[:_LO]]
+    versions += [request.model_variant[:_LO]] if request.model_variant else []
     dataset.Modality = "OT"
     dataset.ConversionType = "WSD"
     dataset.SeriesInstanceUID = derive_uid(request.installation_id, request.series_key)
@@ -175,7 +184,7 @@ def _add_series_and_equipment(dataset: Dataset, request: HeatmapRequest) -> None
 
 def _add_image(dataset: Dataset, header: Dataset, request: HeatmapRequest) -> None:
     dataset.ImageType = ["DERIVED", "SECONDARY", "OTHER"]
-    dataset.BurnedInAnnotation = "YES"  # the legend; never patient data
+    dataset.BurnedInAnnotation = "NO"  # the legend identifies neither patient nor date (PS3.3 C.7.6.1)
     dataset.PatientOrientation = request.patient_orientation.split("\\") if request.patient_orientation else None
     dataset.DerivationDescription = (request.derivation or _derivation(request))[:_ST]
     _add_region(dataset, header)
@@ -199,7 +208,8 @@ def _add_region(dataset: Dataset, header: Dataset) -> None:
 def _derivation(request: HeatmapRequest) -> str:
     return (
         f"Grad-CAM heatmap of {request.label}: probability {request.probability:.4f}, threshold "
-        f"{request.threshold:.4f}; model {request.model_name} {request.model_digest}; research, not for diagnosis"
+        f"{request.threshold:.4f}; model {request.model_name} {request.model_digest}"
+        f"{' ' if request.model_variant else ''}{request.model_variant}; research, not for diagnosis"
     )
 
 

@@ -10,8 +10,10 @@ import hashlib
 import os
 import re
 import uuid
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from datetime import tzinfo
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -50,6 +52,7 @@ def analyse_files(
     begun: Callable[[int, int], None],
     *,
     clock: Clock,
+    zone: tzinfo | None = None,
     reduced_resolution: bool = True,
 ) -> Iterator[dict[str, Any]]:
     """Analyse every input under ``paths`` and yield its facts under the names of the contract.
@@ -65,11 +68,13 @@ def analyse_files(
         Called with (number done, number of inputs) before each input.
     clock
         Its time goes into the objects.
+    zone
+        Of times in objects whose source names none; None: this machine's.
     reduced_resolution
         As for `worker.analysis.pipeline.read_dicom`.
     """
     inputs = list(find_inputs(paths))
-    analyse = reading_inputs(lambda: choose, rules, out, clock=clock, reduced_resolution=reduced_resolution)
+    analyse = reading_inputs(lambda: choose, rules, out, clock=clock, zone=zone, reduced_resolution=reduced_resolution)
     for number, found in enumerate(inputs):
         begun(number, len(inputs))
         yield analyse(found)
@@ -107,10 +112,17 @@ def analyse_isolated(
 
 
 def reading_inputs(
-    open_readers: Callable[[], Choose], rules: GateRules, out: Path | None, *, clock: Clock, reduced_resolution: bool
+    open_readers: Callable[[], Choose],
+    rules: GateRules,
+    out: Path | None,
+    *,
+    clock: Clock,
+    zone: tzinfo | None = None,
+    reduced_resolution: bool,
 ) -> Handler:
     """Open the readers and return what analyses one `InputFile`; the facts it gives are those of the contract."""
-    return partial(_analyse_whatever_happens, _How(open_readers(), rules, out, uuid.uuid4(), clock, reduced_resolution))
+    how = _How(open_readers(), rules, out, uuid.uuid4(), clock, zone, reduced_resolution)
+    return partial(_analyse_whatever_happens, how)
 
 
 @dataclass(frozen=True, eq=False)
@@ -122,7 +134,9 @@ class _How:
     out: Path | None
     installation: uuid.UUID
     clock: Clock
+    zone: tzinfo | None
     reduced_resolution: bool
+    made: Counter[tuple[str, str, str]] = field(default_factory=Counter)  # objects by study, kind and model
 
 
 def _analyse_whatever_happens(how: _How, found: InputFile) -> dict[str, Any]:
@@ -212,9 +226,11 @@ def _write_objects(
         return objects
     digest = hashlib.sha256(found.path.read_bytes()).hexdigest()
     image = ReadImage(found.path, digest, who.sop_instance_uid, read, bundle)
-    request = ObjectRequest(how.installation, who.study_instance_uid, how.clock(), (image,))
+    request = ObjectRequest(how.installation, who.study_instance_uid, how.clock().astimezone(how.zone), (image,))
     for draft in (draft for kind in KINDS for draft in kind.drafts(request)):
-        uid, data = draft.make(uid_text(draft.key, 1, draft.inputs_digest, request.created))
+        series = (who.study_instance_uid, draft.key.kind, draft.key.model_digest)
+        how.made[series] += 1
+        uid, data = draft.make(uid_text(draft.key, 1, draft.inputs_digest, request.created), how.made[series])
         path = out / f"{stem}.{_in_file_name(draft.key.label)}{draft.suffix}"
         path.write_bytes(data)
         objects.append({"kind": draft.key.kind, "label": draft.key.label, "path": str(path), "sop_instance_uid": uid})

@@ -29,7 +29,7 @@ from worker.config.settings import Settings
 from worker.model_registry.bundles import UnknownModel
 from worker.model_registry.preprocessing import made_by_newer, preprocessing_id
 from worker.objects.request import ImageReading, ObjectRequest, ReadImage
-from worker.objects.writer import ObjectWriter, WrittenObject
+from worker.objects.writer import NumberTaken, ObjectWriter, WrittenObject
 from worker.runtime.registered_process import ANALYSIS_CHILD, RegisteredProcess
 from worker.runtime.timeouts import ANALYSIS_LEASE, MAX_ATTEMPTS
 from worker.storage.store import Store, StoreUnavailable
@@ -195,21 +195,30 @@ class Analyst:
         request = ObjectRequest(
             self._installation_uid(),
             claimed.study_instance_uid,
-            claimed.created_at,
+            claimed.created_at.astimezone(self._settings.dicom.zone),
             (ReadImage(source, claimed.sha256, claimed.sop_instance_uid, read, reader.bundle),),
         )
-        written = self._objects.write(request, claimed.study_id, [claimed.id])
         result = _result(reader, read)
+        while True:
+            written = self._objects.write(request, claimed.study_id, [claimed.id])
+            try:
+                kept = self._complete(claimed, result, written)
+                break
+            except NumberTaken:  # by another image of the study that ended in between
+                self._objects.discard(written)
+        if not kept:  # nothing of ours was written to the database
+            self._discard_if_forgotten(claimed, written)
+            return "lease lost"
+        return "done"
+
+    def _complete(self, claimed: ClaimedAnalysis, result: AnalysisResult, written: Sequence[WrittenObject]) -> bool:
         with self.database.write() as session:
             moment = database_time(session, self._process.clock)
             kept = lifecycle.complete(session, claimed, result, moment)
             if kept:
                 self._objects.record(session, written, moment)
                 rank_study(session, claimed.study_id, self._settings.triage.horizon_hours)
-        if not kept:  # nothing of ours was written to the database
-            self._discard_if_forgotten(claimed, written)
-            return "lease lost"
-        return "done"
+        return kept
 
     def _discard_if_forgotten(self, claimed: ClaimedAnalysis, written: Sequence[WrittenObject]) -> None:
         """Delete what was just written for a study that was removed meanwhile; else another worker needs it."""

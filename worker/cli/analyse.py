@@ -59,7 +59,15 @@ def analyse(
     reading = site.settings.reading
     opened = partial(Readers, reading, active, bundle.folder)
     rules = replace(gate_rules(site.settings), small_images="flag")
-    begin = partial(reading_inputs, opened, rules, out, clock=site.clock, reduced_resolution=reading.reduced_resolution)
+    begin = partial(
+        reading_inputs,
+        opened,
+        rules,
+        out,
+        clock=site.clock,
+        zone=site.settings.dicom.zone,
+        reduced_resolution=reading.reduced_resolution,
+    )
     with Progress(console=Console(stderr=True), transient=True) as progress:
         task = progress.add_task("analysing", total=None)
         results = list(

@@ -11,6 +11,7 @@ import os
 import tomllib
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, get_args
+from zoneinfo import ZoneInfo
 
 from pydantic import AfterValidator, BaseModel, Field, SecretStr, ValidationError, model_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, SettingsError
@@ -51,6 +52,14 @@ def _caller(value: str) -> str:
     return value
 
 
+def _zone(value: str) -> str:
+    try:
+        ZoneInfo(value or "UTC")
+    except (KeyError, ValueError, OSError) as error:  # OSError: a folder of zones, such as "Europe"
+        raise ValueError("write a zone of the IANA data base, such as Europe/Berlin") from error
+    return value
+
+
 Port = Annotated[int, Field(ge=0, le=65535)]
 
 
@@ -69,7 +78,17 @@ class Dicom(Section):
     association_timeout: float = Field(default=15.0, gt=0, le=_DAY)
     idle_timeout: float = Field(default=60.0, gt=0, le=_DAY)
     pdu_timeout: float = Field(default=30.0, gt=0, le=_DAY)
+    timezone: Annotated[str, AfterValidator(_zone)] = Field(
+        default="",
+        description="of the dates and times in objects whose source names no zone, such as Europe/Berlin; empty: this "
+        "machine's",
+    )
     tls: ListenerTls | None = None
+
+    @property
+    def zone(self) -> ZoneInfo | None:
+        """The site's time zone; None: this machine's, as `datetime.astimezone` takes it."""
+        return ZoneInfo(self.timezone) if self.timezone else None
 
 
 class KnownPeer(Section):

@@ -90,18 +90,23 @@ def draw(read: ImageReading, index: int, bundle: Bundle) -> tuple[NDArray[np.uin
     return drawn.rgb, drawn.scale
 
 
-def _secondary_capture(request: ObjectRequest, image: ReadImage, index: int, uid_text: str) -> tuple[str, bytes]:
+def _secondary_capture(
+    request: ObjectRequest, image: ReadImage, index: int, uid_text: str, number: int
+) -> tuple[str, bytes]:
     read, bundle, finding = image.reading, image.bundle, image.reading.findings[index]
     assert read.grayscale is not None, "heatmap objects are made of DICOM sources only"
     picture, scale = draw(read, index, bundle)
     spacing = read.grayscale.pixel_spacing
+    variant = "int8" if bundle.is_quantized else ""
+    # whatever the attributes of series and equipment say is in its key: one series never has two descriptions
+    series = ("series", "heatmap", request.study_instance_uid, bundle.digest, bundle.name, variant, APPLICATION)
     return heatmap_secondary_capture(
         image.source,
         picture,
         HeatmapRequest(
             installation_id=request.installation,
             object_key=uid_text,
-            series_key=f"series|heatmap|{request.study_instance_uid}|{bundle.digest}",
+            series_key="|".join(series),
             label=finding.label,
             probability=finding.probability,
             threshold=finding.threshold,
@@ -109,7 +114,9 @@ def _secondary_capture(request: ObjectRequest, image: ReadImage, index: int, uid
             model_digest=bundle.digest,
             application_version=APPLICATION,
             created=request.created,
+            model_variant=variant,
             series_number=HEATMAP_SERIES_NUMBER,
+            instance_number=number,
             spatial_locations_preserved=False,  # the picture is scaled and carries a legend strip
             pixel_spacing=None if spacing is None else (spacing[0] / scale, spacing[1] / scale),
             patient_orientation=read.grayscale.patient_orientation,

@@ -24,15 +24,15 @@ class ObjectDraft:
     suffix
         Of the file, such as ``.dcm``.
     make
-        Given the text that the SOP Instance UID is derived from (`uid_text`), returns that UID and the file's bytes.
-        The same text gives the same bytes.
+        Given the text that the SOP Instance UID is derived from (`uid_text`) and the Instance Number, returns that UID
+        and the file's bytes. The same text and number give the same bytes.
     """
 
     key: ObjectKey
     inputs_digest: str
     former_inputs: str
     suffix: str
-    make: Callable[[str], tuple[str, bytes]]
+    make: Callable[[str, int], tuple[str, bytes]]
 
 
 class ObjectKind(Protocol):

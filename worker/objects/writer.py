@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -10,7 +11,7 @@ from db.delivery import objects
 from db.engine.session import Database, Session
 from db.records import ObjectRecord
 from worker.config.settings import Settings
-from worker.objects.kind import uid_text
+from worker.objects.kind import ObjectDraft, uid_text
 from worker.objects.registry import KINDS
 from worker.objects.request import ObjectRequest
 from worker.storage.store import Store, StoreUnavailable
@@ -21,8 +22,13 @@ class WrittenObject:
     """An object whose bytes are durable, and whose row is still to be written."""
 
     record: ObjectRecord
+    number: int
     data: bytes
     suffix: str
+
+
+class NumberTaken(Exception):
+    """Another process has made objects of this study and model since these were written."""
 
 
 class ObjectWriter:
@@ -50,11 +56,14 @@ class ObjectWriter:
         drafts = [draft for kind in KINDS for draft in kind.drafts(request)]
         with self._database.read() as session:
             newest = [objects.newest_revision(session, draft.key) for draft in drafts]
+            made = Counter({key: objects.count_made(session, study_id, *key) for key in map(_series, drafts)})
         written = []
         for draft, (revision, inputs) in zip(drafts, newest, strict=True):
             if revision and inputs in (draft.inputs_digest, draft.former_inputs):
                 continue  # made before: its bytes are kept
-            uid, data = draft.make(uid_text(draft.key, revision + 1, draft.inputs_digest, request.created))
+            made[_series(draft)] += 1
+            number = made[_series(draft)]
+            uid, data = draft.make(uid_text(draft.key, revision + 1, draft.inputs_digest, request.created), number)
             stored = self._store.put(data, draft.suffix)
             record = ObjectRecord(
                 key=draft.key,
@@ -69,12 +78,23 @@ class ObjectWriter:
                 created_at=request.created,
                 destinations=tuple(each.name for each in self._destinations if draft.key.kind in each.send),
             )
-            written.append(WrittenObject(record, data, draft.suffix))
+            written.append(WrittenObject(record, number, data, draft.suffix))
         return written
 
     def record(self, session: Session, written: Sequence[WrittenObject], now: datetime) -> None:
-        """Write rows and outbox; an older revision that still waits is superseded. `StoreUnavailable`."""
+        """Write rows and outbox; an older revision that still waits is superseded.
+
+        Raises
+        ------
+        NumberTaken
+            Another image of the study took an Instance Number meanwhile: undo the transaction, `write` again.
+        worker.storage.store.StoreUnavailable
+        """
         for each in written:
+            key = each.record.key
+            made = objects.count_made(session, each.record.study_id, key.kind, key.model_digest, alone=True)
+            if made + 1 != each.number:
+                raise NumberTaken(f"Instance Number {each.number} is taken: {made} objects were made meanwhile")
             objects.record(session, each.record, now)
             try:  # its file may have been cleared away since; now that its row is written, nobody does
                 self._store.path(each.record.uri)
@@ -85,3 +105,8 @@ class ObjectWriter:
         """Delete the files of objects whose rows will never be written. `StoreUnavailable`."""
         for each in written:
             self._store.discard(each.record.uri)
+
+
+def _series(draft: ObjectDraft) -> tuple[str, str]:
+    """Return what Instance Numbers count within, beside the study: kind and model."""
+    return draft.key.kind, draft.key.model_digest

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta, timezone
 from io import BytesIO
 from pathlib import Path
 from uuid import UUID
 
+import imagecodecs
 import numpy as np
 import pytest
 from pydicom import dcmread, uid
@@ -68,7 +70,7 @@ def test_the_picture_and_what_it_says_are_read_back_as_written() -> None:
     assert (made_object.Modality, made_object.ConversionType, made_object.SeriesNumber) == ("OT", "WSD", 9001)
     assert made_object.ImageType == ["DERIVED", "SECONDARY", "OTHER"]
     assert made_object.SeriesDescription == "AI demonstration - not for diagnosis"
-    assert made_object.BurnedInAnnotation == "YES"
+    assert made_object.BurnedInAnnotation == "NO"
     assert made_object.ContentQualification == "RESEARCH"
     assert made_object.PatientOrientation == ["L", "F"]
     assert [float(value) for value in made_object.PixelSpacing] == pytest.approx([0.31234567890123456, 0.4])
@@ -84,6 +86,15 @@ def test_the_picture_and_what_it_says_are_read_back_as_written() -> None:
     preserved = made(sample("RG1_UNCR"), spatial_locations_preserved=True, pixel_spacing=None)
     assert preserved.SourceImageSequence[0].SpatialLocationsPreserved == "YES"
     assert "PixelSpacing" not in preserved
+
+
+def test_an_int8_copy_is_another_device_and_says_so() -> None:
+    whole, int8 = made(sample("RG1_UNCR")), made(sample("RG1_UNCR"), model_variant="int8", instance_number=7)
+    assert int8.SoftwareVersions == [*whole.SoftwareVersions, "int8"]
+    assert int8.ContributingEquipmentSequence[0].SoftwareVersions == int8.SoftwareVersions
+    assert int8.ContributingEquipmentSequence[0].DeviceUID != whole.ContributingEquipmentSequence[0].DeviceUID
+    assert "abcdef0123456789 int8;" in int8.DerivationDescription
+    assert (whole.InstanceNumber, int8.InstanceNumber) == (1, 7)
 
 
 def test_the_same_request_gives_the_same_bytes_and_no_clock_or_chance_is_in_them() -> None:
@@ -171,7 +182,8 @@ def test_dates_are_in_the_zone_of_the_source_or_of_the_request() -> None:
     local = made(dicom_file(), created=REQUEST.created.astimezone(timezone(timedelta(hours=2))))
     assert (local.ContentDate, local.ContentTime) == ("20260304", "070607.000890")
     assert "TimezoneOffsetFromUTC" not in local
-    assert "TimezoneOffsetFromUTC" not in made(dicom_file(TimezoneOffsetFromUTC="+9999"))
+    for malformed in ("+9999", "+0570", "0100", "Z"):
+        assert "TimezoneOffsetFromUTC" not in made(dicom_file(TimezoneOffsetFromUTC=malformed))
 
 
 @pytest.mark.parametrize(
@@ -209,6 +221,43 @@ def test_a_lossy_transfer_syntax_is_a_lossy_past_though_the_header_says_nothing(
     result = made(image_file(b"x" * 3000, uid.JPEG2000, Rows=100, Columns=100))
     assert (result.LossyImageCompression, result.LossyImageCompressionMethod) == ("01", "ISO_15444_1")
     assert 5 < result.LossyImageCompressionRatio < 7
+
+
+FILM = np.random.default_rng(3).integers(0, 4096, (64, 64)).astype(np.uint16)
+BRIGHT = (FILM >> 4).astype(np.uint8)
+
+
+@pytest.mark.parametrize(
+    ("frame", "syntax", "stated", "expected"),
+    [
+        (lambda: imagecodecs.jpeg2k_encode(FILM, reversible=True, codecformat="J2K"), uid.JPEG2000, None, ("00", None)),
+        (lambda: imagecodecs.jpeg2k_encode(FILM, reversible=True, codecformat="JP2"), uid.JPEG2000, "00", ("00", None)),
+        (
+            lambda: imagecodecs.jpeg2k_encode(FILM, reversible=True, codecformat="J2K"),
+            uid.JPEG2000,
+            "01",
+            ("01", None),
+        ),
+        (
+            lambda: imagecodecs.jpeg2k_encode(FILM, level=30, reversible=False, codecformat="J2K"),
+            uid.JPEG2000,
+            "00",
+            ("01", "ISO_15444_1"),
+        ),
+        (lambda: imagecodecs.jpegls_encode(FILM, level=0), uid.JPEGLSNearLossless, None, ("00", None)),
+        (lambda: imagecodecs.jpegls_encode(FILM, level=3), uid.JPEGLSNearLossless, None, ("01", "ISO_14495_1")),
+        (lambda: imagecodecs.ljpeg_encode(FILM), uid.JPEGLosslessSV1, None, ("00", None)),
+        (lambda: imagecodecs.jpeg8_encode(BRIGHT), uid.JPEG2000Lossless, None, ("01", "ISO_10918_1")),
+        (lambda: imagecodecs.jpeg8_encode(BRIGHT), uid.JPEGLosslessSV1, None, ("01", "ISO_10918_1")),
+        (lambda: imagecodecs.jpeg8_encode(BRIGHT), uid.JPEGBaseline8Bit, None, ("01", "ISO_10918_1")),
+    ],
+)
+def test_the_codestream_says_whether_it_is_lossy_where_its_transfer_syntax_allows_both(
+    frame: Callable[[], bytes], syntax: str, stated: str | None, expected: tuple[str, str | None]
+) -> None:
+    attributes = {} if stated is None else {"LossyImageCompression": stated}
+    result = made(image_file(frame(), syntax, Rows=64, Columns=64, **attributes))
+    assert (result.LossyImageCompression, result.get("LossyImageCompressionMethod")) == expected
 
 
 @pytest.mark.parametrize(

@@ -5,14 +5,18 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
+from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from typing import Any
+from uuid import UUID
+from zoneinfo import ZoneInfo
 
 import numpy as np
 import pytest
 from PIL import Image
-from pydicom import dcmread
+from pydicom import Dataset, dcmread
 from typer.testing import CliRunner
 
 from db.model_registry.scope import ActiveModels
@@ -105,6 +109,57 @@ def test_objects_are_an_overlay_and_a_heatmap_a_label_explained(reader: Predicto
     assert len(set(uids)) == len(uids)
     (again,) = analyse(reader, films / "RG1_UNCR.dcm", out=tmp_path / "again")
     assert not set(uids) & {entry["sop_instance_uid"] for entry in again["objects"]}  # no UID for two contents
+
+
+def heatmaps(reader: Predictor, films: Path, out: Path) -> list[Dataset]:
+    """The heatmaps of two images of one study, made at 22:30 UTC on 4 March, where the site is in Auckland."""
+    out.mkdir()
+    image = dcmread(films / "RG1_UNCR.dcm")
+    del image.TimezoneOffsetFromUTC
+    sources = [out / "1.dcm", out / "2.dcm"]
+    for source in sources:
+        image.SOPInstanceUID = image.file_meta.MediaStorageSOPInstanceUID = f"1.2.3.{source.stem}"
+        image.save_as(source)
+    results = analyse_files(
+        sources,
+        lambda _age, _view: reader,
+        RULES,
+        out,
+        lambda _done, _total: None,
+        clock=lambda: datetime(2026, 3, 4, 22, 30, tzinfo=UTC),
+        zone=ZoneInfo("Pacific/Auckland"),
+    )
+    made = [each for result in results for each in result["objects"] if each["kind"] == "heatmap"]
+    return [dcmread(each["path"]) for each in made]
+
+
+def test_heatmaps_are_numbered_in_their_series_and_dated_in_the_zone_of_the_site(
+    reader: Predictor, films: Path, tmp_path: Path
+) -> None:
+    made = heatmaps(reader, films, tmp_path / "out")
+    assert [each.InstanceNumber for each in made] == list(range(1, len(made) + 1))
+    assert len({each.SeriesInstanceUID for each in made}) == 1
+    assert {(each.ContentDate, each.ContentTime) for each in made} == {("20260305", "113000.000000")}
+
+
+def test_copy_under_another_name_and_int8_copy_have_a_series_of_their_own(
+    reader: Predictor, films: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(one_shot.uuid, "uuid4", lambda: UUID(int=1))  # one installation
+    bundle = reader.bundle
+    renamed = replace(bundle, name="renamed")
+    int8 = replace(bundle, description={**bundle.description, "compiled": {"precision": "int8"}})
+    series: dict[str, set[tuple[object, ...]]] = {}
+    for each in (bundle, renamed, int8):
+        reader.bundle = each
+        try:
+            for made in heatmaps(reader, films, tmp_path / str(len(series))):
+                said = (made.SeriesDescription, *made.SoftwareVersions, made.SeriesNumber)
+                series.setdefault(made.SeriesInstanceUID, set()).add(said)
+        finally:
+            reader.bundle = bundle
+    assert len(series) == 3
+    assert all(len(said) == 1 for said in series.values())
 
 
 def test_command_prints_the_names_of_the_contract(films: Path, bundle_folder: Path, tmp_path: Path) -> None:

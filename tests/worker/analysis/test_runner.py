@@ -107,6 +107,8 @@ def test_film_becomes_findings_maps_a_heatmap_and_an_outbox_row_and_all_of_it_on
     positive = [finding.label for finding in item.findings if finding.positive]
     assert [made.label for made in objects] == positive or len(objects) == 1
     assert count(sited, Delivery) == len(objects)
+    numbers = [dcmread(sited.store.path(made.uri)).InstanceNumber for made in objects]
+    assert numbers == list(range(1, len(objects) + 1))
     for made in objects:
         facts = read_header(sited.store.path(made.uri))
         assert facts.sop_instance_uid == made.sop_instance_uid

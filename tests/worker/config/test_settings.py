@@ -93,6 +93,9 @@ def test_environment_wins_over_the_file(tmp_path: Path, monkeypatch: pytest.Monk
         ),
         ('[broker]\nurl = "rediss://h:6379/0?ssl=secret"\n', r"\[broker\] url: .*not known; allowed are ssl_ca_certs"),
         ('[broker]\nurl = "rediss://h:6379/0?ssl_cert_reqs=no"\n', r"\[broker\] url: .*allowed are none, optional"),
+        ('[dicom]\ntimezone = "Europe/Berlinn"\n', r"dicom\.timezone: .*such as Europe/Berlin .got 'Europe/Berlinn'."),
+        ('[dicom]\ntimezone = "Europe"\n', r"dicom\.timezone.*such as Europe/Berlin"),
+        ('[dicom]\ntimezone = "../zones"\n', r"dicom\.timezone.*such as Europe/Berlin"),
     ],
 )
 def test_wrong_file_is_refused_with_what_is_allowed(tmp_path: Path, text: str, message: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from datetime import datetime
 from uuid import UUID
 
@@ -23,7 +24,7 @@ from worker.installation import Site
 from worker.objects import writer as module
 from worker.objects.kind import ObjectDraft, uid_text
 from worker.objects.request import ObjectRequest
-from worker.objects.writer import ObjectWriter
+from worker.objects.writer import NumberTaken, ObjectWriter
 
 REQUEST = ObjectRequest(UUID(int=1), "1.2.1", NOON, ())
 DESTINATIONS = (
@@ -41,12 +42,14 @@ class Kind:
         self.key = key
         self.inputs = "1" * 64
         self.made: list[str] = []
+        self.numbers: list[int] = []
 
     def drafts(self, _request: ObjectRequest) -> Sequence[ObjectDraft]:
         return [ObjectDraft(self.key, self.inputs, "rendering version 2", ".dcm", self.make)]
 
-    def make(self, text: str) -> tuple[str, bytes]:
+    def make(self, text: str, number: int) -> tuple[str, bytes]:
         self.made.append(text)
+        self.numbers.append(number)
         return f"2.25.{len(self.made)}", text.encode()
 
 
@@ -90,6 +93,7 @@ def test_same_inputs_make_nothing_anew_and_other_inputs_the_next_revision(
     kind.inputs = "2" * 64
     assert [write(site, claimed), write(site, claimed)] == [1, 0]
     assert revisions(site) == [(1, "2.25.1", "1" * 64), (2, "2.25.2", "2" * 64)]
+    assert kind.numbers == [1, 2]
     with site.database.read() as session:
         found = session.scalars(select(Delivery).order_by(Delivery.id)).all()
         for uri, text in zip(session.scalars(select(MadeObject.uri).order_by(MadeObject.id)), kind.made, strict=True):
@@ -120,6 +124,30 @@ def test_file_cleared_away_before_the_row_is_written_is_stored_anew(
     with site.database.write() as session:
         writer.record(session, [made], NOON)
     assert site.store.path(made.record.uri).is_file()
+
+
+def test_two_images_of_a_study_that_end_together_never_share_an_instance_number(
+    site: Site, claimed: ClaimedAnalysis, kind: Kind
+) -> None:
+    writer = ObjectWriter(site.settings, site.database, site.store)
+    late = writer.write(REQUEST, claimed.study_id, [claimed.id])
+    kind.key = replace(kind.key, label="Effusion")
+    first = writer.write(REQUEST, claimed.study_id, [claimed.id])
+    assert kind.numbers == [1, 1]
+    with site.database.write() as session:
+        writer.record(session, first, NOON)
+    with pytest.raises(NumberTaken, match="Instance Number 1 is taken: 1 objects"), site.database.write() as session:
+        writer.record(session, late, NOON)
+    assert labels(site) == ["Effusion"]
+    kind.key = replace(kind.key, label="Pneumonia")
+    with site.database.write() as session:
+        writer.record(session, writer.write(REQUEST, claimed.study_id, [claimed.id]), NOON)
+    assert kind.numbers == [1, 1, 2]
+
+
+def labels(site: Site) -> list[str]:
+    with site.database.read() as session:
+        return list(session.scalars(select(MadeObject.label).order_by(MadeObject.id)))
 
 
 @pytest.mark.parametrize(
