@@ -21,7 +21,8 @@ class ReasonCode(StrEnum):
     PIXELS_UNREADABLE = "pixels_unreadable"  # the image's own fault; never tried again
     DECODER_MISSING = "decoder_missing"  # this installation lacks the decoder of its transfer syntax
     MODEL_UNAVAILABLE = "model_unavailable"  # bundle gone, changed, or not runnable on this machine
-    STORE_UNAVAILABLE = "store_unavailable"  # the file cannot be read now, or its bytes have changed
+    STORE_UNAVAILABLE = "store_unavailable"  # the store does not answer now
+    STORED_FILE_LOST = "stored_file_lost"  # the store answers; the file is gone, or its bytes have changed
     DATABASE_UNAVAILABLE = "database_unavailable"
     UNEXPECTED_ERROR = "unexpected_error"  # a defect; the sentence names the exception's class
     WORKER_DIED = "worker_died"  # its process died or was stopped; the sentence says how

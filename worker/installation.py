@@ -37,11 +37,20 @@ class Site:
 
     @cached_property
     def store(self) -> FolderStore:
-        """The store of received instances and made objects. `worker.storage.store.StoreUnavailable`."""
+        """The store of received instances and made objects. `worker.storage.store.StoreUnavailable`.
+
+        Created only where no row names a file in it; `db.engine.session.DatabaseUnavailable` if that cannot be asked.
+        """
         from worker.storage.store import FolderStore
 
         make_home(self.settings)
-        return FolderStore(self.settings.home / "store")
+        return FolderStore(self.settings.home / "store", self._has_files)
+
+    def _has_files(self) -> bool:
+        from db.retention.erasure import any_file
+
+        with self.database.read() as session:
+            return any_file(session)
 
     def existing(self) -> Site:
         """Return this installation if it exists: a query with a mistyped name must not create an empty one.

@@ -93,6 +93,23 @@ def first_locations(session: Session, instance_ids: Sequence[int]) -> dict[int, 
     return first
 
 
+def read_after_all(session: Session, instance_id: int, sha256: str) -> None:
+    """Queue what failed because the store had lost the bytes that are read: they have come again."""
+    again = (
+        update(Analysis)
+        .where(
+            Analysis.instance_id == instance_id,
+            Analysis.source_sha256 == sha256,
+            Analysis.state == "failed",
+            Analysis.reason_code == ReasonCode.STORED_FILE_LOST,
+        )
+        .values(state="pending", reason="", reason_code=ReasonCode.NONE, attempts=0)
+        .values(finished_at=None, enqueued_at=None)  # recovery queues it within seconds
+    )
+    if changed_rows(session, again):
+        refresh(session, [instance_id])
+
+
 def retarget(session: Session, now: datetime) -> int:
     """Queue what waits for the model that reads it now: a broken or former model must not keep an image unread.
 

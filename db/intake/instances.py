@@ -5,7 +5,7 @@ from __future__ import annotations
 from sqlalchemy import select
 from sqlalchemy.exc import IntegrityError
 
-from db.analysis.planning import new_analysis, queue_of
+from db.analysis.planning import new_analysis, queue_of, read_after_all
 from db.analysis.states import refresh
 from db.engine.session import Session
 from db.intake.identity_conflicts import contradictions, contradictions_of_repeat, fill_in
@@ -28,10 +28,10 @@ def is_own_object(session: Session, sop_instance_uid: str) -> bool:
 def record_instance(session: Session, new: NewInstance) -> Recorded:
     """Record a received instance, keyed by its SOP Instance UID.
 
-    The same bytes again add nothing. Other bytes under the same UID are kept beside the first and flagged, never
-    read in their place; a study that they name instead is on the worklist too and says where they are. What contradicts
-    its study is kept and flagged. Rows that are met are locked, so that of two senders at once neither overwrites what
-    the other has noted.
+    The same bytes again add nothing; where the store had lost them, they are read after all. Other bytes under the
+    same UID are kept beside the first and flagged, never read in their place; a study that they name instead is on the
+    worklist too and says where they are. What contradicts its study is kept and flagged. Rows that are met are locked,
+    so that of two senders at once neither overwrites what the other has noted.
 
     Raises
     ------
@@ -105,6 +105,7 @@ def record_instance(session: Session, new: NewInstance) -> Recorded:
 def _record_again(session: Session, known: Instance, new: NewInstance) -> Recorded:
     same = session.scalar(select(Location.id).where(Location.instance_id == known.id, Location.sha256 == new.sha256))
     if same is not None:
+        read_after_all(session, known.id, new.sha256)
         return Recorded("same", known.id, None)
     study = session.get_one(Study, known.study_id)
     flags = contradictions_of_repeat(

@@ -10,6 +10,7 @@ from datetime import datetime
 from sqlalchemy import ColumnElement, and_, delete, exists, func, or_, select, text
 
 from db.engine.session import Session
+from db.reasons import ReasonCode
 from db.tables.analyses import Analysis, Finding, LogitMaps
 from db.tables.audit import Erasure
 from db.tables.delivery import Delivery, MadeObject, ObjectSource
@@ -17,6 +18,7 @@ from db.tables.gate import GateDecision
 from db.tables.studies import Instance, Location, MisfiledLocation, Study
 
 _SETTLED = ("sent", "committed", "superseded")  # deliveries that nobody waits for
+_NOTHING_LEFT = (ReasonCode.STORED_FILE_LOST,)  # reasons of failed ones that no longer keep their study
 
 
 @dataclass(frozen=True)
@@ -39,7 +41,7 @@ def removable(session: Session, *, before: datetime | None, limit: int) -> list[
     """Return studies, oldest first, of which everything is read and delivered; ``before``: last image older than this.
 
     Unread: an analysis pending or running, or an accepted image without one. Undelivered: anything neither sent nor
-    superseded, failures included, since the only copy of the object is here.
+    superseded, failures included, since the only copy of the object is here; unless the store has lost it.
     """
     query = select(Study.id).where(*_nothing_owed())
     if before is not None:
@@ -62,7 +64,8 @@ def _nothing_owed() -> tuple[ColumnElement[bool], ...]:
     # for every study
     unread = exists().where(Analysis.instance_id == Instance.id, Analysis.state.in_(("pending", "running")))
     unanalysed = exists().where(GateDecision.instance_id == Instance.id, GateDecision.waits.is_(True))
-    unsent = exists().where(Delivery.object_id == MadeObject.id, Delivery.state.not_in(_SETTLED))
+    given_up = and_(Delivery.state == "failed", Delivery.reason_code.in_(_NOTHING_LEFT))
+    unsent = exists().where(Delivery.object_id == MadeObject.id, Delivery.state.not_in(_SETTLED), ~given_up)
     return (
         ~exists().where(Instance.study_id == Study.id, or_(unread, unanalysed)),
         ~exists().where(MadeObject.study_id == Study.id, unsent),
@@ -130,6 +133,11 @@ def referenced(session: Session, uri: str) -> bool:
     """Whether a row still needs the file at ``uri`` (the same bytes may have come again)."""
     either = or_(exists().where(Location.uri == uri), exists().where(MadeObject.uri == uri))
     return bool(session.scalar(select(and_(either))))
+
+
+def any_file(session: Session) -> bool:
+    """Whether any row names a file of the store."""
+    return any(session.scalar(select(table.id).limit(1)) is not None for table in (Location, MadeObject))
 
 
 def referenced_of(session: Session, uris: Sequence[str]) -> set[str]:

@@ -18,7 +18,7 @@ from dicom_io.gate.decision import NEVER_READ, GateRules, decide, never_read, re
 from dicom_io.header.instance_header import InstanceHeader, UnreadableDicom, read_header
 from worker.admission.rules import decision_record, gate_rules, rules_version
 from worker.installation import Site
-from worker.storage.store import StoreUnavailable
+from worker.storage.store import StoredFileLost, StoreUnavailable
 
 _AT_ONCE = 100
 _LONGEST_NAME, _LONGEST_REASON = 100, 500
@@ -150,5 +150,5 @@ def _decide(session: Session, facts: InstanceHeader, rules: GateRules, version: 
 def _facts(site: Site, instance: DecidedInstance, rules: GateRules) -> InstanceHeader:
     try:
         return read_header(site.store.path(instance.uri), rules.tags)
-    except (StoreUnavailable, UnreadableDicom, OSError) as error:
+    except (StoredFileLost, StoreUnavailable, UnreadableDicom, OSError) as error:
         raise CannotBeReadAnyway(f"{instance.sop_instance_uid}: its file cannot be read: {error}") from error

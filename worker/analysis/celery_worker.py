@@ -79,7 +79,7 @@ class Child:
 
     def _open(self) -> Analyst:
         if self._analyst is None:
-            store = FolderStore(self._settings.home / "store")
+            store = FolderStore(self._settings.home / "store", lambda: True)  # created by the parent
             self._analyst = Analyst(self._settings, self._database, store, self.process)
         return self._analyst
 

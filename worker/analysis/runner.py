@@ -32,7 +32,7 @@ from worker.objects.request import ImageReading, ObjectRequest, ReadImage
 from worker.objects.writer import NumberTaken, ObjectWriter, WrittenObject
 from worker.runtime.registered_process import ANALYSIS_CHILD, RegisteredProcess
 from worker.runtime.timeouts import ANALYSIS_LEASE, MAX_ATTEMPTS
-from worker.storage.store import Store, StoreUnavailable
+from worker.storage.store import Store, StoredFileLost, StoreUnavailable
 from worker.worklist.priority import rank_study
 
 _log = structlog.get_logger(__name__)
@@ -77,6 +77,8 @@ class Analyst:
             _log.error("not analysed", analysis=claimed.id, state=state, error=str(error))
         except PixelsUnreadable as error:
             state = self._end(claimed, "failed", str(error), ReasonCode.PIXELS_UNREADABLE)
+        except StoredFileLost as error:  # until the same bytes come again
+            state = self._end(claimed, "failed", f"{error}; send it again", ReasonCode.STORED_FILE_LOST)
         except DatabaseUnavailable as error:
             with suppress(DatabaseUnavailable), self.database.write() as session:
                 lifecycle.give_back(session, claimed, reason=str(error), code=_fault(error), counted=False)

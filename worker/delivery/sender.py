@@ -20,7 +20,7 @@ from worker.delivery.transports.opening import open_transport
 from worker.delivery.transports.transport import DestinationUnreachable, Item, SendOutcome, Transport
 from worker.runtime.registered_process import RegisteredProcess
 from worker.runtime.timeouts import DELIVERY_BATCH, DELIVERY_LEASE, DELIVERY_POLL, PEER_AWAY, SENDER_WATCH, backoff
-from worker.storage.store import Store, StoreUnavailable
+from worker.storage.store import Store, StoredFileLost, StoreUnavailable
 
 _log = structlog.get_logger(__name__)
 
@@ -118,6 +118,11 @@ class DestinationSender:
             except StoreUnavailable as error:
                 del items[key]
                 self._retry([item], str(error), ReasonCode.STORE_UNAVAILABLE)
+            except StoredFileLost as error:
+                del items[key]
+                with self._database.write() as session:
+                    outbox.mark_failed(session, item, str(error), ReasonCode.STORED_FILE_LOST)
+                _log.error("object lost from the store, not sent", destination=self._destination, error=str(error))
 
     def _settle(self, item: ClaimedDelivery, outcome: SendOutcome, others: Collection[ClaimedDelivery]) -> None:
         code = ReasonCode.NOT_SENT if outcome.status is None else ReasonCode.PEER_STATUS

@@ -40,7 +40,7 @@ from worker.runtime.timeouts import (
     COMMITMENT_RENEW,
     backoff,
 )
-from worker.storage.store import StoreUnavailable
+from worker.storage.store import StoredFileLost, StoreUnavailable
 
 _log = structlog.get_logger(__name__)
 _AT_ONCE = 4  # concurrent reports: one silent requester must not delay the others
@@ -200,7 +200,7 @@ class Committer:
         for uri, sha256 in kept.copies:
             try:
                 self._store.whole(uri, sha256)
-            except StoreUnavailable as error:
+            except StoredFileLost as error:
                 _log.error("an acknowledged instance is damaged in the store", error=str(error))
                 return FailureReason.PROCESSING_FAILURE
         return None

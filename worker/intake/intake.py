@@ -23,7 +23,7 @@ from worker.admission.rules import decision_record, gate_rules, rules_version
 from worker.installation import Site
 from worker.intake.back_pressure import Limits
 from worker.storage.incoming_file import Arriving
-from worker.storage.store import DICOM_SUFFIX, Store, Stored, StoreUnavailable
+from worker.storage.store import DICOM_SUFFIX, Store, Stored, StoredFileLost, StoreUnavailable
 from worker.worklist.priority import triage_for
 
 _log = structlog.get_logger(__name__)
@@ -120,7 +120,7 @@ class Intake:
         """Store the bytes again if they were erased meanwhile; once the row is written, nothing deletes them."""
         try:
             self._store.path(stored.uri)
-        except StoreUnavailable:
+        except StoredFileLost:
             self._store.put(_whole(received), DICOM_SUFFIX)
 
     def _instance(self, session: Session, received: Received, stored: Stored, correlation: str) -> NewInstance:

@@ -58,7 +58,7 @@ def health_facts(site: Site) -> dict[str, Any]:
             facts.update(ready=False, receiving=f"rejected for now: {pressure}")
         if free < LEAST_FREE_BYTES:
             facts.update(ready=False, store=f"full: {free} bytes free, so images are answered with 'out of resources'")
-    except (StoreUnavailable, OSError) as error:
+    except (StoreUnavailable, DatabaseUnavailable, OSError) as error:
         facts.update(ready=False, store=str(error))
     return facts
 

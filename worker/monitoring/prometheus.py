@@ -123,7 +123,7 @@ class SiteCollector(Collector):
     def _space(self) -> tuple[int, int] | None:
         try:
             usage = shutil.disk_usage(self._site.store.root)
-        except (StoreUnavailable, ConfigurationError, OSError):
+        except (StoreUnavailable, DatabaseUnavailable, ConfigurationError, OSError):
             return None
         return usage.free, usage.total
 

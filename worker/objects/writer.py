@@ -14,7 +14,7 @@ from worker.config.settings import Settings
 from worker.objects.kind import ObjectDraft, uid_text
 from worker.objects.registry import KINDS
 from worker.objects.request import ObjectRequest
-from worker.storage.store import Store, StoreUnavailable
+from worker.storage.store import Store, StoredFileLost
 
 
 @dataclass(frozen=True)
@@ -98,7 +98,7 @@ class ObjectWriter:
             objects.record(session, each.record, now)
             try:  # its file may have been cleared away since; now that its row is written, nobody does
                 self._store.path(each.record.uri)
-            except StoreUnavailable:
+            except StoredFileLost:
                 self._store.put(each.data, each.suffix)
 
     def discard(self, written: Sequence[WrittenObject]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import shutil
@@ -20,6 +21,12 @@ DICOM_SUFFIX = ".dcm"  # of every DICOM file, so that the same bytes have the sa
 
 class StoreUnavailable(Exception):
     """The store cannot take or give the bytes now (full, unmounted, not permitted); the message says which."""
+
+    exit_code: ClassVar[int] = 1
+
+
+class StoredFileLost(Exception):
+    """The store answers, but has this file no longer, or has other bytes in it: no later try will find it whole."""
 
     exit_code: ClassVar[int] = 1
 
@@ -44,10 +51,10 @@ class Store(Protocol):
         """Make ``data`` durable; the same bytes with the same suffix have the same address. `StoreUnavailable`."""
 
     def path(self, uri: str) -> Path:
-        """Return a local path of stored bytes. `StoreUnavailable` if they are not there."""
+        """Return a local path of stored bytes. `StoredFileLost` if they are not there, `StoreUnavailable`."""
 
     def whole(self, uri: str, sha256: str) -> Path:
-        """Return a local path of bytes that still have the SHA-256 of their row. `StoreUnavailable` if they do not."""
+        """Return a local path of bytes whose SHA-256 is still their row's. `StoredFileLost`, `StoreUnavailable`."""
 
     def discard(self, uri: str) -> None:
         """Delete stored bytes; nothing happens if they are gone already. `StoreUnavailable`."""
@@ -63,12 +70,20 @@ class FolderStore:
     ----------
     root : Path
         Created if it does not exist.
+    has_files : callable
+        Whether files were stored in it before; asked where the folder is not there. Then it is not created: a store
+        that is merely not mounted would be taken for one that has lost every file.
     """
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, has_files: Callable[[], bool] = lambda: False) -> None:
         self.root = root
         self._incoming = root / "incoming"
         self._named: set[Path] = set()  # folders whose name in their parent this process has synced: 65,792 at most
+        if not self.is_there() and has_files():
+            raise StoreUnavailable(
+                f"store {root} is not there, and the database names files in it: mount it; only if its files are lost "
+                f"for ever, create the folder {self._incoming}"
+            )
         try:
             self._incoming.mkdir(parents=True, exist_ok=True)
         except OSError as error:
@@ -125,7 +140,9 @@ class FolderStore:
         except OSError as error:  # not permitted, a stale mount: nothing is known of the file
             raise StoreUnavailable(f"store {self.root}: {uri} cannot be looked for: {error.strerror}") from error
         if not there:
-            raise StoreUnavailable(f"{uri} is not in the store {self.root}")
+            if not self.is_there():
+                raise StoreUnavailable(f"store {self.root} is not there: is it mounted?")
+            raise StoredFileLost(f"{uri} is gone from the store")
         return path
 
     def uri(self, path: Path) -> str:
@@ -136,17 +153,35 @@ class FolderStore:
         try:
             return resolve(uri, {STORE: self.root})
         except ValueError as error:
-            raise StoreUnavailable(f"store {self.root}: {error}") from error
+            raise StoredFileLost(str(error)) from error
 
     def whole(self, uri: str, sha256: str) -> Path:
         path = self.path(uri)
         try:
             digest = _sha256(path)
         except OSError as error:
+            if error.errno == errno.EIO and self._takes_a_file():
+                raise StoredFileLost(f"{uri} is damaged: the disk cannot read it") from error
             raise StoreUnavailable(f"store {self.root}: {uri} cannot be read: {error.strerror}") from error
         if digest != sha256:
-            raise StoreUnavailable(f"{uri} is damaged: its bytes are no longer those that were stored")
+            raise StoredFileLost(f"{uri} is damaged: its bytes are no longer those that were stored")
         return path
+
+    def _takes_a_file(self) -> bool:
+        """Whether a new file can be written and read: an input/output error is then of one file, not of the store."""
+        probe = self._incoming / uuid.uuid4().hex
+        try:
+            with probe.open("w+b") as file:
+                file.write(b"probe")
+                file.flush()
+                os.fsync(file.fileno())
+                file.seek(0)
+                return file.read() == b"probe"
+        except OSError:
+            return False
+        finally:
+            with suppress(OSError):
+                probe.unlink()
 
     def discard(self, uri: str) -> None:
         try:

@@ -99,7 +99,7 @@ class Pictures:
         Raises
         ------
         dicom_io.pixels.grayscale.PixelsUnreadable, dicom_io.header.instance_header.UnreadableDicom
-        worker.storage.store.StoreUnavailable
+        worker.storage.store.StoredFileLost, worker.storage.store.StoreUnavailable
             As reading it does.
         worker.web.image_process.PictureFailed
             If its decoder crashed, hung or raised an unexpected error.

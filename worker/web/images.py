@@ -21,7 +21,7 @@ from model.explain.gradcam import GradCamMaps
 from model.rendering.overlay import RENDERING_VERSION
 from worker.installation import Site
 from worker.runtime.isolated_process import NotBegun
-from worker.storage.store import StoreUnavailable
+from worker.storage.store import StoredFileLost, StoreUnavailable
 from worker.web.image_cache import NoPicture, Pictures, Size, scale_picture, tensor_size
 from worker.web.image_process import PictureFailed
 
@@ -77,7 +77,8 @@ def handle_missing_pictures(web: FastAPI) -> None:
         return PlainTextResponse(f"images cannot be drawn now: {error}", 503)
 
     web.add_exception_handler(NoPicture, gone)
-    web.add_exception_handler(StoreUnavailable, gone)
+    web.add_exception_handler(StoredFileLost, gone)
+    web.add_exception_handler(StoreUnavailable, not_now)
     web.add_exception_handler(PixelsUnreadable, unreadable)
     web.add_exception_handler(UnreadableDicom, unreadable)
     web.add_exception_handler(PictureFailed, unreadable)

@@ -199,29 +199,43 @@ def test_unforeseen_error_is_counted_kept_and_logged_without_its_text(
     assert "Doe" not in output.out + output.err
 
 
-def test_no_result_and_no_identity_out_of_a_file_whose_bytes_changed(sited: Site, films: Path) -> None:
+@pytest.mark.parametrize("how", ["damaged", "gone"])
+def test_lost_file_fails_its_image_with_the_reason_until_the_same_bytes_come_again(
+    sited: Site, films: Path, how: str
+) -> None:
     (analysis_id,) = receive(sited, (films / "RG1_UNCR.dcm").read_bytes())
     (file,) = sited.store.root.glob("*/*/*.dcm")
     whole = file.read_bytes()
-    file.write_bytes(whole.replace(read_header(file).patient_id.encode(), b"X" * len(read_header(file).patient_id)))
-    assert file.read_bytes() != whole
+    if how == "gone":
+        file.unlink()
+    else:  # no result or identity out of damaged bytes
+        patient = read_header(file).patient_id.encode()
+        file.write_bytes(whole.replace(patient, b"X" * len(patient)))
+        assert file.read_bytes() != whole
     analyst = Analyst(sited.settings, sited.database, sited.store)
-    assert analyst.analyse(analysis_id) == "given back"
+    assert analyst.analyse(analysis_id) == "failed"
+    assert analyst.analyse(analysis_id) == "not free"
     with sited.database.read() as session:
-        assert "damaged" in ledger.ledger(session, now()).unfinished[0].reason
+        (entry,) = ledger.ledger(session, now()).unfinished
+        assert (entry.state, entry.reason_code) == ("failed", ReasonCode.STORED_FILE_LOST)
+        assert how in entry.reason
+        assert "send it again" in entry.reason
     assert count(sited, MadeObject) == 0
-    assert receive(sited, whole) == []  # the sender sends it again: the store is mended
+    receive(sited, whole)  # the store is mended by it
+    with sited.database.read() as session:
+        row = session.get_one(Analysis, analysis_id)
+        assert (row.state, row.reason, row.attempts, row.enqueued_at) == ("pending", "", 0, None)
+        assert worklist(session)[0].state == "pending"
     assert analyst.analyse(analysis_id) == "done"
 
 
-def test_missing_file_is_the_machines_fault_and_is_tried_again(sited: Site, films: Path) -> None:
+def test_store_that_is_away_is_the_machines_fault_and_is_waited_for(sited: Site, films: Path) -> None:
     (analysis_id,) = receive(sited, (films / "RG1_UNCR.dcm").read_bytes())
-    (file,) = sited.store.root.glob("*/*/*.dcm")
-    hidden = file.rename(file.with_suffix(".away"))
+    away = sited.store.root.rename(sited.store.root.with_name("away"))
     analyst = Analyst(sited.settings, sited.database, sited.store)
     for _ in range(4):
         assert analyst.analyse(analysis_id) == "given back"
-    hidden.rename(file)
+    away.rename(sited.store.root)
     assert analyst.analyse(analysis_id) == "done"
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Generator, Iterable, Sequence
 from datetime import timedelta
-from pathlib import Path
 
 import pytest
 from sqlalchemy import select, update
@@ -16,6 +15,7 @@ from db.intake.instances import record_instance
 from db.model_registry import activation
 from db.reasons import ReasonCode
 from db.records import NewInstance, ObjectKey, ObjectRecord
+from db.retention.erasure import removable
 from db.tables.analyses import Analysis
 from db.tables.delivery import Delivery, MadeObject
 from tests.db.analysis.test_lifecycle import LEASE, result
@@ -95,15 +95,31 @@ def test_unforeseen_error_is_reported_without_its_text_and_the_object_is_tried_a
     assert "Doe" not in output.out + output.err
 
 
-def test_damaged_object_is_not_sent_and_says_so(owed: Site) -> None:
-    offered: list[Path] = []
-    (file,) = owed.store.root.glob("??/??/*")
-    file.write_bytes(b"heatmaP")
-    sender_by(owed, lambda items: offered.extend(item.path for item in items) or ()).send_batch()
-    assert offered == []
+@pytest.mark.parametrize("how", ["damaged", "gone"])
+def test_lost_object_fails_with_the_reason_is_offered_never_and_holds_up_nobody(owed_five: Site, how: str) -> None:
+    (file,) = owed_five.store.root.glob("??/??/*")
+    whole = owed_five.store.put(b"another heatmap")
+    with owed_five.database.write() as session:
+        session.execute(update(MadeObject).where(MadeObject.id > 1).values(uri=whole.uri, sha256=whole.sha256))
+    if how == "gone":
+        file.unlink()
+    else:
+        file.write_bytes(b"heatmaP")
+    sends = sender_by(owed_five, stored)
+    assert sends.send_batch() == 5
+    assert states(owed_five) == [("failed", 1)] + [("sent", 1)] * 4
+    with owed_five.database.read() as session:
+        row = session.get_one(Delivery, 1)
+        assert row.reason_code == ReasonCode.STORED_FILE_LOST
+        assert how in row.reason
+        assert len(removable(session, before=None, limit=9)) == 1, "nothing is left that retention would lose"
+
+
+def test_store_that_is_away_is_waited_for(owed: Site) -> None:
+    owed.store.root.rename(owed.store.root.with_name("away"))
+    sender_by(owed, stored).send_batch()
     row = the_delivery(owed)
-    assert row.state == "pending"
-    assert "damaged" in row.reason
+    assert (row.state, row.reason_code) == ("pending", ReasonCode.STORE_UNAVAILABLE)
 
 
 def test_object_with_a_newer_revision_is_not_sent(owed: Site) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import queue
 import re
 import threading
@@ -17,8 +18,11 @@ from pydicom import Dataset
 from pynetdicom import AE, evt
 from pynetdicom.association import Association
 from pynetdicom.sop_class import StorageCommitmentPushModel
+from sqlalchemy import select
 
 from db.delivery import commitment_requests
+from db.reasons import ReasonCode
+from db.tables.delivery import Commitment
 from dicom_io.network.status_codes import ActionStatus, FailureReason
 from dicom_io.receive.listener import Listener, ListenerHandlers
 from tests.dicom_io.images import CR, INSTANCE, data_set_of, image_file
@@ -231,3 +235,23 @@ def _reason(site: Site) -> str:
 
     with site.database.read() as session:
         return str(session.execute(text("SELECT reason FROM commitment")).scalar() or "")
+
+
+def test_store_that_goes_away_during_the_check_is_waited_for_and_no_instance_is_told_to_be_damaged(
+    site: Site, known: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stale(_path: Path) -> str:
+        raise OSError(errno.ESTALE, "Stale file handle")
+
+    requester = Requester()
+    with committing_site(site, known) as listener:
+        stored(listener)
+        monkeypatch.setattr("worker.storage.store._sha256", stale)
+        requester.ask(listener.port, "1.2.3.5", [(CR, INSTANCE)])
+        wait_until(lambda: reasons(site) == {ReasonCode.STORE_UNAVAILABLE}, 60, "tried")
+    assert requester.reports.empty()
+
+
+def reasons(site: Site) -> set[str]:
+    with site.database.read() as session:
+        return set(session.scalars(select(Commitment.reason_code)))

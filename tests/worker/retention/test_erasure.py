@@ -23,7 +23,7 @@ from worker.installation import Site
 from worker.retention.erasure import finish_removals, forget
 from worker.retention.policy import retain
 from worker.runtime.clock import now
-from worker.storage.store import StoreUnavailable
+from worker.storage.store import StoredFileLost, StoreUnavailable
 
 Make = Callable[..., NewInstance]
 
@@ -49,7 +49,7 @@ def retention(site: Site, **rules: float) -> Settings:
 def is_there(site: Site, uri: str) -> bool:
     try:
         return site.store.path(uri).is_file()
-    except StoreUnavailable:
+    except StoredFileLost:
         return False
 
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 from pathlib import Path
 
 import pytest
 
-from worker.storage.store import FolderStore, StoreUnavailable
+from worker.storage.store import FolderStore, StoredFileLost, StoreUnavailable
 
 
 def test_stored_bytes_come_back_from_an_address_made_of_their_hash(tmp_path: Path) -> None:
@@ -28,9 +29,9 @@ def test_stored_bytes_come_back_from_an_address_made_of_their_hash(tmp_path: Pat
 def test_address_of_another_scheme_or_outside_the_store_is_refused(tmp_path: Path, uri: str) -> None:
     store = FolderStore(tmp_path / "store")
     (tmp_path / "outside").write_bytes(b"kept")
-    with pytest.raises(StoreUnavailable, match=r"allowed"):
+    with pytest.raises(StoredFileLost, match=r"allowed"):
         store.path(uri)
-    with pytest.raises(StoreUnavailable, match=r"allowed"):
+    with pytest.raises(StoredFileLost, match=r"allowed"):
         store.discard(uri)
     assert (tmp_path / "outside").is_file()
 
@@ -41,7 +42,7 @@ def test_bytes_are_held_against_the_rows_sha256_not_against_their_file_name(tmp_
     named.write_bytes(b"film")
     digest = hashlib.sha256(b"film").hexdigest()
     assert store.whole(store.uri(named), digest) == named
-    with pytest.raises(StoreUnavailable, match="damaged"):
+    with pytest.raises(StoredFileLost, match="damaged"):
         store.whole(store.put(b"film").uri, "0" * 64)
 
 
@@ -106,9 +107,46 @@ def test_truncated_file_under_the_right_name_is_replaced(tmp_path: Path) -> None
     assert store.path(stored.uri).read_bytes() == b"whole film"
 
 
-def test_missing_file_is_said(tmp_path: Path) -> None:
-    with pytest.raises(StoreUnavailable, match="is not in the store"):
-        FolderStore(tmp_path / "store").path("store:aa/bb/none.dcm")
+def test_file_gone_from_a_store_that_answers_is_lost_and_a_store_that_is_away_has_lost_nothing(tmp_path: Path) -> None:
+    store = FolderStore(tmp_path / "store")
+    stored = store.put(b"film")
+    store.path(stored.uri).rename(tmp_path / "away")
+    for address in (stored.uri, "store:aa/bb/none.dcm"):
+        with pytest.raises(StoredFileLost, match="is gone from the store"):
+            store.whole(address, stored.sha256)
+    store.root.rename(tmp_path / "unmounted")
+    store.root.mkdir()
+    for address in (stored.uri, "store:aa/bb/none.dcm"):
+        with pytest.raises(StoreUnavailable, match="is it mounted"):
+            store.whole(address, stored.sha256)
+
+
+def test_store_that_is_not_mounted_is_not_begun_anew(tmp_path: Path) -> None:
+    (tmp_path / "mount point").mkdir()
+    with pytest.raises(StoreUnavailable, match="mount it"):
+        FolderStore(tmp_path / "mount point", lambda: True)
+    assert list((tmp_path / "mount point").iterdir()) == []
+    FolderStore(tmp_path / "mount point", lambda: False).put(b"film")
+    FolderStore(tmp_path / "mount point", lambda: True)
+
+
+@pytest.mark.parametrize("number", [errno.EIO, errno.ESTALE, errno.EACCES])
+def test_one_file_that_the_disk_cannot_read_is_lost_and_no_other_error_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    store = FolderStore(tmp_path / "store")
+    stored = store.put(b"film")
+
+    def unreadable(*_arguments: object) -> str:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr("worker.storage.store._sha256", unreadable)
+    with pytest.raises(StoredFileLost if number == errno.EIO else StoreUnavailable):
+        store.whole(stored.uri, stored.sha256)
+    assert list((store.root / "incoming").iterdir()) == []
+    monkeypatch.setattr(os, "fsync", unreadable)  # nor does a new file get there: the disk, or its server, is away
+    with pytest.raises(StoreUnavailable):
+        store.whole(stored.uri, stored.sha256)
 
 
 def test_store_that_cannot_be_made_says_why(tmp_path: Path) -> None:
@@ -122,7 +160,7 @@ def test_damaged_bytes_are_never_handed_out_and_coming_again_mends_them(tmp_path
     stored = store.put(b"some film")
     assert store.whole(stored.uri, stored.sha256).read_bytes() == b"some film"
     store.path(stored.uri).write_bytes(b"somE film")
-    with pytest.raises(StoreUnavailable, match="damaged"):
+    with pytest.raises(StoredFileLost, match="damaged"):
         store.whole(stored.uri, stored.sha256)
     assert store.put(b"some film") == stored
     assert store.whole(stored.uri, stored.sha256).read_bytes() == b"some film"
