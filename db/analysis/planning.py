@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime
+from functools import partial
 from typing import Any
 
 from sqlalchemy import and_, or_, select, update
 
-from db.analysis.states import refresh, refresh_several_analyses
-from db.engine.session import Session, changed_rows
-from db.model_registry.activation import active_models
+from db.analysis.states import refresh, several_analyses
+from db.engine.session import Database, Session, changed_rows
+from db.model_registry.activation import active_models, note_routing_applied, routing_revision
 from db.model_registry.scope import ActiveModels
 from db.reasons import ReasonCode
 from db.records import BATCH, LIVE, ActiveModel, Queue
@@ -110,53 +111,75 @@ def read_after_all(session: Session, instance_id: int, sha256: str) -> None:
         refresh(session, [instance_id])
 
 
-def retarget(session: Session, now: datetime) -> int:
+def retarget(database: Database, now: datetime) -> int:
     """Queue what waits for the model that reads it now: a broken or former model must not keep an image unread.
 
-    What no active model read is queued too, where one does now. Called after every activation and deactivation.
+    What no active model read is queued too, where one does now. Called once an activation or deactivation is committed,
+    and by recovery where the process that activated died before it had ended. What changes is looked for without
+    writing and changed a few rows a transaction, so that images are received meanwhile; another activation ends it, and
+    does the rest itself.
 
     Returns
     -------
     int
         How many analyses now wait for another model than before; recovery queues them.
     """
-    models = active_models(session)
-    queued = _retarget(session, models, now) if models else 0
-    refresh_several_analyses(session)
+    with database.read() as session:
+        revision = routing_revision(session)
+        models = active_models(session)
+        steps = [*_retargeting(session, models, now)] if models else []
+        several = several_analyses(session)
+    queued = 0
+    for step in steps:
+        with database.write() as session:
+            if routing_revision(session) != revision:
+                return queued
+            queued += step(session)
+    for start in range(0, len(several), _AT_ONCE):
+        with database.write() as session:
+            refresh(session, several[start : start + _AT_ONCE])
+    with database.write() as session:
+        note_routing_applied(session, revision)
     return queued
 
 
-def _retarget(session: Session, models: ActiveModels, now: datetime) -> int:
+def _retargeting(session: Session, models: ActiveModels, now: datetime) -> Iterator[Callable[[Session], int]]:
+    """What changes, each step so much as one transaction changes; it returns how many it moved to another model."""
     wait = session.execute(
         select(Analysis.id, Instance.id, Analysis.model_digest, Analysis.preprocessing_id, Instance.age_years)
-        .add_columns(Instance.view, Analysis.state)
+        .add_columns(Instance.view, Analysis.state, Analysis.reason)
         .join(Instance, Instance.id == Analysis.instance_id)
         .where(
             Instance.origin == "live",
-            or_(Analysis.state == "pending", and_(Analysis.state == "not_applicable", Analysis.model_digest == "")),
+            Analysis.state.in_(("pending", "not_applicable")),
+            or_(Analysis.state == "pending", Analysis.model_digest == ""),
         )
     )
     moves: dict[ActiveModel, dict[int, int]] = defaultdict(dict)
     nobody: dict[str, dict[int, int]] = defaultdict(dict)
-    revived: list[int] = []
-    for analysis_id, instance_id, digest, preprocessing_id, age_years, view, state in wait:
+    for analysis_id, instance_id, digest, preprocessing_id, age_years, view, state, reason in wait:
         model = models.model_for(age_years, view)
         if model is None:
-            nobody[models.why_no_model(age_years, view)][analysis_id] = instance_id
+            why = models.why_no_model(age_years, view)
+            if (state, reason) != ("not_applicable", why):
+                nobody[why][analysis_id] = instance_id
         elif (digest, preprocessing_id) != (model.digest, model.preprocessing_id):
             moves[model][analysis_id] = instance_id
-            if state != "pending":
-                revived.append(instance_id)
     for reason, rows in nobody.items():
         for part in _parts(rows):
-            ended = {"state": "not_applicable", "reason": reason, "finished_at": now}
-            ended["reason_code"] = ReasonCode.NO_MODEL_FOR_IMAGE
-            nameless = {"model_digest": "", "preprocessing_id": "", "model_name": ""}
-            _change(session, list(part), {**ended, **nameless})
-            refresh(session, part.values())
-    moved = sum(_move(session, model, part, now) for model, rows in moves.items() for part in _parts(rows))
-    refresh(session, revived)
-    return moved
+            yield partial(_leave_unread, reason=reason, rows=part, now=now)
+    for model, rows in moves.items():
+        for part in _parts(rows):
+            yield partial(_move, model=model, rows=part, now=now)
+
+
+def _leave_unread(session: Session, reason: str, rows: dict[int, int], now: datetime) -> int:
+    ended = {"state": "not_applicable", "reason": reason, "finished_at": now}
+    ended["reason_code"] = ReasonCode.NO_MODEL_FOR_IMAGE
+    nameless = {"model_digest": "", "preprocessing_id": "", "model_name": ""}
+    _change(session, list(rows), {**ended, **nameless})
+    refresh(session, rows.values())
+    return 0
 
 
 def keep_current(session: Session, model: ActiveModel, preprocessing_id: str) -> int:
@@ -191,6 +214,8 @@ def keep_current(session: Session, model: ActiveModel, preprocessing_id: str) ->
 
 def _move(session: Session, model: ActiveModel, rows: dict[int, int], now: datetime) -> int:
     key = (Analysis.model_digest == model.digest, Analysis.preprocessing_id == model.preprocessing_id)
+    still = select(Analysis.id).where(Analysis.id.in_(rows), ~and_(*key)).order_by(Analysis.id).with_for_update()
+    rows = {analysis_id: rows[analysis_id] for analysis_id in session.scalars(still)}  # recovery may have moved some
     has_own = set(session.scalars(select(Analysis.instance_id).where(Analysis.instance_id.in_(rows.values()), *key)))
     read = [analysis_id for analysis_id, instance_id in rows.items() if instance_id in has_own]
     _change(
@@ -203,8 +228,7 @@ def _move(session: Session, model: ActiveModel, rows: dict[int, int], now: datet
             "finished_at": now,
         },
     )
-    refresh(session, [rows[analysis_id] for analysis_id in read])
-    return _change(
+    moved = _change(
         session,
         [analysis_id for analysis_id, instance_id in rows.items() if instance_id not in has_own],
         {
@@ -218,6 +242,8 @@ def _move(session: Session, model: ActiveModel, rows: dict[int, int], now: datet
             "finished_at": None,
         },
     )
+    refresh(session, rows.values())
+    return moved
 
 
 def _change(session: Session, ids: Sequence[int], values: dict[str, Any]) -> int:

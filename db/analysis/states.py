@@ -91,10 +91,9 @@ def refresh_analysed(session: Session, analysis_ids: Sequence[int]) -> None:
     refresh(session, session.scalars(select(Analysis.instance_id).where(Analysis.id.in_(analysis_ids))))
 
 
-def refresh_several_analyses(session: Session) -> None:
-    """Do as `refresh` does for the images of which another analysis may be shown once other models are active."""
-    several = select(Analysis.instance_id).group_by(Analysis.instance_id).having(func.count() > 1)
-    refresh(session, session.scalars(several).all())
+def several_analyses(session: Session) -> Sequence[int]:
+    """Return the images of which another analysis may be shown once other models are active: `refresh` them then."""
+    return session.scalars(select(Analysis.instance_id).group_by(Analysis.instance_id).having(func.count() > 1)).all()
 
 
 def lock_studies(session: Session, instance_ids: Sequence[int]) -> None:

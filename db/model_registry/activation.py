@@ -10,7 +10,7 @@ from sqlalchemy import delete, exists, or_, select, text, update
 from db.engine.session import Session
 from db.model_registry.scope import ActiveEntry, ActiveModels, ModelScope
 from db.records import ActiveModel
-from db.tables.model_registry import Model, ModelScopeCell
+from db.tables.model_registry import Model, ModelRouting, ModelScopeCell
 
 
 class ScopeTaken(Exception):
@@ -98,7 +98,7 @@ def activate(
     session.flush()
     session.add_all(ModelScopeCell(age=age, view=view, model_digest=model.digest) for age, view in sorted(cells))
     session.flush()
-    _only_readers_are_active(session)
+    _routing_changed(session)
 
 
 def deactivate(session: Session, digest: str | None = None) -> None:
@@ -108,6 +108,26 @@ def deactivate(session: Session, digest: str | None = None) -> None:
     cells = () if digest is None else (ModelScopeCell.model_digest == digest,)
     session.execute(delete(ModelScopeCell).where(*cells))
     session.execute(update(Model).where(*named).values(is_default=False, scope=None))
+    _routing_changed(session)
+
+
+def routing_revision(session: Session) -> int:
+    """Return how often the model routing was changed here."""
+    return int(session.scalar(select(ModelRouting.revision)) or 0)
+
+
+def routing_is_applied(session: Session) -> bool:
+    """Whether everything that waited when the routing was last changed waits for the model that reads it now."""
+    return session.scalar(select(ModelRouting.applied >= ModelRouting.revision)) is not False
+
+
+def note_routing_applied(session: Session, revision: int) -> None:
+    """Note that nothing waits for a model that read it before this revision of the routing."""
+    session.execute(update(ModelRouting).where(ModelRouting.applied < revision).values(applied=revision))
+
+
+def _routing_changed(session: Session) -> None:
+    session.execute(update(ModelRouting).values(revision=ModelRouting.revision + 1))
     _only_readers_are_active(session)
 
 

@@ -52,3 +52,12 @@ class ModelScopeCell(Base):
     age: Mapped[int] = mapped_column(Integer, primary_key=True, autoincrement=False)
     view: Mapped[str] = mapped_column(String(8), primary_key=True)
     model_digest: Mapped[str] = mapped_column(ForeignKey("model.digest"), index=True)
+
+
+class ModelRouting(Base):
+    """One row: how often the routing was changed, and up to which change all that waits follows it."""
+
+    __tablename__ = "model_routing"
+    id: Mapped[int] = mapped_column(Integer, primary_key=True, autoincrement=False)
+    revision: Mapped[int] = mapped_column(Integer)
+    applied: Mapped[int] = mapped_column(Integer)

@@ -108,7 +108,7 @@ def activate(
             if activation.any_model_known(session):
                 return bundle
         activation.activate(session, as_record(bundle), moment, scope, default=default, replace=replace)
-        retarget(session, moment)
+    retarget(site.database, moment)
     return bundle
 
 
@@ -125,18 +125,19 @@ def deactivate(site: Site, named: str | None = None) -> str | None:
     UnknownModel
         If no active model is named so.
     """
+    name = None
     with site.database.write() as session:
         if named is None:
             activation.deactivate(session)
-            retarget(session, site.clock())
-            return None
-        active = activation.active_models(session)
-        found = [each for each in active.models if named == each.name or each.digest.startswith(named)]
-        if len(found) != 1 or not named:
-            raise UnknownModel(f"no active model is named {named!r}; active: {active.name or 'none'}")
-        activation.deactivate(session, found[0].digest)
-        retarget(session, site.clock())
-        return found[0].name
+        else:
+            active = activation.active_models(session)
+            found = [each for each in active.models if named == each.name or each.digest.startswith(named)]
+            if len(found) != 1 or not named:
+                raise UnknownModel(f"no active model is named {named!r}; active: {active.name or 'none'}")
+            activation.deactivate(session, found[0].digest)
+            name = found[0].name
+    retarget(site.database, site.clock())
+    return name
 
 
 @contextmanager

@@ -9,11 +9,12 @@ import structlog
 from celery import Celery
 
 from db.analysis import lifecycle
-from db.analysis.planning import create_missing
+from db.analysis.planning import create_missing, retarget
 from db.delivery import outbox
 from db.engine import processes
 from db.engine.leases import database_time
 from db.engine.session import Database, DatabaseUnavailable
+from db.model_registry.activation import routing_is_applied
 from db.records import BATCH, LIVE
 from worker.config.settings import Settings
 from worker.queue.broker import BrokerUnavailable, queue_lengths
@@ -44,6 +45,9 @@ def recover_once(settings: Settings, database: Database, app: Celery, process: R
         freed = lifecycle.release_dead(session, process.judge(session, moment), moment)
         freed_deliveries = outbox.release_dead(session, process.judge(session, moment), moment)
         created = create_missing(session, moment, RECOVERY_BATCH)
+        applied = routing_is_applied(session)
+    if not applied:  # an activation that goes on meets nothing left to change; one whose process died is ended here
+        retarget(database, moment)
     if freed or freed_deliveries or created:
         _log.info("leases recovered", analyses=freed, deliveries=freed_deliveries, analyses_created=created)
     try:

@@ -259,8 +259,9 @@ def test_what_waits_for_another_model_is_read_by_the_one_that_is_activated(
         lifecycle.complete(session, claimed, result(), NOON)
     with with_model.write() as session:
         activation.activate(session, other, NOON)
-        assert retarget(session, NOON) == 1
-        assert retarget(session, NOON) == 0
+    assert retarget(with_model, NOON) == 1
+    assert retarget(with_model, NOON) == 0
+    with with_model.write() as session:
         assert lifecycle.requeue_pending(session, NOON, timedelta(seconds=10), 10) == [analysis_id]
     again = claim(with_model, analysis_id)
     assert again is not None

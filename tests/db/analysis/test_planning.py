@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from sqlalchemy import event, text
 
-from db.analysis import lifecycle
+from db.analysis import lifecycle, planning, states
 from db.analysis.planning import create_missing
 from db.delivery import commitment_requests, outbox
 from db.engine import processes
@@ -81,6 +81,17 @@ def plans(database: Database, query: Callable[[Session], object]) -> list[str]:
 def test_hot_query_scans_no_table(empty: Database, name: str) -> None:
     found = plans(empty, HOT[name])
     assert [step for step in found if step.startswith("SCAN") and not step.startswith(ALLOWED)] == []
+
+
+def test_activation_looks_for_what_waits_in_an_index_and_counts_analyses_in_another(empty: Database) -> None:
+    def look(session: Session) -> None:
+        list(planning._retargeting(session, activation.active_models(session), NOON))
+        states.several_analyses(session)
+
+    steps = [step for step in plans(empty, look) if step.startswith("SCAN") and "model" not in step]
+    assert steps == ["SCAN analysis USING COVERING INDEX sqlite_autoindex_analysis_1"], (
+        "an index in its own order, without a lock"
+    )
 
 
 @pytest.mark.parametrize("name", ["retention by age", "retention by space", "removal still allowed"])

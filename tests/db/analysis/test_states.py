@@ -92,7 +92,7 @@ def check(database: Database, said: str = "") -> None:
 
 
 class Life:
-    """What may happen to a handful of studies; each step is one transaction."""
+    """What may happen to a handful of studies; each step is one transaction, but a change of models."""
 
     def __init__(self, database: Database, make: Make, seed: int) -> None:
         self.database, self.make, self.chance = database, make, random.Random(seed)
@@ -123,6 +123,8 @@ class Life:
         act = self.chance.choice(self.steps)
         with self.database.write() as session:
             act(session)
+        if act in (self.activate, self.deactivate):
+            retarget(self.database, self.now)
         return act.__name__
 
     @property
@@ -200,11 +202,9 @@ class Life:
             activation.activate(session, MODEL, self.now)
         else:
             activation.activate(session, CHILD, self.now, ModelScope(((0, 17),)), replace=True)
-        retarget(session, self.now)
 
     def deactivate(self, session: Session) -> None:
         activation.deactivate(session, self.chance.choice([None, MODEL.digest, CHILD.digest]))
-        retarget(session, self.now)
 
     def queue_what_waited(self, session: Session) -> None:
         create_missing(session, self.now, 10)

@@ -34,7 +34,8 @@ CHILDREN = ModelScope(((0, 17),))
 def activate(database: Database, model: ActiveModel, scope: ModelScope | None = None, **options: bool) -> ActiveModels:
     with database.write() as session:
         activation.activate(session, model, NOON, scope, **options)
-        retarget(session, NOON)
+    retarget(database, NOON)
+    with database.read() as session:
         return activation.active_models(session)
 
 
@@ -125,7 +126,7 @@ def test_what_waits_goes_to_the_model_that_reads_it_now(with_model: Database, ne
         assert list(session.scalars(select(Analysis.model_name).order_by(Analysis.id))) == ["children", "first"]
     with with_model.write() as session:
         activation.deactivate(session, MODEL.digest)
-        retarget(session, NOON)
+    retarget(with_model, NOON)
     with with_model.read() as session:
         states = list(session.scalars(select(Analysis.state).order_by(Analysis.id)))
     assert states == ["pending", "not_applicable"]

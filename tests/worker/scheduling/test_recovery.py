@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 import threading
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 
 import pytest
 import redis
-from sqlalchemy import update
+from sqlalchemy import select, update
 
 from db.analysis import lifecycle
 from db.engine import processes
@@ -171,3 +172,14 @@ def test_broker_url_of_another_kind_is_a_broker_that_does_not_answer(tmp_path: P
     settings = load_settings(home=tmp_path).model_copy(update={"broker": Broker(url="amqp://somewhere")})
     with pytest.raises(BrokerUnavailable):
         queue_lengths(settings)
+
+
+@pytest.mark.usefixtures("broker", "analysis_id")
+def test_activation_whose_process_died_before_what_waits_was_moved_is_ended_by_recovery(site: Site) -> None:
+    other = replace(MODEL, digest="b" * 64, name="second")
+    with site.database.write() as session:
+        activation.activate(session, other, NOON)
+    recover_once(site.settings, site.database, make_app(site.settings), of(site))
+    with site.database.read() as session:
+        assert session.scalars(select(Analysis.model_name)).all() == ["second"]
+        assert activation.routing_is_applied(session)
