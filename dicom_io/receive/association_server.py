@@ -23,11 +23,12 @@ from pynetdicom.transport import AssociationSocket, RequestHandler, ThreadedAsso
 
 from dicom_io.network.status_codes import Status
 from dicom_io.network.tls import RenewedContext, handshake_failure, is_tls, secured, shutdown
+from dicom_io.receive.association_request import ASSOCIATE_AC, AssociationRequest
 from dicom_io.receive.incoming_data_set import NewFile
 from dicom_io.receive.memory_budget import BudgetExhausted, MemoryBudget
 from dicom_io.receive.messages import ListenerSettings
 from dicom_io.receive.pending_connections import PendingConnections
-from dicom_io.receive.pynetdicom_loop import ReadAhead, make_event_driven
+from dicom_io.receive.pynetdicom_loop import EventDrivenDul, ReadAhead, make_event_driven
 
 _log = logging.getLogger(__name__)
 
@@ -86,7 +87,8 @@ class BoundedSocket(AssociationSocket):
         if peer is None:
             return bytearray()
         if nr_bytes > self.largest_pdu:
-            raise self._disconnected(f"the peer claims a PDU of {nr_bytes} bytes; the maximum is {self.largest_pdu}")
+            reason = f"the peer claims a PDU of {nr_bytes} bytes; the maximum is {self.largest_pdu}"
+            raise self._disconnected(reason, always=True)
         self.unanswered += nr_bytes
         self._account(nr_bytes)
         timeout = self.server.settings.pdu_timeout
@@ -112,6 +114,13 @@ class BoundedSocket(AssociationSocket):
         del received[count:]
         return received
 
+    def send(self, bytestream: bytes) -> None:
+        """Send a PDU; an acceptance repeats the titles and reserved fields of the request (PS3.8 Table 9-17)."""
+        request = requested(self.assoc)
+        if request is not None and bytestream[0] == ASSOCIATE_AC:
+            bytestream = bytestream[:10] + request.echoed + bytestream[10 + len(request.echoed) :]
+        super().send(bytestream)
+
     def take_whole_pdu(self, kind: int) -> memoryview | None:
         """Take the next PDU's body if it is of this kind and was received already; it counts as if it were read."""
         body = self.ahead.take_whole_pdu(kind)
@@ -133,10 +142,10 @@ class BoundedSocket(AssociationSocket):
         except BudgetExhausted as error:
             raise self._disconnected(str(error), Status.OUT_OF_RESOURCES) from error
 
-    def _disconnected(self, reason: str, status: Status = Status.CANNOT_UNDERSTAND) -> OSError:
-        """Close the connection; recorded only where an association is established, for port scans are many."""
+    def _disconnected(self, reason: str, status: Status = Status.CANNOT_UNDERSTAND, *, always: bool = False) -> OSError:
+        """Close the connection; recorded ``always``, or where an association is established: port scans are many."""
         self.disconnect()
-        if self.assoc.is_established and not self.server.closing.is_set():
+        if (always or self.assoc.is_established) and not self.server.closing.is_set():
             requestor = self.assoc.requestor
             self.server.on_rejected(requestor.ae_title.strip(), requestor.address, status, f"disconnected: {reason}")
         return OSError(reason)
@@ -151,6 +160,11 @@ class BoundedSocket(AssociationSocket):
         """Shut the connection down, also while another thread reads it."""
         if self.socket is not None:
             shutdown(self.socket)
+
+
+def requested(association: Association) -> AssociationRequest | None:
+    """The request of an accepted association as its peer sent it; None until it was read."""
+    return association.dul.request if isinstance(association.dul, EventDrivenDul) else None
 
 
 def _is_readable(connection: socket.socket) -> bool:
@@ -235,7 +249,12 @@ class _Handler(RequestHandler):
 
     def _create_association(self) -> Association:
         association = super()._create_association()
-        make_event_driven(association, self.server.new_file)
+        address, on_rejected = association.requestor.address, self.server.on_rejected
+        make_event_driven(
+            association,
+            self.server.new_file,
+            lambda calling, status, reason: on_rejected(calling, address, status, reason),
+        )
         association.set_socket(BoundedSocket(association, self.request, self.server, self.key))
         association.dul.daemon = True
         return association

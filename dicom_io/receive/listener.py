@@ -19,7 +19,7 @@ from pynetdicom.association import Association
 from dicom_io.network.presentation_contexts import received_contexts
 from dicom_io.network.status_codes import ActionStatus, Status
 from dicom_io.network.tls import RenewedContext
-from dicom_io.receive.association_server import AssociationServer
+from dicom_io.receive.association_server import AssociationServer, requested
 from dicom_io.receive.handlers import ListenerHandlers
 from dicom_io.receive.incoming_data_set import C_STORE_RQ, IncomingDataSet, examined
 from dicom_io.receive.messages import ListenerCannotBind, ListenerPortInUse, ListenerSettings, Received, Rejection
@@ -201,11 +201,15 @@ class Listener:
     def _on_requested(self, event: evt.Event) -> None:
         """Reject who may not associate; pynetdicom checks no addresses, and counts idle sockets as associations."""
         association: Association = event.assoc
-        request = association.requestor.primitive
-        calling, called, address = request.calling_ae_title, request.called_ae_title, association.requestor.address
+        request = requested(association)
+        if request is None:  # it comes of the request that was read
+            return
+        calling, called, address = request.calling, request.called, association.requestor.address
         established = self.associations
-        if self.settings.check_called_ae and called.strip() != self.settings.ae_title.strip():
-            rejection, reason = _REJECT_CALLED_TITLE, f"called AE title {called.strip()!r} not recognized"
+        if request.refusal is not None:
+            rejection, reason = request.refusal.codes, request.refusal.reason
+        elif self.settings.check_called_ae and called != self.settings.ae_title.strip():
+            rejection, reason = _REJECT_CALLED_TITLE, f"called AE title {called!r} not recognized"
         elif not is_allowed(calling, address, self.settings.allowed_callers):
             rejection, reason = _REJECT_CALLING_TITLE, "calling AE title and address are not among the allowed callers"
         elif established >= self.settings.maximum_associations:
@@ -214,7 +218,7 @@ class Listener:
             return
         association.acse.send_reject(*rejection)
         status = Status.OUT_OF_RESOURCES if rejection is _REJECT_LOCAL_LIMIT else Status.NOT_AUTHORISED
-        self._reject(calling.strip(), address, status, f"association rejected: {reason}")
+        self._reject(calling, address, status, f"association rejected: {reason}")
         association.kill()
 
     def _on_established(self, event: evt.Event) -> None:
@@ -246,6 +250,11 @@ class Listener:
         with self._lock:
             if (found := self._established.get(id(event.assoc))) is not None:
                 found.last_message = time.monotonic()
+        number = event.message.context_id
+        if number not in event.assoc._accepted_cx:  # pynetdicom aborts
+            reason = f"association aborted: a message on presentation context {number}, which was not accepted"
+            self._reject_request(event.assoc, Status.CANNOT_UNDERSTAND, reason)
+            return
         if command.get("CommandField") != C_STORE_RQ:
             return
         missing = [name for name in ("AffectedSOPClassUID", "AffectedSOPInstanceUID") if not command.get(name)]

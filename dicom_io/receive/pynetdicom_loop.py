@@ -13,6 +13,7 @@ import select
 import socket
 import struct
 import threading
+from collections.abc import Callable
 from typing import Any
 
 from pynetdicom import evt
@@ -20,30 +21,46 @@ from pynetdicom.association import Association
 from pynetdicom.dimse import DIMSEServiceProvider
 from pynetdicom.dimse_messages import DIMSEMessage
 from pynetdicom.dul import DULServiceProvider
+from pynetdicom.fsm import TRANSITION_TABLE
 from pynetdicom.pdu import P_DATA_TF
 from pynetdicom.pdu_items import PresentationDataValueItem
 
+from dicom_io.network.status_codes import Status
+from dicom_io.receive.association_request import (
+    ASSOCIATE_RQ,
+    AssociationRequest,
+    MalformedPdu,
+    read_association_request,
+    titles,
+)
 from dicom_io.receive.incoming_data_set import IncomingDataSet, NewFile
 
 _log = logging.getLogger(__name__)
 
 _LONGEST_WAIT = 0.2  # seconds after which timers and flags are checked without an event
 _P_DATA = 0x04  # PS3.8 Table 9-22
+_AWAITING_REQUEST = "Sta2"  # PS3.8 Table 9-1
 _ESTABLISHED = "Sta6"
 _CLOSING = "Sta13"
 _LAST_FRAGMENT = 0x02  # PS3.8 E.2
 _PDV_HEADER = struct.Struct(">IB")
+_ABORTS = {"AA-1", "AA-8"}  # actions that answer a PDU with an abort (PS3.8 Table 9-9)
+
+# calling AE title, status, reason
+TurnedAway = Callable[[str, Status, str], None]
 
 
-def make_event_driven(association: Association, new_file: NewFile | None) -> None:
+def make_event_driven(association: Association, new_file: NewFile | None, turned_away: TurnedAway) -> None:
     """Give an association that has neither started nor a socket yet threads that wait for events.
 
     Parameters
     ----------
     new_file
         Opens the file that the object of a C-STORE request is written to; None: all data sets stay in memory.
+    turned_away
+        Gets the reason of each abort that bytes of the peer are answered with.
     """
-    association.dul = _EventDrivenDul(association)
+    association.dul = EventDrivenDul(association, turned_away)
     # sets the timers of the new provider
     association.acse_timeout = association.acse_timeout
     association.network_timeout = association.network_timeout
@@ -129,6 +146,7 @@ class _AbortingDimse(DIMSEServiceProvider):
     def __init__(self, association: Association, new_file: NewFile | None) -> None:
         super().__init__(association)
         self.message: DIMSEMessage | None
+        self.dul: EventDrivenDul
         self._new_file = new_file
 
     def receive_primitive(self, primitive: object) -> None:
@@ -139,7 +157,7 @@ class _AbortingDimse(DIMSEServiceProvider):
         try:
             super().receive_primitive(primitive)
         except Exception as error:  # noqa: BLE001  (edge of the process: any bytes of any peer)
-            _log.warning("an association was aborted: a message that cannot be decoded (%s)", type(error).__name__)
+            self.dul.turned_away(f"a message that cannot be decoded ({type(error).__name__})")
             self.dul.event_queue.put("Evt19")  # as for any invalid PDU (PS3.8 9.2.3)
 
     def abandon(self) -> None:
@@ -149,11 +167,21 @@ class _AbortingDimse(DIMSEServiceProvider):
             message.data_set.discard()
 
 
-class _EventDrivenDul(DULServiceProvider):
-    """The upper layer's thread: waits until the peer has sent something or there is something to send."""
+class EventDrivenDul(DULServiceProvider):
+    """The upper layer's thread: waits until the peer has sent something or there is something to send.
 
-    def __init__(self, association: Association) -> None:
+    Attributes
+    ----------
+    request
+        The request to associate, as the peer sent it; None until it was read.
+    """
+
+    def __init__(self, association: Association, turned_away: TurnedAway) -> None:
         super().__init__(association)
+        self.request: AssociationRequest | None = None
+        self._turned_away = turned_away
+        self._calling = ""
+        self._fault: Exception | None = None
         self._run_loop_delay = 0  # `_wait` waits for the sockets instead
         self._woken, self._waker = socket.socketpair()
         self._woken.setblocking(False)
@@ -175,7 +203,7 @@ class _EventDrivenDul(DULServiceProvider):
         try:
             super().run_reactor()
         except Exception as error:  # noqa: BLE001  (edge of the thread: any bytes of a peer, in any state)
-            _log.warning("an association was ended: %s in its upper layer", type(error).__name__)
+            self.turned_away(f"{type(error).__name__} in its upper layer")
             if self.socket is not None:
                 self.socket.close()
         finally:
@@ -195,7 +223,17 @@ class _EventDrivenDul(DULServiceProvider):
             return False  # what was decoded lies in the buffer that the next read overwrites
         if self.state_machine.current_state != _CLOSING and not self._kill_thread:
             self._wait()
-        return super()._is_transport_event()
+        self._fault = None
+        is_event = super()._is_transport_event()
+        if is_event and not self.event_queue.empty():
+            event, state = self.event_queue.queue[-1], self.state_machine.current_state
+            if TRANSITION_TABLE.get((event, state)) in _ABORTS and not isinstance(self._fault, OSError):
+                self.turned_away(_problem(self._fault, state))
+        return is_event
+
+    def turned_away(self, reason: str) -> None:
+        """Report that the association is aborted; `reason` quotes nothing that the peer sent."""
+        self._turned_away(self._calling, Status.CANNOT_UNDERSTAND, f"association aborted: {reason}")
 
     def _wait(self) -> None:
         connection = self.socket
@@ -213,9 +251,20 @@ class _EventDrivenDul(DULServiceProvider):
             self._woken.recv(4096)
 
     def _decode_pdu(self, bytestream: bytearray) -> tuple[object, str]:
-        """Decode a PDU; P-DATA without copies, with those that were received ahead, up to the end of the message."""
-        if bytestream[0] != _P_DATA or self.state_machine.current_state != _ESTABLISHED:
+        try:
+            if self.state_machine.current_state == _AWAITING_REQUEST and bytestream[0] == ASSOCIATE_RQ:
+                self._calling, _ = titles(bytes(bytestream))
+                self.request = read_association_request(bytes(bytestream))
+                return super()._decode_pdu(bytearray(self.request.pdu))
+            if self.state_machine.current_state == _ESTABLISHED and bytestream[0] == _P_DATA:
+                return self._decode_values(bytestream)
             return super()._decode_pdu(bytestream)
+        except Exception as error:
+            self._fault = error  # an OSError was recorded by the socket that it ended
+            raise
+
+    def _decode_values(self, bytestream: bytearray) -> tuple[object, str]:
+        """Decode P-DATA without copies, with what was received ahead, up to the end of the message."""
         pdu = P_DATA_TF()
         body: memoryview | None = memoryview(bytestream)[6:]
         while body is not None:
@@ -226,22 +275,32 @@ class _EventDrivenDul(DULServiceProvider):
         return pdu, "Evt10"
 
 
+def _problem(fault: Exception | None, state: str) -> str:
+    if isinstance(fault, MalformedPdu):
+        return str(fault)
+    if fault is not None:  # the kind only: it may quote bytes of the peer
+        return f"a PDU that cannot be decoded ({type(fault).__name__})"
+    if state == _AWAITING_REQUEST:
+        return "the peer sent no association request"
+    return "a PDU that is not allowed on an established association"
+
+
 def _add_values(items: list[PresentationDataValueItem], body: memoryview) -> bool:
     """Add the presentation data values of a P-DATA-TF PDU (PS3.8 9.3.5.1); whether a last fragment is among them.
 
     Raises
     ------
-    ValueError
+    MalformedPdu
         If a length contradicts the length of the PDU.
     """
     position, ends = 0, False
     while position < len(body):
         if len(body) - position < _PDV_HEADER.size + 1:
-            raise ValueError("a presentation data value is cut off in its header")
+            raise MalformedPdu("a presentation data value is cut off in its header")
         length, context = _PDV_HEADER.unpack_from(body, position)
         value = body[position + 5 : position + 4 + length]
         if len(value) != length - 1 or not value:
-            raise ValueError(f"a presentation data value of {length} bytes, of which {len(value) + 1} are there")
+            raise MalformedPdu(f"a presentation data value of {length} bytes, of which {len(value) + 1} are there")
         item = PresentationDataValueItem()
         item.presentation_context_id = context
         item.presentation_data_value = value

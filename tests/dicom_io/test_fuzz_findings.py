@@ -104,11 +104,12 @@ def test_pixels_and_tables_of_a_vr_that_does_not_exist_are_a_reason_and_a_fallba
     assert np.isfinite(shown.image).all()
 
 
-def test_an_invalid_command_set_is_aborted_and_logged_in_one_line(caplog: pytest.LogCaptureFixture) -> None:
+def test_an_invalid_command_set_is_aborted_and_recorded(caplog: pytest.LogCaptureFixture) -> None:
     command = struct.pack("<HHI", 0, 0x0002, 2) + b"1\0"  # a command set without its CommandField
     value = struct.pack(">IBB", len(command) + 2, 1, 3) + command
     witness = Witness()
     with listening(witness) as listener, caplog.at_level(logging.WARNING):
         assert_aborted(listener, struct.pack(">BBI", 4, 0, len(value)) + value)
-    assert "a message that cannot be decoded" in caplog.text
+    (rejection,) = witness.rejected
+    assert "a message that cannot be decoded" in rejection.reason
     assert "Traceback" not in caplog.text
