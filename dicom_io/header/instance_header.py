@@ -14,6 +14,7 @@ from pydicom.dataset import Dataset
 from dicom_io.header import parsing
 from dicom_io.header.attribute_path import TagPath, header_tags, values
 from dicom_io.header.coded_values import CodedValue, first_code
+from dicom_io.header.frames import number_of_frames
 from dicom_io.header.parsing import Openable, UnreadableDicom
 from dicom_io.header.repeated_elements import flag_for, repeated_elements
 from dicom_io.header.view import SERIES_TEXTS, STUDY_TEXTS, view_of
@@ -223,7 +224,7 @@ def _read_header(source: Openable | bytes, tags: Sequence[TagPath]) -> InstanceH
         patient_orientation=tuple(member.upper() for member in parsing.texts(dataset, "PatientOrientation")),
         rows=parsing.integer(dataset, "Rows", 0),
         columns=parsing.integer(dataset, "Columns", 0),
-        frames=parsing.integer(dataset, "NumberOfFrames", 0) or 1,
+        frames=number_of_frames(dataset),
         samples_per_pixel=parsing.integer(dataset, "SamplesPerPixel", 0),
         photometric=one("PhotometricInterpretation").upper(),
         bits_allocated=parsing.integer(dataset, "BitsAllocated", 0),

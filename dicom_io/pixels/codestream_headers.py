@@ -2,6 +2,7 @@
 
 import struct
 from dataclasses import dataclass
+from typing import Literal
 
 _JPEG_START = b"\xff\xd8"
 _J2K_START = b"\xff\x4f\xff\x51"
@@ -9,6 +10,9 @@ _COD = b"\xff\x52"
 _START_OF_TILE = b"\xff\x90"
 # SOF0..SOF15 without DHT (C4), JPG (C8) and DAC (CC): ITU-T T.81 Table B.1; F7 is JPEG-LS (T.87)
 _FRAME_MARKERS = frozenset({*range(0xC0, 0xD0), 0xF7} - {0xC4, 0xC8, 0xCC})
+_JP2_START = b"\0\0\0\x0cjP  "
+Coding = Literal["JPEG", "JPEG Lossless", "JPEG-LS", "JPEG 2000"]
+_CODINGS: dict[int, Coding] = {0xC3: "JPEG Lossless", 0xF7: "JPEG-LS"}
 _STANDALONE_MARKERS = frozenset({0x01, *range(0xD0, 0xD9)})
 
 
@@ -83,32 +87,51 @@ def codestream(frame: bytes) -> bytes:
     return frame[start:] if start > 0 else frame
 
 
+def begins_codestream(data: bytes) -> bool:
+    """Whether bytes begin as a JPEG, JPEG-LS or JPEG 2000 image does."""
+    return data.startswith((_JPEG_START + b"\xff", _J2K_START, _JP2_START))
+
+
+def coding(frame: bytes) -> Coding | None:
+    """The compression of a frame, by its own header; None where it has none."""
+    if frame.startswith(_J2K_START):
+        return "JPEG 2000"
+    marker, _ = _jpeg_frame(frame)
+    if marker is None:
+        return None
+    return _CODINGS.get(marker, "JPEG")
+
+
 def frame_header(frame: bytes) -> FrameHeader | None:
     """Read a JPEG, JPEG-LS or JPEG 2000 (HTJ2K too) header; None where there is none."""
     try:
-        if frame.startswith(_JPEG_START):
-            return _jpeg(frame)
-        return _jpeg2000(frame, 4) if frame.startswith(_J2K_START) else None
+        if frame.startswith(_J2K_START):
+            return _jpeg2000(frame, 4)
+        marker, position = _jpeg_frame(frame)
+        if marker is None:
+            return None
+        precision, rows, columns, components = struct.unpack_from(">BHHB", frame, position + 4)
+        return FrameHeader(rows, columns, components, precision)
     except (struct.error, IndexError, ZeroDivisionError):
         return None
 
 
-def _jpeg(frame: bytes) -> FrameHeader | None:
-    position = 2
+def _jpeg_frame(frame: bytes) -> tuple[int | None, int]:
+    """Find the marker that begins the frame of a JPEG, and its position; None where there is none."""
+    position = 2 if frame.startswith(_JPEG_START) else len(frame)
     while position < len(frame) - 4:
         if frame[position] != 0xFF:
-            return None
+            break
         marker = frame[position + 1]
+        if marker in _FRAME_MARKERS:
+            return marker, position
         if marker == 0xFF:  # fill byte
             position += 1
         elif marker in _STANDALONE_MARKERS:
             position += 2
-        elif marker in _FRAME_MARKERS:
-            precision, rows, columns, components = struct.unpack_from(">BHHB", frame, position + 4)
-            return FrameHeader(rows, columns, components, precision)
         else:
             position += 2 + struct.unpack_from(">H", frame, position + 2)[0]
-    return None
+    return None, 0
 
 
 def _jpeg2000(frame: bytes, position: int) -> FrameHeader:

@@ -11,10 +11,10 @@ from typing import cast
 import numpy as np
 from numpy.typing import NDArray
 from pydicom import uid
-from pydicom.encaps import get_frame
 
 from dicom_io.header.parsing import PARSING_ERRORS
-from dicom_io.pixels.codestream_headers import FrameHeader, codestream, frame_header, wavelet_grid
+from dicom_io.pixels.codestream_headers import Coding, FrameHeader, coding, frame_header, wavelet_grid
+from dicom_io.pixels.encapsulation import one_frame
 from dicom_io.pixels.image_pixel_module import DecoderMissing, PixelDescription, PixelsUnreadable
 from dicom_io.pixels.reduced_resolution import REDUCIBLE, SufficientResolution, decode_halved, halvings
 
@@ -27,6 +27,7 @@ NATIVE = {
     str(uid.DeflatedExplicitVRLittleEndian),
 }
 _END_MARKER = b"\xff\xd9"
+_WRONG_SYNTAX = "transfer syntax wrong: the pixels are"
 _MORE_SCAN = bytes(range(1, 128)) * 2  # contains no marker
 _LONGEST_TRAILER = 4096  # bytes after the end marker: padding, or a sender's own
 # transfer syntax -> imagecodecs' decoder, and whether it is lossless
@@ -43,10 +44,21 @@ _DECODERS: dict[str, tuple[str, bool]] = {
     str(uid.HTJ2KLosslessRPCL): ("jpeg2k_decode", True),
     str(uid.HTJ2K): ("jpeg2k_decode", False),
 }
+# the compression of a frame, by its header, where the transfer syntax says another
+_DECODERS_BY_HEADER: dict[Coding, tuple[str, bool]] = {
+    "JPEG": ("jpeg8_decode", False),
+    "JPEG Lossless": ("ljpeg_decode", True),
+    "JPEG-LS": ("jpegls_decode", False),  # lossless or not: clipped, not masked
+    "JPEG 2000": ("jpeg2k_decode", False),
+}
 
 
 def decode(
-    pixel_data: bytes, description: PixelDescription, *, swapped_bytes: bool = False
+    pixel_data: bytes,
+    description: PixelDescription,
+    *,
+    swapped_bytes: bool = False,
+    encapsulated: bool | None = None,
 ) -> tuple[Samples, str, tuple[str, ...]]:
     """Decode the frame of an image.
 
@@ -58,6 +70,8 @@ def decode(
         The layout, as checked by `describe`.
     swapped_bytes
         Whether 8-bit samples are stored in big-endian words (VR OW in explicit VR big endian).
+    encapsulated
+        Whether the value consists of fragments; not given: as the transfer syntax says.
 
     Returns
     -------
@@ -71,15 +85,41 @@ def decode(
         If the pixels contradict their description, are truncated, or in an unsupported transfer syntax.
     """
     syntax = description.transfer_syntax_uid
-    if syntax in NATIVE:
-        return _extract(_native(pixel_data, description, swapped_bytes), description), "none", ()
-    frame = _frame(pixel_data)
-    if syntax == uid.RLELossless:
-        return _extract(_rle(frame, description), description), "RLE", ()
-    if syntax not in _DECODERS:
+    if encapsulated is None:
+        encapsulated = syntax not in NATIVE
+    if not encapsulated:
+        flags = () if syntax in NATIVE else _uncompressed(pixel_data, description)
+        return _extract(_native(pixel_data, description, swapped_bytes), description), "none", flags
+    frame = one_frame(pixel_data)
+    found = coding(frame)
+    if found is None and (syntax == uid.RLELossless or (syntax in _DECODERS and _is_rle(frame, description))):
+        flags = () if syntax == uid.RLELossless else (f"{_WRONG_SYNTAX} RLE",)
+        return _extract(_rle(frame, description), description), "RLE", flags
+    stated = _DECODERS.get(syntax)
+    decoder, flags = stated, ()
+    if found is not None and (stated is None or stated[0] != _DECODERS_BY_HEADER[found][0]):
+        decoder, flags = _DECODERS_BY_HEADER[found], (f"{_WRONG_SYNTAX} {found}",)
+    if decoder is None and syntax in NATIVE:
+        raise PixelsUnreadable(f"PixelData is in fragments, but the transfer syntax is {uid.UID(syntax).name}")
+    if decoder is None:
         raise PixelsUnreadable(f"transfer syntax {uid.UID(syntax).name[:64]} is not read")
-    flags = _fewer_bits(frame, description)
-    return *_compressed(frame, description), flags
+    fewer = _fewer_bits(frame, description, lossless=decoder[1])
+    return *_compressed(frame, description, *decoder), (*flags, *fewer)
+
+
+def _uncompressed(pixel_data: bytes, description: PixelDescription) -> tuple[str, ...]:
+    """Flag pixels that a sender decompressed without saying so; raise where they are not of exactly their length."""
+    length = description.frame_bytes
+    if description.samples != 1 or len(pixel_data) != length + length % 2:
+        raise PixelsUnreadable("PixelData is not encapsulated as its transfer syntax says, or truncated")
+    return (f"{_WRONG_SYNTAX} uncompressed",)
+
+
+def _is_rle(frame: bytes, description: PixelDescription) -> bool:
+    """Whether a frame begins with an RLE header of the segments that the image needs (PS3.5 G.5)."""
+    if len(frame) < 64:
+        return False
+    return struct.unpack_from("<2I", frame) == (description.samples * description.bits_allocated // 8, 64)
 
 
 def decode_reduced(
@@ -100,7 +140,7 @@ def decode_reduced(
     """
     if description.transfer_syntax_uid not in REDUCIBLE:
         return None
-    frame = _frame(pixel_data)
+    frame = one_frame(pixel_data)
     count = halvings(frame, description, enough)
     if count == 0:
         return None
@@ -108,13 +148,6 @@ def decode_reduced(
     values = decode_halved(frame, description, count)
     # the low-pass filters overshoot slightly at edges
     return None if values is None else (np.clip(values, 0, description.highest)[:, :, np.newaxis], count)
-
-
-def _frame(pixel_data: bytes) -> bytes:
-    try:
-        return codestream(bytes(get_frame(pixel_data, 0, number_of_frames=1)))
-    except (*PARSING_ERRORS, StopIteration) as error:
-        raise PixelsUnreadable("PixelData is not encapsulated as its transfer syntax says, or truncated") from error
 
 
 def _native(data: bytes, description: PixelDescription, swapped_bytes: bool) -> Samples:
@@ -220,8 +253,7 @@ def _signed(values: Samples, bits: int) -> Samples:
     return np.where(negative, wide - (1 << bits), wide)
 
 
-def _compressed(frame: bytes, description: PixelDescription) -> tuple[Samples, str]:
-    name, lossless = _DECODERS[description.transfer_syntax_uid]
+def _compressed(frame: bytes, description: PixelDescription, name: str, lossless: bool) -> tuple[Samples, str]:
     header = frame_header(frame)
     _check(frame, header, description)
     assert header is not None
@@ -255,7 +287,7 @@ def _compressed(frame: bytes, description: PixelDescription) -> tuple[Samples, s
     return values, name
 
 
-def _fewer_bits(frame: bytes, description: PixelDescription) -> tuple[str, ...]:
+def _fewer_bits(frame: bytes, description: PixelDescription, *, lossless: bool) -> tuple[str, ...]:
     """Flag a lossless frame with fewer bits than BitsStored; raise for a lossy one.
 
     Lossless values may simply not need the upper bits. A lossy encoder that reduces 12 bits to 8 drops the lower ones:
@@ -265,7 +297,7 @@ def _fewer_bits(frame: bytes, description: PixelDescription) -> tuple[str, ...]:
     if header is None or header.precision >= description.bits_stored:
         return ()
     grid = wavelet_grid(frame)
-    if _DECODERS[description.transfer_syntax_uid][1] if grid is None else grid.reversible:
+    if lossless if grid is None else grid.reversible:
         return (f"compressed with {header.precision} of {description.bits_stored} bits",)
     raise PixelsUnreadable(
         f"BitsStored is {description.bits_stored}, but the compressed frame has {header.precision} bits a sample"

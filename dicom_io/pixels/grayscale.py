@@ -15,6 +15,7 @@ from dicom_io.header import parsing
 from dicom_io.header.repeated_elements import flag_for, repeated_elements
 from dicom_io.pixels import decoding, orientation, shutter_and_aspect
 from dicom_io.pixels.display_parameters import display_steps
+from dicom_io.pixels.encapsulation import begins_item
 from dicom_io.pixels.image_pixel_module import (
     MOST_PIXELS,
     DecoderMissing,
@@ -100,15 +101,18 @@ def read_grayscale(source: Path | bytes, enough: SufficientResolution | None = N
     with repeated_elements() as repeated:
         dataset = parsing.parse_file(source)
     description, assumed = describe(dataset)
+    pixel_data, encapsulated = _pixel_data(dataset)
     reduced = None
-    if enough is not None and _may_be_reduced(dataset):
-        reduced = decoding.decode_reduced(_pixel_bytes(dataset), description, enough)
+    if enough is not None and encapsulated and _may_be_reduced(dataset):
+        reduced = decoding.decode_reduced(pixel_data, description, enough)
     noticed: tuple[str, ...] = ()
     if reduced is not None:
         stored, decoder = reduced[0], "Pillow"
     else:
         swapped = description.big_endian and dataset["PixelData"].VR == "OW"
-        stored, decoder, noticed = decoding.decode(_pixel_bytes(dataset), description, swapped_bytes=swapped)
+        stored, decoder, noticed = decoding.decode(
+            pixel_data, description, swapped_bytes=swapped, encapsulated=encapsulated
+        )
     image, record, flags = _brightness(dataset, description, _one_plane(stored, description))
     flags = (*map(flag_for, repeated), *noticed, *flags)
     record["transfer_syntax"] = UID(description.transfer_syntax_uid).name
@@ -144,18 +148,16 @@ def _may_be_reduced(dataset: FileDataset) -> bool:
     )
 
 
-def _pixel_bytes(dataset: FileDataset) -> bytes:
+def _pixel_data(dataset: FileDataset) -> tuple[bytes, bool]:
+    """Return the value of PixelData, and whether it is in fragments, whatever the transfer syntax says."""
     try:
         value = dataset["PixelData"].value
     except parsing.VALUE_ERRORS as error:
         raise PixelsUnreadable("PixelData has no valid encoding") from error
     if not isinstance(value, bytes | bytearray) or not value:
         raise PixelsUnreadable("PixelData is empty")
-    syntax = parsing.transfer_syntax(dataset)
-    # its item headers would be read as pixels
-    if syntax in decoding.NATIVE and dataset["PixelData"].is_undefined_length:
-        raise PixelsUnreadable(f"PixelData is in fragments, but the transfer syntax is {UID(syntax).name}")
-    return bytes(value)
+    pixel_data, native = bytes(value), parsing.transfer_syntax(dataset) in decoding.NATIVE
+    return pixel_data, dataset["PixelData"].is_undefined_length or (not native and begins_item(pixel_data))
 
 
 def _one_plane(stored: decoding.Samples, description: PixelDescription) -> decoding.Samples:

@@ -7,6 +7,7 @@ from pydicom.uid import ExplicitVRBigEndian
 
 from dicom_io.errors import StatedError
 from dicom_io.header import parsing
+from dicom_io.header.frames import number_of_frames
 
 # 100 megapixels, four times the largest radiograph (43 x 43 cm at 0.085 mm): limits what a header can make us allocate.
 MOST_PIXELS = 100_000_000
@@ -76,7 +77,7 @@ def describe(dataset: FileDataset) -> tuple[PixelDescription, tuple[str, ...]]:
     rows, columns = parsing.integer(dataset, "Rows", 0), parsing.integer(dataset, "Columns", 0)
     if rows <= 0 or columns <= 0:
         raise PixelsUnreadable(f"Rows is {rows} and Columns is {columns}: both must be at least 1")
-    frames = parsing.integer(dataset, "NumberOfFrames", 1)
+    frames = number_of_frames(dataset)
     if frames != 1:
         raise PixelsUnreadable(f"NumberOfFrames is {frames}: only single images are read")
     samples = parsing.integer(dataset, "SamplesPerPixel", 1)
