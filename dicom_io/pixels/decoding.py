@@ -9,7 +9,6 @@ from collections.abc import Callable
 from typing import cast
 
 import numpy as np
-from numpy.typing import NDArray
 from pydicom import uid
 
 from dicom_io.header.parsing import PARSING_ERRORS
@@ -17,8 +16,7 @@ from dicom_io.pixels.codestream_headers import Coding, FrameHeader, coding, fram
 from dicom_io.pixels.encapsulation import one_frame
 from dicom_io.pixels.image_pixel_module import DecoderMissing, PixelDescription, PixelsUnreadable
 from dicom_io.pixels.reduced_resolution import REDUCIBLE, SufficientResolution, decode_halved, halvings
-
-Samples = NDArray[np.integer]
+from dicom_io.pixels.stored_bits import Samples, check_bits, check_sign, extract, signed
 
 NATIVE = {
     str(uid.ImplicitVRLittleEndian),
@@ -89,12 +87,14 @@ def decode(
         encapsulated = syntax not in NATIVE
     if not encapsulated:
         flags = () if syntax in NATIVE else _uncompressed(pixel_data, description)
-        return _extract(_native(pixel_data, description, swapped_bytes), description), "none", flags
+        values, noticed = extract(_native(pixel_data, description, swapped_bytes), description)
+        return values, "none", (*flags, *noticed)
     frame = one_frame(pixel_data)
     found = coding(frame)
     if found is None and (syntax == uid.RLELossless or (syntax in _DECODERS and _is_rle(frame, description))):
         flags = () if syntax == uid.RLELossless else (f"{_WRONG_SYNTAX} RLE",)
-        return _extract(_rle(frame, description), description), "RLE", flags
+        values, noticed = extract(_rle(frame, description), description)
+        return values, "RLE", (*flags, *noticed)
     stated = _DECODERS.get(syntax)
     decoder, flags = stated, ()
     if found is not None and (stated is None or stated[0] != _DECODERS_BY_HEADER[found][0]):
@@ -212,47 +212,6 @@ def _rle(frame: bytes, description: PixelDescription) -> Samples:
     return values.transpose(1, 2, 0)
 
 
-def _extract(values: Samples, description: PixelDescription) -> Samples:
-    """Extract BitsStored bits below HighBit, and extend the sign."""
-    stored, shift = description.bits_stored, description.high_bit + 1 - description.bits_stored
-    native = values.astype(values.dtype.newbyteorder("="), copy=False)
-    if stored == description.bits_allocated:
-        return native.view(native.dtype.str.replace("u", "i")) if description.signed else native
-    masked = (native >> shift) & native.dtype.type((1 << stored) - 1)
-    values = _signed(masked, stored) if description.signed else masked
-    _check_bits(native.view(native.dtype.str.replace("u", "i")) >> shift if description.signed else native >> shift,
-                values, description)  # fmt: skip
-    return values
-
-
-def _check_bits(whole: Samples, kept: Samples, description: PixelDescription) -> None:
-    """Raise where values exceed BitsStored: without their upper bits they would wrap around.
-
-    Neighbouring pixels then differ more than before, or as much as noise. Other data above BitsStored (an overlay in
-    unused bits, a private flag) makes neighbours differ less once it is removed.
-    """
-    if np.array_equal(whole, kept):
-        return
-    whole, kept = whole.astype(np.int64), kept.astype(np.int64)
-    before, after = (
-        float(np.abs(np.diff(each, axis=1)).mean()) if each.shape[1] > 1 else 0.0 for each in (whole, kept)
-    )
-    noise = (
-        after > 0.7 * kept.std() and before < 0.35 * whole.std()
-    )  # of independent values the mean is 1.1 standard deviations
-    if after > 1.1 * before or noise:  # of real radiographs without their upper bits: 1.25 to 2 times
-        raise PixelsUnreadable(
-            f"BitsStored is {description.bits_stored} and HighBit {description.high_bit}, but the values need more "
-            f"bits: they reach from {whole.min()} to {whole.max()}"
-        )
-
-
-def _signed(values: Samples, bits: int) -> Samples:
-    wide = values.astype(np.int64 if bits > 31 else np.int32)
-    negative = np.greater_equal(wide, 1 << (bits - 1))
-    return np.where(negative, wide - (1 << bits), wide)
-
-
 def _compressed(frame: bytes, description: PixelDescription, name: str, lossless: bool) -> tuple[Samples, str]:
     header = frame_header(frame)
     _check(frame, header, description)
@@ -274,16 +233,19 @@ def _compressed(frame: bytes, description: PixelDescription, name: str, lossless
     if lossless and description.high_bit >= description.bits_stored and header.precision > description.high_bit:
         values = values >> (description.high_bit + 1 - description.bits_stored)
     if description.signed and values.dtype.kind == "u":
-        values = _signed(values, header.precision)
+        values = signed(values, header.precision)
     elif not description.signed and values.dtype.kind == "i":
         values = values.astype(np.int64) & ((1 << header.precision) - 1)
     if lossless and header.precision > description.bits_stored:
         masked = values & ((1 << description.bits_stored) - 1)
-        kept = _signed(masked, description.bits_stored) if description.signed else masked
-        _check_bits(values, kept, description)
+        kept = signed(masked, description.bits_stored) if description.signed else masked
+        check_bits(values, kept, description)
+        check_sign(kept, description)
         return kept, name
     if header.precision > description.bits_stored or not lossless:
         values = np.clip(values, description.lowest, min(description.highest, int(np.iinfo(values.dtype).max)))
+    if lossless:
+        check_sign(values, description)
     return values, name
 
 

@@ -10,10 +10,10 @@ from pydicom.dataset import FileDataset
 
 from dicom_io.header import parsing
 from dicom_io.pixels.contrast import Distribution, distribution
-from dicom_io.pixels.decoding import Samples
 from dicom_io.pixels.image_pixel_module import PixelDescription
 from dicom_io.pixels.lookup_tables import read_table
 from dicom_io.pixels.luts import DisplaySteps, LookupTable, Range, Rescale, VoiFunction, Window, display
+from dicom_io.pixels.stored_bits import Samples
 
 DISAGREEMENT = "PhotometricInterpretation and PresentationLUTShape disagree"
 _FUNCTIONS: tuple[VoiFunction, ...] = ("LINEAR", "LINEAR_EXACT", "SIGMOID")

@@ -25,6 +25,7 @@ from dicom_io.pixels.image_pixel_module import (
 )
 from dicom_io.pixels.luts import display
 from dicom_io.pixels.reduced_resolution import REDUCIBLE, SufficientResolution, on_full_grid
+from dicom_io.pixels.stored_bits import Samples
 
 __all__ = [
     "GRAYSCALE_VERSION",
@@ -160,7 +161,7 @@ def _pixel_data(dataset: FileDataset) -> tuple[bytes, bool]:
     return pixel_data, dataset["PixelData"].is_undefined_length or (not native and begins_item(pixel_data))
 
 
-def _one_plane(stored: decoding.Samples, description: PixelDescription) -> decoding.Samples:
+def _one_plane(stored: Samples, description: PixelDescription) -> Samples:
     """Return the one plane of a grayscale image stored in colour; raise where it has colours."""
     if description.samples == 1:
         return stored[:, :, 0]
@@ -176,7 +177,7 @@ def _one_plane(stored: decoding.Samples, description: PixelDescription) -> decod
 
 
 def _brightness(
-    dataset: FileDataset, description: PixelDescription, stored: decoding.Samples
+    dataset: FileDataset, description: PixelDescription, stored: Samples
 ) -> tuple[NDArray[np.float32], dict[str, str], tuple[str, ...]]:
     steps, record, flags = display_steps(dataset, description, stored)
     return display(stored, steps, description.lowest, description.highest), record, flags

@@ -42,6 +42,53 @@ def test_an_image_that_does_not_fit_into_its_bits_is_refused_and_not_wrapped_aro
             read_grayscale(file)
 
 
+@pytest.mark.parametrize("bits", [12, 15, 16])
+def test_values_of_the_other_sign_are_refused_and_not_wrapped_around(radiograph: np.ndarray, bits: int) -> None:
+    unsigned = (radiograph << 1) >> (16 - bits)
+    around_zero = (unsigned.astype(np.int64) - (1 << (bits - 1))).astype(np.int16)
+    read = read_grayscale(image_file(around_zero, BitsStored=bits))
+    assert np.array_equal(read.image, read_grayscale(image_file(unsigned, BitsStored=bits)).image)
+    for pixels, sign, right in ((around_zero.view(np.uint16), 0, "signed"), (unsigned, 1, "unsigned")):
+        coded_alike = pixels.view(np.uint16) & np.uint16((1 << bits) - 1)
+        files = [
+            image_file(pixels, BitsStored=bits, PixelRepresentation=sign),
+            image_file(coded_alike, BitsStored=bits, PixelRepresentation=sign),
+        ]
+        lossless = bytes(imagecodecs.ljpeg_encode(coded_alike, bitspersample=bits))
+        said = {"BitsStored": bits, "PixelRepresentation": sign}
+        files.append(coded(lossless, uid.JPEGLosslessSV1, radiograph, **said))
+        for file in files:
+            with pytest.raises(
+                PixelsUnreadable, match=f"values are {right}: they wrap around|the values need more bits"
+            ):
+                read_grayscale(file)
+
+
+@pytest.mark.parametrize("border", [(0, 65535), (3, 65530), (65530, 3)])
+@pytest.mark.parametrize("signed", [False, True])
+def test_a_bright_border_beside_black_is_no_sign_that_wraps_around(
+    radiograph: np.ndarray, border: tuple[int, int], signed: bool
+) -> None:
+    pixels = (radiograph.astype(np.int64) << 1) // 20  # dark, and beside it
+    pixels[:, :60], pixels[:, 60:90] = border
+    stored = (pixels - 32768).astype(np.int16) if signed else pixels.astype(np.uint16)
+    assert read_grayscale(image_file(stored)).image.shape == pixels.shape
+
+
+def test_a_high_bit_that_is_not_where_the_pixels_are_is_read_by_them_and_flagged(radiograph: np.ndarray) -> None:
+    twelve = radiograph >> 3
+    right = read_grayscale(image_file(twelve, BitsStored=12))
+    assert not any("HighBit" in flag for flag in right.flags)
+    low = read_grayscale(image_file(twelve, BitsStored=12, HighBit=15))
+    high = read_grayscale(image_file(twelve << 4, BitsStored=12, HighBit=11))
+    for wrong in (low, high):
+        assert np.array_equal(wrong.image, right.image)
+        assert "HighBit wrong: read by the pixels" in wrong.flags
+    justified = read_grayscale(image_file(twelve << 4, BitsStored=12, HighBit=15))
+    assert np.array_equal(justified.image, right.image)
+    assert justified.flags == right.flags
+
+
 @pytest.mark.parametrize("above", ["flag", "mask", "lines"])
 def test_what_senders_keep_above_the_bits_of_an_image_is_masked(radiograph: np.ndarray, above: str) -> None:
     kept = np.zeros(radiograph.shape, bool)
