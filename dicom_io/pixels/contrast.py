@@ -54,14 +54,17 @@ class Distribution:
         -------
         tuple of int, int and int, or None
             Lowest and highest value of the occupied bits, and their number (with the sign); None where the range is not
-            too wide, or all values are the same. One pixel in a thousand may lie outside.
+            too wide, or all values are the same. One pixel in a thousand may lie outside, and so may a border that has
+            the highest value of the range, or the lowest of a signed one.
         """
-        if not self.varies:
+        inner = (self.values < highest) & ((self.values > lowest) | (lowest >= 0))
+        values, counts = self.values[inner], self.counts[inner]
+        if len(values) < 2:
             return None
-        until = np.cumsum(self.counts)
+        until = np.cumsum(counts)
         tail = int(until[-1] * _OUTLIERS) // 2
-        low = int(self.values[np.searchsorted(until, tail, side="right")])
-        high = int(self.values[np.searchsorted(until, until[-1] - tail, side="left")])
+        low = int(values[np.searchsorted(until, tail, side="right")])
+        high = int(values[np.searchsorted(until, until[-1] - tail, side="left")])
         sign = int(low < 0)
         bits = max(high.bit_length() if high > 0 else 0, (-low - 1).bit_length() if sign else 0, _FEWEST_BITS - sign)
         ends = -sign << bits, (1 << bits) - 1

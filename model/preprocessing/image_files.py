@@ -103,12 +103,12 @@ def _range(pixels: NDArray[np.integer | np.floating]) -> tuple[int, tuple[str, .
     whole = 255 if pixels.dtype == np.uint8 else 65535
     if pixels.dtype == np.uint16:
         values = pixels if pixels.ndim == 2 else pixels[:, :, : 1 if pixels.shape[2] == 2 else 3]
-        counts = np.bincount(values.ravel())
+        counts = np.bincount(values.ravel(), minlength=whole + 1)[:whole]  # a border of white says nothing
         until = np.cumsum(counts)
         high = int(np.searchsorted(until, until[-1] - int(_OUTLIERS * until[-1])))
         bits = max(high.bit_length(), _FEWEST_BITS)
         occupied = (1 << bits) - 1
-        if 4 * occupied <= whole and np.flatnonzero(counts)[0] < high:
+        if 4 * occupied <= whole and np.count_nonzero(counts) > 1:
             text = f"nothing exceeds a quarter of 0 to {whole}: range of the {bits} occupied bits 0 to {occupied}"
             return occupied, (f"{bits} of 16 bits occupied",), {"voi": text}
     return whole, (), {"voi": f"full range 0 to {whole}"}

@@ -222,6 +222,30 @@ def test_an_image_without_contrast_is_no_fault_of_its_window() -> None:
     assert image == pytest.approx((noise - 2047.5) / 4095 + 0.5, abs=1e-6)
 
 
+@pytest.mark.parametrize("signed", [False, True])
+def test_a_border_of_the_highest_value_does_not_hide_the_image(signed: bool) -> None:
+    pixels = (RAMP12.astype(np.int64) - (2048 if signed else 0)).astype(np.int16 if signed else np.uint16)
+    border = np.iinfo(pixels.dtype).max
+    pixels[:20], pixels[20:22] = border, border if not signed else np.iinfo(pixels.dtype).min
+    image, flags, _ = shown(pixels)
+    assert image[22:] == pytest.approx(LINE[22:], abs=1e-6)
+    assert (image[:20] == 1).all()
+    assert flags == {"no usable window: 12 of 16 bits occupied"}
+
+
+def test_an_image_that_is_padding_all_over_is_black() -> None:
+    image, flags, _ = shown(np.full((64, 64), 7, np.uint16), PixelPaddingValue=("US", 7), **WINDOW)
+    assert not image.any()
+    assert flags == set()
+
+
+@pytest.mark.parametrize("kind", ["u4", "i4"])
+def test_12_bits_stored_as_32(kind: str) -> None:
+    image, flags, _ = shown(RAMP12.astype(kind) - (2048 if kind == "i4" else 0))
+    assert image == pytest.approx(LINE, abs=1e-6)
+    assert flags == {"no usable window: 12 of 32 bits occupied"}
+
+
 def test_padding_says_nothing_about_the_range() -> None:
     pixels = RAMP12.copy()
     pixels[:20] = 65535

@@ -51,13 +51,14 @@ def test_a_few_dead_pixels_do_not_hide_the_image(write_png):
 @pytest.mark.parametrize(
     "pixels",
     [
+        np.where(RAMP12 > 2000, 65535, 0).astype(np.uint16),
         RAMP12 * 16,
         RAMP12 * 5,
         np.full((64, 64), 9, np.uint16),
         np.zeros((8, 8), np.uint16),
         (RAMP12 // 100).astype("u1"),
     ],
-    ids=["whole range", "above a quarter", "one value", "black", "dark, 8 bits"],
+    ids=["black and white", "whole range", "above a quarter", "one value", "black", "dark, 8 bits"],
 )
 def test_a_range_that_fits_or_nothing_to_see_is_left_as_it_is(write_png, pixels):
     raster = read_raster_file(write_png(pixels))
