@@ -95,6 +95,7 @@ def read_raster_file(path: Path) -> Raster:
     orientation = _orientation(data)
     if orientation != 1:
         record["orientation"] = f"EXIF orientation {orientation} applied"
+        flags = (*flags, record["orientation"])
     return Raster(np.ascontiguousarray(_turned(image, orientation)), flags, record)
 
 
