@@ -24,6 +24,11 @@ class Distribution:
         """Whether there is more than one value."""
         return len(self.values) > 1
 
+    def varies_like(self, source: "Distribution") -> bool:
+        """Whether no mapping has made one value of 99 % of the pixels, which had several in `source`."""
+        most, before = (each.counts.max(initial=0) / max(each.counts.sum(), 1) for each in (self, source))
+        return bool(most < _FLAT_SHARE or before >= _FLAT_SHARE)
+
     def mapped(self, through: Callable[[NDArray[np.float64]], NDArray[np.float64]]) -> "Distribution":
         """Return the distribution after a mapping to whole numbers."""
         values, index = np.unique(through(self.values.astype(np.float64)).astype(np.int64), return_inverse=True)

@@ -36,27 +36,29 @@ def display_steps(
         The steps to apply, the record of their sources, and flags for people.
     """
     record: dict[str, str] = {}
-    modality, flags = _modality(dataset, description, record)
     inverted, contradictions = _polarity(dataset, description, record)
     if description.samples == 3:
-        record["voi"] = "none: colour image"
-        return DisplaySteps(Rescale(), None, False), record, (*flags, *contradictions)
+        record["modality"], record["voi"] = "rescale 1 0", "none: colour image"
+        return DisplaySteps(Rescale(), None, False), record, contradictions
     padding = _padding(dataset, description, record)
     shown = distribution(stored, description.lowest, description.highest, padding)
+    modality, flags = _modality(dataset, description, shown, record)
     steps, noted = _with_voi(dataset, description, DisplaySteps(modality, None, inverted, padding), shown, record)
     return steps, record, (*flags, *noted, *contradictions)
 
 
 def _modality(
-    dataset: FileDataset, description: PixelDescription, record: dict[str, str]
+    dataset: FileDataset, description: PixelDescription, shown: Distribution, record: dict[str, str]
 ) -> tuple[Rescale | LookupTable, tuple[str, ...]]:
     sequence = parsing.items(dataset, "ModalityLUTSequence")
     flags: tuple[str, ...] = ()
     if sequence:
         table, said = read_table(sequence[0], description.lowest, description.highest, description.big_endian)
-        if table is not None:
+        if table is not None and shown.mapped(table).varies_like(shown):
             record["modality"] = f"LUT of {said}"
             return table, ()
+        if table is not None:
+            said += " show nothing: 99 % of the pixels become one value"
         record["modality_fallback"] = f"Modality LUT unusable: {said}"
         flags = ("Modality LUT unusable",)
     slope, intercept = parsing.number(dataset, "RescaleSlope"), parsing.number(dataset, "RescaleIntercept")

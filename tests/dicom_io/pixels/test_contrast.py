@@ -204,6 +204,14 @@ def test_what_shows_nothing_of_an_image_is_unusable_and_said_to_be(name: str) ->
     assert record["voi_fallback"].endswith("shows nothing: 99 % of the pixels come out within 5 % of the range")
 
 
+@pytest.mark.parametrize("first", [5000, 60000])
+def test_a_modality_lut_that_makes_one_value_of_the_image_is_unusable(first: int) -> None:
+    image, flags, record = shown(BitsStored=12, ModalityLUTSequence=lut(("US", first), GAMMA, 12), **WINDOW)
+    assert image == pytest.approx(LINE, abs=1e-6)
+    assert flags == {"Modality LUT unusable"}
+    assert record["modality_fallback"].endswith("show nothing: 99 % of the pixels become one value")
+
+
 def test_the_next_window_is_used_where_the_first_shows_nothing() -> None:
     image, flags, record = shown(BitsStored=12, WindowCenter=["60000", "2048"], WindowWidth=["10", "4096"])
     assert image == pytest.approx(LINE, abs=1e-6)
