@@ -20,6 +20,7 @@ from dicom_io.header.instance_header import InstanceHeader
 
 __all__ = [
     "ACCEPTED",
+    "AGE_CONTRADICTORY",
     "NEVER_READ",
     "READ_ANYWAY",
     "RULES",
@@ -31,6 +32,9 @@ __all__ = [
     "read_anyway",
     "region_of",
 ]
+
+AGE_CONTRADICTORY = "age contradictory: Patient's Age and Birth Date are more than two years apart"
+"""The flag of an image whose age is believed from neither; rules that depend on the age must raise no priority."""
 
 NEVER_READ = {"own object", "pixel data", "single frame"}
 
@@ -76,8 +80,8 @@ def decide(header: InstanceHeader, rules: GateRules | None = None, is_own: bool 
     -------
     GateResult
         Accepted with flags (``region unknown``, ``view unknown``, ``view contradictory: ...``, ``age unknown``,
-        ``small image ...``, those of the header itself and of the site's rules), or refused by the first rule that
-        objects.
+        `AGE_CONTRADICTORY`, ``small image ...``, those of the header itself and of the site's rules), or refused by
+        the first rule that objects.
 
     Raises
     ------
@@ -129,7 +133,8 @@ def _flags(header: InstanceHeader, rules: GateRules) -> tuple[str, ...]:
         (region.is_chest is None, "region unknown"),
         (header.view_contradictory, f"view contradictory: {views}"),
         (header.view is None, "view unknown"),
-        (header.age_years is None, "age unknown"),
+        (header.age_contradictory, AGE_CONTRADICTORY),
+        (header.age_years is None and not header.age_contradictory, "age unknown"),
         (short_side < rules.minimum_short_side, f"small image: {short_side} pixels, under {rules.minimum_short_side}"),
     )
     return (*(flag for raised, flag in candidates if raised), *header.flags)
@@ -156,6 +161,7 @@ def _evaluated(header: InstanceHeader) -> dict[str, str | int | float | None]:
         "view_statements": ", ".join(f"{source} {term}" for source, term in header.view_statements),
         "age_years": None if header.age_years is None else round(header.age_years, 2),
         "age_source": header.age_source,
+        "age_contradictory": "yes" if header.age_contradictory else "no",
         "quality_control_image": masked(header.quality_control_image),
         "content_qualification": masked(header.content_qualification),
     }

@@ -6,12 +6,12 @@ Pixels are not read. Text is decoded by its character set; missing text is ``""`
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from datetime import date, datetime
 from functools import partial
 
 from pydicom.dataset import Dataset
 
 from dicom_io.header import parsing
+from dicom_io.header.age import age_of
 from dicom_io.header.attribute_path import TagPath, header_tags, values
 from dicom_io.header.coded_values import CodedValue, first_code
 from dicom_io.header.frames import number_of_frames
@@ -28,10 +28,6 @@ __all__ = [
     "read_header",
     "with_site_values",
 ]
-
-OLDEST_AGE_YEARS = 130.0
-_DAYS_A_YEAR = 365.25
-_AGE_UNITS = {"D": 1 / _DAYS_A_YEAR, "W": 7 / _DAYS_A_YEAR, "M": 1 / 12, "Y": 1.0}
 
 _KEYWORDS = re.findall(
     r"\w+",
@@ -81,8 +77,8 @@ class InstanceHeader:
 
     Attributes
     ----------
-    age_years, age_source
-        None where unknown or impossible; the attributes it is from.
+    age_years, age_source, age_contradictory
+        As in `dicom_io.header.age.Age`.
     view, view_source, view_statements, view_contradictory
         As in `dicom_io.header.view.View`.
     series_text
@@ -118,6 +114,7 @@ class InstanceHeader:
     acquisition_date: str = field(default="", repr=False)
     age_years: float | None = field(default=None, repr=False)
     age_source: str = ""
+    age_contradictory: bool = False
     view: str | None = None
     view_source: str = ""
     view_statements: tuple[tuple[str, str], ...] = ()
@@ -180,7 +177,7 @@ def _read_header(source: Openable | bytes, tags: Sequence[TagPath]) -> InstanceH
         raise UnreadableDicom("not a DICOM composite object: SOPClassUID (0008,0016) is missing")
     view = view_of(dataset)
     series_text = _series_text(dataset)
-    age, age_source = _age(dataset)
+    age = age_of(dataset)
     return InstanceHeader(
         sop_class_uid=sop_class,
         sop_instance_uid=one("SOPInstanceUID"),
@@ -201,8 +198,9 @@ def _read_header(source: Openable | bytes, tags: Sequence[TagPath]) -> InstanceH
         series_number=parsing.integer(dataset, "SeriesNumber", None),
         instance_number=parsing.integer(dataset, "InstanceNumber", None),
         acquisition_date=one("AcquisitionDate") or one("AcquisitionDateTime")[:8],
-        age_years=age,
-        age_source=age_source,
+        age_years=age.years,
+        age_source=age.source,
+        age_contradictory=age.contradictory,
         view=view.term,
         view_source=view.source,
         view_statements=view.statements,
@@ -274,28 +272,3 @@ def _study_text(dataset: Dataset) -> str:
 
 def _joined(texts: Sequence[str]) -> str:
     return " | ".join(part for part in texts if part)
-
-
-def _age(dataset: Dataset) -> tuple[float | None, str]:
-    """Age in years from PatientAge, else from birth date to acquisition date; study dates are too unreliable."""
-    stated = re.fullmatch(r"\s*(\d{1,3})\s*([DWMY])\s*", parsing.text(dataset, "PatientAge").upper())
-    if stated:
-        years = int(stated[1]) * _AGE_UNITS[stated[2]]
-        return (years, "PatientAge") if years <= OLDEST_AGE_YEARS else (None, "")
-    born = _date(parsing.text(dataset, "PatientBirthDate"))
-    taken = _date(parsing.text(dataset, "AcquisitionDate") or parsing.text(dataset, "AcquisitionDateTime")[:8])
-    if born is None or taken is None:
-        return None, ""
-    years = (taken - born).days / _DAYS_A_YEAR
-    return (years, "PatientBirthDate and AcquisitionDate") if 0 <= years <= OLDEST_AGE_YEARS else (None, "")
-
-
-def _date(text: str) -> date | None:
-    """Parse a DA, also in the form of ACR-NEMA (1993.02.24, PS3.5 6.2 note)."""
-    digits = text.strip().replace(".", "")
-    if not re.fullmatch(r"[0-9]{8}", digits):
-        return None
-    try:
-        return datetime.strptime(digits, "%Y%m%d").date()  # noqa: DTZ007  (a calendar day has no zone)
-    except ValueError:
-        return None

@@ -59,6 +59,8 @@ def domain_flags(
     view: str | None,
     ood_score: float | None,
     calibration: Calibration | None = None,
+    *,
+    age_contradiction: str = "",
 ) -> tuple[str, ...]:
     """Return the flags of an image outside the bundle's training domain.
 
@@ -74,13 +76,18 @@ def domain_flags(
         That of the `InferenceResult`; None before inference.
     calibration
         That of the `InferenceResult`; its group's ages count where the patient's age is unknown.
+    age_contradiction
+        The flag of an image whose header contradicts itself in the age, which then is unknown: outside, where ages,
+        thresholds or labels of the bundle depend on the age. ``""`` for all others.
 
     Returns
     -------
     Flags; `OUTSIDE` first where age, view or distribution is outside, then each reason, then what is unknown.
     """
     outside, unknown = [], []
-    if bundle.ages:
+    if age_contradiction and (bundle.ages or bundle.groups or bundle.label_ages):
+        outside.append(age_contradiction)
+    elif bundle.ages:
         if age_years is None or not math.isfinite(age_years):
             unknown.append("age unknown")
         elif not any(low <= math.floor(age_years) <= high for low, high in bundle.ages):

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from db.records import FindingRecord
+from dicom_io.gate.decision import AGE_CONTRADICTORY
 from dicom_io.pixels.grayscale import Grayscale, read_grayscale
 from model.inference.domain_flags import domain_flags, untrained_labels
 from model.inference.predictor import Predictor
@@ -88,7 +89,14 @@ def _read(
     bundle = reader.bundle
     prepared = prepare(image, bundle.preprocessing)
     reading = reader.predict([prepared], [age_years])[0]
-    domain = domain_flags(bundle, age_years, view, reading.ood_score, reading.calibration)
+    domain = domain_flags(
+        bundle,
+        age_years,
+        view,
+        reading.ood_score,
+        reading.calibration,
+        age_contradiction=AGE_CONTRADICTORY if AGE_CONTRADICTORY in flags else "",
+    )
     untrained = untrained_labels(bundle, age_years, reading.calibration)
     findings = tuple(
         _finding(

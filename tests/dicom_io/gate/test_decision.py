@@ -57,6 +57,10 @@ ACCEPTED = [
     ({"ViewPosition": "AP"}, ()),
     ({"PatientAge": ""}, ("age unknown",)),
     ({"PatientAge": "003Y"}, ()),
+    (
+        {"PatientAge": "050Y", "PatientBirthDate": "20190101", "AcquisitionDate": "20240601"},
+        ("age contradictory: Patient's Age and Birth Date are more than two years apart",),
+    ),
     ({"ImageType": ["DERIVED", "PRIMARY"]}, ()),
     ({"ContentQualification": "PRODUCT"}, ()),
     ({"QualityControlImage": "NO"}, ()),

@@ -35,36 +35,6 @@ from tests.peers.radiographs import sample
 
 PIXELS = np.zeros((3, 5), np.uint16)
 
-# PatientAge, birth date, acquisition date -> age in years
-AGES = [
-    ("045Y", "", "", 45),
-    ("018M", "", "", 1.5),
-    ("026W", "", "", 26 * 7 / 365.25),
-    ("010D", "", "", 10 / 365.25),
-    ("000D", "", "", 0),
-    ("45", "", "", None),
-    ("45Y", "", "", 45),
-    ("", "19800101", "20200101", 40),
-    ("", "1980.01.01", "2020.01.01", 40),
-    ("ABC", "19800101", "20200101", 40),
-    ("999Y", "", "", None),
-    ("", "19800101", "", None),
-    ("", "", "20200101", None),
-    ("", "20300101", "20200101", None),
-    ("", "18000101", "20200101", None),
-    ("", "19801340", "20200101", None),
-    ("", "unknown", "20200101", None),
-    ("031Y", "19000101", "20200101", 31),
-]
-
-
-@pytest.mark.parametrize(("age", "born", "taken", "expected"), AGES)
-def test_age_is_read_or_unknown_but_never_assumed(age: str, born: str, taken: str, expected: float | None) -> None:
-    header = read_header(dicom_file(PatientAge=age, PatientBirthDate=born, AcquisitionDate=taken, StudyDate="20200101"))
-    assert header.age_years == (None if expected is None else pytest.approx(expected, abs=0.01))
-    assert bool(header.age_source) is (expected is not None)
-
-
 UNUSUAL_NAMES: list[tuple[str | list[str], bytes, str]] = [
     # misspelled, unknown, unannounced, and not in the announced set at all: what is not UTF-8 is not guessed at
     ("ISO-IR 100", "Jörg".encode("latin-1"), "Jörg"),

@@ -54,6 +54,22 @@ def test_a_bundle_for_any_age_and_view_asks_for_neither(demonstration):
     assert domain_flags(anyone, None, None, 0.2) == ()
 
 
+CONTRADICTION = "age contradictory: two years apart"
+DEPENDING_ON_AGE = [
+    ({"ages": ((18, 90),), "groups": (), "label_ages": {}}, True),
+    ({"ages": (), "label_ages": {}}, True),  # thresholds of its groups
+    ({"ages": (), "groups": (), "label_ages": {"Effusion": ((18, 90),)}}, True),
+    ({"ages": (), "groups": (), "label_ages": {}}, False),
+]
+
+
+@pytest.mark.parametrize(("changes", "outside"), DEPENDING_ON_AGE)
+def test_contradictory_age_is_outside_just_where_the_bundle_depends_on_the_age(demonstration, changes, outside):
+    bundle = dataclasses.replace(demonstration, **changes)
+    flags = domain_flags(bundle, None, "PA", 0.5, age_contradiction=CONTRADICTION)
+    assert flags == ((OUTSIDE, CONTRADICTION) if outside else ())
+
+
 def test_a_result_holds_every_label_and_its_maps_sum_to_the_logits(predictor):
     spec = predictor.bundle.preprocessing
     image = np.random.default_rng(1).random((300, 260), dtype=np.float32)

@@ -20,9 +20,9 @@ from pydicom import Dataset, dcmread
 from typer.testing import CliRunner
 
 from db.model_registry.scope import ActiveModels
-from dicom_io.gate.decision import GateRules
+from dicom_io.gate.decision import AGE_CONTRADICTORY, GateRules
 from model.bundle.bundle import BundleInvalid
-from model.inference.predictor import Predictor
+from model.inference.predictor import OUTSIDE, Predictor
 from tests.peers import poison
 from worker.analysis import one_shot
 from worker.analysis.model_selection import Readers
@@ -54,6 +54,28 @@ def test_adult_chest_is_read_with_its_flag_and_the_extremity_refused_with_its_re
     assert extremity["status"] == "not_applicable"
     assert extremity["reason"] == "BodyPartExamined is EXTREMITY: not a chest"
     assert extremity["findings"] == []
+
+
+@pytest.mark.parametrize(("born", "outside"), [("20190101", True), ("19740101", False)])
+def test_age_that_the_birth_date_contradicts_takes_a_film_out_of_the_training_domain(
+    reader: Predictor, films: Path, tmp_path: Path, born: str, outside: bool
+) -> None:
+    film = dcmread(films / "RG1_UNCR.dcm")
+    film.PatientAge, film.PatientBirthDate, film.AcquisitionDate = "050Y", born, "20240601"
+    film.save_as(tmp_path / "film.dcm")
+    (found,) = analyse(reader, tmp_path / "film.dcm")
+    assert found["status"] == "done"
+    assert (found["flags"][:2] == [OUTSIDE, AGE_CONTRADICTORY]) is outside
+    assert (OUTSIDE in found["flags"]) is outside
+
+
+@pytest.mark.parametrize("view", ["AP SUPINE", "PORTABLE", "A-P"])
+def test_bedside_film_is_inside_the_training_domain(reader: Predictor, films: Path, tmp_path: Path, view: str) -> None:
+    film = dcmread(films / "RG1_UNCR.dcm")
+    film.ViewPosition, film.PatientAge, film.PatientBirthDate = view, "050Y", ""
+    film.save_as(tmp_path / "film.dcm")
+    (found,) = analyse(reader, tmp_path / "film.dcm")
+    assert OUTSIDE not in found["flags"]
 
 
 def test_lossless_coding_of_the_same_film_gives_the_same_numbers(reader: Predictor, films: Path) -> None:
