@@ -82,8 +82,20 @@ def refused_by_other_rules(session: Session, rules_version: str, after: int, lim
     return _with_uris(session, [(instance, decision) for instance, decision in rows])
 
 
-def decide_again(session: Session, before: DecidedInstance, decision: Decision, now: datetime) -> int | None:
+def decide_again(
+    session: Session,
+    before: DecidedInstance,
+    decision: Decision,
+    now: datetime,
+    age_and_view: tuple[float | None, str | None] | None = None,
+) -> int | None:
     """Let ``decision`` count from now on; the former is kept. What it lets in is queued.
+
+    Parameters
+    ----------
+    age_and_view
+        Age in years and view as the header was understood for this decision, which an earlier program may have read
+        otherwise; by them the model is chosen. None: as stored.
 
     Returns
     -------
@@ -95,6 +107,9 @@ def decide_again(session: Session, before: DecidedInstance, decision: Decision, 
     DecidedElsewhere
         If another decision than ``before`` counts by now.
     """
+    if age_and_view is not None:
+        instance = session.get_one(Instance, before.instance_id)
+        instance.age_years, instance.view = age_and_view
     queued = _decide_again(session, before, decision, now)
     refresh(session, [before.instance_id])
     return queued

@@ -93,7 +93,9 @@ def have_read(site: Site, sop_instance_uid: str, *, by: str, reason: str) -> Rea
             flags=made.flags,
             decided_by=by,
         )
-        analysis_id = gate_decisions.decide_again(session, before, decision, site.clock())
+        analysis_id = gate_decisions.decide_again(
+            session, before, decision, site.clock(), (facts.age_years, facts.view)
+        )
     return ReadAnyway(sop_instance_uid, refused.rule, analysis_id)
 
 
@@ -137,7 +139,9 @@ def _apply(site: Site, before: DecidedInstance, rules: GateRules, version: str, 
     try:
         with site.database.write() as session:
             decision = _decide(session, facts, rules, version)
-            analysis_id = gate_decisions.decide_again(session, before, decision, site.clock())
+            analysis_id = gate_decisions.decide_again(
+                session, before, decision, site.clock(), (facts.age_years, facts.view)
+            )
     except gate_decisions.DecidedElsewhere as error:
         return DecidedAgain(uid, rule, None, str(error))
     return DecidedAgain(uid, rule, decision, analysis_id=analysis_id)

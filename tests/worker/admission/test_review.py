@@ -10,11 +10,12 @@ from pathlib import Path
 import pydicom
 import pytest
 from fastapi.testclient import TestClient
-from sqlalchemy import select
+from sqlalchemy import select, update
 from typer.testing import CliRunner
 
 from db.tables.delivery import MadeObject
 from db.tables.gate import GateDecision
+from db.tables.studies import Instance
 from dicom_io.header.instance_header import read_header
 from dicom_io.network.status_codes import Status
 from dicom_io.receive.listener import Received
@@ -154,6 +155,17 @@ def test_new_rules_are_applied_to_what_others_refused(sited: Site, films: Path) 
     strict = with_rules(sited, GateRule(name="none of these", action="refuse", tag="Modality", equals="CR"))
     assert list(apply_rules(strict)) == [], "what was accepted stays accepted"
     assert read != uid
+
+
+def test_image_decided_again_has_the_age_and_view_that_todays_program_reads(sited: Site, films: Path) -> None:
+    uid = receive(
+        sited, chest(films, BodyPartExamined="KNEE", PatientAge="050Y", PatientBirthDate="", ViewPosition="A-P")
+    )
+    with sited.database.write() as session:
+        session.execute(update(Instance).values(age_years=0.0, view="A-P"))  # as an earlier version understood them
+    have_read(sited, uid, by="Dr Who", reason="it is a chest")
+    with sited.database.read() as session:
+        assert session.execute(select(Instance.age_years, Instance.view)).one() == (50.0, "AP")
 
 
 def test_site_rule_decides_about_what_is_received_and_is_counted(sited: Site, films: Path) -> None:
