@@ -17,6 +17,7 @@ from dicom_io.gate.rules import (
 )
 from dicom_io.gate.site_rules import SiteRule, applying, masked, recorded_values
 from dicom_io.header.instance_header import InstanceHeader
+from dicom_io.header.radiograph_words import SPECIAL_VIEWS
 
 __all__ = [
     "ACCEPTED",
@@ -33,7 +34,7 @@ __all__ = [
     "region_of",
 ]
 
-AGE_CONTRADICTORY = "age contradictory: Patient's Age and Birth Date are more than two years apart"
+AGE_CONTRADICTORY = "age contradictory: PatientAge and PatientBirthDate are more than two years apart"
 """The flag of an image whose age is believed from neither; rules that depend on the age must raise no priority."""
 
 NEVER_READ = {"own object", "pixel data", "single frame"}
@@ -133,6 +134,7 @@ def _flags(header: InstanceHeader, rules: GateRules) -> tuple[str, ...]:
         (region.is_chest is None, "region unknown"),
         (header.view_contradictory, f"view contradictory: {views}"),
         (header.view is None, "view unknown"),
+        (header.view in SPECIAL_VIEWS, f"view {header.view}: neither PA nor AP"),
         (header.age_contradictory, AGE_CONTRADICTORY),
         (header.age_years is None and not header.age_contradictory, "age unknown"),
         (short_side < rules.minimum_short_side, f"small image: {short_side} pixels, under {rules.minimum_short_side}"),

@@ -18,7 +18,7 @@ _CHEST_CODES = {
 }
 # Codes of CID 4031 that a radiograph of the chest may have without naming it: the whole body and organs in the chest.
 _NO_REGION = {"Entire body", "Heart", "Mediastinum", "Bronchus", "Trachea", "Esophagus", "Phantom"}
-_REGION_CODES = (4031,)
+REGION_CODES = (4031,)  # the context group of anatomic regions in PS3.16
 DESCRIPTION = "a description of study, series or protocol"
 
 
@@ -77,7 +77,7 @@ def _by_code(code: CodedValue | None) -> Region:
     source, value = "AnatomicRegionSequence", f"{masked(code.value)} {masked(code.scheme)}"
     if (code.scheme, code.value) in _CHEST_CODES:
         return Region(source, value, True)
-    meaning = standard_meaning(code, _REGION_CODES)
+    meaning = standard_meaning(code, REGION_CODES)
     if meaning is None:
         return _judged(source, value, code.meaning)
     if meaning in _NO_REGION:

@@ -17,9 +17,10 @@ from pydicom.uid import (
     SecondaryCaptureImageStorage,
 )
 
-from dicom_io.gate.region import DESCRIPTION, region_of
+from dicom_io.gate.region import DESCRIPTION, REGION_CODES, region_of
 from dicom_io.gate.site_rules import SiteRule, masked
 from dicom_io.header.attribute_path import TagPath
+from dicom_io.header.coded_values import standard_meaning
 from dicom_io.header.instance_header import InstanceHeader
 from dicom_io.header.radiograph_words import says_phantom
 from dicom_io.terms import MANUFACTURER, MANUFACTURER_MODEL_NAME
@@ -161,7 +162,7 @@ def _quality_control(header: InstanceHeader, _rules: GateRules) -> str | None:
     ):
         if value in {"YES", "BOTH"}:
             return f"{keyword} is {value}: not an image of a patient"
-    if header.anatomic_region and (header.anatomic_region.scheme, header.anatomic_region.value) == ("SCT", "706342009"):
+    if header.anatomic_region and standard_meaning(header.anatomic_region, REGION_CODES) == "Phantom":
         return "AnatomicRegionSequence is Phantom: not an image of a patient"
     if says_phantom(header.body_part) or says_phantom(header.region_text):
         return f"BodyPartExamined or {DESCRIPTION} says PHANTOM: not an image of a patient"

@@ -62,28 +62,30 @@ def view_of(dataset: Dataset) -> View:
 
 def _statements(dataset: Dataset) -> Iterator[tuple[str, str | None]]:
     yield "ViewPosition", view_term(parsing.text(dataset, "ViewPosition"))
-    yield "ViewCodeSequence", view_term(_code_words(dataset, "ViewCodeSequence", "ViewModifierCodeSequence"))
+    for words in _code_words(dataset, "ViewCodeSequence", "ViewModifierCodeSequence"):
+        yield "ViewCodeSequence", view_term(words)
     yield "PatientOrientation", _plane(parsing.texts(dataset, "PatientOrientation"))
     yield from ((keyword, view_term(parsing.text(dataset, keyword))) for keyword in SERIES_TEXTS)
-    yield "PerformedProtocolCodeSequence", view_term(_code_words(dataset, "PerformedProtocolCodeSequence"))
+    for words in _code_words(dataset, "PerformedProtocolCodeSequence"):
+        yield "PerformedProtocolCodeSequence", view_term(words)
     yield "BodyPartExamined", view_term(parsing.text(dataset, "BodyPartExamined"))
-    position = _code_words(dataset, "PatientOrientationCodeSequence", "PatientOrientationModifierCodeSequence")
-    yield "PatientOrientationCodeSequence", view_term(position)
+    for words in _code_words(dataset, "PatientOrientationCodeSequence", "PatientOrientationModifierCodeSequence"):
+        yield "PatientOrientationCodeSequence", view_term(words)
 
 
 def _of_the_study(dataset: Dataset) -> Iterator[tuple[str, str | None]]:
     yield from ((keyword, view_term(parsing.text(dataset, keyword))) for keyword in STUDY_TEXTS)
-    yield "ProcedureCodeSequence", view_term(_code_words(dataset, "ProcedureCodeSequence"))
+    for words in _code_words(dataset, "ProcedureCodeSequence"):
+        yield "ProcedureCodeSequence", view_term(words)
 
 
-def _code_words(dataset: Dataset, keyword: str, modifiers: str = "") -> str:
-    """Join the meanings of codes and their modifiers: the standard's where it knows the code, else the item's own."""
-    found = []
+def _code_words(dataset: Dataset, keyword: str, modifiers: str = "") -> Iterator[str]:
+    """Yield the meaning of each code with its modifiers: the standard's where it knows the code, else the item's."""
     for code, item in coded_values(dataset, keyword):
-        found.append(code)
+        found = [code]
         if modifiers:
             found += [modifier for modifier, _item in coded_values(item, modifiers)]
-    return " | ".join(standard_meaning(code, _VIEW_CODES) or code.meaning for code in found)
+        yield " | ".join(standard_meaning(each, _VIEW_CODES) or each.meaning for each in found)
 
 
 def _plane(orientation: tuple[str, ...]) -> str | None:

@@ -48,7 +48,7 @@ ACCEPTED = [
     ({"SeriesDescription": "PA AND LAT"}, ()),
     ({"StudyDescription": "CHEST 2 VIEWS PA/LAT"}, ()),
     ({"StudyDescription": "CHEST LATERAL"}, ()),
-    ({"ViewPosition": "LLD"}, ()),
+    ({"ViewPosition": "LLD"}, ("view LLD: neither PA nor AP",)),
     ({"BodyPartExamined": "", "StudyDescription": "CHEST AND ABDOMEN"}, ()),
     ({"BodyPartExamined": "", "ProcedureCodeSequence": code("X1", "99L", "XR Thorax")}, ()),
     ({"BodyPartExamined": ""}, ("region unknown",)),
@@ -59,7 +59,7 @@ ACCEPTED = [
     ({"PatientAge": "003Y"}, ()),
     (
         {"PatientAge": "050Y", "PatientBirthDate": "20190101", "AcquisitionDate": "20240601"},
-        ("age contradictory: Patient's Age and Birth Date are more than two years apart",),
+        ("age contradictory: PatientAge and PatientBirthDate are more than two years apart",),
     ),
     ({"ImageType": ["DERIVED", "PRIMARY"]}, ()),
     ({"ContentQualification": "PRODUCT"}, ()),
@@ -126,6 +126,8 @@ REFUSED = [
     ({"ImageType": "ORIGINAL PRIMARY LOCALIZER"}, "image type", "ImageType contains LOCALIZER: not an original image"),
     ({"QualityControlImage": "YES"}, "quality control", "QualityControlImage is YES: not an image of a patient"),
     ({"BodyPartExamined": "PHANTOM"}, "quality control", None),
+    ({"BodyPartExamined": "CHEST PHANTOM"}, "quality control", None),
+    ({"AnatomicRegionSequence": code("R-FE0C7", "SRT")}, "quality control", None),
     ({"SeriesDescription": "phantom, daily"}, "quality control", None),
     (
         {"ContentQualification": "RESEARCH"},

@@ -25,7 +25,7 @@ BODY_PARTS = {
     False: """
         ABDOMEN|RIB|RIBS|SPINE|CSPINE|TSPINE|T-SPINE|THORACIC SPINE|CTSPINE|LSSPINE|BWS|Brustwirbelsäule|SHOULDER|
         LEFT SHOULDER|CLAVICLE|NECK|HEADNECK|EXTREMITY|HAND|KNEE|LEFTKNEE|Kniegelenk|Hüfte|GENOU|MAIN|CADERA|PIE|
-        GINOCCHIO|JOELHO|KNIE|SKULL|FACE|HEAD|ARM|PELVIS|胸椎|腹部|흉추|колено|STERNUM|BREAST|COSTILLAS
+        GINOCCHIO|JOELHO|KNIE|SKULL|FACE|HEAD|ARM|PELVIS|胸椎|腹部|흉추|колено|STERNUM|BREAST|COSTILLAS|CRANEO|POLSO|CRÂNE|TEEN
         """,
     None: "UNKNOWN|NONE|DEFAULT|OTHER|UNDEFINED|XYZ|.|1|HEART|MEDIASTINUM|WHOLEBODY|THORACIC|BRUST|грудной",
 }
@@ -110,6 +110,11 @@ def test_what_contradicts_the_chest_or_is_shown_beside_it_is_flagged(
 ) -> None:
     found = region(**attributes)
     assert (found.is_chest, found.flags) == (True, flags)
+
+
+@pytest.mark.parametrize("text", ["Dr. Crane", "TEEN, PEDIATRIC", "MAIN CAMPUS", "HEAD OF BED 30", "port a cath"])
+def test_word_that_is_a_region_only_as_a_body_part_refuses_no_image(text: str) -> None:
+    assert region(StudyDescription=text).is_chest is None
 
 
 def test_series_says_more_of_an_image_than_its_study() -> None:

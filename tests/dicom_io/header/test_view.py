@@ -22,12 +22,12 @@ SPELLINGS = {
         DORSAL DECUBITUS LATERAL|Thorax seitlich|Thorax seitl.|seitliche Aufnahme|THORAX LATERALER STRAHLENGANG|PROFIL|
         Profil gauche|thorax de profil|PERFIL|Tórax perfil|LAT. IZQ.|LATERAL IZQUIERDA|latero-laterale|TORACE LL|
         Proiezione laterale|DWARS|X-thorax dwars|zijdelings|lateraal|sidebilde|boczne|боковая проекция|Πλάγια|胸部側面|
-        胸部侧位|흉부 측면
+        胸部侧位|흉부 측면|胸部LAT
         """,
     "PA": """
         PA|P.A.|P-A|P/A|P A|pa|PA ERECT|PA2|CHESTPA|CHEST_PA|POSTERO_ANTERIOR|POSTERO-ANTERIOR|POSTEROANTERIOR|
         POSTERIOR ANTERIOR|Posterior-Anterior|POST-ANT|Thorax p.a.|postéro-antérieur|póstero-anterior|postero-anteriore|
-        dorsoventral|achter-voorwaarts|PORTABLE PA|胸部后前位|PA BILATERAL LUNG|FRONTAL PA
+        dorsoventral|achter-voorwaarts|PORTABLE PA|胸部后前位|胸部PA|胸部P-A|ＰＡ|PA BILATERAL LUNG|FRONTAL PA
         """,
     "AP": """
         AP|A.P.|A-P|A/P|ap|AP SUPINE|SUPINE AP|APSUPINE|AP PORTABLE|AP PORT|ANTERO-POSTERIOR|ANTEROPOSTERIOR|
@@ -124,6 +124,12 @@ def test_each_view_code_of_the_standard_with_lateral_or_oblique_in_its_name_is_n
         view = header(ViewCodeSequence=code(concept.value, concept.scheme_designator, "PA")).view
         if {"lateral", "oblique", "axial", "Sagittal"} & set(concept.meaning.replace("-", " ").split()):
             assert view in {"LATERAL", *SPECIAL_VIEWS}, concept.meaning
+
+
+def test_each_item_of_a_code_sequence_is_a_statement() -> None:
+    both = sequence(*code("272479007", "SCT"), *code("399173006", "SCT"))
+    found = header(ViewCodeSequence=both)
+    assert (found.view, found.view_contradictory) == ("LATERAL", True)
 
 
 def test_modifiers_of_view_and_position_make_a_special_view() -> None:
