@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from pydicom.sr.codedict import codes
 
 from dicom_io.header.instance_header import InstanceHeader, read_header
-from dicom_io.header.radiograph_words import SPECIAL_VIEWS
+from dicom_io.header.radiograph_words import SPECIAL_VIEWS, view_term
 from tests.dicom_io.images import code, dicom_file, item, sequence
 
 
@@ -174,6 +176,14 @@ def test_all_attributes_are_weighed_together(
 ) -> None:
     found = header(**attributes)
     assert (found.view, found.view_source, found.view_contradictory) == expected
+
+
+@settings(max_examples=300, deadline=None)
+@given(text=st.text(max_size=60))
+def test_any_text_names_a_known_view_or_none(text: str) -> None:
+    assert view_term(text) in {None, "LATERAL", "PA", "AP", "FRONTAL", "BEDSIDE", *SPECIAL_VIEWS}
+    if text.isascii() and not any(letter.isalpha() for letter in text):
+        assert view_term(f"{text} LATERAL {text}") == "LATERAL"
 
 
 def test_long_or_hostile_text_is_judged_in_no_time() -> None:
