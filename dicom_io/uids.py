@@ -20,6 +20,15 @@ def is_uid(text: str) -> bool:
     return len(text) <= MAXIMUM_LENGTH and _UID.fullmatch(text) is not None
 
 
+def uid_problem(text: str) -> str:
+    """Return what is wrong with a UID, to follow its name; empty where it is one."""
+    if not text:
+        return "is missing"
+    if len(text) > MAXIMUM_LENGTH:
+        return f"has {len(text)} characters, over {MAXIMUM_LENGTH}"
+    return "" if is_uid(text) else "is not a UID"
+
+
 def derive_uid(installation: uuid.UUID, key: str) -> str:
     """Derive the UID of one of our own objects, series or devices.
 

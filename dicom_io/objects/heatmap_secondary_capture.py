@@ -18,15 +18,20 @@ from pydicom.sequence import Sequence
 from pydicom.uid import UID, ExplicitVRLittleEndian, SecondaryCaptureImageStorage
 from pydicom.valuerep import DSfloat
 
+from dicom_io.errors import StatedError
 from dicom_io.header import parsing
 from dicom_io.header.radiograph_words import region_words
 from dicom_io.objects import lossy_compression
 from dicom_io.objects.patient_and_study import copy_identity
 from dicom_io.terms import MANUFACTURER, MANUFACTURER_MODEL_NAME
-from dicom_io.uids import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME, derive_uid, is_uid
+from dicom_io.uids import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME, derive_uid, uid_problem
 
 _LO = 64
 _ST = 1024
+
+
+class NoObjectPossible(StatedError, ValueError):
+    """The source lacks a UID that its study's objects need, or has an invalid one; `reason` names it."""
 
 
 @dataclass(frozen=True)
@@ -101,7 +106,9 @@ def heatmap_secondary_capture(
     Raises
     ------
     ValueError
-        If the image is not uint8 [rows, columns, 3], `created` has no zone, or the source lacks a UID.
+        If the image is not uint8 [rows, columns, 3], or `created` has no zone.
+    NoObjectPossible
+        If the source's UIDs do not allow one.
     UnreadableDicom
         If the source is not DICOM.
     OSError
@@ -113,8 +120,8 @@ def heatmap_secondary_capture(
         raise ValueError(f"created is {request.created}; it must have a time zone")
     header, _ = parsing.parse_header(source)
     for keyword in ("StudyInstanceUID", "SOPClassUID", "SOPInstanceUID"):
-        if not is_uid(parsing.text(header, keyword)):
-            raise ValueError(f"the source's {keyword} is missing or not a UID: no object can be made for it")
+        if problem := uid_problem(parsing.text(header, keyword)):
+            raise NoObjectPossible(f"{keyword} {problem}")
 
     sop_instance_uid = derive_uid(request.installation_id, request.object_key)
     dataset = Dataset()

@@ -6,7 +6,9 @@ Nothing is rejected here: a request that is invalid for its presentation context
 from collections.abc import Callable
 from io import BytesIO
 
-from pynetdicom import evt
+from pydicom.dataset import Dataset
+from pydicom.uid import CTImageStorage
+from pynetdicom import AllStoragePresentationContexts, evt
 from pynetdicom.association import Association
 from pynetdicom.dimse_messages import DIMSEMessage
 
@@ -15,9 +17,11 @@ from dicom_io.header.incoming_file import IncomingFile
 from dicom_io.header.instance_header import InstanceHeader
 from dicom_io.network.status_codes import Status
 from dicom_io.receive.store_request import StoreRejected, StoreRequest, examine, examine_file_received, file_head
-from dicom_io.uids import is_uid
+from dicom_io.uids import MAXIMUM_LENGTH, is_uid
 
 C_STORE_RQ = 0x0001  # PS3.7 E.1-1
+
+_STORAGE_CLASSES = frozenset(context.abstract_syntax for context in AllStoragePresentationContexts)
 
 NewFile = Callable[[], IncomingFile]
 
@@ -66,6 +70,19 @@ class IncomingDataSet(BytesIO):
             head = file_head(sop_class, instance, str(context.transfer_syntax[0]))
             self.start, self.file = len(head), new_file()
             self.file.write(head)
+
+
+def make_answerable(command: Dataset) -> None:
+    """Change the UIDs of a C-STORE request for which pynetdicom would end the association, and every object after it.
+
+    It can hold no UID of more than 64 characters, and serves no SOP class that it does not know. The request is then
+    refused alone: what stands there instead is no UID, and a class that no presentation context has.
+    """
+    instance = str(command.get("AffectedSOPInstanceUID") or "")
+    if len(instance) > MAXIMUM_LENGTH:
+        command["AffectedSOPInstanceUID"].value = f"{instance[: MAXIMUM_LENGTH - 3]}..."
+    if command.get("AffectedSOPClassUID") not in _STORAGE_CLASSES:
+        command["AffectedSOPClassUID"].value = CTImageStorage
 
 
 def examined(event: evt.Event) -> tuple[bytes | IncomingFile, InstanceHeader]:

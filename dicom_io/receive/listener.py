@@ -21,7 +21,7 @@ from dicom_io.network.status_codes import ActionStatus, Status
 from dicom_io.network.tls import RenewedContext
 from dicom_io.receive.association_server import AssociationServer, requested
 from dicom_io.receive.handlers import ListenerHandlers
-from dicom_io.receive.incoming_data_set import C_STORE_RQ, IncomingDataSet, examined
+from dicom_io.receive.incoming_data_set import C_STORE_RQ, IncomingDataSet, examined, make_answerable
 from dicom_io.receive.messages import ListenerCannotBind, ListenerPortInUse, ListenerSettings, Received, Rejection
 from dicom_io.receive.storage_commitment import (
     ActionRejected,
@@ -262,6 +262,8 @@ class Listener:
             reason = f"association aborted: a C-STORE request without {' and '.join(missing)}"
             self._reject_request(event.assoc, Status.CANNOT_UNDERSTAND, reason)
             event.assoc.abort()
+        else:
+            make_answerable(command)
 
     def _on_action(self, event: evt.Event) -> tuple[int, None]:
         """Accept a request for storage commitment; the outcome is reported later."""

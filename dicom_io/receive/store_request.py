@@ -11,7 +11,7 @@ from dicom_io.header.incoming_file import IncomingFile
 from dicom_io.header.instance_header import InstanceHeader, UnreadableDicom, read_header
 from dicom_io.network.addresses import is_within
 from dicom_io.network.status_codes import Status
-from dicom_io.uids import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME, is_uid
+from dicom_io.uids import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME, uid_problem
 
 
 class StoreRejected(StatedError):
@@ -97,8 +97,8 @@ def examine_file_received(request: StoreRequest, file: IncomingFile) -> Instance
 
 
 def _check_command(request: StoreRequest) -> None:
-    if not is_uid(request.sop_instance_uid):
-        raise StoreRejected(Status.CANNOT_UNDERSTAND, "Affected SOP Instance UID is not a UID")
+    if problem := uid_problem(request.sop_instance_uid):
+        raise StoreRejected(Status.CANNOT_UNDERSTAND, f"Affected SOP Instance UID {problem}")
     if request.sop_class_uid != request.abstract_syntax:
         raise StoreRejected(Status.DATA_SET_MISMATCH, "SOP Class UID is not the presentation context's")
 
@@ -109,9 +109,8 @@ def _check_header(request: StoreRequest, header: InstanceHeader) -> None:
         ("Study Instance UID", header.study_instance_uid),
         ("Series Instance UID", header.series_instance_uid),
     ):
-        if not is_uid(value):
-            reason = f"{keyword} is not a UID" if value else f"{keyword} is missing"
-            raise StoreRejected(Status.CANNOT_UNDERSTAND, f"{reason} in the data set")
+        if problem := uid_problem(value):
+            raise StoreRejected(Status.CANNOT_UNDERSTAND, f"{keyword} {problem} in the data set")
     if header.sop_class_uid != request.sop_class_uid:
         raise StoreRejected(Status.DATA_SET_MISMATCH, "SOP Class UID differs between command and data set")
     if header.sop_instance_uid != request.sop_instance_uid:

@@ -68,8 +68,9 @@ def c_store(
     """Send one C-STORE request; its response, None where the peer aborts or does not answer in time."""
     request = C_STORE()
     request.MessageID = 1
-    request.AffectedSOPClassUID = UID(sop_class_uid)
-    request.AffectedSOPInstanceUID = UID(sop_instance_uid)
+    # past the setters, which refuse UIDs of more than 64 characters
+    request._affected_sop_class_uid = UID(sop_class_uid)
+    request._affected_sop_instance_uid = UID(sop_instance_uid)
     request.Priority = 2
     request.DataSet = BytesIO(data_set)
     association._reactor_checkpoint.clear()  # as send_c_store does: else its reactor takes the response

@@ -21,6 +21,7 @@ from typing import Any
 from dicom_io.gate.decision import GateRules, decide
 from dicom_io.header.input_files import InputFile, find_inputs
 from dicom_io.header.instance_header import UnreadableDicom, read_header
+from dicom_io.objects.heatmap_secondary_capture import NoObjectPossible
 from dicom_io.pixels.grayscale import PixelsUnreadable
 from model.bundle.bundle import Bundle
 from model.preprocessing.image_files import UnreadableImage
@@ -173,12 +174,15 @@ def _analyse(how: _How, found: InputFile) -> dict[str, Any]:
         return _ended(found, who, "not_applicable", str(error), ())
     except (UnreadableDicom, PixelsUnreadable, UnreadableImage, OSError) as error:
         return _ended(found, who, "failed", str(error), ())
+    flags = read.flags
     try:
-        objects = _write_objects(found, who, read, reader.bundle, how)
+        objects, problem = _write_objects(found, who, read, reader.bundle, how)
+        if problem:
+            flags = (*flags, f"no DICOM objects: {problem}")
     except OSError as error:
         return _ended(found, who, "failed", f"read, but its objects cannot be written: {error}", ())
     return {
-        **_ended(found, who, "done", "", read.flags),
+        **_ended(found, who, "done", "", flags),
         "model": {"name": reader.bundle.name, "digest": reader.bundle.digest},
         "findings": [finding_facts(finding) for finding in read.findings],
         "objects": objects,
@@ -206,11 +210,12 @@ def _in_file_name(label: str) -> str:
 
 def _write_objects(
     found: InputFile, who: Identity, read: ImageReading, bundle: Bundle, how: _How
-) -> list[dict[str, Any]]:
+) -> tuple[list[dict[str, Any]], str]:
+    """Write overlays and objects; returns them, and why a DICOM input gets no DICOM objects."""
     from PIL import Image
 
     if how.out is None:
-        return []
+        return [], ""
     out = how.out
     out.mkdir(parents=True, exist_ok=True)
     # inputs of the same name in different folders must not overwrite each other
@@ -222,16 +227,20 @@ def _write_objects(
         overlay = out / f"{stem}.{_in_file_name(label)}.png"
         Image.fromarray(draw(read, index, bundle)[0]).save(overlay)
         objects.append({"kind": "overlay", "label": label, "path": str(overlay), "sop_instance_uid": None})
-    if read.grayscale is None or not who.sop_instance_uid or not who.study_instance_uid:
-        return objects
+    if read.grayscale is None:
+        return objects, ""
     digest = hashlib.sha256(found.path.read_bytes()).hexdigest()
-    image = ReadImage(found.path, digest, who.sop_instance_uid, read, bundle)
-    request = ObjectRequest(how.installation, who.study_instance_uid, how.clock().astimezone(how.zone), (image,))
+    image = ReadImage(found.path, digest, who.sop_instance_uid or "", read, bundle)
+    moment = how.clock().astimezone(how.zone)
+    request = ObjectRequest(how.installation, who.study_instance_uid or "", moment, (image,))
     for draft in (draft for kind in KINDS for draft in kind.drafts(request)):
-        series = (who.study_instance_uid, draft.key.kind, draft.key.model_digest)
+        series = (request.study_instance_uid, draft.key.kind, draft.key.model_digest)
         how.made[series] += 1
-        uid, data = draft.make(uid_text(draft.key, 1, draft.inputs_digest, request.created), how.made[series])
+        try:
+            uid, data = draft.make(uid_text(draft.key, 1, draft.inputs_digest, request.created), how.made[series])
+        except NoObjectPossible as error:
+            return objects, error.reason
         path = out / f"{stem}.{_in_file_name(draft.key.label)}{draft.suffix}"
         path.write_bytes(data)
         objects.append({"kind": draft.key.kind, "label": draft.key.label, "path": str(path), "sop_instance_uid": uid})
-    return objects
+    return objects, ""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,12 +13,15 @@ from pydicom.uid import DigitalXRayImageStorageForPresentation
 from dicom_io.network.association import Peer
 from dicom_io.network.status_codes import Status
 from dicom_io.send.storage_scu import echo
-from tests.dicom_io.images import CR, INSTANCE, data_set_of, dicom_file, image_file
+from tests.dicom_io.images import CR, INSTANCE, data_set_of, dicom_file, image_file, write
 from tests.dicom_io.wire import Served, Witness, listening, store, wait_for_the_end_of_associations
+from tests.peers.dcmtk import storescu
 from tests.peers.raw_dicom import associated
 
 GOOD = data_set_of(image_file(np.zeros((8, 8), np.uint16), PatientName="Miller^Jane", PatientID="ID-4711"))
 DX = DigitalXRayImageStorageForPresentation
+
+LONG = "1.2." + "3" * 61  # 65 characters
 
 # name, command's instance UID, data set -> status, words of the error comment
 STORES = [
@@ -49,6 +53,39 @@ STORES = [
         data_set_of(dicom_file(SeriesInstanceUID="")),
         Status.CANNOT_UNDERSTAND,
         "Series Instance UID is missing",
+    ),
+    ("a long UID in the command", LONG, GOOD, Status.CANNOT_UNDERSTAND, "Affected SOP Instance UID is not a UID"),
+    (
+        "a long UID in command and data set",
+        LONG,
+        data_set_of(dicom_file(SOPInstanceUID=LONG)),
+        Status.CANNOT_UNDERSTAND,
+        "Affected SOP Instance UID is not a UID",
+    ),
+    (
+        "a long UID in the data set",
+        LONG[:64],
+        data_set_of(dicom_file(SOPInstanceUID=LONG)),
+        Status.CANNOT_UNDERSTAND,
+        "SOP Instance UID has 65 characters, over 64",
+    ),
+    (
+        "a long study UID",
+        INSTANCE,
+        data_set_of(dicom_file(StudyInstanceUID=LONG)),
+        Status.CANNOT_UNDERSTAND,
+        "Study Instance UID has 65 characters, over 64",
+    ),
+    (
+        "a long series UID",
+        INSTANCE,
+        data_set_of(dicom_file(SeriesInstanceUID=LONG)),
+        Status.CANNOT_UNDERSTAND,
+        "Series Instance UID has 65 characters, over 64",
+    ),
+    *(
+        (f"a UID {uid!r}", uid, data_set_of(dicom_file(SOPInstanceUID=uid)), Status.CANNOT_UNDERSTAND, "is not a UID")
+        for uid in ("1..2", ".1.2", "1.2.", "1.2.A", "1.2 3", "1", "1.2.\xb3")
     ),
     ("truncated pixels", INSTANCE, GOOD[:-50], Status.CANNOT_UNDERSTAND, "(7FE0,0010) has 78 of 128 bytes"),
     ("truncated header", INSTANCE, GOOD[:100], Status.CANNOT_UNDERSTAND, "truncated"),
@@ -100,6 +137,39 @@ def test_a_class_other_than_the_contexts_is_a_mismatch() -> None:
         status, said = store(association, data_set, INSTANCE, sop_class_uid=DX)
         assert (status, said) == (Status.DATA_SET_MISMATCH, "SOP Class UID is not the presentation context's")
         association.release()
+
+
+@pytest.mark.peer
+def test_dcmtk_goes_on_after_objects_with_long_uids(served: Served, tmp_path: Path) -> None:
+    witness, listener = served
+    changes = ({}, {"SOPInstanceUID": LONG}, {"StudyInstanceUID": LONG}, {"SeriesInstanceUID": LONG}, {})
+    files = [write(tmp_path, dicom_file(**each), f"{number}.dcm") for number, each in enumerate(changes)]
+    refused = Status.CANNOT_UNDERSTAND
+    assert storescu(listener.port, files).statuses == (Status.SUCCESS, refused, refused, refused, Status.SUCCESS)
+    assert len(witness.received) == 2
+
+
+@pytest.mark.parametrize("sop_class", [LONG, "1.2.3", "1.2.840.10008.1.1"], ids=["long", "unknown", "verification"])
+def test_a_class_that_is_none_of_storage_is_a_mismatch_and_the_association_goes_on(
+    served: Served, sop_class: str
+) -> None:
+    witness, listener = served
+    association = associated(listener.port)
+    status, said = store(association, GOOD, INSTANCE, sop_class_uid=sop_class)
+    assert (status, said) == (Status.DATA_SET_MISMATCH, "SOP Class UID is not the presentation context's")
+    assert store(association, GOOD, INSTANCE)[0] == Status.SUCCESS
+    association.release()
+    assert len(witness.rejected) == 1
+
+
+@pytest.mark.parametrize("uid", ["1.2.03.004", "1.2.3\0", "1.2.3 "], ids=["leading zeros", "null", "space"])
+def test_uids_that_many_senders_write_are_taken(served: Served, uid: str) -> None:
+    witness, listener = served
+    association = associated(listener.port)
+    data_set = data_set_of(dicom_file(SOPInstanceUID=uid, StudyInstanceUID=uid))
+    assert store(association, data_set, uid)[0] == Status.SUCCESS
+    association.release()
+    assert witness.received[0].header.sop_instance_uid == uid.strip("\0 ")
 
 
 def test_a_truncated_compressed_object_is_not_acknowledged() -> None:

@@ -78,6 +78,30 @@ def test_bedside_film_is_inside_the_training_domain(reader: Predictor, films: Pa
     assert OUTSIDE not in found["flags"]
 
 
+LONG_UID = "1.2." + "3" * 61  # 65 characters
+
+
+@pytest.mark.parametrize(
+    ("keyword", "uid", "problem"),
+    [
+        ("StudyInstanceUID", LONG_UID, "StudyInstanceUID has 65 characters, over 64"),
+        ("SOPInstanceUID", LONG_UID, "SOPInstanceUID has 65 characters, over 64"),
+        ("StudyInstanceUID", "1.2..A", "StudyInstanceUID is not a UID"),
+        ("StudyInstanceUID", "", "StudyInstanceUID is missing"),
+    ],
+)
+def test_film_whose_uids_allow_no_objects_is_read_and_says_so(
+    reader: Predictor, films: Path, tmp_path: Path, keyword: str, uid: str, problem: str
+) -> None:
+    film = dcmread(films / "RG1_J2KR.dcm")
+    film[keyword].value = uid
+    film.save_as(tmp_path / "film.dcm")
+    (done,) = analyse(reader, tmp_path / "film.dcm", out=tmp_path / "out")
+    assert (done["status"], done["reason"]) == ("done", "")
+    assert f"no DICOM objects: {problem}" in done["flags"]
+    assert {made["kind"] for made in done["objects"]} == {"overlay"}
+
+
 def test_lossless_coding_of_the_same_film_gives_the_same_numbers(reader: Predictor, films: Path) -> None:
     plain, coded = analyse(reader, films / "RG1_UNCR.dcm", films / "RG1_J2KR.dcm", reduced_resolution=False)
     assert plain["findings"] == coded["findings"]
