@@ -7,17 +7,20 @@ import struct
 import zlib
 from io import BytesIO
 
+from pydicom.datadict import dictionary_has_tag
+from pydicom.tag import BaseTag
 from pydicom.uid import (
     DeflatedExplicitVRLittleEndian,
     ExplicitVRBigEndian,
     ExplicitVRLittleEndian,
     ImplicitVRLittleEndian,
 )
-from pydicom.valuerep import EXPLICIT_VR_LENGTH_32
+from pydicom.valuerep import EXPLICIT_VR_LENGTH_32, STANDARD_VR
 
 from dicom_io.header.incoming_file import IncomingFile
-from dicom_io.header.parsing import UnreadableDicom, inflated_length, one_inflated
+from dicom_io.header.parsing import UnreadableDicom, element_name, inflated_length, one_inflated
 
+_VRS = {vr.encode() for vr in STANDARD_VR}
 _LONG_VRS = {vr.encode() for vr in EXPLICIT_VR_LENGTH_32}
 _UNDEFINED = 0xFFFFFFFF
 _ITEM = (0xFFFE, 0xE000)
@@ -71,7 +74,13 @@ def _check(data: bytes | FileSlice, transfer_syntax_uid: str) -> None:
     order = ">" if transfer_syntax_uid == ExplicitVRBigEndian else "<"
     if not data:
         raise UnreadableDicom("the data set is empty")
-    _Walk(data, implicit, order).data_set(0, len(data), nested=False, depth=0)
+    walk = _Walk(data, implicit, order)
+    try:
+        walk.data_set(0, len(data), nested=False, depth=0)
+    except UnreadableDicom as error:
+        if not walk.unknown_vr:
+            raise
+        raise UnreadableDicom(f"{error.reason}; before it, {walk.unknown_vr}") from error
 
 
 def _inflate(data: bytes) -> bytes:
@@ -92,6 +101,7 @@ class _Walk:
         self.short = struct.Struct(order + "H")
         self.long = struct.Struct(order + "I")
         self.elements = 0
+        self.unknown_vr = ""  # the first element with one
 
     def data_set(self, position: int, end: int, *, nested: bool, depth: int) -> int:
         if depth > _DEEPEST_NESTING:
@@ -132,12 +142,27 @@ class _Walk:
         vr = b"" if self.implicit else self.data[position + 4 : position + 6]
         if self.implicit or tag[0] == 0xFFFE:
             return vr, self._long(position + 4), position + 8
+        if vr not in _VRS:
+            self._unknown_vr(tag, vr)
         if vr not in _LONG_VRS:
-            # also where it is not a VR, as some old senders write; a wrong length shows at the end of the data set
             return vr, self.short.unpack(self.data[position + 6 : position + 8])[0], position + 8
         if end - position < 12:
             raise UnreadableDicom(f"data set truncated in the header of ({tag[0]:04X},{tag[1]:04X})")
         return vr, self._long(position + 8), position + 12
+
+    def _unknown_vr(self, tag: tuple[int, int], vr: bytes) -> None:
+        """Refuse an element whose VR is none: DCMTK takes 2 bytes after it for the length, pydicom the VR and 2 bytes.
+
+        Others that do not exist are read alike by all, and named if the data set then does not end.
+        """
+        number = BaseTag(tag[0] << 16 | tag[1])
+        if tag[0] and (number.is_private or dictionary_has_tag(number)):  # else these bytes are hardly an element
+            letters = vr.decode("latin-1")
+            shown = f"'{letters}'" if vr.isascii() and letters.isprintable() and b"\\" not in vr else f"0x{vr.hex()}"
+            named = f"{element_name(number)} has the VR {shown}"
+            if tag[0] < _PIXEL_DATA[0] and not b"AA" <= vr <= b"ZZ":
+                raise UnreadableDicom(f"{named}, which does not exist")
+            self.unknown_vr = self.unknown_vr or named
 
     def _items(self, position: int, end: int, depth: int, *, encapsulated: bool) -> int:
         while end - position >= 8:

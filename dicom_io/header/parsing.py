@@ -17,7 +17,7 @@ from typing import BinaryIO, ClassVar, Literal, Protocol, TypeVar
 
 import pydicom
 from pydicom import config
-from pydicom.datadict import dictionary_has_tag, dictionary_VR
+from pydicom.datadict import dictionary_has_tag, dictionary_VR, keyword_for_tag
 from pydicom.dataelem import DataElement, RawDataElement
 from pydicom.dataset import Dataset, FileDataset
 from pydicom.errors import BytesLengthException, InvalidDicomError
@@ -30,6 +30,7 @@ from pydicom.uid import (
     ImplicitVRLittleEndian,
     MediaStorageDirectoryStorage,
 )
+from pydicom.valuerep import STANDARD_VR
 
 from dicom_io.errors import StatedError
 from dicom_io.header.character_sets import decode
@@ -106,8 +107,13 @@ def parse_header(source: Openable | bytes, keywords: Sequence[str | BaseTag] | N
         If the file cannot be opened or read.
     """
     pixels: list[int] = []
+    explicit: list[str] = []
 
-    def at_pixels(tag: BaseTag, _vr: str | None, length: int) -> bool:
+    def at_pixels(tag: BaseTag, vr: str | None, length: int) -> bool:
+        if vr is None and explicit:  # the parser would take its length, and what follows, for another
+            raise UnreadableDicom(f"{element_name(tag)} has no valid VR")
+        if vr in STANDARD_VR:
+            explicit.append(vr)
         if tag >> 16 == 2:  # it is no part of a data set (PS3.10 7.1); the file meta before it counts
             note_repeated(tag)
         if tag in _PIXEL_TAGS and length > 0:
@@ -121,6 +127,11 @@ def parse_header(source: Openable | bytes, keywords: Sequence[str | BaseTag] | N
     except VALUE_ERRORS as error:
         raise _unreadable(error) from error
     return _not_empty(dataset), bool(pixels)
+
+
+def element_name(tag: BaseTag) -> str:
+    """Return tag and keyword for a message: ``(0010,0020) PatientID``."""
+    return f"({tag.group:04X},{tag.element:04X}) {keyword_for_tag(tag)}".rstrip()
 
 
 def parse_file(source: Path | bytes) -> FileDataset:

@@ -9,7 +9,10 @@ from hypothesis import strategies as st
 from pydicom import uid
 
 from dicom_io.header.completeness import FileSlice, check_complete
+from dicom_io.header.instance_header import read_header
 from dicom_io.header.parsing import UnreadableDicom
+from dicom_io.receive.part10_files import examine_file
+from dicom_io.receive.store_request import StoreRejected
 from tests.dicom_io.images import code, data_set_of, image_file
 
 PIXELS = np.zeros((20, 30), np.uint16)
@@ -121,3 +124,55 @@ def test_a_file_is_checked_like_its_bytes(syntax: str) -> None:
         assert len(data) == length
         assert data[5:25] == whole[:length][5:25]
         assert _reason(data, syntax) == _reason(whole[:length], syntax)
+
+
+NO_VRS = [
+    (b"--", "'--'"), (b"??", r"'\?\?'"), (b"us", "'us'"), (b"  ", "'  '"),
+    (b"\0\0", "0x0000"), (b"\x06\0", "0x0600"), (b"\\A", "0x5c41"),
+]  # fmt: skip
+
+
+def with_vr(vr: bytes) -> bytes:
+    """A file whose PatientID has this VR."""
+    whole = image_file(PIXELS, PatientID="ID 123", StudyDescription="CHEST")
+    changed = b"\x10\0\x20\0LO\x06\0"
+    assert whole.count(changed) == 1
+    return whole.replace(changed, changed[:4] + vr + changed[6:])
+
+
+@pytest.mark.parametrize(("vr", "shown"), NO_VRS)
+def test_an_element_whose_vr_does_not_exist_is_named(vr: bytes, shown: str) -> None:
+    name = r"\(0010,0020\) PatientID has "
+    with pytest.raises(UnreadableDicom, match=f"{name}the VR {shown}, which does not exist$"):
+        check_complete(data_set_of(with_vr(vr)), uid.ExplicitVRLittleEndian)
+    with pytest.raises(UnreadableDicom, match=f"{name}no valid VR$"):
+        read_header(with_vr(vr))
+    with pytest.raises(StoreRejected, match=name) as rejected:
+        examine_file(with_vr(vr))
+    assert "123" not in rejected.value.reason
+
+
+@pytest.mark.parametrize("vr", [b"--", b"us"])
+def test_an_element_of_an_item_is_named_too(vr: bytes) -> None:
+    element = b"\x08\0\0\x01" + vr + b"\x04\x005118"
+    items = b"\x08\0\x18\x22SQ\0\0\xff\xff\xff\xff\xfe\xff\0\xe0\xff\xff\xff\xff" + element
+    data_set = data_set_of(image_file(PIXELS))
+    with pytest.raises(UnreadableDicom, match=r"\(0008,0100\) CodeValue has the VR"):
+        check_complete(items + data_set, uid.ExplicitVRLittleEndian)
+
+
+@pytest.mark.parametrize("vr", [b"ZZ", b"Lo"])
+def test_an_unknown_vr_that_all_read_alike_is_read_and_named_where_the_data_set_then_does_not_end(vr: bytes) -> None:
+    assert read_header(with_vr(vr)).patient_id == "ID 123"
+    data_set = data_set_of(with_vr(vr))
+    check_complete(data_set, uid.ExplicitVRLittleEndian)
+    with pytest.raises(
+        UnreadableDicom, match=rf"of 1200 bytes; before it, \(0010,0020\) PatientID has the VR '{vr.decode()}'$"
+    ):
+        check_complete(data_set[:-100], uid.ExplicitVRLittleEndian)
+
+
+def test_a_file_that_is_implicit_although_it_declares_explicit_is_still_read() -> None:
+    explicit, implicit = (image_file(PIXELS, syntax, PatientID="ID 123") for syntax in SYNTAXES[1::-1])
+    head = explicit[: len(explicit) - len(data_set_of(explicit))]
+    assert read_header(head + data_set_of(implicit)).patient_id == "ID 123"
