@@ -357,11 +357,12 @@ def character_set_terms(dataset: Dataset) -> list[str]:
 
 
 def _decoded(element: DataElement | RawDataElement, value: bytes, character_set: Dataset) -> tuple[str, bool]:
-    return decode(value, character_set_terms(character_set), is_name=_dictionary_vr(element.tag) == "PN")
+    return decode(value, character_set_terms(character_set), is_name=dictionary_vr(element.tag) == "PN")
 
 
 @cache
-def _dictionary_vr(tag: BaseTag) -> str:
+def dictionary_vr(tag: BaseTag) -> str:
+    """Return the VR of an attribute (PS3.6), such as ``US or SS``; empty where it is unknown."""
     return dictionary_VR(tag) if dictionary_has_tag(tag) else ""
 
 

@@ -10,11 +10,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pydicom
+from pydicom import config
+from pydicom.dataelem import DataElement, RawDataElement
 from pydicom.dataset import Dataset
+from pydicom.valuerep import CUSTOMIZABLE_CHARSET_VR, STANDARD_VR
 from pynetdicom.association import Association
 from pynetdicom.presentation import build_context
 from pynetdicom.sop_class import Verification
 
+from dicom_io.header import parsing
 from dicom_io.header.parsing import PARSING_ERRORS, UnreadableDicom, parse_file, parse_header, text, transfer_syntax
 from dicom_io.network.association import NothingAccepted, Peer, PeerUnreachable, associate, end
 from dicom_io.network.presentation_contexts import UNCOMPRESSED
@@ -82,7 +86,7 @@ def send(peer: Peer, items: Sequence[Outgoing]) -> Generator[SendOutcome]:
     """Send files over one association, reading each when it is sent.
 
     A file is sent in its own transfer syntax, byte for byte. Only an uncompressed one is re-encoded, and only where
-    the peer accepts just the other little endian syntax.
+    the peer accepts just the other little endian syntax; its texts keep their bytes.
 
     Yields
     ------
@@ -176,5 +180,21 @@ def _has_file_meta(path: Path) -> bool:
 
 def _with_file_meta(entry: _Prepared) -> Dataset:
     dataset = parse_file(entry.item.path)
+    _keep_text_bytes(dataset)
     dataset.file_meta.TransferSyntaxUID = pydicom.uid.UID(entry.transfer_syntax)
     return dataset
+
+
+def _keep_text_bytes(dataset: Dataset) -> None:
+    """Make a writer write all texts as they came: it would decode and encode them, and lose what cannot be decoded."""
+    for tag in list(dataset.keys()):
+        element = parsing.raw_element(dataset, tag)
+        if not isinstance(element, RawDataElement):
+            inner = [] if element is None or element.VR != "SQ" else parsing.items(dataset, tag)
+        else:
+            vr = element.VR if element.VR in STANDARD_VR and element.VR != "UN" else parsing.dictionary_vr(tag)
+            inner = parsing.items(dataset, tag) if vr == "SQ" else []
+            if vr in CUSTOMIZABLE_CHARSET_VR and isinstance(element.value, bytes):
+                dataset[tag] = DataElement(tag, vr, element.value, validation_mode=config.IGNORE)
+        for item in inner:
+            _keep_text_bytes(item)

@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from pydicom import dcmread, uid
+from pydicom.dataset import Dataset
 from pydicom.uid import CTImageStorage
 from pynetdicom import AE, evt
 from pynetdicom.presentation import build_context
@@ -19,7 +20,7 @@ from pynetdicom.presentation import build_context
 from dicom_io.network.association import Peer, PeerUnreachable
 from dicom_io.network.status_codes import Status
 from dicom_io.send.storage_scu import Outgoing, SendOutcome, echo, send
-from tests.dicom_io.images import CR, data_set_of, image_file, write
+from tests.dicom_io.images import CR, data_set_of, image_file, item, raw_file, sequence, write
 from tests.dicom_io.wire import Served, Witness, listening, wait_for_the_end_of_associations
 from tests.peers.dcmtk import Storescp
 from tests.peers.radiographs import sample
@@ -124,6 +125,38 @@ def test_an_uncompressed_file_is_reencoded_for_a_peer_of_one_syntax_and_files_wi
         assert arrived.file_meta.TransferSyntaxUID == uid.ImplicitVRLittleEndian
         assert arrived.PatientName == "A^B"
         assert np.array_equal(arrived.pixel_array, PIXELS)
+
+
+@pytest.mark.parametrize(
+    ("terms", "name"),
+    [("ISO_IR 192", b"J\xf6rg"), ("", b"\xcd\xf5^\xd0\xa1"), ("KLINGON", b"J\xf6rg"), ("GBK", b"\xd5\x5c^B")],
+)
+def test_texts_of_a_reencoded_file_keep_their_bytes(tmp_path: Path, terms: str, name: bytes) -> None:
+    """Those that cannot be decoded too, also within a sequence."""
+    arrived: list[Dataset] = []
+
+    def on_store(event: evt.Event) -> int:
+        arrived.append(event.dataset)
+        return Status.SUCCESS
+
+    old = AE("OLD")
+    old.supported_contexts = [build_context(CR, uid.ImplicitVRLittleEndian)]
+    plain = raw_file(SpecificCharacterSet=terms.encode(), PatientName=name, PatientID=name)
+    stand_in = "Q" * len(name)  # pydicom would not write the name
+    ids = sequence(item(PatientID=stand_in))
+    nested = image_file(PIXELS, SpecificCharacterSet=terms, OtherPatientIDsSequence=ids)
+    nested = nested.replace(stand_in.encode(), name)
+    server = old.start_server(("127.0.0.1", 0), block=False, evt_handlers=[(evt.EVT_C_STORE, on_store)])
+    try:
+        peer = Peer("OLD", "127.0.0.1", server.server_address[1])
+        files = (write(tmp_path, plain, "plain"), write(tmp_path, nested, "nested"))
+        assert [outcome.result for outcome in send(peer, outgoing(*files))] == ["stored", "stored"]
+    finally:
+        server.shutdown()
+    first, second = arrived
+    inner = second.OtherPatientIDsSequence[0]
+    for holder, keyword in ((first, "PatientName"), (first, "PatientID"), (inner, "PatientID")):
+        assert holder.get_item(keyword).value.rstrip(b" ") == name
 
 
 def test_what_was_not_answered_when_the_association_broke_is_to_be_retried(tmp_path: Path) -> None:
