@@ -49,6 +49,8 @@ _PADDING = b"\0 \t\r\n"
 _INNER_PADDING = re.compile("\0+(?=[\\\\=]|$)")
 # C1, which no character set of DICOM has; and with it C0 but for TAB, LF, FF, CR (PS3.5 6.1.3), and DEL
 _C1 = re.compile("[\x80-\x9f]")
+# Signs of Latin-1 that stand in no name: UTF-8, GB 2312 and KS X 1001 read as Latin-1 have them.
+_SIGNS = re.compile("[\xa1-\xa7\xa9\xab\xac\xae-\xb3\xb5\xb6\xb9\xbb-\xbf\xd7\xf7]")
 _CONTROLS = re.compile("[\x00-\x08\x0b\x0e-\x1f\x7f-\x9f]")
 
 
@@ -72,20 +74,23 @@ def decode(value: bytes, terms: Sequence[str], *, is_name: bool = False) -> tupl
     """
     value = value.strip(_PADDING)
     codecs = _codecs(tuple(terms))
-    decoded = _with_escapes(value, codecs, is_name) if b"\x1b" in value else _whole(value, codecs)
+    decoded = _with_escapes(value, codecs, is_name) if b"\x1b" in value else _whole(value, codecs, is_name)
     return _checked(*decoded)
 
 
-def _whole(value: bytes, codecs: tuple[str | None, ...]) -> tuple[str, bool]:
+def _whole(value: bytes, codecs: tuple[str | None, ...], is_name: bool) -> tuple[str, bool]:
     """Decode by the first declared character set that has all the bytes, else as UTF-8."""
     declared = [codec for codec in codecs if codec is not None]
     for codec in (*declared, "utf_8"):
         text = _strict(value, codec)
         if text is not None and not _C1.search(text):
-            # A letter of UTF-8 is a letter and a sign in Latin-1, which hardly any name has: one of the two is wrong.
-            doubtful = codec == "latin_1" and not value.isascii() and _strict(value, "utf_8") is not None
-            return text, not doubtful
+            return text, codec != "latin_1" or value.isascii() or not _is_doubtful(value, text, is_name)
     return value.decode(declared[0] if declared else "ascii", "replace"), False
+
+
+def _is_doubtful(value: bytes, latin: str, is_name: bool) -> bool:
+    """Whether what is declared to be Latin-1, which has any bytes, is likely something else."""
+    return _strict(value, "utf_8") is not None or (is_name and _SIGNS.search(latin) is not None)
 
 
 def _strict(value: bytes, codec: str) -> str | None:

@@ -62,6 +62,8 @@ READ: list[tuple[str, bytes, str]] = [
     ("GBK", b"\xd5\x5c\xb2\x5e^\x97\x3d".replace(b"\x97\x3d", b"\xb0\xa1"), "誠瞊^啊"),
     ("GB18030", b"\xd5\x5c^A", "誠^A"),
     ("SHIFT_JIS", "表^ソ".encode("cp932"), "表^ソ"),
+    # what may stand in a name of Latin-1
+    ("ISO_IR 100", "O´Brien^Mª=Gal·la^Ça".encode("latin-1"), "O´Brien^Mª=Gal·la^Ça"),
     # padding
     ("ISO_IR 100", b"Doe^Jane\0\0\0", "Doe^Jane"),
     ("ISO_IR 192", b"Doe^Jane \0 ", "Doe^Jane"),
@@ -87,7 +89,7 @@ UNREADABLE: list[tuple[str, bytes, str]] = [
     ("KLINGON", "Jörg".encode("latin-1"), "J\ufffdrg"),
     ("ISO_IR 192", "Müller^Jörg".encode("latin-1"), "M\ufffdller^J\ufffdrg"),
     ("ISO_IR 192", "Jöß".encode()[:-1], "Jö\ufffd"),  # cut off within a character
-    ("ISO_IR 100", "Jörg".encode(), "JÃ¶rg"),  # either may be meant
+    ("ISO_IR 100", "Jörg".encode(), "JÃ¶rg"),
     ("ISO_IR 100", b"Dvo\x9e^A", "Dvo\ufffd^A"),  # of Windows-1252
     ("ISO_IR 100", b"Doe\x07^J\x08ane", "Doe\ufffd^J\ufffdane"),
     ("", "Jörg\x01".encode(), "Jörg\ufffd"),
@@ -114,6 +116,15 @@ def test_what_cannot_be_decoded_is_replaced_and_flagged_and_sent_with_its_own_by
         assert sent.get_item(keyword).value.rstrip(b" ") == encoded, keyword
     assert parsing.character_set_terms(sent) == (terms.split("\\") if terms else [""])
     assert parsing.text(sent, "StudyDescription") == "CHEST PA"
+
+
+@pytest.mark.parametrize("name", [CHINESE.encode("gbk"), KOREAN.encode("euc_kr"), "Jörg".encode()])
+def test_a_name_that_is_hardly_latin_1_is_read_as_declared_and_flagged(name: bytes) -> None:
+    source = raw_file(SpecificCharacterSet=b"ISO_IR 100", PatientName=name, StudyDescription="45° ±1".encode("latin-1"))
+    header = read_header(source)
+    assert (header.patient_name, header.flags) == (name.decode("latin-1"), ("name not decodable",))
+    assert header.study_description == "45° ±1"
+    assert sent_for(source).get_item("PatientName").value.rstrip(b" ") == name
 
 
 @pytest.mark.parametrize("term", ["UTF-16", "ROT13", "IDNA"])
