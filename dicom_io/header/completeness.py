@@ -102,6 +102,7 @@ class _Walk:
         self.long = struct.Struct(order + "I")
         self.elements = 0
         self.unknown_vr = ""  # the first element with one
+        self.last = (0, 0)  # the element before
 
     def data_set(self, position: int, end: int, *, nested: bool, depth: int) -> int:
         if depth > _DEEPEST_NESTING:
@@ -144,6 +145,7 @@ class _Walk:
             return vr, self._long(position + 4), position + 8
         if vr not in _VRS:
             self._unknown_vr(tag, vr)
+        self.last = tag
         if vr not in _LONG_VRS:
             return vr, self.short.unpack(self.data[position + 6 : position + 8])[0], position + 8
         if end - position < 12:
@@ -161,7 +163,10 @@ class _Walk:
             shown = f"'{letters}'" if vr.isascii() and letters.isprintable() and b"\\" not in vr else f"0x{vr.hex()}"
             named = f"{element_name(number)} has the VR {shown}"
             if tag[0] < _PIXEL_DATA[0] and not b"AA" <= vr <= b"ZZ":
-                raise UnreadableDicom(f"{named}, which does not exist")
+                before = element_name(BaseTag(self.last[0] << 16 | self.last[1]))
+                # elements ascend (PS3.5 7.1), so that these bytes are hardly one
+                where = f", or the length of {before} is wrong" if tag < self.last else ""
+                raise UnreadableDicom(f"{named}, which does not exist{where}")
             self.unknown_vr = self.unknown_vr or named
 
     def _items(self, position: int, end: int, depth: int, *, encapsulated: bool) -> int:

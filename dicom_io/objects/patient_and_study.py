@@ -70,7 +70,7 @@ def copy_identity(source: Dataset, target: Dataset) -> None:
         copying.verbatim = True
         elements = copying.identity()
         del target.SpecificCharacterSet
-        if parsing.has(source, "SpecificCharacterSet") and (terms := _terms(source)) is not None:
+        if (terms := _terms(source)) is not None:
             target.add(terms)
     for element in elements:
         target.add(element)
@@ -85,6 +85,8 @@ def _terms(dataset: Dataset) -> DataElement | None:
     None where it is missing, or pydicom would encode our own texts by it as other bytes than ASCII (UTF-16, ROT13).
     """
     terms = [re.sub("[^ -~]", "", term) for term in parsing.character_set_terms(dataset)]
+    if not any(terms):
+        return None
     try:
         is_ascii = _ASCII.encode(charset.convert_encodings(terms)[0]) == _ASCII.encode()
     except (LookupError, UnicodeError):

@@ -152,6 +152,13 @@ def test_an_element_whose_vr_does_not_exist_is_named(vr: bytes, shown: str) -> N
     assert "123" not in rejected.value.reason
 
 
+def test_a_wrong_length_is_named_where_the_bytes_behind_it_are_no_element() -> None:
+    data_set = data_set_of(image_file(PIXELS, PatientID="ID 123"))
+    longer = data_set.replace(b"\x10\0\x20\0LO\x06", b"\x10\0\x20\0LO\x08")
+    with pytest.raises(UnreadableDicom, match=r"or the length of \(0010,0020\) PatientID is wrong$"):
+        check_complete(longer, uid.ExplicitVRLittleEndian)
+
+
 @pytest.mark.parametrize("vr", [b"--", b"us"])
 def test_an_element_of_an_item_is_named_too(vr: bytes) -> None:
     element = b"\x08\0\0\x01" + vr + b"\x04\x005118"
