@@ -65,7 +65,14 @@ def layout_of(source: Source, notices: list[str]) -> Layout:
     if any(part_of(folder.name) for folder in folders):
         return _of_parts(source, folders, notices)
     within = {folder: subfolders(folder) for folder in folders}
-    if folders and all(inner and all(part_of(each.name) for each in inner) for inner in within.values()):
+    if len(folders) > 1 and all(inner and all(part_of(each.name) for each in inner) for inner in within.values()):
+        _check_classes(
+            source.folder,
+            {
+                folder.name: [each.name for part in inner for each in subfolders(part)]
+                for folder, inner in within.items()
+            },
+        )
         for folder in folders:
             _notice_loose_images(folder, notices)
         return Layout(

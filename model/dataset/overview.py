@@ -11,9 +11,10 @@ def overview(samples: Sequence[Sample]) -> str:
     """Return numbers of images and patients, and of each label the images with it, without it, and unknown."""
     people = len({sample.person for sample in samples if sample.patient_known})
     unknown = sum(not sample.patient_known for sample in samples)
-    whose = [f"{people} patients"] * bool(people) + [f"{unknown} unknown patients, one a file name"] * bool(unknown)
+    whose = f"{people} patients" if people else "unknown patients"
+    whose += f", {unknown} of them of unknown patients" if people and unknown else ""
     domains = Counter(sample.domain for sample in samples)
-    lines = [f"{len(samples)} images of {' and '.join(whose)}; domains: {_counted(domains)}"]
+    lines = [f"{len(samples)} images of {whose}; domains: {_counted(domains)}"]
     labels = sorted({label for sample in samples for label in sample.labels})
     values = {label: [sample.target(label) for sample in samples] for label in labels}
     rows = [("label", "with", "without", "unknown")]

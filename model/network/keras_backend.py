@@ -11,6 +11,8 @@ from functools import partial
 from importlib.abc import MetaPathFinder
 from typing import ClassVar
 
+from model.network.native_messages import without_loading_messages
+
 SUITED = ("tensorflow", "jax", "torch")
 """The supported backends with gradients, in the order of preference."""
 
@@ -60,7 +62,7 @@ def chosen_backend(purpose: str = "the keras engine") -> str:
     return backend
 
 
-def start_backend(threads: int | None = None, purpose: str = "the keras engine") -> str:
+def start_backend(threads: int | None = None, purpose: str = "the keras engine", *, deterministic: bool = False) -> str:
     """Import Keras and configure its backend for full float32 and a number of threads; return its name and version.
 
     Parameters
@@ -69,6 +71,8 @@ def start_backend(threads: int | None = None, purpose: str = "the keras engine")
         None: the backend's default. JAX ignores it.
     purpose
         The feature that needs it, for the error message.
+    deterministic
+        On a graphics card, compute the same bits each time, which is slower; on a processor every backend does.
 
     Raises
     ------
@@ -80,18 +84,25 @@ def start_backend(threads: int | None = None, purpose: str = "the keras engine")
     os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
     backend = chosen_backend(purpose)
     os.environ.setdefault("KERAS_BACKEND", backend)
-    import keras
+    if deterministic:  # both are read when the library first computes
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+        if backend == "jax":
+            os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} --xla_gpu_deterministic_ops=true".strip()
+    with without_loading_messages():
+        import keras
 
-    if keras.backend.backend() != backend:
-        raise BackendUnavailable(f"Keras runs on {keras.backend.backend()} though KERAS_BACKEND is {backend}")
-    library = importlib.import_module(backend)
+        if keras.backend.backend() != backend:
+            raise BackendUnavailable(f"Keras runs on {keras.backend.backend()} though KERAS_BACKEND is {backend}")
+        library = importlib.import_module(backend)
+        if backend == "tensorflow":
+            _prepare_tensorflow(threads, deterministic)
     # without these settings graphics cards compute in TF32
-    if backend == "tensorflow":
-        _prepare_tensorflow(threads)
-    elif backend == "jax":
+    if backend == "jax":
         library.config.update("jax_default_matmul_precision", "highest")
-    else:
+    elif backend == "torch":
         library.backends.cuda.matmul.allow_tf32 = library.backends.cudnn.allow_tf32 = False
+        if deterministic and library.cuda.is_available():
+            library.use_deterministic_algorithms(True)
         if threads is not None:
             library.set_num_threads(threads)
     return f"{backend} {library.__version__}"
@@ -143,12 +154,16 @@ def _is_installed(name: str) -> bool:
         return False
 
 
-def _prepare_tensorflow(threads: int | None) -> None:
+def _prepare_tensorflow(threads: int | None, deterministic: bool) -> None:
+    """Set float32, determinism and threads; list the devices, which loads the drivers of graphics cards."""
     import tensorflow as tf
 
     tf.config.experimental.enable_tensor_float_32_execution(False)
     try:
-        for card in tf.config.list_physical_devices("GPU"):
+        cards = tf.config.list_physical_devices("GPU")
+        if cards and deterministic:
+            tf.config.experimental.enable_op_determinism()
+        for card in cards:
             tf.config.experimental.set_memory_growth(card, True)
         if threads is not None:
             tf.config.threading.set_intra_op_parallelism_threads(threads)

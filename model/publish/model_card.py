@@ -49,7 +49,10 @@ def _heading(bundle: Bundle) -> str:
 
 
 def _intended(bundle: Bundle) -> str:
-    ages = " and ".join(f"{low:g} to {high:g} years" for low, high in bundle.ages) or "any age"
+    known = bundle.description.get("provenance", {}).get("ages_known", True)
+    ages = " and ".join(f"{low:g} to {high:g} years" for low, high in bundle.ages) or (
+        "any age" if known else "unknown ages, so that none is flagged"
+    )
     views = " and ".join(bundle.views) or "any view"
     return (
         "## Made for\n\n"

@@ -79,7 +79,7 @@ def fit(
     DatasetInvalid
         The initial weights do not fit.
     """
-    start_backend(plan.threads, "training")
+    start_backend(plan.threads, "training", deterministic=True)
     import keras
 
     seed_backend(plan.seed)

@@ -9,6 +9,7 @@ from typing import Annotated, Any, cast
 
 import typer
 
+from worker.cli.metrics_table import metrics_table
 from worker.cli.options import Config, Home, Json, Uncertain, print_json
 from worker.installation import open_site
 
@@ -89,30 +90,13 @@ def _write(out: Path, found: Any, moment: datetime) -> None:  # noqa: ANN401 - a
 
 
 def _print(facts: dict[str, Any], out: Path | None) -> None:
-    from rich.box import SIMPLE_HEAD
     from rich.console import Console
-    from rich.table import Table
 
     console = Console()
     if facts["warning"]:
         console.print(f"! {facts['warning']}", style="bold yellow", markup=False)
-    table = Table(
-        box=SIMPLE_HEAD,
-        pad_edge=False,
-        padding=(0, 1),
-        collapse_padding=True,
-        title=f"{facts['model']['name']}: {facts['images']} images of {facts['patients']} patients",
-    )
-    for heading in ("label", "positive", "AUROC", "av. prec.", "sens.", "spec.", "ECE\n(chance)"):
-        table.add_column(heading, no_wrap=True)
-    for label, cell in facts["all"].items():
-        table.add_row(
-            label,
-            f"{cell['positives']}\nof {cell['images']}",
-            *(_interval(cell, key) for key in ("auroc", "average_precision", "sensitivity", "specificity")),
-            f"{cell['ece']:.3f}\n({cell['ece_by_chance']['mean']:.3f})",
-        )
-    console.print(table)
+    title = f"{facts['model']['name']}: {facts['images']} images of {facts['patients']} patients"
+    console.print(metrics_table(title, facts["all"]))
     if facts["classes"]:
         found = facts["classes"]
         low, high = found["accuracy_interval"]
@@ -132,8 +116,3 @@ def _print(facts: dict[str, Any], out: Path | None) -> None:
         console.print(f"{len(facts['left_out'])} files left out, such as {facts['left_out'][0]['file']}", markup=False)
     if out is not None:
         console.print(f"{out / 'report.html'}", markup=False, soft_wrap=True)
-
-
-def _interval(cell: dict[str, Any], key: str) -> str:
-    low, high = cell[f"{key}_interval"]
-    return f"{cell[key]:.2f}\n{low:.2f}-{high:.2f}"

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from worker.cli.metrics_table import metrics_table
 from worker.cli.model import parse_scope
 from worker.cli.options import Config, Home, Json, Uncertain, print_json
 from worker.installation import open_site
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
 
     import numpy as np
     from numpy.typing import NDArray
+
+    from model.bundle.bundle import Bundle
 
     Image = NDArray[np.float32]
 
@@ -123,7 +126,7 @@ def train(
     If it is killed, the same command continues from the last checkpoint. Damaged and duplicate files are listed in
     problems.csv in the new bundle's folder.
     """
-    from typing import Any, cast
+    from typing import cast
 
     from rich.console import Console
     from rich.progress import MofNCompleteColumn, Progress, TimeElapsedColumn, TimeRemainingColumn
@@ -205,7 +208,37 @@ def train(
             {"name": bundle.name, "digest": bundle.digest, "folder": str(bundle.folder), "metrics": bundle.metrics}
         )
     else:
-        print(f"{bundle.folder}: {bundle.name} {bundle.digest[:12]}; its card is {bundle.card_path}")
+        _print(bundle)
+
+
+def _print(bundle: Bundle) -> None:
+    """Print how good the network is on the test part, where its files are, and what to do with it next."""
+    import shlex
+
+    from rich.console import Console
+
+    console = Console()
+    test: dict[str, Any] = bundle.metrics["test"]
+    domains: dict[str, dict[str, Any]] = test["domains"]
+    cells = {
+        f"{label} ({domain})" if len(domains) > 1 else label: cell
+        for domain, of_domain in domains.items()
+        for label, cell in of_domain.items()
+    }
+    title = f"{bundle.name} {bundle.digest[:12]} on the test part, {test['images']} images, 95 % intervals by patient"
+    console.print(metrics_table(title, cells))
+
+    def say(text: str) -> None:
+        console.print(text, markup=False, highlight=False, soft_wrap=True)
+
+    if missing := [label for label in bundle.label_names if not any(label in cell for cell in domains.values())]:
+        say(f"not measured: {', '.join(missing)}, of which the test part has no images both with and without")
+    ages = " and ".join(f"{low:g}-{high:g}" for low, high in bundle.ages)
+    say(f"for ages: {ages or 'unknown'}; for views: {', '.join(bundle.views) or 'unknown'}")
+    files = {"card": bundle.card_path.name, "curves": "curves.png", "epochs": "history.csv", "split": "split.csv"}
+    say(f"{bundle.folder}: " + ", ".join(f"{what} {name}" for what, name in files.items()))
+    folder = shlex.quote(str(bundle.folder))
+    say(f"next: cxr-triage model activate {folder}, or cxr-triage evaluate {folder} DATA on images from elsewhere")
 
 
 def _check_installed() -> None:

@@ -109,6 +109,17 @@ def test_collections_side_by_side_are_not_taken_for_classes(make: Make) -> None:
     assert {label for sample in read(folder / "more") for label in sample.labels} == {"Pneumonia"}
 
 
+def test_collections_that_each_come_in_parts_are_given_one_by_one(make: Make) -> None:
+    names = [f"{site}/{part}/{of}/1.png" for site in "ab" for part in ("train", "test") for of in ("NORMAL", "TB")]
+    folder = make(*names)
+    with pytest.raises(DatasetInvalid, match=r"cannot be known. Name parts .* give collections one by one, as a=.*/a$"):
+        read(folder)
+    samples = read_sources([Source(folder / "a", "a"), Source(folder / "b", "b")])
+    assert [(s.domain, s.part) for s in samples] == [
+        (d, p) for d in "ab" for p in ("test", "training") for _ in range(2)
+    ]
+
+
 def test_masks_beside_the_images_are_not_read(make: Make) -> None:
     """COVID-19 Radiography Database: each class holds images and masks."""
     folder = make("COVID/images/1.png", "COVID/masks/1.png", "Normal/images/2.png", "Normal/masks/2.png")

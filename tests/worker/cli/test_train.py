@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+import subprocess
+import sys
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -66,3 +69,37 @@ def test_training_reads_at_full_resolution_where_the_site_reads_so(
     (tmp_path / "cxr-triage.toml").write_text("[reading]\nreduced_resolution = false\n", encoding="utf-8")
     CliRunner().invoke(app, ["train", str(tmp_path), "--out", str(tmp_path / "out"), "--home", str(tmp_path)])
     assert read == [{"enough": None}]
+
+
+@pytest.mark.train
+@pytest.mark.timeout(600)
+def test_a_training_begins_with_what_it_read_and_ends_with_how_good_the_network_is(tmp_path: Path) -> None:
+    import cv2
+    import numpy as np
+
+    drawn = np.random.default_rng(0)
+    for part, number in (("train", 24), ("val", 8), ("test", 12)):
+        for name, level in (("NORMAL", 60), ("Bright", 190)):
+            (tmp_path / "data" / part / name).mkdir(parents=True)
+            for index in range(number):
+                pixels = drawn.integers(level - 20, level + 20, (80, 80), np.uint8)
+                cv2.imwrite(str(tmp_path / "data" / part / name / f"{index}.png"), pixels)
+    out = tmp_path / "out"
+    command = [sys.executable, "-m", "worker", "train", str(tmp_path / "data"), "--out", str(out), "--name", "small"]
+    options = ["--architecture", "tiny", "--epochs", "1", "--ages", "18-90", "--home", str(tmp_path / "home")]
+    done = subprocess.run([*command, *options], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    said = done.stderr.splitlines()
+    assert said[0] == "88 images of unknown patients; domains: data 88"
+    assert said[2].split() == ["Bright", "44", "44", "0"]
+    assert "parts as the data give them: training 48, validation 16, test 24" in said
+    assert not [line for line in said if re.match(r"[IWE]\d{4} |WARNING", line)], "TensorFlow's own messages"
+    shown = " ".join(done.stdout.split())
+    assert "small" in shown
+    assert "on the test part, 24 images, 95 % intervals by patient" in shown
+    for heading in ("AUROC", "sens.", "spec.", "ECE"):
+        assert heading in shown
+    assert "Bright 12" in shown
+    assert "for ages: 18-90; for views: unknown" in shown
+    assert f"next: cxr-triage model activate {out}" in shown
+    assert (out / "README.md").read_text(encoding="utf-8").count("| ages | 18-90 years, as given |") == 1
