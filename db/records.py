@@ -207,6 +207,7 @@ class WorklistItem:
     findings: tuple[FindingRecord, ...]
     model: str
     reason_code: str  # of `db.reasons.ReasonCode`
+    latest_at: datetime | None  # when something was last heard of it; none: only an archive has it
 
 
 @dataclass(frozen=True)

@@ -55,13 +55,13 @@ def study_findings(session: Session, study_id: int) -> tuple[tuple[FindingRecord
     """
     session.execute(select(Study.id).where(Study.id == study_id).with_for_update(key_share=True))
     instances = session.scalars(select(Instance).where(Instance.study_id == study_id)).all()
-    done = session.scalars(
-        select(Analysis)
-        .where(Analysis.instance_id.in_([each.id for each in instances]), Analysis.state == "done")
-        .order_by(Analysis.id)
+    rows = session.scalars(
+        select(Analysis).where(Analysis.instance_id.in_([each.id for each in instances])).order_by(Analysis.id)
     ).all()
-    chosen = shown(done, model_digests(instances, active_models(session)))
-    inside = [analysis.id for analysis in chosen.values() if not analysis.outside_domain]
+    # not the shown ones of those done: where the model that reads it now failed, no former one's word ranks the study
+    read = shown(rows, model_digests(instances, active_models(session))).values()
+    done = [analysis for analysis in read if analysis.state == "done"]
+    inside = [analysis.id for analysis in done if not analysis.outside_domain]
     findings = findings_of(session, inside)
     return maxima(finding for each in sorted(inside) for finding in findings[each]), bool(done), bool(inside)
 

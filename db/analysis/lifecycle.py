@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import replace
 from datetime import datetime, timedelta
 
-from sqlalchemy import func, select, update
+from sqlalchemy import exists, func, select, update
 
 from db.analysis.states import lock_studies, refresh, refresh_analysed
 from db.engine.leases import ENQUEUED_AHEAD, Claimed, Leases
@@ -136,6 +136,11 @@ def complete(session: Session, claimed: ClaimedAnalysis, result: AnalysisResult,
     )
     session.add(LogitMaps(analysis_id=claimed.id, data=result.maps, affine=list(result.affine)))
     refresh(session, [claimed.instance_id])
+    # a result that came days after its image is news, too; one that a job made of an old study is not
+    is_live = exists().where(Analysis.id == claimed.id, Analysis.queue == LIVE)
+    session.execute(
+        update(Study).where(Study.id == claimed.study_id, Study.latest_at < now, is_live).values(latest_at=now)
+    )
     return True
 
 

@@ -10,12 +10,14 @@ from sqlalchemy import func, or_, select
 
 from db.engine.leases import LONGEST_WAIT, RetriedLeases
 from db.engine.session import Session
+from db.engine.tallies import tallies
 from db.reasons import ReasonCode
 from db.tables.delivery import Commitment
 from db.tables.studies import Instance, Location
 
 STATES = ("pending", "reporting", "reported", "failed")
 _LEASES = RetriedLeases(Commitment, held="reporting")
+_LOOKED_AT = 1_000
 _AT_ONCE = 500  # UIDs a query; SQLite takes some thousands of parameters
 
 
@@ -161,8 +163,8 @@ def kept(session: Session, sop_instance_uids: Iterable[str]) -> dict[str, Kept]:
 def counts(session: Session) -> dict[str, int]:
     """Return how many requests stand where, all of `STATES`."""
     found = dict.fromkeys(STATES, 0)
-    for state, number in session.execute(select(Commitment.state, func.count()).group_by(Commitment.state)):
-        found[state] = int(number)
+    for (state, _), number in tallies(session, "commitment")["commitment"].items():
+        found[state] = number
     return found
 
 
@@ -198,19 +200,31 @@ class UnreportedRequests:
 
 
 def unreported(session: Session, limit: int) -> tuple[UnreportedRequests, ...]:
-    """Return what failed or waits, by requester and reason, at most ``limit``; the failed ones first."""
-    rows = session.execute(
-        select(
-            Commitment.calling_ae,
-            Commitment.state,
-            Commitment.reason,
-            func.count(),
-            func.max(Commitment.attempts),
-            func.min(Commitment.requested_at),
+    """Return what failed or waits, by requester and reason, at most ``limit``; the failed ones first.
+
+    Of each state the newest thousand are looked at: a requester whose address is unknown fails for ever.
+    """
+    found: list[UnreportedRequests] = []
+    for state in ("failed", "pending", "reporting"):
+        newest = (
+            select(Commitment)
+            .where(Commitment.state == state)
+            .order_by(Commitment.next_attempt_at.desc())
+            .limit(_LOOKED_AT)
+            .subquery()
         )
-        .where(Commitment.state != "reported")
-        .group_by(Commitment.calling_ae, Commitment.state, Commitment.reason)
-        .order_by(Commitment.state, func.count().desc(), Commitment.calling_ae)  # failed, pending, reporting
-        .limit(limit)
-    )
-    return tuple(UnreportedRequests(*row) for row in rows)
+        rows = session.execute(
+            select(
+                newest.c.calling_ae,
+                newest.c.state,
+                newest.c.reason,
+                func.count(),
+                func.max(newest.c.attempts),
+                func.min(newest.c.requested_at),
+            )
+            .group_by(newest.c.calling_ae, newest.c.state, newest.c.reason)
+            .order_by(func.count().desc(), newest.c.calling_ae)
+            .limit(limit)
+        )
+        found += (UnreportedRequests(*row) for row in rows)
+    return tuple(found[:limit])

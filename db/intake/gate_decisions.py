@@ -127,19 +127,20 @@ def _decide_again(session: Session, before: DecidedInstance, decision: Decision,
         raise DecidedElsewhere(f"{instance.sop_instance_uid}: another decision was made meanwhile: {former.reason}")
     former.current = former.waits = False
     session.flush()
-    # rules that a site goes back to have decided about this image before: the same row counts once more
-    row = session.scalar(
-        select(GateDecision).where(
-            GateDecision.instance_id == instance.id, GateDecision.rules_version == decision.rules_version
-        )
+    row = GateDecision(
+        instance_id=instance.id,
+        origin=instance.origin,
+        rules_version=decision.rules_version,
+        accepted=decision.accepted,
+        rule=decision.rule,
+        reason=decision.reason,
+        facts=decision.facts,
+        flags=list(decision.flags),
+        decided_by=decision.decided_by,
+        decided_at=now,
+        waits=False,
     )
-    if row is None:
-        row = GateDecision(instance_id=instance.id, rules_version=decision.rules_version, facts={}, flags=[])
-        row.origin = instance.origin
-        session.add(row)
-    row.accepted, row.rule, row.reason = decision.accepted, decision.rule, decision.reason
-    row.facts, row.flags = decision.facts, list(decision.flags)
-    row.decided_by, row.decided_at, row.current, row.waits = decision.decided_by, now, True, False
+    session.add(row)
     if not decision.accepted:
         return None
     models = active_models(session)

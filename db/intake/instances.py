@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sqlalchemy import select
+from sqlalchemy import select, update
 from sqlalchemy.exc import IntegrityError
 
 from db.analysis.planning import new_analysis, queue_of, read_after_all
@@ -11,6 +11,7 @@ from db.engine.session import Session
 from db.intake.identity_conflicts import contradictions, contradictions_of_repeat, fill_in
 from db.model_registry.activation import active_models
 from db.records import NewInstance, Queued, Recorded
+from db.tables.analyses import Analysis
 from db.tables.delivery import MadeObject
 from db.tables.gate import GateDecision
 from db.tables.studies import Instance, Location, MisfiledLocation, Study
@@ -54,6 +55,7 @@ def record_instance(session: Session, new: NewInstance) -> Recorded:
     else:
         flags = contradictions(study, new.study)
         fill_in(study, new.study)
+        _heard_of(study, new)
     try:
         session.flush()
         instance = Instance(
@@ -103,11 +105,13 @@ def record_instance(session: Session, new: NewInstance) -> Recorded:
 
 
 def _record_again(session: Session, known: Instance, new: NewInstance) -> Recorded:
+    study = session.get_one(Study, known.study_id)
+    queued = _now_live(session, known, study, new) if (known.origin, new.origin) == ("archive", "live") else None
     same = session.scalar(select(Location.id).where(Location.instance_id == known.id, Location.sha256 == new.sha256))
     if same is not None:
         read_after_all(session, known.id, new.sha256)
-        return Recorded("same", known.id, None)
-    study = session.get_one(Study, known.study_id)
+        return Recorded("same", known.id, queued)
+    _heard_of(study, new)
     flags = contradictions_of_repeat(
         study,
         new.study,
@@ -119,7 +123,62 @@ def _record_again(session: Session, known: Instance, new: NewInstance) -> Record
     known.flags = list(dict.fromkeys([*known.flags, *flags]))
     if new.study.study_instance_uid != study.study_instance_uid:
         _note_misfiled(session, location, new)
-    return Recorded("different", known.id, None)
+    return Recorded("different", known.id, queued)
+
+
+def _heard_of(study: Study, new: NewInstance) -> None:
+    """Put a study on the open worklist for what has arrived live; one that was an archive's alone begins to wait."""
+    if new.origin != "live":
+        return
+    if study.latest_at is None:
+        study.reading_key -= (new.received_at - study.arrived_at).total_seconds()
+        study.arrived_at = new.received_at
+    study.latest_at = new.received_at if study.latest_at is None else max(study.latest_at, new.received_at)
+
+
+def _now_live(session: Session, known: Instance, study: Study, new: NewInstance) -> Queued | None:
+    """Let an image that an archive had brought count as sent, from now on: on worklist and in ledger, and read soon."""
+    _heard_of(study, new)
+    known.origin, known.received_at = new.origin, new.received_at
+    known.calling_ae, known.correlation_id = new.calling_ae, new.correlation_id
+    decision = session.scalars(
+        select(GateDecision).where(GateDecision.instance_id == known.id, GateDecision.current.is_(True))
+    ).one()
+    session.execute(
+        update(GateDecision)
+        .where(GateDecision.instance_id == known.id)
+        .values(origin=new.origin)
+        .execution_options(synchronize_session=False)
+    )
+    session.flush()
+    if not decision.accepted:
+        return None
+    models = active_models(session)
+    reader = models.model_for(known.age_years, known.view)
+    rows = session.scalars(
+        select(Analysis).where(Analysis.instance_id == known.id).order_by(Analysis.id).with_for_update()
+    ).all()
+    waiting = next((row for row in rows if row.state == "pending"), None)
+    wanted = "" if reader is None else reader.digest
+    if waiting is not None:  # in the archive's queue; `retarget` has passed it over
+        waiting.queue, waiting.priority, waiting.enqueued_at = queue_of(known), new.priority, new.received_at
+        if reader is not None and wanted not in {row.model_digest for row in rows}:
+            waiting.model_digest, waiting.preprocessing_id = reader.digest, reader.preprocessing_id
+            waiting.model_name = reader.name
+        return Queued(waiting.id, queue_of(known))
+    if models and any(row.model_digest == wanted for row in rows):
+        return None  # by the model that reads it now it is read or being read; or it is known that none reads it
+    if not models:
+        session.execute(update(GateDecision).where(GateDecision.id == decision.id).values(waits=True))
+        return None
+    first = session.scalars(
+        select(Location.sha256).where(Location.instance_id == known.id).order_by(Location.id).limit(1)
+    ).one()
+    analysis = new_analysis(known, models, first, new.received_at, priority=new.priority)
+    session.add(analysis)
+    session.flush()
+    refresh(session, [known.id])
+    return Queued(analysis.id, queue_of(known)) if analysis.state == "pending" else None
 
 
 def _note_misfiled(session: Session, location: Location, new: NewInstance) -> None:
@@ -130,6 +189,8 @@ def _note_misfiled(session: Session, location: Location, new: NewInstance) -> No
     if named is None:
         named = _new_study(new)
         session.add(named)
+    else:
+        _heard_of(named, new)
     try:
         session.flush()
     except IntegrityError as error:
@@ -162,6 +223,7 @@ def _new_study(new: NewInstance) -> Study:
         study_time=identity.study_time,
         study_description=identity.study_description,
         arrived_at=new.received_at,
+        latest_at=new.received_at if new.origin == "live" else None,
         priority=new.triage.priority,
         score=new.triage.score,
         reading_key=new.triage.reading_key,

@@ -8,10 +8,11 @@ from __future__ import annotations
 import hashlib
 from datetime import datetime
 
-from sqlalchemy import delete, func, or_, select
+from sqlalchemy import delete, or_, select
 from sqlalchemy.dialects import postgresql, sqlite
 
 from db.engine.session import Session
+from db.engine.tallies import tallies
 from db.tables.audit import Rejection
 
 _HOUR = 3600
@@ -42,7 +43,7 @@ def record_rejection(
 
 def rejected(session: Session) -> int:
     """Return how many transfers were refused, as far as they are still kept."""
-    return int(session.scalar(select(func.sum(Rejection.number))) or 0)
+    return sum(tallies(session, "rejection")["rejection"].values())
 
 
 def prune_rejections(session: Session, *, before: datetime, most: int) -> int:

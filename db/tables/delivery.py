@@ -75,6 +75,7 @@ class Delivery(Retried, Base):
         UniqueConstraint("object_id", "destination"),
         Index("ix_delivery_destination_state_next_attempt_at", "destination", "state", "next_attempt_at"),
         Index("ix_delivery_state_lease_until", "state", "lease_until"),
+        Index("ix_delivery_state_destination_created_at", "state", "destination", "created_at"),
     )
     id: Mapped[int] = mapped_column(Key, primary_key=True)
     object_id: Mapped[int] = mapped_column(ForeignKey("object.id"))

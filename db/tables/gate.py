@@ -12,7 +12,6 @@ from sqlalchemy import (
     Index,
     String,
     Text,
-    UniqueConstraint,
     text,
 )
 from sqlalchemy.orm import Mapped, mapped_column
@@ -25,7 +24,6 @@ class GateDecision(Base):
 
     __tablename__ = "gate_decision"
     __table_args__ = (
-        UniqueConstraint("instance_id", "rules_version"),
         Index("ix_gate_decision_origin_current_accepted_rule", "origin", "current", "accepted", "rule"),
         Index(
             "uq_gate_decision_current",

@@ -22,6 +22,15 @@ from db.tables.base import Base, Key, UtcDateTime
 
 class Study(Base):
     __tablename__ = "study"
+    __table_args__ = (
+        Index("ix_study_latest_at_reading_key_priority", "latest_at", "reading_key", "priority"),
+        Index("ix_study_priority_latest_at", "priority", "latest_at"),
+        # a B-tree of PostgreSQL refuses values beyond 2,700 bytes, and these came by wire
+        *(
+            Index(f"ix_study_{name}", name, postgresql_using="hash")
+            for name in ("patient_id", "accession_number", "study_date")
+        ),
+    )
     id: Mapped[int] = mapped_column(Key, primary_key=True)
     study_instance_uid: Mapped[str] = mapped_column(String(64), unique=True)
     patient_id: Mapped[str] = mapped_column(Text)
@@ -33,9 +42,11 @@ class Study(Base):
     study_time: Mapped[str] = mapped_column(Text)
     study_description: Mapped[str] = mapped_column(Text)
     arrived_at: Mapped[datetime] = mapped_column(UtcDateTime, index=True)
-    priority: Mapped[str] = mapped_column(String(8), index=True)
+    # when its last live image arrived, or the last result of one came; none: it never belonged on the worklist
+    latest_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
+    priority: Mapped[str] = mapped_column(String(8))
     score: Mapped[float] = mapped_column(Float)
-    reading_key: Mapped[float] = mapped_column(Float, index=True)
+    reading_key: Mapped[float] = mapped_column(Float)
     ai_state: Mapped[str] = mapped_column(String(16), default="not_applicable", index=True)  # of `db.analysis.states`
 
 

@@ -1,7 +1,8 @@
-"""What arrived, what has a result, what was sent, what has none and why. Counts are derived from rows."""
+"""What arrived, what has a result, what was sent, what has none and why. Triggers keep the counts (`Tally`)."""
 
 from __future__ import annotations
 
+from collections import Counter
 from datetime import datetime, timedelta
 
 from sqlalchemy import ColumnElement, func, select
@@ -10,19 +11,17 @@ from db.analysis.current_result import model_digests, shown
 from db.analysis.states import REFUSED
 from db.delivery import commitment_requests
 from db.engine.session import Session
+from db.engine.tallies import tallies
 from db.intake.rejected_transfers import rejected
 from db.model_registry.activation import active_models
 from db.reasons import ReasonCode
 from db.records import Ledger, Unfinished
 from db.tables.analyses import Analysis
-from db.tables.delivery import Delivery
-from db.tables.gate import GateDecision
 from db.tables.studies import Instance
 
 _DELIVERY_STATES = ("pending", "sending", "sent", "committed", "failed", "superseded")
 _UNFINISHED = ("pending", "running", "failed")
 _NO_MODEL = "no model was active when it came"
-_REFUSED_LIVE = (GateDecision.origin == "live", GateDecision.current.is_(True), GateDecision.accepted.is_(False))
 
 
 def ledger(session: Session, now: datetime, older_than: timedelta = timedelta(0), limit: int = 1000) -> Ledger:
@@ -30,25 +29,27 @@ def ledger(session: Session, now: datetime, older_than: timedelta = timedelta(0)
 
     ``limit`` is the most that are listed as unfinished, oldest first; with 0 only the counts are made.
     """
-    states = select(Instance.state, func.count()).where(Instance.origin == "live").group_by(Instance.state)
-    counts = {name: int(number) for name, number in session.execute(states)}
+    kept = tallies(session, "instance", "refused", "delivery")
+    counts: Counter[str] = Counter()
+    for (state, _outside), number in kept["instance"].items():
+        counts[state] += number
     deliveries = dict.fromkeys(_DELIVERY_STATES, 0)
-    for name, number in session.execute(select(Delivery.state, func.count()).group_by(Delivery.state)):
-        deliveries[name] = int(number)
+    for (_destination, state), number in kept["delivery"].items():
+        deliveries[state] += number
     deliveries["pending"] += deliveries.pop("sending")  # under way is not yet arrived
     until = now - older_than
     return Ledger(
         received=sum(counts.values()),
-        done=counts.get("done", 0),
-        not_applicable=counts.get("not_applicable", 0) + counts.get(REFUSED, 0),
-        failed=counts.get("failed", 0),
-        pending=counts.get("pending", 0) + counts.get("running", 0),
+        done=counts["done"],
+        not_applicable=counts["not_applicable"] + counts[REFUSED],
+        failed=counts["failed"],
+        pending=counts["pending"] + counts["running"],
         rejected=rejected(session),
         deliveries=deliveries,
         unfinished=_unfinished(session, until, limit) if limit else (),
         unfinished_total=_unfinished_total(session, until) if limit else 0,
-        reasons=_refusals(session) if limit else {},
-        rules=refused_by_rule(session),
+        reasons=_by(kept["refused"], 1) if limit else {},
+        rules=_by(kept["refused"], 0),
         commitments=commitment_requests.ledger_counts(session),
     )
 
@@ -90,17 +91,15 @@ def _unfinished_total(session: Session, until: datetime) -> int:
 
 def refused_by_rule(session: Session) -> dict[str, int]:
     """Return how many live images each rule of the gate has refused, the most first."""
-    counts = session.execute(select(GateDecision.rule, func.count()).where(*_REFUSED_LIVE).group_by(GateDecision.rule))
-    rules = {rule: int(number) for rule, number in counts}
-    return dict(sorted(rules.items(), key=lambda each: (-each[1], each[0])))
+    return _by(tallies(session, "refused")["refused"], 0)
 
 
-def _refusals(session: Session) -> dict[str, int]:
-    """How many live images were refused, by the sentence that says why."""
-    counts = session.execute(
-        select(GateDecision.reason, func.count()).where(*_REFUSED_LIVE).group_by(GateDecision.reason)
-    )
-    return {reason: int(number) for reason, number in counts}
+def _by(counts: dict[tuple[str, str], int], part: int) -> dict[str, int]:
+    """Counts by name (0) or detail (1), the most first: of refusals the rule, or the sentence that says why."""
+    summed: Counter[str] = Counter()
+    for names, number in counts.items():
+        summed[names[part]] += number
+    return dict(sorted(summed.items(), key=lambda each: (-each[1], each[0])))
 
 
 def _of(state: str) -> tuple[ColumnElement[bool], ...]:

@@ -5,17 +5,19 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
 
-from sqlalchemy import Select, case, func, select
+from sqlalchemy import func, select
 
 from db.delivery.commitment_requests import UnreportedRequests, unreported
 from db.engine.session import Session
+from db.engine.tallies import tallies
 from db.intake.rejected_transfers import rejected
 from db.tables.audit import Rejection
 from db.tables.delivery import Delivery, MadeObject
-from db.tables.gate import GateDecision
 from db.tables.studies import Instance, Study
+
+_OPEN = ("pending", "sending", "failed")
+_LOOKED_AT = 1_000  # deliveries of one destination in one state, which takes some milliseconds
 
 
 @dataclass(frozen=True)
@@ -41,6 +43,7 @@ class OpenDeliveries:
     attempts: int  # of the one tried most often
     next_attempt_at: datetime
     oldest_study: str
+    is_all: bool = True  # else the number is of those that are due first
 
 
 @dataclass(frozen=True)
@@ -58,52 +61,68 @@ class LedgerDetails:
 def ledger_details(session: Session, limit: int = 100) -> LedgerDetails:
     """Return the newest refused transfers, and deliveries and commitments that failed or wait; ``limit`` rows each."""
     rejections = session.scalars(select(Rejection).order_by(Rejection.last_at.desc(), Rejection.id.desc()).limit(limit))
+    kept = tallies(session, "delivery", "accepted", "refused")
     by_destination: dict[str, dict[str, int]] = {}
-    for destination, state, number in session.execute(
-        select(Delivery.destination, Delivery.state, func.count())
-        .group_by(Delivery.destination, Delivery.state)
-        .order_by(Delivery.destination)
-    ):
-        by_destination.setdefault(destination, {})[state] = int(number)
-    failed_first = case((Delivery.state == "failed", 0), else_=1)
-    unsent = (
-        select(
-            Delivery.destination,
-            Delivery.state,
-            Delivery.reason,
-            func.count().label("number"),
-            func.max(Delivery.attempts).label("attempts"),
-            func.min(Delivery.next_attempt_at).label("next_attempt_at"),
-            func.min(Delivery.object_id).label("oldest"),
-        )
-        .where(Delivery.state.in_(("pending", "sending", "failed")))
-        .group_by(Delivery.destination, Delivery.state, Delivery.reason)
-        .order_by(failed_first, func.count().desc(), Delivery.destination)
-        .limit(limit)
-        .subquery()
-    )
-    open_rows = session.execute(
-        select(unsent, Study.study_instance_uid)
-        .join(MadeObject, MadeObject.id == unsent.c.oldest)
-        .join(Study, Study.id == MadeObject.study_id)
-        .order_by(case((unsent.c.state == "failed", 0), else_=1), unsent.c.number.desc(), unsent.c.destination)
-    )
+    for (destination, state), number in sorted(kept["delivery"].items()):
+        by_destination.setdefault(destination, {})[state] = number
     return LedgerDetails(
-        instances=_count(
-            session, select(func.count()).where(GateDecision.origin == "live", GateDecision.current.is_(True))
-        ),
+        instances=sum(kept["accepted"].values()) + sum(kept["refused"].values()),
         rejections=tuple(
             RefusedTransfer(row.last_at, row.number, row.calling_ae, row.address, row.status, row.reason)
             for row in rejections
         ),
         rejected=rejected(session),
         by_destination=by_destination,
-        open_deliveries=tuple(
-            OpenDeliveries(destination, state, reason, number, attempts, next_attempt_at, study)
-            for destination, state, reason, number, attempts, next_attempt_at, _oldest, study in open_rows
-        ),
+        open_deliveries=_open_deliveries(session, by_destination, limit),
         unreported=unreported(session, limit),
     )
+
+
+def _open_deliveries(
+    session: Session, by_destination: dict[str, dict[str, int]], limit: int
+) -> tuple[OpenDeliveries, ...]:
+    found: list[OpenDeliveries] = []
+    for destination, states in by_destination.items():
+        for state in states.keys() & set(_OPEN):
+            # what is due first: a destination that is away for days has more than a page can look at
+            first = (
+                select(Delivery)
+                .where(Delivery.destination == destination, Delivery.state == state)
+                .order_by(Delivery.next_attempt_at, Delivery.id)
+                .limit(_LOOKED_AT)
+                .subquery()
+            )
+            groups = (
+                select(
+                    first.c.reason,
+                    func.count().label("number"),
+                    func.max(first.c.attempts).label("attempts"),
+                    func.min(first.c.next_attempt_at).label("next_attempt_at"),
+                    func.min(first.c.object_id).label("oldest"),
+                )
+                .group_by(first.c.reason)
+                .subquery()
+            )
+            rows = session.execute(
+                select(groups, Study.study_instance_uid)
+                .join(MadeObject, MadeObject.id == groups.c.oldest)
+                .join(Study, Study.id == MadeObject.study_id)
+            )
+            found += (
+                OpenDeliveries(
+                    destination,
+                    state,
+                    row.reason,
+                    row.number,
+                    row.attempts,
+                    row.next_attempt_at,
+                    row.study_instance_uid,
+                    is_all=states[state] <= _LOOKED_AT,
+                )
+                for row in rows
+            )
+    found.sort(key=lambda each: (each.state != "failed", -each.number, each.destination, each.reason))
+    return tuple(found[:limit])
 
 
 def studies_of(session: Session, sop_instance_uids: Sequence[str]) -> dict[str, str]:
@@ -114,7 +133,3 @@ def studies_of(session: Session, sop_instance_uids: Sequence[str]) -> dict[str, 
         .where(Instance.sop_instance_uid.in_(sop_instance_uids))
     )
     return {str(image): str(study) for image, study in rows}
-
-
-def _count(session: Session, statement: Select[Any]) -> int:
-    return int(session.scalar(statement) or 0)

@@ -13,10 +13,10 @@ from sqlalchemy import func, select
 from db.analysis.states import REFUSED
 from db.delivery import commitment_requests
 from db.engine.session import Session
+from db.engine.tallies import tallies
 from db.model_registry.activation import active_models
 from db.model_registry.scope import ActiveModels
 from db.tables.analyses import Analysis
-from db.tables.audit import Rejection
 from db.tables.delivery import Delivery, ObjectSource
 from db.tables.studies import Instance
 from db.views.ledger import refused_by_rule
@@ -72,35 +72,27 @@ class Measures:
 
 def measure(session: Session, now: datetime, window: timedelta, newest: int) -> Measures:
     """Measure; ``stages`` holds what ended within ``window``, and no more than the ``newest`` so many rows."""
+    kept = tallies(session, "instance", "delivery", "rejection")
     instances = dict.fromkeys(INSTANCE_STATES, 0)
     outside = 0
-    unread: list[datetime] = []
-    for state, is_outside, number, oldest in _instances(session):
+    for (state, is_outside), number in kept["instance"].items():
         instances["not_applicable" if state == REFUSED else state] += number
-        if is_outside:
-            outside += number
-        if state in ("pending", "running"):
-            unread.append(oldest)
-    deliveries: dict[tuple[str, str], int] = {}
+        outside += number if is_outside else 0
     waiting: dict[str, datetime] = {}
-    rows = session.execute(
-        select(Delivery.destination, Delivery.state, func.count(), func.min(Delivery.created_at)).group_by(
-            Delivery.destination, Delivery.state
-        )
-    )
-    for destination, state, number, oldest in rows:
-        deliveries[destination, state] = int(number)
+    for destination, state in kept["delivery"]:
         if state in ("pending", "sending"):
-            waiting[destination] = min(oldest, waiting.get(destination, oldest))
-    rejected = session.execute(select(Rejection.status, func.sum(Rejection.number)).group_by(Rejection.status))
+            key = (Delivery.state == state, Delivery.destination == destination)
+            oldest = session.scalar(select(func.min(Delivery.created_at)).where(*key))
+            if oldest is not None:
+                waiting[destination] = min(oldest, waiting.get(destination, oldest))
     return Measures(
         models=active_models(session),
         instances=instances,
         outside_domain=outside,
         refused=refused_by_rule(session),
-        oldest_unread=min(unread, default=None),
-        rejected={int(status): int(number) for status, number in rejected},
-        deliveries=deliveries,
+        oldest_unread=min(_oldest_unread(session), default=None),
+        rejected={int(status): number for (status, _), number in kept["rejection"].items()},
+        deliveries=kept["delivery"],
         oldest_undelivered=waiting,
         commitments=commitment_requests.counts(session),
         oldest_commitment=commitment_requests.oldest_open(session),
@@ -108,13 +100,14 @@ def measure(session: Session, now: datetime, window: timedelta, newest: int) -> 
     )
 
 
-def _instances(session: Session) -> list[tuple[str, bool, int, datetime]]:
-    """(state, outside the domain, how many, when the first arrived), read off one index."""
-    key = (Instance.state, Instance.outside_domain)
-    found = session.execute(
-        select(*key, func.count(), func.min(Instance.received_at)).where(Instance.origin == "live").group_by(*key)
+def _oldest_unread(session: Session) -> list[datetime]:
+    """When the first image arrived of those that wait, and of those that are being read; the first of an index."""
+    of = (Instance.origin == "live", Instance.outside_domain.is_(False))
+    firsts = (
+        session.scalar(select(func.min(Instance.received_at)).where(*of, Instance.state == state))
+        for state in ("pending", "running")
     )
-    return [(state, outside, int(number), oldest) for state, outside, number, oldest in found]
+    return [first for first in firsts if first is not None]
 
 
 def _stages(session: Session, since: datetime, newest: int) -> dict[str, tuple[float, ...]]:

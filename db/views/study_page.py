@@ -4,23 +4,21 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import and_, func, or_, select
+from sqlalchemy import and_, or_, select, tuple_
 
-from db.analysis.current_result import findings_of, model_digests, shown
 from db.engine.session import Session
-from db.intake.gate_decisions import history
-from db.intake.misfiled_instances import MisfiledInstance, misfiled_instances_of
-from db.model_registry.activation import active_models
+from db.intake.misfiled_instances import MisfiledInstance
 from db.model_registry.scope import ActiveModels
 from db.records import Decision, FindingRecord, StudyIdentity, WorklistItem
 from db.tables.analyses import Analysis, LogitMaps
 from db.tables.delivery import Delivery, MadeObject
 from db.tables.studies import Instance, Location, Study
-from db.views.worklist import study_item, worklist
+from db.views.loaded_studies import LoadedStudies, load_studies
+from db.views.worklist import Wanted, in_reading_order, item_of, newest_first, priorities
 
 
 @dataclass(frozen=True)
@@ -88,12 +86,21 @@ class WorklistRow:
 
 @dataclass(frozen=True)
 class WorklistPage:
-    """Part of the worklist, and how many studies there are of each priority in all of it."""
+    """Part of the worklist, how many studies are wanted, and how many of each priority there are in all of it."""
 
     rows: tuple[WorklistRow, ...]
     total: int
     priorities: dict[str, int]
     models: ActiveModels
+
+
+@dataclass(frozen=True)
+class EarlierPage:
+    """Some of the studies that are no longer on the open list; ``more``: where the next ones begin, none at the end."""
+
+    rows: tuple[WorklistRow, ...]
+    models: ActiveModels
+    more: tuple[datetime, int] | None
 
 
 @dataclass(frozen=True)
@@ -120,13 +127,14 @@ class StudyObject:
 
 @dataclass(frozen=True)
 class StudyPage:
-    """A study with everything known of it; ``previous`` and ``next`` are its neighbours in reading order."""
+    """A study with everything known of it; ``previous`` and ``next`` are its neighbours on its list."""
 
     row: WorklistRow
     objects: tuple[StudyObject, ...]
     maps: dict[int, bytes]  # of the analyses shown, by their id
     previous: str | None
     next: str | None
+    is_open: bool  # on the open list
 
 
 @dataclass(frozen=True)
@@ -139,28 +147,37 @@ class StoredMaps:
     preprocessing_id: str
 
 
-def worklist_page(session: Session, offset: int, limit: int) -> WorklistPage:
+def worklist_page(session: Session, offset: int, limit: int, wanted: Wanted) -> WorklistPage:
     """Return ``limit`` studies from the ``offset``-th on, in reading order."""
-    items = worklist(session, limit, offset)
-    counts = session.execute(select(Study.priority, func.count()).group_by(Study.priority)).all()
-    priorities = {priority: int(number) for priority, number in counts}
-    return WorklistPage(_rows(session, items), sum(priorities.values()), priorities, active_models(session))
+    rows, models = _rows(session, in_reading_order(session, limit, offset, wanted))
+    counts = priorities(session, replace(wanted, priority=""))
+    total = counts.get(wanted.priority, 0) if wanted.priority else sum(counts.values())
+    return WorklistPage(rows, total, counts, models)
 
 
-def study_page(session: Session, study_instance_uid: str) -> StudyPage | None:
-    """Return one study, or None if there is none with this UID."""
-    item = study_item(session, study_instance_uid)
-    if item is None:
+def earlier_page(session: Session, limit: int, wanted: Wanted, before: tuple[datetime, int] | None) -> EarlierPage:
+    """Return ``limit`` studies, of which something was heard last first, and where the next ones begin."""
+    studies = newest_first(session, limit + 1, wanted, before)
+    rows, models = _rows(session, studies[:limit])
+    last = studies[limit - 1] if len(studies) > limit else None
+    return EarlierPage(rows, models, None if last is None or last.latest_at is None else (last.latest_at, last.id))
+
+
+def study_page(session: Session, study_instance_uid: str, open_since: datetime) -> StudyPage | None:
+    """Return one study, or None if there is none with this UID; ``open_since``: what was heard of since is open."""
+    study = session.scalar(select(Study).where(Study.study_instance_uid == study_instance_uid))
+    if study is None:
         return None
-    (row,) = _rows(session, [item])
+    (row,), _models = _rows(session, [study])
     shown = [image.analysis.id for image in row.images if image.analysis is not None]
     maps = session.execute(select(LogitMaps.analysis_id, LogitMaps.data).where(LogitMaps.analysis_id.in_(shown)))
     return StudyPage(
         row=row,
-        objects=_objects(session, study_instance_uid),
+        objects=_objects(session, study.id),
         maps={int(analysis_id): bytes(data) for analysis_id, data in maps},
-        previous=_neighbour(session, study_instance_uid, earlier=True),
-        next=_neighbour(session, study_instance_uid, earlier=False),
+        previous=_neighbour(session, study, open_since, earlier=True),
+        next=_neighbour(session, study, open_since, earlier=False),
+        is_open=study.latest_at is not None and study.latest_at > open_since,
     )
 
 
@@ -184,70 +201,50 @@ def stored_maps(session: Session, analysis_id: int, source_sha256: str) -> Store
     return StoredMaps(maps.data, tuple(maps.affine), analysis.model_digest, analysis.preprocessing_id)
 
 
-def _rows(session: Session, items: Sequence[WorklistItem]) -> tuple[WorklistRow, ...]:
-    uids = [item.study_instance_uid for item in items]
-    studies = {
-        study.study_instance_uid: study
-        for study in session.scalars(select(Study).where(Study.study_instance_uid.in_(uids)))
-    }
-    ids = [study.id for study in studies.values()]
-    images, misfiled = _images(session, ids), misfiled_instances_of(session, ids)
-    return tuple(
-        WorklistRow(item, _identity(study), tuple(images[study.id]), misfiled.get(study.id, ()))
-        for item in items
-        if (study := studies.get(item.study_instance_uid)) is not None
-    )
-
-
-def _images(session: Session, study_ids: Sequence[int]) -> dict[int, list[StudyImage]]:
-    instances = session.scalars(select(Instance).where(Instance.study_id.in_(study_ids)).order_by(Instance.id)).all()
-    ids = [instance.id for instance in instances]
-    decisions = history(session, ids)
+def _rows(session: Session, studies: Sequence[Study]) -> tuple[tuple[WorklistRow, ...], ActiveModels]:
+    loaded = load_studies(session, studies)
+    ids = [instance.id for instances in loaded.instances.values() for instance in instances]
     locations: dict[int, list[Location]] = defaultdict(list)  # the first is the one that is read
     for row in session.scalars(select(Location).where(Location.instance_id.in_(ids)).order_by(Location.id)):
         locations[row.instance_id].append(row)
-    analyses = _shown_analyses(session, instances)
-    images: dict[int, list[StudyImage]] = defaultdict(list)
-    for instance in instances:
-        location = next(iter(locations[instance.id]), None)
-        images[instance.study_id or 0].append(
-            StudyImage(
-                sop_instance_uid=instance.sop_instance_uid or "",
-                received_at=instance.received_at,
-                calling_ae=instance.calling_ae,
-                transfer_syntax_uid=instance.transfer_syntax_uid,
-                age_years=instance.age_years,
-                view=instance.view,
-                flags=tuple(instance.flags),
-                source_sha256=location.sha256 if location else "",
-                size=location.size if location else 0,
-                decision=next(iter(decisions.get(instance.id, [])[-1:]), None),
-                analysis=analyses.get(instance.id),
-                others=tuple(
-                    OtherBytes(row.received_at, row.calling_ae, row.study_instance_uid, row.sha256, row.size)
-                    for row in locations[instance.id][1:]
-                ),
-                earlier=tuple(decisions.get(instance.id, [])[:-1]),
-            )
+    rows = (
+        WorklistRow(
+            item_of(study, loaded),
+            _identity(study),
+            tuple(_image(each, loaded, locations[each.id]) for each in loaded.instances.get(study.id, ())),
+            loaded.misfiled.get(study.id, ()),
         )
-    return images
+        for study in studies
+    )
+    return tuple(rows), loaded.models
 
 
-def _shown_analyses(session: Session, instances: Sequence[Instance]) -> dict[int, ImageAnalysis]:
-    ids = [each.id for each in instances]
-    rows = session.scalars(select(Analysis).where(Analysis.instance_id.in_(ids)).order_by(Analysis.id))
-    latest = shown(rows, model_digests(instances, active_models(session)))
-    findings = findings_of(session, [analysis.id for analysis in latest.values()])
-    return {instance: _analysis(row, findings[row.id]) for instance, row in latest.items()}
+def _image(instance: Instance, loaded: LoadedStudies, locations: Sequence[Location]) -> StudyImage:
+    location = next(iter(locations), None)
+    decisions = loaded.decisions.get(instance.id, [])
+    analysis = loaded.analyses.get(instance.id)
+    return StudyImage(
+        sop_instance_uid=instance.sop_instance_uid or "",
+        received_at=instance.received_at,
+        calling_ae=instance.calling_ae,
+        transfer_syntax_uid=instance.transfer_syntax_uid,
+        age_years=instance.age_years,
+        view=instance.view,
+        flags=tuple(instance.flags),
+        source_sha256=location.sha256 if location else "",
+        size=location.size if location else 0,
+        decision=next(iter(decisions[-1:]), None),
+        analysis=None if analysis is None else _analysis(analysis, loaded.findings[analysis.id]),
+        others=tuple(
+            OtherBytes(row.received_at, row.calling_ae, row.study_instance_uid, row.sha256, row.size)
+            for row in locations[1:]
+        ),
+        earlier=tuple(decisions[:-1]),
+    )
 
 
-def _objects(session: Session, study_instance_uid: str) -> tuple[StudyObject, ...]:
-    made = session.scalars(
-        select(MadeObject)
-        .join(Study, Study.id == MadeObject.study_id)
-        .where(Study.study_instance_uid == study_instance_uid)
-        .order_by(MadeObject.id)
-    ).all()
+def _objects(session: Session, study_id: int) -> tuple[StudyObject, ...]:
+    made = session.scalars(select(MadeObject).where(MadeObject.study_id == study_id).order_by(MadeObject.id)).all()
     deliveries: dict[int, list[ObjectDelivery]] = defaultdict(list)
     for row in session.scalars(
         select(Delivery).where(Delivery.object_id.in_([each.id for each in made])).order_by(Delivery.id)
@@ -270,19 +267,27 @@ def _objects(session: Session, study_instance_uid: str) -> tuple[StudyObject, ..
     )
 
 
-def _neighbour(session: Session, study_instance_uid: str, *, earlier: bool) -> str | None:
-    """The study read just before, or just after, in the order of `db.views.worklist.worklist`."""
-    here = session.execute(
-        select(Study.reading_key, Study.id).where(Study.study_instance_uid == study_instance_uid)
-    ).one()
-    key, identity = here
-    if earlier:
-        beside = or_(Study.reading_key > key, and_(Study.reading_key == key, Study.id < identity))
-        order = (Study.reading_key.asc(), Study.id.desc())
+def _neighbour(session: Session, study: Study, open_since: datetime, *, earlier: bool) -> str | None:
+    """The study just before, or just after, on the list that this one is on: the open one, or the earlier ones."""
+    if study.latest_at is None:
+        return None
+    query = select(Study.id).limit(1)
+    if study.latest_at > open_since:
+        here = study.reading_key
+        same = and_(Study.reading_key == here, Study.id < study.id if earlier else Study.id > study.id)
+        beside = or_(Study.reading_key > here if earlier else Study.reading_key < here, same)
+        query = query.where(Study.latest_at > open_since, beside)
+        query = query.order_by(
+            *((Study.reading_key.asc(), Study.id.desc()) if earlier else (Study.reading_key.desc(), Study.id.asc()))
+        )
     else:
-        beside = or_(Study.reading_key < key, and_(Study.reading_key == key, Study.id > identity))
-        order = (Study.reading_key.desc(), Study.id.asc())
-    return session.scalar(select(Study.study_instance_uid).where(beside).order_by(*order).limit(1))
+        place, ours = tuple_(Study.latest_at, Study.id), tuple_(study.latest_at, study.id)
+        query = query.where(Study.latest_at <= open_since, place > ours if earlier else place < ours)
+        query = query.order_by(
+            *((Study.latest_at.asc(), Study.id.asc()) if earlier else (Study.latest_at.desc(), Study.id.desc()))
+        )
+    # by the index alone; the row is fetched of the one that is found
+    return session.scalar(select(Study.study_instance_uid).where(Study.id == session.scalar(query)))
 
 
 def _identity(study: Study) -> StudyIdentity:

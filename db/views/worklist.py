@@ -2,43 +2,104 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
 
-from sqlalchemy import select
+from sqlalchemy import ColumnElement, func, select, tuple_
 
-from db.analysis.current_result import findings_of, maxima, model_digests, shown
+from db.analysis.current_result import maxima
 from db.analysis.states import PENDING
 from db.engine.session import Session
-from db.intake.gate_decisions import current
-from db.intake.misfiled_instances import MISFILED, NOTHING_LEFT, MisfiledInstance, misfiled_instances_of, misfiled_note
-from db.model_registry.activation import active_models
+from db.intake.misfiled_instances import MISFILED, NOTHING_LEFT, misfiled_note
 from db.reasons import ReasonCode
-from db.records import FindingRecord, WorklistItem
+from db.records import Decision, WorklistItem
 from db.tables.analyses import Analysis
 from db.tables.delivery import MadeObject
-from db.tables.gate import GateDecision
-from db.tables.studies import Instance, Study
+from db.tables.studies import Study
+from db.views.loaded_studies import LoadedStudies, load_studies
 
 _STUDIES_AT_ONCE = 500  # each is a bound variable, of which SQLite takes 32,766 a statement and PostgreSQL 65,535
 _NO_MODEL = "no model is active: received and waiting ('cxr-triage model activate NAME')"
 
 
-def worklist(session: Session, limit: int | None = None, offset: int = 0) -> list[WorklistItem]:
-    """Return the studies in reading order, greatest ``reading_key`` first, from the ``offset``-th on."""
-    order = select(Study).order_by(Study.reading_key.desc(), Study.id)
-    studies = session.scalars(order.limit(limit).offset(offset)).all()
-    return [
-        item
-        for start in range(0, len(studies), _STUDIES_AT_ONCE)
-        for item in _items(session, studies[start : start + _STUDIES_AT_ONCE])
-    ]
+@dataclass(frozen=True)
+class Wanted:
+    """Which studies are looked for; what is not named may be anything.
+
+    Attributes
+    ----------
+    since
+        The open list: studies of which something was heard after this, a live image or the result of one.
+    until
+        The earlier ones: studies of which nothing was heard since this.
+    patient_id, accession_number, study_date
+        Exactly this value, as it was received.
+    priority
+        HIGH, MEDIUM or LOW.
+    """
+
+    since: datetime | None = None
+    until: datetime | None = None
+    patient_id: str = ""
+    accession_number: str = ""
+    study_date: str = ""
+    priority: str = ""
+
+    def conditions(self) -> list[ColumnElement[bool]]:
+        """The conditions on a study; one that only an archive has brought meets none."""
+        found: list[ColumnElement[bool]] = [Study.latest_at.is_not(None)]
+        if self.since is not None:
+            found = [Study.latest_at > self.since]
+        if self.until is not None:
+            found.append(Study.latest_at <= self.until)
+        for name in ("patient_id", "accession_number", "study_date", "priority"):
+            if value := getattr(self, name):
+                found.append(getattr(Study, name) == value)
+        return found
+
+
+_ALL = Wanted()
+
+
+def worklist(session: Session, limit: int | None = None, offset: int = 0, wanted: Wanted = _ALL) -> list[WorklistItem]:
+    """Return studies in reading order, greatest ``reading_key`` first, from the ``offset``-th on."""
+    return items_of(session, in_reading_order(session, limit, offset, wanted))
+
+
+def in_reading_order(session: Session, limit: int | None, offset: int, wanted: Wanted) -> list[Study]:
+    """Return the rows of what `worklist` returns."""
+    order = select(Study.id).where(*wanted.conditions()).order_by(Study.reading_key.desc(), Study.id)
+    # by the index alone; whole rows are fetched of those that are shown
+    ids = session.scalars(order.limit(limit).offset(offset)).all()
+    found = {
+        study.id: study
+        for start in range(0, len(ids), _STUDIES_AT_ONCE)
+        for study in session.scalars(select(Study).where(Study.id.in_(ids[start : start + _STUDIES_AT_ONCE])))
+    }
+    return [found[number] for number in ids if number in found]
+
+
+def newest_first(
+    session: Session, limit: int, wanted: Wanted = _ALL, before: tuple[datetime, int] | None = None
+) -> list[Study]:
+    """Return the ``limit`` studies of which something was heard last, of those ``before`` this one's time and id."""
+    query = select(Study).where(*wanted.conditions())
+    if before is not None:
+        query = query.where(tuple_(Study.latest_at, Study.id) < tuple_(*before))
+    return list(session.scalars(query.order_by(Study.latest_at.desc(), Study.id.desc()).limit(limit)))
+
+
+def priorities(session: Session, wanted: Wanted) -> dict[str, int]:
+    """Return how many of the studies have each priority."""
+    counts = select(Study.priority, func.count()).where(*wanted.conditions()).group_by(Study.priority)
+    return {priority: int(number) for priority, number in session.execute(counts)}
 
 
 def study_item(session: Session, study_instance_uid: str) -> WorklistItem | None:
     """Return one study as it stands on the worklist."""
     study = session.scalar(select(Study).where(Study.study_instance_uid == study_instance_uid))
-    return None if study is None else _items(session, [study])[0]
+    return None if study is None else items_of(session, [study])[0]
 
 
 def object_uris(session: Session, study_instance_uid: str) -> list[tuple[str, str, str]]:
@@ -52,47 +113,32 @@ def object_uris(session: Session, study_instance_uid: str) -> list[tuple[str, st
     return [(kind, label, uri) for kind, label, uri in rows]
 
 
-def _items(session: Session, studies: Sequence[Study]) -> list[WorklistItem]:
-    ids = [study.id for study in studies]
-    models = active_models(session)
-    instances: dict[int, list[tuple[Instance, GateDecision]]] = defaultdict(list)
-    for instance, decision in session.execute(
-        select(Instance, GateDecision)
-        .join(GateDecision, current())
-        .where(Instance.study_id.in_(ids))
-        .order_by(Instance.id)
-    ):
-        instances[instance.study_id or 0].append((instance, decision))
-    rows = session.scalars(
-        select(Analysis)
-        .join(Instance, Instance.id == Analysis.instance_id)
-        .where(Instance.study_id.in_(ids))
-        .order_by(Analysis.id)
-    )
-    every = [instance for pairs in instances.values() for instance, _ in pairs]
-    latest = shown(rows, model_digests(every, models))
-    findings = findings_of(session, [analysis.id for analysis in latest.values()])
-    misfiled = misfiled_instances_of(session, ids)
+def items_of(session: Session, studies: Sequence[Study]) -> list[WorklistItem]:
+    """Return these studies as the worklist shows them, in this order."""
     return [
-        _item(study, instances[study.id], latest, findings, not models, misfiled.get(study.id, ())) for study in studies
+        item_of(study, loaded)
+        for start in range(0, len(studies), _STUDIES_AT_ONCE)
+        for part in [studies[start : start + _STUDIES_AT_ONCE]]
+        for loaded in [load_studies(session, part)]
+        for study in part
     ]
 
 
-def _item(
-    study: Study,
-    instances: list[tuple[Instance, GateDecision]],
-    latest: dict[int, Analysis],
-    findings: defaultdict[int, list[FindingRecord]],
-    no_model: bool,
-    misfiled: Sequence[MisfiledInstance],
-) -> WorklistItem:
-    analyses = [latest[instance.id] for instance, decision in instances if decision.accepted and instance.id in latest]
-    decisions = [decision for _, decision in instances]
-    reason, code = _reason(study.ai_state, analyses, decisions, no_model, misfiled_note(misfiled))
+def item_of(study: Study, loaded: LoadedStudies) -> WorklistItem:
+    """Return one of the studies that were loaded as the worklist shows it."""
+    instances = loaded.instances.get(study.id, [])
+    decisions = [loaded.decisions[instance.id][-1] for instance in instances]
+    misfiled = loaded.misfiled.get(study.id, ())
+    analyses = [
+        loaded.analyses[instance.id]
+        for instance, decision in zip(instances, decisions, strict=True)
+        if decision.accepted and instance.id in loaded.analyses
+    ]
+    reason, code = _reason(study.ai_state, analyses, decisions, not loaded.models, misfiled_note(misfiled))
     done = [analysis for analysis in analyses if analysis.state == "done"]
     # an image outside its model's domain must not hide behind one inside: the flags of all images are shown
     flags = [MISFILED] if misfiled else []
-    flags += [flag for instance, _ in instances for flag in instance.flags]
+    flags += [flag for instance in instances for flag in instance.flags]
     flags += [flag for analysis in done for flag in analysis.flags]
     inside = [analysis for analysis in done if not analysis.outside_domain]
     return WorklistItem(
@@ -107,14 +153,15 @@ def _item(
         state=study.ai_state,
         reason=reason,
         flags=tuple(dict.fromkeys(flags)),
-        findings=maxima(finding for analysis in inside or done for finding in findings[analysis.id]),
+        findings=maxima(finding for analysis in inside or done for finding in loaded.findings[analysis.id]),
         model=", ".join(dict.fromkeys(analysis.model_name for analysis in done)),
         reason_code=code,
+        latest_at=study.latest_at,
     )
 
 
 def _reason(
-    state: str, analyses: list[Analysis], decisions: list[GateDecision], no_model: bool, misfiled: str
+    state: str, analyses: list[Analysis], decisions: list[Decision], no_model: bool, misfiled: str
 ) -> tuple[str, str]:
     """Why a study is in its state, in words and as code; what was not read is always said."""
     of_state = [analysis for analysis in analyses if analysis.state == state]

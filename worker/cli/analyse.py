@@ -123,9 +123,7 @@ def _print_results(results: list[dict[str, Any]], bundles: Sequence[Bundle]) -> 
     names = ", ".join(f"{marked(bundle.name)} {bundle.digest[:12]}" for bundle in bundles)
     several = len(bundles) > 1
     table = Table(title=f"{'models' if several else 'model'} {names}", title_justify="left", padding=(0, 1))
-    table.add_column("source", overflow="fold", ratio=2)
-    table.add_column("flags and reasons", overflow="fold", ratio=3)
-    table.add_column("findings (*: positive)", ratio=3)
+    rows: list[tuple[str, str, str]] = []
     for result in results:
         status = [] if result["status"] == "done" else [result["status"].replace("_", " ") + ": " + result["reason"]]
         flags = [f"! {flag}" for flag in result["flags"]]
@@ -136,7 +134,16 @@ def _print_results(results: list[dict[str, Any]], bundles: Sequence[Bundle]) -> 
             for text, finding in zip(findings, result["findings"], strict=True)
         ]
         notes = "\n".join(marked(note) for note in (*status, *flags, *by))
-        table.add_row(marked(Path(result["source"]).name), notes, "\n".join(shown))
+        rows.append((marked(Path(result["source"]).name), notes, "\n".join(shown)))
+    # a column that would be empty leaves its width to the others
+    kept = [number for number in range(3) if number == 0 or any(row[number] for row in rows)]
+    table.add_column("source", overflow="fold", max_width=24)
+    if 1 in kept:
+        table.add_column("flags and reasons", overflow="fold", ratio=1)
+    if 2 in kept:
+        table.add_column("findings (*: positive)", overflow="fold")
+    for row in rows:
+        table.add_row(*(row[number] for number in kept))
         table.add_section()
     output = console()
     output.print(table)

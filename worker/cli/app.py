@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from worker import __version__
-from worker.cli import admin, analyse, doctor, evaluate, gate, model, run, status, train
+from worker.cli import admin, analyse, doctor, evaluate, gate, model, run, status, train, worklist
 
 app = typer.Typer(
     name="cxr-triage",
@@ -18,6 +18,7 @@ app = typer.Typer(
 )
 run.add_commands(app)
 analyse.add_commands(app)
+worklist.add_commands(app)
 status.add_commands(app)
 gate.add_commands(app)
 admin.add_commands(app)

@@ -1,59 +1,22 @@
-"""Commands that ask the database: worklist, status, ledger."""
+"""Commands that ask how it stands: status, ledger."""
 
 from __future__ import annotations
 
 import re
 from datetime import timedelta
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
-from worker.cli.options import Config, Home, Json, console, print_json
+from worker.cli.options import Config, Home, Json, print_json
 from worker.installation import open_site
-from worker.runtime.terminal_text import marked, visible
+from worker.runtime.terminal_text import visible
 
 
 def add_commands(app: typer.Typer) -> None:
     """Register the commands of this module."""
-    for command in (worklist, status, ledger):
+    for command in (status, ledger):
         app.command(rich_help_panel="Read")(command)
-
-
-def worklist(
-    limit: Annotated[
-        int, typer.Option("--limit", min=1, max=1_000_000, help="The largest number of studies to show.")
-    ] = 200,
-    home: Home = None,
-    config: Config = None,
-    json: Json = False,
-) -> None:
-    """Show the triage worklist in reading order."""
-    from worker.worklist.listing import worklist_facts
-
-    facts = worklist_facts(open_site(home, config).existing(), limit)
-    if json:
-        print_json(facts)
-        return
-    from rich.table import Table
-
-    if facts["model"] is None:
-        console().print("[yellow]no model is active: studies are received and wait[/]")
-    table = Table(box=None, padding=(0, 1), expand=True)
-    for title in ("priority", "score", "waiting", "accession", "patient", "state"):
-        table.add_column(title, overflow="fold")
-    table.add_column("flags, then findings", overflow="fold", ratio=1, min_width=30)
-    for item in facts["items"]:
-        table.add_row(
-            item["priority"],
-            f"{item['score']:.2f}",
-            _duration(item["waiting_seconds"]),
-            marked(item["accession_number"]),
-            marked(item["patient_id"]),
-            item["state"].replace("_", " "),
-            _says(item),
-        )
-    console().print(table)
-    console().print(f"{len(facts['items'])} studies. AI results: not for diagnosis")
 
 
 def status(home: Home = None, config: Config = None, json: Json = False) -> None:
@@ -119,25 +82,6 @@ def ledger(
         more = facts["unfinished_total"] - len(facts["unfinished"])
         if more > 0:
             print(f"  and {more} more: the oldest {len(facts['unfinished'])} are listed")
-
-
-def _says(item: dict[str, Any]) -> str:
-    parts = [f"! {flag}" for flag in item["flags"]]
-    if item["reason"]:
-        parts.append(item["reason"])
-    positive = [
-        f"{finding['label']} {finding['probability']:.2f}" for finding in item["findings"] if finding["positive"]
-    ]
-    if item["findings"]:
-        parts.append(", ".join(positive) or "no finding at or above its threshold")
-    return "\n".join(marked(part) for part in parts)
-
-
-def _duration(seconds: int) -> str:
-    for size, unit in ((86400, "d"), (3600, "h"), (60, "min")):
-        if seconds >= size:
-            return f"{seconds // size} {unit}"
-    return f"{seconds} s"
 
 
 def _parse_duration(text: str) -> timedelta:

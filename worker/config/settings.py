@@ -221,9 +221,10 @@ class Retention(Section):
 
 
 class TriageSettings(Section):
-    """Reading order. A study with score 1 precedes one with score 0 that arrived up to ``horizon_hours`` earlier."""
+    """Reading order of the open list, which a study leaves when nothing is heard of it for ``open_hours``."""
 
     horizon_hours: float = Field(default=8.0, ge=0.01, le=8760)
+    open_hours: float = Field(default=48.0, ge=0.01, le=87600)
 
 
 class Settings(BaseSettings):

@@ -14,6 +14,7 @@ from db.delivery import outbox
 from db.engine import processes
 from db.engine.leases import database_time
 from db.engine.session import Database, DatabaseUnavailable
+from db.engine.tallies import add_up
 from db.model_registry.activation import routing_is_applied
 from db.records import BATCH, LIVE
 from worker.config.settings import Settings
@@ -81,6 +82,7 @@ def recover_forever(
     while not stop.is_set():
         try:
             recover_once(settings, database, app, process)
+            add_up(database)
             if time.monotonic() - retained_at >= RETENTION_EVERY:
                 retain(settings, database, store, process.clock)
                 with database.write() as session:

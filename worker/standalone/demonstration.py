@@ -23,6 +23,7 @@ from worker.config.dicom_peers import own_peer
 from worker.installation import Site
 from worker.runtime.ports import StartFailed
 from worker.runtime.terminal_text import marked
+from worker.worklist.priority import is_counted
 
 _RADIOGRAPHS = (("RG1_UNCR.dcm", "an adult's chest"), ("RG3_UNCR.dcm", "an extremity, to be rejected"))
 _PATIENCE = 120.0  # seconds; an analysis takes about one
@@ -72,7 +73,9 @@ def _print(site: Site, console: Console, name: str, item: WorklistItem) -> None:
     if item.state != "done":
         console.print(f"\n[bold]{name}[/]: {item.state.replace('_', ' ')}: {marked(item.reason)}")
         return
-    console.print(f"\n[bold]{name}[/]: model {marked(item.model)}, priority {item.priority}")
+    labels = ", ".join(finding.label for finding in item.findings if is_counted(finding))
+    only = f": looked for {marked(labels)}; nothing else" if item.priority == "LOW" else ""
+    console.print(f"\n[bold]{name}[/]: model {marked(item.model)}, priority {item.priority}{only}", soft_wrap=True)
     for flag in item.flags:
         console.print(f"  [yellow]! {marked(flag)}[/]")
     table = Table("finding", "probability", "threshold", "")

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from urllib.parse import parse_qs
-
 from fastapi import APIRouter, Request, Response
 from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import RedirectResponse
@@ -12,9 +10,8 @@ from db.intake.gate_decisions import DecidedElsewhere
 from db.model_registry.activation import active_models
 from worker.admission.review import CannotBeReadAnyway, have_read
 from worker.installation import Site
+from worker.web.forms import submitted
 from worker.web.rendering import Renderer
-
-_LONGEST_FORM = 16_384
 
 
 def action_routes(site: Site, renderer: Renderer) -> APIRouter:
@@ -23,7 +20,7 @@ def action_routes(site: Site, renderer: Renderer) -> APIRouter:
 
     @routes.post("/studies/{study_instance_uid}/read-anyway")
     async def read_anyway(request: Request, study_instance_uid: str) -> Response:
-        form = await _form(request)
+        form = await submitted(request)
         uid, by, reason = (form.get(key, "") for key in ("sop_instance_uid", "by", "reason"))
         return await run_in_threadpool(_read_anyway, request, study_instance_uid, uid, by, reason)
 
@@ -42,17 +39,3 @@ def action_routes(site: Site, renderer: Renderer) -> APIRouter:
         return RedirectResponse(f"/studies/{study}", 303)
 
     return routes
-
-
-async def _form(request: Request) -> dict[str, str]:
-    """The fields of a submitted form; empty if the body is not a form or is longer than any of ours."""
-    body = b""
-    async for part in request.stream():
-        body += part
-        if len(body) > _LONGEST_FORM:
-            return {}
-    try:
-        fields = parse_qs(body.decode("ascii"), max_num_fields=20, errors="replace")
-    except ValueError:
-        return {}
-    return {key: values[0] for key, values in fields.items()}

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Query, Response
 
+from db.views.worklist import Wanted
 from worker.installation import Site
 from worker.monitoring.health import health_facts
 from worker.monitoring.ledger import ledger_facts
-from worker.worklist.listing import worklist_facts
+from worker.worklist.listing import earlier_facts, open_since, worklist_facts
 
 
 def api_routes(site: Site) -> APIRouter:
@@ -30,9 +31,15 @@ def api_routes(site: Site) -> APIRouter:
         return facts
 
     @routes.get("/api/worklist", tags=["facts"])
-    def worklist(limit: Annotated[int, Query(ge=1, le=10_000)] = 200) -> dict[str, Any]:
-        """The worklist in reading order."""
-        return worklist_facts(site, limit)
+    def worklist(
+        limit: Annotated[int, Query(ge=1, le=10_000)] = 200,
+        priority: Literal["", "HIGH", "MEDIUM", "LOW"] = "",
+        list: Literal["open", "earlier"] = "open",
+    ) -> dict[str, Any]:
+        """The open worklist in reading order; or the earlier studies, those that something was last heard of first."""
+        if list == "open":
+            return worklist_facts(site, limit, priority)
+        return earlier_facts(site, limit, Wanted(until=open_since(site), priority=priority))
 
     @routes.get("/api/ledger", tags=["facts"])
     def ledger() -> dict[str, Any]:

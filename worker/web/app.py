@@ -28,6 +28,7 @@ from worker.web.model_cards import ModelShelf
 from worker.web.pages import page_routes
 from worker.web.rendering import FOLDER, Renderer
 from worker.web.security_headers import SafeHeaders, is_loopback
+from worker.web.worklist_pages import worklist_routes
 
 _log = structlog.get_logger(__name__)
 
@@ -45,6 +46,7 @@ def make_web(site: Site) -> FastAPI:
     )
     web.add_middleware(SafeHeaders, loopback=is_loopback(site.settings.web.host))
     web.include_router(api_routes(site))
+    web.include_router(worklist_routes(site, renderer))
     web.include_router(page_routes(site, renderer, ModelShelf(site.settings)))
     web.include_router(action_routes(site, renderer))
     web.include_router(image_routes(site, pictures))

@@ -69,6 +69,11 @@ def byte_size(value: float) -> str:
     raise AssertionError("the last unit takes every size")
 
 
+def hours(value: float) -> str:
+    """Write a number of hours."""
+    return "hour" if value == 1 else f"{value:g} hours"
+
+
 def state(value: str) -> str:
     """Write a state as a word."""
     return STATES.get(value, value.replace("_", " "))

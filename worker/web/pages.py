@@ -1,20 +1,19 @@
-"""The pages: worklist, study, ledger, system."""
+"""The pages: study, ledger, system."""
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable
 from datetime import timedelta
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
-from fastapi import APIRouter, Query, Request, Response
-from fastapi.responses import RedirectResponse
+from fastapi import APIRouter, Request, Response
 
 from db.model_registry.activation import active_models, known_model
 from db.model_registry.scope import ActiveModels
 from db.views.ledger import ledger
 from db.views.ledger_details import RefusedTransfer, ledger_details, studies_of
-from db.views.study_page import StudyPage, study_page, worklist_page
+from db.views.study_page import StudyPage, study_page
 from worker.admission.review import can_be_had_read
 from worker.installation import Site
 from worker.monitoring.health import status_facts
@@ -22,8 +21,8 @@ from worker.web import view_models as views
 from worker.web.model_cards import ModelCard, ModelShelf
 from worker.web.rendering import Renderer
 from worker.web.security_headers import is_loopback
+from worker.worklist.listing import open_since
 
-STUDIES_A_PAGE = 50
 _NO_SUCH_STUDY = "There is no study with this UID here. It was erased, or it never arrived."
 
 
@@ -31,38 +30,13 @@ def page_routes(site: Site, renderer: Renderer, shelf: ModelShelf) -> APIRouter:
     """Return the routes of the pages."""
     routes = APIRouter(include_in_schema=False)
 
-    @routes.get("/")
-    def worklist_(request: Request, page: Annotated[int, Query(ge=1, le=1_000_000)] = 1) -> Response:
-        with site.database.read() as session:
-            listed = worklist_page(session, (page - 1) * STUDIES_A_PAGE, STUDIES_A_PAGE)
-        pages = max(1, -(-listed.total // STUDIES_A_PAGE))
-        if page > pages:
-            return RedirectResponse(f"/?page={pages}" if pages > 1 else "/", 303)
-        rows = [views.shown_row(row) for row in listed.rows]
-        first = (page - 1) * STUDIES_A_PAGE + 1
-        return renderer.page(
-            request,
-            "worklist.html",
-            (listed, page),
-            active=listed.models or None,
-            listed=listed,
-            rows=rows,
-            page=page,
-            pages=pages,
-            first=first,
-        )
-
-    @routes.get("/worklist")
-    def worklist_by_name() -> Response:
-        return RedirectResponse("/", 307)
-
     @routes.get("/studies/{study_instance_uid}")
     def study(
         request: Request, study_instance_uid: str, image: int | None = None, label: int | None = None
     ) -> Response:
         with site.database.read() as session:
             active = active_models(session) or None
-            found = study_page(session, study_instance_uid)
+            found = study_page(session, study_instance_uid, open_since(site))
             digest = None if found is None else _digest(found, image)
             model = None if digest is None else known_model(session, digest)
         if found is None:
@@ -180,5 +154,6 @@ def _study(found: StudyPage, image: int | None, label: int | None, card: ModelCa
         "misfiled": found.row.misfiled,
         "age_years": next((each.age_years for each in found.row.images if each.age_years is not None), None),
         "unread": views.unread(found.row),
+        "looked_for": views.looked_for(found.row.item),
         "card": card,
     }

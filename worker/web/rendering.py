@@ -29,7 +29,7 @@ class Renderer:
             trim_blocks=True,
             lstrip_blocks=True,
         )
-        for name in ("person_name", "dicom_date", "dicom_time", "sex", "age", "moment", "byte_size", "state"):
+        for name in ("person_name", "dicom_date", "dicom_time", "sex", "age", "moment", "byte_size", "state", "hours"):
             self._templates.filters[name] = getattr(formatting, name)
         self._templates.globals.update(
             version=__version__,

@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from db.records import FindingRecord
+from db.records import FindingRecord, WorklistItem
 from db.views.study_page import StudyImage, WorklistRow
 from model.explain.gradcam import GradCamMaps
 from model.rendering.overlay import DENSITY_FLOOR, peak_density
@@ -49,6 +49,7 @@ class ShownRow:
     positive: tuple[ShownFinding, ...]
     nearest: ShownFinding | None  # if none is positive: the finding nearest to its threshold
     unread: str
+    looked_for: str
     key: str
 
 
@@ -72,6 +73,7 @@ def shown_row(row: WorklistRow) -> ShownRow:
         positive=positive,
         nearest=None if positive else nearest,
         unread=unread(row),
+        looked_for=looked_for(row.item),
         key=fingerprint(row)[:12],
     )
 
@@ -137,6 +139,13 @@ def unread(row: WorklistRow) -> str:
     """Return which images were not analysed and why; empty if all were."""
     item = row.item
     return item.reason.removeprefix("not read: ") if item.state == "done" else item.reason
+
+
+def looked_for(item: WorklistItem) -> str:
+    """Return what a LOW study was looked at for, and nothing else: its model's labels that count; empty for others."""
+    if item.priority != "LOW":
+        return ""
+    return ", ".join(finding.label for finding in item.findings if is_counted(finding))
 
 
 def picture_url(image: StudyImage | None, size: str) -> str:

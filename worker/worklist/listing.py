@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+from collections.abc import Sequence
+from datetime import datetime, timedelta
 from typing import Any
 
 from db.model_registry.activation import active_models
 from db.records import FindingRecord, WorklistItem
-from db.views.worklist import worklist
+from db.views.worklist import Wanted, items_of, newest_first, priorities, worklist
 from worker.installation import Site
+from worker.worklist.priority import is_counted
 
 
 def finding_facts(finding: FindingRecord) -> dict[str, Any]:
@@ -21,16 +23,43 @@ def finding_facts(finding: FindingRecord) -> dict[str, Any]:
     }
 
 
-def worklist_facts(site: Site, limit: int | None = None) -> dict[str, Any]:
-    """Return the worklist in reading order."""
-    moment = site.clock()
+def open_since(site: Site) -> datetime:
+    """Return since when something was heard of the studies on the open list; the others are the earlier ones."""
+    return site.clock() - timedelta(hours=site.settings.triage.open_hours)
+
+
+def worklist_facts(site: Site, limit: int | None = None, priority: str = "") -> dict[str, Any]:
+    """Return the open worklist in reading order."""
+    wanted = Wanted(since=open_since(site), priority=priority)
     with site.database.read() as session:
-        items = worklist(session, limit)
+        items = worklist(session, limit, wanted=wanted)
+        counts = priorities(session, wanted)
+    return _facts(site, "open", items, sum(counts.values()))
+
+
+def earlier_facts(site: Site, limit: int, wanted: Wanted) -> dict[str, Any]:
+    """Return studies, those that something was last heard of first: earlier ones, or where `until` is not named, any.
+
+    ``total`` is given of none of them: counting all would take longer the more there are.
+    """
+    with site.database.read() as session:
+        items = items_of(session, newest_first(session, limit, wanted))
+    return _facts(site, "found" if wanted.until is None else "earlier", items, None)
+
+
+def _facts(site: Site, name: str, items: Sequence[WorklistItem], total: int | None) -> dict[str, Any]:
+    moment, since = site.clock(), open_since(site)
+    with site.database.read() as session:
         models = active_models(session)
-    return {"model": models.name or None, "items": [_item(item, moment) for item in items]}
+    return {
+        "model": models.name or None,
+        "list": name,
+        "total": total,
+        "items": [_item(item, moment, since) for item in items],
+    }
 
 
-def _item(item: WorklistItem, moment: datetime) -> dict[str, Any]:
+def _item(item: WorklistItem, moment: datetime, since: datetime) -> dict[str, Any]:
     return {
         "study_instance_uid": item.study_instance_uid,
         "accession_number": item.accession_number,
@@ -45,5 +74,7 @@ def _item(item: WorklistItem, moment: datetime) -> dict[str, Any]:
         "reason_code": item.reason_code,
         "flags": list(item.flags),
         "findings": [finding_facts(finding) for finding in item.findings],
+        "looked_for": [finding.label for finding in item.findings if is_counted(finding)],
         "model": item.model,
+        "open": item.latest_at is not None and item.latest_at > since,
     }

@@ -60,7 +60,7 @@ def test_ones_word_makes_one_reading_with_its_flag_and_keeps_the_rules_decision(
         rows = session.scalars(
             select(GateDecision).where(GateDecision.instance_id == 1).order_by(GateDecision.id)
         ).all()
-        page = study_page(session, "1.2.1")
+        page = study_page(session, "1.2.1", NOON)
     assert [(row.rule, row.accepted, row.current, row.decided_by) for row in rows] == [
         ("region", False, False, ""),
         ("read anyway", True, True, "Dr Who"),
@@ -96,10 +96,10 @@ def test_second_word_about_the_same_decision_is_told(refused: Database) -> None:
         gate_decisions.decide_again(session, before, replace(BY_HAND, rules_version="2"), LATER)
 
 
-def test_rules_that_a_site_goes_back_to_count_again_and_never_overrule_a_person(refused: Database) -> None:
-    other = replace(BY_HAND, rules_version="2", accepted=False, rule="size", decided_by="", flags=())
+def test_rules_that_a_site_goes_back_to_decide_again_and_keep_what_they_decided_before(refused: Database) -> None:
+    other = replace(BY_HAND, rules_version="2", accepted=False, rule="size", reason="small", decided_by="", flags=())
     assert overrule(refused, other) is None
-    assert overrule(refused, replace(other, rules_version="1", rule="region")) is None
+    assert overrule(refused, replace(other, rules_version="1", rule="region", reason="not a chest, either")) is None
     with refused.read() as session:
         assert [each.sop_instance_uid for each in gate_decisions.refused_by_other_rules(session, "2", 0, 9)] == [
             "1.2.3.1"
@@ -108,7 +108,13 @@ def test_rules_that_a_site_goes_back_to_count_again_and_never_overrule_a_person(
     overrule(refused)
     with refused.read() as session:
         assert gate_decisions.refused_by_other_rules(session, "2", 0, 9) == []
-        assert len(session.scalars(select(GateDecision).where(GateDecision.instance_id == 1)).all()) == 3
+        kept = session.scalars(select(GateDecision).where(GateDecision.instance_id == 1).order_by(GateDecision.id))
+        assert [(each.rules_version, each.reason, each.decided_at) for each in kept] == [
+            ("1", "not a chest", NOON),
+            ("2", "small", LATER),
+            ("1", "not a chest, either", LATER),
+            ("1+person", "read although refused", LATER),
+        ]
 
 
 def test_what_is_let_in_while_no_model_is_active_waits_for_one(database: Database, new_instance: Make) -> None:

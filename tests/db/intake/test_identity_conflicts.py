@@ -116,7 +116,7 @@ def test_same_uid_with_other_bytes_says_for_whom_and_where_it_came_again(
         record(with_model, other)
     with with_model.read() as session:
         assert session.scalars(select(Instance.flags)).all() == [[DIFFERENT_CONTENT, *flags]]
-        page = study_page(session, "1.2.1")
+        page = study_page(session, "1.2.1", NOON)
     assert page is not None
     (image,) = page.row.images
     assert image.source_sha256 == first.sha256, "the first bytes are those that are read"
@@ -139,8 +139,8 @@ def test_film_under_anothers_uid_is_found_from_the_study_it_names_and_shown_in_n
         record(with_model, misfiled)
     with with_model.read() as session:
         items = {item.study_instance_uid: item for item in worklist(session)}
-        page = study_page(session, "1.2.2")
-        holder = study_page(session, "1.2.1")
+        page = study_page(session, "1.2.2", NOON)
+        holder = study_page(session, "1.2.1", NOON)
     assert page is not None
     assert holder is not None
     item = items["1.2.2"]

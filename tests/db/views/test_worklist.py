@@ -23,6 +23,7 @@ def test_whole_worklist_fits_into_the_variables_of_a_statement_and_keeps_its_ord
         {
             "study_instance_uid": f"1.2.{n}",
             "arrived_at": NOON,
+            "latest_at": NOON,
             "priority": "LOW",
             "score": 0.1,
             "reading_key": -n,

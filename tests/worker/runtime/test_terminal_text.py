@@ -67,7 +67,7 @@ def test_worklist_and_ledger_survive_what_a_modality_writes(
     new = replace(new, decision=replace(new.decision, accepted=False, reason=text))
     with site.database.write() as session:
         record_instance(session, new)
-    for words in (["worklist"], ["worklist", "--json"], ["ledger", "--unfinished"]):
+    for words in (["worklist", "--earlier"], ["worklist", "--earlier", "--json"], ["ledger", "--unfinished"]):
         done = CliRunner().invoke(app, [*words, "--home", str(site.settings.home)], env={"COLUMNS": "300"})
         assert done.exit_code == 0, done.output
         assert "\x1b" not in done.output

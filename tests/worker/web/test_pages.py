@@ -290,7 +290,7 @@ def test_ledger_page_visibly_adds_up(reading: Reading) -> None:
 def test_worklist_is_paged_and_a_page_beyond_the_last_leads_back(
     reading: Reading, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("worker.web.pages.STUDIES_A_PAGE", 2)
+    monkeypatch.setattr("worker.web.worklist_pages.STUDIES_A_PAGE", 2)
     pages = [re.findall(r'<tr data-key="([^"]+)"', reading.client.get(f"/?page={page}").text) for page in (1, 2, 3)]
     assert [len(page) for page in pages] == [2, 2, 1]
     order = [item["study_instance_uid"] for item in reading.client.get("/api/worklist").json()["items"]]
