@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import threading
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -50,10 +52,18 @@ class ReactorCheckpoint(threading.Event):
 
     def clear(self) -> None:
         """Return once the thread waits at the checkpoint, or has ended."""
+        self.pause()
+
+    def pause(self, timeout: float = math.inf) -> bool:
+        """Return whether the thread waits at the checkpoint, within so many seconds; not where it has ended."""
+        deadline = time.monotonic() + timeout
         with self._turn:
             super().clear()
             while not self._is_waiting and self._thread.is_alive() and self._thread is not threading.current_thread():
+                if time.monotonic() >= deadline:
+                    break
                 self._turn.wait(0.05)
+            return self._is_waiting and self._thread.is_alive()
 
     def wait(self, timeout: float | None = None) -> bool:
         """Wait until the thread may go on."""

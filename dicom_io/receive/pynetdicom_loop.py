@@ -8,6 +8,7 @@ the CPU time that it takes with pynetdicom's own, and 0.65 where PDUs are of 16 
 
 import contextlib
 import logging
+import math
 import queue
 import select
 import socket
@@ -25,6 +26,7 @@ from pynetdicom.fsm import TRANSITION_TABLE
 from pynetdicom.pdu import P_DATA_TF
 from pynetdicom.pdu_items import PresentationDataValueItem
 
+from dicom_io.network.association import ReactorCheckpoint
 from dicom_io.network.status_codes import Status
 from dicom_io.receive.association_request import (
     ASSOCIATE_RQ,
@@ -64,7 +66,7 @@ def make_event_driven(association: Association, new_file: NewFile | None, turned
     # sets the timers of the new provider
     association.acse_timeout = association.acse_timeout
     association.network_timeout = association.network_timeout
-    checkpoint = _Checkpoint()
+    checkpoint = _Checkpoint(association)
     association._reactor_checkpoint = checkpoint
     association.dul.to_user_queue = _WakingQueue(checkpoint)
     association.dimse = _AbortingDimse(association, new_file)
@@ -108,21 +110,24 @@ class ReadAhead:
         return self._buffer[body : self._start]
 
 
-class _Checkpoint(threading.Event):
+class _Checkpoint(ReactorCheckpoint):
     """pynetdicom's checkpoint of the association's thread, passed only once there is something to do."""
 
-    def __init__(self) -> None:
-        super().__init__()
+    def __init__(self, thread: threading.Thread) -> None:
         self._woken = threading.Event()
-        self.set()
+        super().__init__(thread)
 
     def wake(self) -> None:
         self._woken.set()
 
     def set(self) -> None:
         super().set()
-        if hasattr(self, "_woken"):
-            self.wake()
+        self.wake()
+
+    def pause(self, timeout: float = math.inf) -> bool:
+        threading.Event.clear(self)  # before the thread is woken, which then stops here
+        self.wake()
+        return super().pause(timeout)
 
     def wait(self, timeout: float | None = None) -> bool:
         self._woken.wait(_LONGEST_WAIT)

@@ -4,7 +4,6 @@ The N-ACTION response only accepts the request; the outcome follows as an N-EVEN
 one that we request with the SCP role for ourselves (PS3.4 J.3.3).
 """
 
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -19,7 +18,7 @@ from pynetdicom.sop_class import StorageCommitmentPushModel, StorageCommitmentPu
 
 from dicom_io.errors import StatedError
 from dicom_io.header.parsing import PARSING_ERRORS, text
-from dicom_io.network.association import Peer, PeerUnreachable, associate, end
+from dicom_io.network.association import Peer, PeerUnreachable, ReactorCheckpoint, associate, end
 from dicom_io.network.presentation_contexts import RECEIVED_SOP_CLASSES, UNCOMPRESSED
 from dicom_io.network.status_codes import ActionStatus, FailureReason
 from dicom_io.uids import is_uid
@@ -172,10 +171,10 @@ def report_on(association: Association, result: CommitmentResult) -> ReportOutco
     Pending requests on it are served first: pynetdicom would take a request that arrives now for the response.
     """
     with _paused(association) as is_paused:
-        if not is_paused:
-            return ReportOutcome.ENDED
-        if association.dul.peek_next_pdu() is not None or not association.dimse.msg_queue.empty():
-            return ReportOutcome.BUSY if association.is_established else ReportOutcome.ENDED
+        has_more = association.dul.peek_next_pdu() is not None or not association.dimse.msg_queue.empty()
+        if not is_paused or has_more:
+            is_open = association.is_alive() and association.is_established
+            return ReportOutcome.BUSY if is_open else ReportOutcome.ENDED
         timeout, association.dimse_timeout = association.dimse_timeout, _REPORT_SECONDS
         try:
             return ReportOutcome.ENDED if _send(association, result) else ReportOutcome.REPORTED
@@ -185,15 +184,13 @@ def report_on(association: Association, result: CommitmentResult) -> ReportOutco
 
 @contextmanager
 def _paused(association: Association) -> Iterator[bool]:
-    """Pause the association's own thread; False where it ends instead (pynetdicom would wait for it for ever)."""
-    association._reactor_checkpoint.clear()
+    """Pause the association's own thread, which would take the response; False where it does not stop in time."""
+    checkpoint = association._reactor_checkpoint
+    assert isinstance(checkpoint, ReactorCheckpoint), "an association of the listener"
     try:
-        deadline = time.monotonic() + _PAUSE_SECONDS
-        while not association._is_paused and association.is_alive() and time.monotonic() < deadline:
-            time.sleep(0.001)
-        yield bool(association._is_paused and association.is_alive() and association.is_established)
+        yield checkpoint.pause(_PAUSE_SECONDS) and association.is_established
     finally:
-        association._reactor_checkpoint.set()
+        checkpoint.set()
 
 
 def _send(association: Association, result: CommitmentResult) -> str:

@@ -23,7 +23,6 @@ ATTRIBUTES: dict[type, dict[str, type]] = {
     Association: {
         "_accepted_cx": dict,
         "_dul_ready": threading.Event,
-        "_is_paused": bool,
         "_reactor_checkpoint": threading.Event,
     },
     AssociationSocket: {"_is_connected": bool},
