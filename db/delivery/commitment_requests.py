@@ -109,9 +109,9 @@ def _claim(
     ]
 
 
-def renew(session: Session, claimed: ClaimedCommitment, until: datetime) -> None:
-    """Extend the lease of a request whose many files are still being checked."""
-    _LEASES.renew(session, [claimed], until)
+def renew(session: Session, claimed: ClaimedCommitment, until: datetime) -> bool:
+    """Extend the lease of a request whose files are checked, or whose outcome is to be sent. False: lease lost."""
+    return _LEASES.renew(session, [claimed], until) == 1
 
 
 def mark_reported(session: Session, claimed: ClaimedCommitment, now: datetime, committed: int, refused: int) -> bool:

@@ -100,10 +100,11 @@ class Leases(Generic[Row]):
         )
         return token, list(session.scalars(taken))
 
-    def renew(self, session: Session, claimed: Sequence[Claimed], until: datetime) -> None:
-        """Extend the lease of what is still held."""
-        if claimed:
-            session.execute(update(self.table).where(*self.held_by(*claimed)).values(lease_until=until))
+    def renew(self, session: Session, claimed: Sequence[Claimed], until: datetime) -> int:
+        """Extend the lease of what is still held. Returns how many rows that are."""
+        if not claimed:
+            return 0
+        return changed_rows(session, update(self.table).where(*self.held_by(*claimed)).values(lease_until=until))
 
     def end(self, session: Session, claimed: Claimed, *, state: str, **values: object) -> bool:
         """End a claim with these values; False, and nothing is written, if the lease was lost."""

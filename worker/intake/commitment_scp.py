@@ -48,6 +48,10 @@ _AT_ONCE = 4  # concurrent reports: one silent requester must not delay the othe
 Report = Callable[[str, CommitmentResult, float], ReportOutcome]
 
 
+class LeaseLost(Exception):
+    """Another claim holds the request, or its requester has asked for it anew: this one must report nothing."""
+
+
 class Committer:
     """Accepts requests for storage commitment, checks the instances and reports the result.
 
@@ -69,6 +73,7 @@ class Committer:
         self._report = report
         self._registered = process
         self._own: dict[int, tuple[str, float]] = {}  # requests of our associations: (association, when to look)
+        self._working = 0  # requests that are claimed: never more than can be worked on, for their leases run
         self._lock = threading.Lock()
         self._wake = threading.Event()
 
@@ -114,8 +119,11 @@ class Committer:
     def _claim(self) -> list[tuple[ClaimedCommitment, str | None]]:
         """Claim what is due: requests of our own associations once these are quiet, others when their time has come."""
         with self._lock:
-            ripe = [number for number, (_, when) in self._own.items() if when <= time.monotonic()]
-            own = {number: self._own.pop(number)[0] for number in ripe}
+            free = _AT_ONCE - self._working
+            own = {number: words for number, words in self._own.items() if words[1] <= time.monotonic()}
+            own = dict(list(own.items())[:free])
+        if not free:
+            return []
         with self._database.read() as session:
             if not own and not commitment_requests.is_any_open(session, database_time(session, self._clock)):
                 return []
@@ -124,25 +132,38 @@ class Committer:
             moment = database_time(session, self._clock)
             commitment_requests.release_dead(session, self._registered.judge(session, moment), moment)
             taken: list[tuple[ClaimedCommitment, str | None]] = []
-            for number, association in own.items():
+            for number, (association, _) in own.items():
                 claimed = commitment_requests.claim(session, number, owner=owner, now=moment, lease=COMMITMENT_LEASE)
                 if claimed is not None:
                     taken.append((claimed, association))
             due = commitment_requests.claim_due(
-                session, owner=owner, now=moment, lease=COMMITMENT_LEASE, limit=_AT_ONCE
+                session, owner=owner, now=moment, lease=COMMITMENT_LEASE, limit=free - len(taken)
             )
-        return taken + [(claimed, None) for claimed in due]
+        taken += [(claimed, None) for claimed in due]
+        with self._lock:
+            for number, words in own.items():
+                if self._own.get(number) == words:  # else asked for anew meanwhile
+                    del self._own[number]
+            self._working += len(taken)
+        return taken
 
     def _process(self, claimed: ClaimedCommitment, association: str | None) -> None:
         try:
             self._report_on(claimed, association)
         except DatabaseUnavailable as error:  # the lease expires, and the request is due again
             _log.error("commitment waits", request=claimed.id, error=str(error))
+        except LeaseLost:
+            _log.warning("lease lost: another claim reports this commitment", request=claimed.id)
+        finally:
+            with self._lock:
+                self._working -= 1
+            self._wake.set()
 
     def _report_on(self, claimed: ClaimedCommitment, association: str | None) -> None:
         try:
             result = self._check(claimed)
             if association is not None:
+                self._renew(claimed)
                 answer = self._report(association, result, COMMITMENT_QUIET)
                 if answer is ReportOutcome.BUSY:
                     self._later(claimed, association)
@@ -150,13 +171,15 @@ class Committer:
                 if answer is ReportOutcome.REPORTED:
                     self._reported(claimed, result, "its own association")
                     return
-            deliver_report(self._requester(claimed.calling_ae), result)
+            requester = self._requester(claimed.calling_ae)
+            self._renew(claimed)
+            deliver_report(requester, result)
             self._reported(claimed, result, "a new association")
         except PeerUnreachable as error:
             self._not_reported(claimed, str(error), ReasonCode.PEER_UNREACHABLE)
         except StoreUnavailable as error:
             self._not_reported(claimed, str(error), ReasonCode.STORE_UNAVAILABLE)
-        except DatabaseUnavailable:
+        except (DatabaseUnavailable, LeaseLost):
             raise
         except Exception as error:  # noqa: BLE001 - the edge of one request, which must hold up no other
             _log.error("commitment failed unexpectedly", request=claimed.id, error=type(error).__name__)
@@ -181,8 +204,7 @@ class Committer:
         renewed = time.monotonic()
         for sop_class, instance in claimed.instances:
             if time.monotonic() - renewed > COMMITMENT_RENEW:
-                with self._database.write() as session:
-                    commitment_requests.renew(session, claimed, database_time(session, self._clock) + COMMITMENT_LEASE)
+                self._renew(claimed)
                 renewed = time.monotonic()
             reference = Reference(sop_class, instance)
             reason = self._missing(reference, found.get(instance))
@@ -191,6 +213,12 @@ class Committer:
             else:
                 failed.append((reference, reason))
         return CommitmentResult(claimed.transaction_uid, tuple(committed), tuple(failed))
+
+    def _renew(self, claimed: ClaimedCommitment) -> None:
+        with self._database.write() as session:
+            until = database_time(session, self._clock) + COMMITMENT_LEASE
+            if not commitment_requests.renew(session, claimed, until):
+                raise LeaseLost
 
     def _missing(self, reference: Reference, kept: Kept | None) -> FailureReason | None:
         if kept is None:
