@@ -16,6 +16,11 @@ from db.tables.delivery import Delivery, MadeObject
 _LEASES = RetriedLeases(Delivery, held="sending")
 
 
+def is_any_due(session: Session, destination: str, now: datetime) -> bool:
+    """Whether `claim_batch` would take anything for ``destination``; asked before anything is written."""
+    return _LEASES.is_any_due(session, Delivery.destination == destination, now=now)
+
+
 def claim_batch(
     session: Session, destination: str, *, owner: str, now: datetime, lease: timedelta, limit: int
 ) -> list[ClaimedDelivery]:

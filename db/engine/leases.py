@@ -15,7 +15,7 @@ from datetime import datetime, timedelta
 from typing import Generic, Protocol, TypeVar
 from uuid import uuid4
 
-from sqlalchemy import ColumnElement, and_, func, or_, select, update
+from sqlalchemy import ColumnElement, Select, and_, func, or_, select, update
 
 from db.engine.session import Session, changed_rows
 from db.tables.base import Leased, Retried, UtcDateTime
@@ -157,15 +157,23 @@ class RetriedLeases(Leases[RetriedRow]):
 
         What another transaction has locked is passed over.
         """
+        ids: list[int] = []
+        for rows in self._due(where, now):
+            ids += session.scalars(rows.with_for_update(skip_locked=True).limit(limit - len(ids)))
+        return ids
+
+    def is_any_due(self, session: Session, where: ColumnElement[bool] | None = None, *, now: datetime) -> bool:
+        """Whether `due` would find a row; asked before anything is written."""
+        return any(session.scalar(rows.limit(1)) is not None for rows in self._due(where, now))
+
+    def _due(self, where: ColumnElement[bool] | None, now: datetime) -> list[Select[tuple[int]]]:
+        # asked apart, the first is read off an index in its order; with OR, a long queue would be sorted every time
         table = self.table
-        rows = select(table.id).order_by(table.next_attempt_at, table.id).with_for_update(skip_locked=True)
+        rows = select(table.id).order_by(table.next_attempt_at, table.id)
         if where is not None:
             rows = rows.where(where)
-        # asked apart, the first is read off an index in its order; with OR, a long queue would be sorted every time
-        ids = list(session.scalars(rows.where(table.state == self._free, table.next_attempt_at <= now).limit(limit)))
-        for others in (
+        return [
+            rows.where(table.state == self._free, table.next_attempt_at <= now),
             rows.where(table.state == self._held, table.lease_until < now),
             rows.where(table.state == self._free, table.next_attempt_at > now + LONGEST_WAIT),
-        ):
-            ids += session.scalars(others.limit(limit - len(ids)))
-        return ids
+        ]

@@ -95,6 +95,23 @@ def test_unforeseen_error_is_reported_without_its_text_and_the_object_is_tried_a
     assert "Doe" not in output.out + output.err
 
 
+def test_sender_without_anything_due_writes_nothing_and_sends_once_it_is(
+    owed: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with owed.database.write() as session:
+        session.execute(update(Delivery).values(next_attempt_at=now() + timedelta(minutes=5)))
+    sender = sender_by(owed, stored)
+    with monkeypatch.context() as idle:
+        idle.setattr(type(owed.database), "write", lambda _database: pytest.fail("an idle sender writes"))
+        assert [sender.send_batch() for _ in range(3)] == [0, 0, 0]
+    with owed.database.write() as session:  # as of a process that died while it was sending
+        session.execute(
+            update(Delivery).values(state="sending", lease_owner="gone:1", lease_until=now() - timedelta(seconds=1))
+        )
+    assert sender.send_batch() == 1
+    assert the_delivery(owed).state == "sent"
+
+
 @pytest.mark.parametrize("how", ["damaged", "gone"])
 def test_lost_object_fails_with_the_reason_is_offered_never_and_holds_up_nobody(owed_five: Site, how: str) -> None:
     (file,) = owed_five.store.root.glob("??/??/*")
