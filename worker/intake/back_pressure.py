@@ -1,8 +1,8 @@
 """When images are rejected for now: too many wait for analysis, or too little space is free.
 
 Checked before every instance, so it must be cheap: free space is one system call; the backlog is counted at most once a
-second, up to its limit, plus the images that this process accepted since. The state needs no reset: the next check
-finds that the condition has ended.
+second, by one thread, up to its limit, plus the images that this process accepted since. The state needs no reset: the
+next check finds that the condition has ended.
 """
 
 from __future__ import annotations
@@ -42,8 +42,10 @@ class Limits:
         self._database = database
         self._free_bytes = free_bytes
         self._clock = clock
-        self._lock = threading.Lock()
+        self._lock = threading.Lock()  # held for moments; never while the database is asked
+        self._counting = threading.Lock()
         self._backlog = 0
+        self._taken = 0  # since the count under way began
         self._count_at = float("-inf")
 
     def pressure(self, size: int = 0) -> str:
@@ -71,19 +73,30 @@ class Limits:
         """Count one more waiting image of this process."""
         with self._lock:
             self._backlog += 1
+            self._taken += 1
 
     def _backlog_pressure(self) -> str:
         most = self._settings.intake.maximum_backlog
         if not most:
             return ""
-        with self._lock:
-            if self._clock() >= self._count_at:
-                started = self._clock()
-                with self._database.read() as session:
-                    self._backlog = backlog(session, most)
-                ended = self._clock()
-                self._count_at = ended + max(BACKLOG_SEEN, BACKLOG_REST * (ended - started))
+        if self._clock() >= self._count_at and self._counting.acquire(blocking=False):
+            try:
+                self._count(most)
+            finally:
+                self._counting.release()
+        with self._lock:  # while another thread counts: by the last count
             return _backlog_words(most) if self._backlog >= most else ""
+
+    def _count(self, most: int) -> None:
+        started = self._clock()
+        with self._lock:
+            self._taken = 0
+        with self._database.read() as session:
+            counted = backlog(session, most)
+        ended = self._clock()
+        with self._lock:
+            self._backlog = counted + self._taken  # some perhaps twice, none not at all
+            self._count_at = ended + max(BACKLOG_SEEN, BACKLOG_REST * (ended - started))
 
 
 def space_pressure(settings: Settings, free: int) -> str:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -24,6 +26,7 @@ from worker.config.settings import IntakeSettings, Settings, Storage
 from worker.doctor.check_result import Examined
 from worker.doctor.storage import space
 from worker.installation import Site
+from worker.intake import back_pressure
 from worker.intake.back_pressure import Limits
 from worker.intake.intake import Intake
 from worker.monitoring.health import health_facts
@@ -106,6 +109,35 @@ def test_backlog_is_counted_once_a_second_at_most_and_no_further_than_the_limit(
         counted = [statement for statement in asked if "count(" in statement]
     assert len(counted) == 1
     assert "LIMIT" in counted[0]
+
+
+def test_while_one_thread_counts_the_others_go_by_the_last_count(
+    with_model: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    site, clock = with_model, [0.0]
+    limits = Limits(limited(site, backlog=3), site.database, lambda: 10**12, lambda: clock[0])
+    assert limits.pressure() == ""
+    limits.took()
+    counts, go_on = threading.Event(), threading.Event()
+
+    def slow(_session: object, _most: int) -> int:
+        counts.set()
+        assert go_on.wait(60)
+        return 1
+
+    monkeypatch.setattr(back_pressure, "backlog", slow)
+    clock[0] += 60
+    with ThreadPoolExecutor(3) as threads:
+        counting = threads.submit(limits.pressure)
+        assert counts.wait(60)
+        try:
+            assert threads.submit(limits.pressure).result(10) == ""
+            threads.submit(limits.took).result(10)
+            threads.submit(limits.took).result(10)
+            assert "3 images or more" in threads.submit(limits.pressure).result(10)
+        finally:
+            go_on.set()
+        assert "3 images or more" in counting.result(60), "what was taken meanwhile counts"
 
 
 def test_below_the_floor_of_free_space_nothing_is_taken_and_above_it_again(site: Site, films: Path) -> None:
