@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from python_multipart.multipart import MultipartCallbacks
 
 _LONGEST_HEADERS = 16_384  # bytes per part; usual headers take a few hundred
+_LONGEST_PREAMBLE = 65_536  # bytes before the first boundary
 
 
 class BadMultipart(Exception):
@@ -70,6 +71,7 @@ class Parts:
         self._dropped = False
         self._name, self._value, self._header_bytes = bytearray(), bytearray(), 0
         self._media_type = ""
+        self._is_preamble = True
         self.is_whole = False
         callbacks: MultipartCallbacks = {
             "on_part_begin": self._begin,
@@ -85,6 +87,9 @@ class Parts:
             self._parser = MultipartParser(boundary.encode("latin-1"), callbacks)
         except (FormParserError, UnicodeEncodeError) as error:
             raise BadMultipart(f"the boundary cannot be used ({type(error).__name__})") from error
+        # The parser knows a preamble (RFC 2046 5.1.1) nowhere but between two boundaries, nor padding after the first
+        # one: so the body begins in a part of its own, which is dropped.
+        self._parser.write(b"--" + boundary.encode("latin-1") + b"\r\n\r\n\r\n")
 
     def feed(self, piece: bytes) -> None:
         """Parse the next bytes of the body. `BadMultipart`."""
@@ -92,6 +97,15 @@ class Parts:
             self._parser.write(piece)
         except FormParserError as error:
             raise BadMultipart(f"not a multipart message ({type(error).__name__})") from error
+
+    @property
+    def fault(self) -> str:
+        """What a body that ended here lacks; empty where it is whole."""
+        if self.is_whole:
+            return ""
+        if self._is_preamble:
+            return "the body has no line that is the content type's boundary and ends with CR LF"
+        return "the body ends before its last boundary"
 
     def next(self) -> Part | None:
         """Return the next complete part, or None; its memory stays reserved until `done`."""
@@ -131,7 +145,9 @@ class Parts:
     def _more(self, data: bytes, start: int, end: int) -> None:
         size = end - start
         self._size += size
-        if self._dropped:
+        if self._is_preamble and self._size > _LONGEST_PREAMBLE:
+            raise BadMultipart(f"more than {_LONGEST_PREAMBLE} bytes before the first boundary")
+        if self._dropped or self._is_preamble:
             return
         if self._size > self._largest or not self._room.take(size):
             self._dropped = True
@@ -142,6 +158,9 @@ class Parts:
         self._data += data[start:end]
 
     def _end(self) -> None:
+        if self._is_preamble:
+            self._is_preamble = False
+            return
         data = None if self._dropped else bytes(self._data)
         self._data = bytearray()
         self._finished.append(Part(self._media_type, data, self._size))

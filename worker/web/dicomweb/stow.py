@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
+from email.utils import collapse_rfc2231_value
 from typing import Annotated, Any
 
 import structlog
@@ -153,7 +154,7 @@ class StowService:
                     progress.too_large |= part.size > _LARGEST_PART
                     progress.outcomes.append(outcome)
                     parts.done(part)
-            fault = "" if parts.is_whole else "the body ends before its last boundary"
+            fault = parts.fault
         except BadMultipart as error:
             fault = str(error)
         finally:
@@ -243,7 +244,7 @@ def check_headers(request: Request) -> str:
     """Check the request's headers and return the boundary of its body. `Refused`."""
     kind = media_type(request.headers.get("content-type", ""))
     boundary = kind.get_boundary()
-    if kind.get_content_type() != "multipart/related" or str(kind.get_param("type", _DICOM)).lower() != _DICOM:
+    if kind.get_content_type() != "multipart/related" or _text(kind.get_param("type", _DICOM)) != _DICOM:
         raise Refused(415, f'the body must be multipart/related; type="{_DICOM}"', Status.CANNOT_UNDERSTAND)
     if request.headers.get("content-encoding", "identity").lower() != "identity":
         raise Refused(415, "the body must not be compressed as a whole", Status.CANNOT_UNDERSTAND)
@@ -253,6 +254,10 @@ def check_headers(request: Request) -> str:
     if not {"*/*", "application/*", "application/json", DICOM_JSON, ""} & set(accepted):
         raise Refused(406, f"the answer is {DICOM_JSON}", Status.CANNOT_UNDERSTAND)
     return boundary
+
+
+def _text(parameter: object) -> str:
+    return collapse_rfc2231_value(parameter).lower()  # type: ignore[arg-type]  # whatever get_param returns
 
 
 async def patient(
