@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Sequence
 from datetime import datetime, timedelta
-from typing import Generic, Protocol, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
 from uuid import uuid4
 
 from sqlalchemy import ColumnElement, Select, and_, func, or_, select, update
@@ -166,7 +166,7 @@ class RetriedLeases(Leases[RetriedRow]):
         """Whether `due` would find a row; asked before anything is written."""
         return any(session.scalar(rows.limit(1)) is not None for rows in self._due(where, now))
 
-    def _due(self, where: ColumnElement[bool] | None, now: datetime) -> list[Select[tuple[int]]]:
+    def _due(self, where: ColumnElement[bool] | None, now: datetime) -> list[Select[Any]]:
         # asked apart, the first is read off an index in its order; with OR, a long queue would be sorted every time
         table = self.table
         rows = select(table.id).order_by(table.next_attempt_at, table.id)

@@ -10,21 +10,19 @@ import difflib
 import os
 import tomllib
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, get_args
+from typing import Annotated, Any, ClassVar, Literal, get_args
 from zoneinfo import ZoneInfo
 
-from pydantic import AfterValidator, BaseModel, Field, SecretStr, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, SettingsError
 
 from dicom_io.network.addresses import network
 from worker.config.ae_titles import AETitle, checked_ae_title
 from worker.config.destinations import DESTINATION_KINDS, AnyDestination
+from worker.config.gate_rules import Gate
 from worker.config.section import Section, is_secret
 from worker.config.tls import ListenerTls, PeerTls
 from worker.config.urls import SecretUrl, url_fault
-
-if TYPE_CHECKING:
-    from dicom_io.gate.site_rules import SiteRule
 
 __all__ = ["ConfigurationError", "Settings", "load_settings"]
 
@@ -157,57 +155,6 @@ class Reading(Section):
     engine: Literal["openvino", "keras"] = "openvino"  # keras computes heatmaps for any head
     precision: Literal["auto", "f32", "bf16"] = "auto"
     reduced_resolution: bool = True  # JPEG 2000 is decoded at a lower resolution if tensor and heatmap need no more
-
-
-class GateRule(Section):
-    """A rule of the site: one attribute of the header, exactly one of the three conditions, and an action."""
-
-    name: str = Field(description="unique; it appears in reasons, flags and metrics, so it must not hold patient data")
-    action: Literal["refuse", "read", "flag"] = Field(
-        description='"refuse": not analysed; "read": the rules of `relaxes` do not apply; "flag": analysed and flagged'
-    )
-    tag: str = Field(
-        description="a keyword such as `StationName`, `(gggg,eeee)`, `(gggg,ee,CREATOR)` for a private one; "
-        "`Sequence.Attribute` or `Sequence[0].Attribute` for one inside a sequence"
-    )
-    equals: str | int | float | tuple[str | int | float, ...] | None = Field(
-        default=None, description="a value, or a list of which one must match; case is ignored"
-    )
-    matches: str | None = Field(
-        default=None, description="a regular expression (RE2), found anywhere in the value unless anchored"
-    )
-    missing: bool | None = Field(default=None, description="`true`: absent or empty; `false`: has a value")
-    relaxes: tuple[str, ...] = Field(
-        default=(), description='with "read": the built-in rules that do not apply; `cxr-triage gate rules` lists them'
-    )
-
-    @model_validator(mode="after")
-    def _is_a_rule(self) -> GateRule:
-        self.rule()
-        return self
-
-    def rule(self) -> SiteRule:
-        """Return the rule itself; ValueError with what is wrong."""
-        from dicom_io.gate.site_rules import site_rule  # pydicom's dictionary is read only where a site has rules
-
-        return site_rule(**dict(self))
-
-
-class Gate(Section):
-    """The admission rules that a site may change; `[[gate.rules]]` adds and relaxes rules."""
-
-    minimum_short_side: int = Field(default=512, ge=1, le=65535)
-    unknown_region: Literal["read", "refuse"] = "read"
-    accept_secondary_capture: bool = False
-    rules: tuple[GateRule, ...] = ()
-
-    @model_validator(mode="after")
-    def _rules_agree(self) -> Gate:
-        if self.rules:
-            from dicom_io.gate.rules import check_site_rules
-
-            check_site_rules([each.rule() for each in self.rules])
-        return self
 
 
 class Retention(Section):

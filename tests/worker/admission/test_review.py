@@ -22,7 +22,7 @@ from dicom_io.receive.listener import Received
 from worker.admission.review import CannotBeReadAnyway, apply_rules, have_read
 from worker.analysis.runner import Analyst
 from worker.cli.app import app
-from worker.config.settings import Gate, GateRule
+from worker.config.gate_rules import Gate, GateRule
 from worker.installation import Site
 from worker.intake.intake import Intake
 from worker.model_registry import bundles
