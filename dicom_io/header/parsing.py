@@ -6,10 +6,10 @@ invalid name) to the log. Received data is checked by this package and rejected 
 
 import struct
 import zlib
-from collections.abc import Iterator, MutableSequence, Sequence
+from collections.abc import Callable, Iterator, MutableSequence, Sequence
 from contextlib import contextmanager
 from functools import cache
-from io import BytesIO
+from io import SEEK_END, BytesIO
 from pathlib import Path
 from threading import Lock
 from traceback import clear_frames
@@ -60,6 +60,7 @@ VALUE_ERRORS = (*PARSING_ERRORS, OSError)
 _tag = cache(Tag)
 _PIXEL_TAGS = frozenset(Tag(keyword) for keyword in ("FloatPixelData", "DoubleFloatPixelData", "PixelData"))
 _GROUPS_OF_OBJECTS = frozenset({0x0004, 0x0008, 0x0028})
+_UNDEFINED = 0xFFFFFFFF  # length (PS3.5 7.1)
 _LARGEST_OBJECT = 1 << 30  # held in memory
 _LARGEST_INFLATED = 1 << 28  # inflated at once; 268 MB hold the largest image that is decoded
 _LARGEST_META = 65_536  # bytes with the preamble; about a hundred are usual
@@ -116,13 +117,18 @@ def parse_header(source: Openable | bytes, keywords: Sequence[str | BaseTag] | N
             explicit.append(vr)
         if tag >> 16 == 2:  # it is no part of a data set (PS3.10 7.1); the file meta before it counts
             note_repeated(tag)
+        if length != _UNDEFINED and length > left() and tag not in _PIXEL_TAGS:
+            raise UnreadableDicom(f"data set truncated: {element_name(tag)} has {left()} of {length} bytes")
         if tag in _PIXEL_TAGS and length > 0:
             pixels.append(length)
         return tag in _PIXEL_TAGS
 
     wanted: list[BaseTag | int] | None = None if keywords is None else [_tag(keyword) for keyword in keywords]
     try:
-        with BytesIO(source) if isinstance(source, bytes) else source.open("rb") as handle, _bounded(handle):
+        with (
+            BytesIO(source) if isinstance(source, bytes) else source.open("rb") as handle,
+            _bounded(handle) as left,
+        ):
             dataset = read_partial(handle, stop_when=at_pixels, force=True, specific_tags=wanted)
     except VALUE_ERRORS as error:
         raise _unreadable(error) from error
@@ -196,21 +202,22 @@ def inflated_length(handle: BinaryIO) -> int:
 
 
 @contextmanager
-def _bounded(handle: BinaryIO) -> Iterator[None]:
-    """Limit the size of a deflated file before it is parsed."""
+def _bounded(handle: BinaryIO) -> Iterator[Callable[[], int]]:
+    """Limit the size of a deflated file before it is parsed; gives how many bytes may follow at most while it is."""
     meta, start = file_meta(handle)
     if text(meta, "TransferSyntaxUID") != DeflatedExplicitVRLittleEndian:
+        end = handle.seek(0, SEEK_END)
         handle.seek(0)
-        yield
+        yield lambda: end - handle.tell()
         return
     handle.seek(start)
     if handle.read(2) == b"\0\0":  # the parser would read a command set there, and inflate what follows it
         raise UnreadableDicom("a command set precedes the deflated data set")
     handle.seek(start)
-    inflated_length(handle)
+    inflated = inflated_length(handle)
     handle.seek(0)
     with one_inflated():
-        yield
+        yield lambda: inflated
 
 
 def _unreadable(error: Exception) -> UnreadableDicom:

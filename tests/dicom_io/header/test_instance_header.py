@@ -133,6 +133,13 @@ def test_what_is_not_dicom_is_refused_without_quoting_it(junk: bytes) -> None:
     assert "Smith" not in refusal.value.reason
 
 
+def test_a_file_cut_off_in_its_header_is_not_one_without_pixels() -> None:
+    for syntax in (ExplicitVRLittleEndian, ImplicitVRLittleEndian):
+        whole = image_file(PIXELS, syntax, PatientName="Doe^Jane", StudyDescription="CHEST PA")
+        with pytest.raises(UnreadableDicom, match=r"truncated: \(0010,0010\) PatientName has 3 of 8 bytes$"):
+            read_header(whole[: whole.index(b"Doe^") + 3])
+
+
 def test_a_missing_file_is_an_operating_system_error(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError):
         read_header(tmp_path / "absent.dcm")
