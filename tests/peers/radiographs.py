@@ -113,7 +113,7 @@ def chest(
     header.PatientName = patient_name
     header.PatientID = f"HIS-{70000 + number}"
     header.PatientBirthDate = f"19{50 + number % 40:02}0{1 + number % 9}1{number % 10}"
-    header.PatientAge = f"{74 - number % 40:03}Y"
+    header.PatientAge, header.StudyDate = f"{74 - number % 40:03}Y", "20241231"
     header.StudyInstanceUID = study_instance_uid or generate_uid(prefix=None)
     header.SeriesInstanceUID = generate_uid(prefix=None)
     header.SOPInstanceUID = generate_uid(prefix=None)
