@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
 
 from sqlalchemy import and_, or_, select, tuple_
 
+from db.analysis.current_result import findings_of
 from db.engine.session import Session
 from db.intake.misfiled_instances import MisfiledInstance
 from db.model_registry.scope import ActiveModels
@@ -145,6 +146,8 @@ class StoredMaps:
     affine: tuple[float, ...]
     model_digest: str
     preprocessing_id: str
+    labels: tuple[str, ...] = ()
+    record: dict[str, Any] = field(default_factory=dict)
 
 
 def worklist_page(session: Session, offset: int, limit: int, wanted: Wanted) -> WorklistPage:
@@ -198,7 +201,14 @@ def stored_maps(session: Session, analysis_id: int, source_sha256: str) -> Store
     if row is None:
         return None
     maps, analysis = row
-    return StoredMaps(maps.data, tuple(maps.affine), analysis.model_digest, analysis.preprocessing_id)
+    return StoredMaps(
+        maps.data,
+        tuple(maps.affine),
+        analysis.model_digest,
+        analysis.preprocessing_id,
+        tuple(finding.label for finding in findings_of(session, [analysis.id]).get(analysis.id, ())),
+        dict(analysis.record or {}),
+    )
 
 
 def _rows(session: Session, studies: Sequence[Study]) -> tuple[tuple[WorklistRow, ...], ActiveModels]:

@@ -21,6 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from model.bundle.calibration import CalibratedBy, Calibration, choose_calibration
+from model.bundle.heatmap_scale import HeatmapScale
 from model.bundle.labels import Code, Label, name_problem
 from model.bundle.manifest import CHECKSUM_KEY, FORMAT, READABLE_FORMATS, check_manifest_checksum, check_texts
 from model.bundle.training_distribution import TrainingDistribution
@@ -111,6 +112,8 @@ class Bundle:
         Contents of ``model.toml``.
     label_ages
         Narrower age ranges of single labels, where training images of other ages had no value for the label.
+    heatmap
+        The colour scale of heatmaps.
     """
 
     folder: Path
@@ -129,6 +132,7 @@ class Bundle:
     description: dict[str, Any]
     label_ages: dict[str, tuple[tuple[float, float], ...]] = field(default_factory=dict)
     groups: tuple[Calibration, ...] = ()
+    heatmap: HeatmapScale = field(default_factory=HeatmapScale)
 
     def calibration_for(self, age_years: float | None, nearest_domain: str) -> tuple[Calibration, CalibratedBy]:
         """Return the calibration for an image and why it was selected; see `choose_calibration`."""
@@ -370,6 +374,7 @@ def _assemble(folder: Path, description: dict[str, Any], contents: Mapping[str, 
             for label, ranges in intended.get("label_ages", {}).items()
         },
         groups=groups,
+        heatmap=HeatmapScale.from_table(description.get("heatmap", {}), names),
     )
 
 

@@ -29,6 +29,7 @@ from model.evaluate.predictions import calibrate, predict
 from model.inference.predictor import Predictor
 from model.preprocessing.image_files import read_raster
 from model.publish.bundle_writer import changed_copy, rewrite_description
+from model.publish.heatmap_scaling import with_fitted_scale
 from model.publish.model_card import write_card
 
 
@@ -79,6 +80,7 @@ def recalibrate(
         (copy / METRICS_FILE).write_text(json.dumps(metrics, indent=1) + "\n", encoding="utf-8")
         write_split(parts, copy / "split.csv")
         again = rewrite_description(copy, fitted.everyone, fitted.groups, (METRICS_FILE, "split.csv"))
+        again = with_fitted_scale(again, engine, parts["validation"], read_image, on_image)
         curves = copy / "curves.png"
         write_card(again, curves.name if curves.exists() else None, demonstration_sections(again))
     return load_bundle(output)

@@ -17,8 +17,10 @@ from model.bundle.labels import says_no_finding
 from model.bundle.training_distribution import TrainingDistribution
 from model.engine.opening import open_engine
 from model.engine.protocol import KERAS_ADVICE, EngineUnsuitable
+from model.evaluate.heatmap_scale_fit import PeakDensities
 from model.explain.head import Head, HeadUnsupported
 from model.importing.ood_reference import fit_reference
+from model.inference.predictor import Predictor
 from model.network.graph_cutting import find_feature_layer, first_operations
 from model.network.graph_flattening import inlined
 from model.network.head_extraction import extract_head
@@ -29,6 +31,7 @@ from model.network.openvino_export import golden_tensors
 from model.preprocessing.pixel_range import normalisation
 from model.preprocessing.tensor import Geometry, Interpolation, Preprocessing
 from model.publish.bundle_writer import BundleDescription, write_description, write_network_files
+from model.publish.heatmap_scaling import with_scale
 from model.publish.imported_model_card import write_import_card
 
 AGREEMENT = 1e-4
@@ -173,7 +176,16 @@ def import_network(
         write_network_files(labelled, description, folder, half=False, unsafe=plan.unsafe)
         bundle = described(TrainingDistribution.unknown(features))
         if reference is not None:
-            bundle = described(fit_reference(open_engine(bundle, "f32"), spec, reference))
+            engine = open_engine(bundle, "f32")
+            if head is None:
+                bundle = described(fit_reference(engine, spec, reference))
+            else:
+                peaks = PeakDensities(Predictor(bundle, engine))
+                bundle = described(fit_reference(engine, spec, peaks.watching(reference)))
+                bundle = with_scale(bundle, peaks.scale("reference images"))
+        if not bundle.heatmap.labels:
+            remedy = "" if reference is not None else "; --reference fits one"
+            notes.append(f"heatmaps are drawn on the program's default scale, not fitted to this network{remedy}")
     except (ValueError, EngineUnsuitable) as error:
         raise ImportRefused(source, str(error)) from error
     _compare(bundle, flat, activation, kept, source)

@@ -199,6 +199,8 @@ def rewrite_description(
 ) -> Bundle:
     """Replace the calibrations in ``model.toml``, and the SHA-256 of the files `changed`; return the loaded bundle.
 
+    The heatmap scale is removed: maps are divided by the temperatures, so it was fitted to other maps.
+
     Raises
     ------
     BundleInvalid
@@ -213,6 +215,7 @@ def rewrite_description(
         }
     names = [entry["name"] for entry in table["labels"]]
     table["calibration"] = [group.as_table(names) for group in groups]
+    table.pop("heatmap", None)
     table["files"] |= {name: file_digest(folder / name) for name in changed if name in table["files"]}
     write_table(folder, table)
     return load_bundle(folder)

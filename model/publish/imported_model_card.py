@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from model.bundle.bundle import Bundle
+from model.publish.model_card import heatmap_section
 
 
 def write_import_card(bundle: Bundle) -> Path:
@@ -30,6 +31,7 @@ def write_import_card(bundle: Bundle) -> Path:
         f"- Heatmaps are of layer `{bundle.explanation_layer}`, "
         + ("in closed form." if bundle.head is not None else "by gradients, on the keras engine."),
         f"| label | threshold |\n|---|---|\n{rows}",
+        heatmap_section(bundle),
         "## What to know",
         "\n".join(f"- {note}" for note in provenance["notes"])
         + ("" if bundle.distribution.known else "\n- Images out of its training distribution are not noticed: none "

@@ -5,7 +5,9 @@ from pathlib import Path
 from typing import Any
 
 from model.bundle.bundle import CARD_FILE, Bundle
+from model.bundle.heatmap_scale import DEFAULT
 from model.dataset.patient_digests import KEY_FILE
+from model.evaluate.heatmap_scale_fit import QUIET, STRONGEST
 
 
 def write_card(bundle: Bundle, curves: str | None = None, after_quality: Sequence[str] = ()) -> Path:
@@ -27,6 +29,7 @@ def write_card(bundle: Bundle, curves: str | None = None, after_quality: Sequenc
         _data(provenance, (bundle.folder / KEY_FILE).exists()),
         _quality(bundle),
         *after_quality,
+        heatmap_section(bundle),
         _distribution(bundle.metrics.get("distribution", {})),
         _training(provenance, curves),
         _limits(provenance.get("weaknesses", [])),
@@ -139,6 +142,29 @@ def _calibration_error(cell: Mapping[str, Any]) -> str:
 def _interval(cell: Mapping[str, Any], key: str) -> str:
     low, high = cell[f"{key}_interval"]
     return f"{cell[key]:.2f} ({low:.2f} to {high:.2f})"
+
+
+def heatmap_section(bundle: Bundle) -> str:
+    """Return the section, Markdown, of the colour scale of heatmaps."""
+    meaning = (
+        "## Heatmap scale\n\nColour and lines follow the local contribution to the calibrated logit, on one scale a "
+        "label for every image."
+    )
+    rows = ["| label | drawn from | full colour at | negative images | positive images |", "|---|---|---|---|---|"]
+    for label in bundle.label_names:
+        scale, (negatives, positives) = bundle.heatmap.of(label), bundle.heatmap.images.get(label, (0, 0))
+        counts = f"{negatives} | {positives}" if label in bundle.heatmap.labels else "not fitted | the default"
+        rows.append(f"| {label} | {scale.floor:g} | {scale.full:g} | {counts} |")
+    if not bundle.heatmap.labels:
+        return (
+            f"{meaning} It is {bundle.heatmap.origin('')}: from {DEFAULT.floor:g}, full at {DEFAULT.full:g}. Negative "
+            "images may be coloured, or positive ones not."
+        )
+    return (
+        f"{meaning} It was fitted on {bundle.heatmap.fitted_on}: drawn from the {QUIET}th percentile of the strongest "
+        f"contribution in images that the model calls negative, full at the {STRONGEST}th percentile of those that it "
+        "calls positive.\n\n" + "\n".join(rows)
+    )
 
 
 def _distribution(summaries: Mapping[str, Any]) -> str:

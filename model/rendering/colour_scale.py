@@ -1,22 +1,65 @@
-"""The colour scale of Grad-CAM overlays, one for every image, label and model.
+"""Colours and iso-lines of Grad-CAM overlays, on a scale that is the same for every image of a model.
 
 A map divided by its own maximum is bright on every negative image. Here the density of a cell is its contribution to
 the calibrated logit times the number of cells (the logit of an image all of whose cells were like this one), times the
 sigmoid of the sum of all contributions. So positive contributions that are outweighed by negative ones stay faint.
 """
 
+from dataclasses import dataclass
+from typing import Literal
+
 import numpy as np
 from numpy.typing import NDArray
 
-DENSITY_FLOOR = 2.0
-DENSITY_FULL = 10.0
-MAXIMUM_OPACITY = 0.5
-"""Opacity grows linearly from 0 at the floor to its maximum at `DENSITY_FULL`. On a dozen test images inspected with
-the demonstration network, negative ones stayed below the floor, and positive ones reached densities of 7 to 15.
+from model.bundle.heatmap_scale import LabelScale
+
+OverlayStyle = Literal["filled", "contours", "both"]
+
+MAXIMUM_OPACITY = 0.35
+"""Of the filled map: at least 65 % of the radiograph's contrast is left everywhere. At 0.5, in yellow, vessels and
+ribs under it could no longer be told apart on the images looked at.
 """
 
 COLOUR_RANGE = (0.35, 0.9)
 """The part of the inferno colour map in use: its dark end would hide the radiograph, its bright end looks like bone."""
+
+LINE_COLOURS = ((60, 190, 225), (120, 220, 240), (200, 245, 252))
+"""Of the iso-lines at `LabelScale.lines`: colours neither of the filled map nor of a warning, each with a dark seam, so
+that it is seen on lung and on bone.
+"""
+
+
+@dataclass(frozen=True, eq=False)
+class Layer:
+    """What is drawn over a radiograph.
+
+    Attributes
+    ----------
+    colour
+        float32 [h, w, 3] in 0..255, multiplied by the opacity.
+    alpha
+        float32 [h, w] in [0, 1], the opacity.
+    """
+
+    colour: NDArray[np.float32]
+    alpha: NDArray[np.float32]
+
+    def over(self, below: "Layer") -> "Layer":
+        """Return this layer laid over another."""
+        rest = 1 - self.alpha
+        return Layer(self.colour + rest[..., np.newaxis] * below.colour, self.alpha + rest * below.alpha)
+
+    def on(self, gray: NDArray[np.float32]) -> NDArray[np.uint8]:
+        """Return an image, float32 [h, w] in [0, 1], with this layer over it; uint8 RGB [h, w, 3]."""
+        blended = self.colour + ((1 - self.alpha) * (gray * 255))[..., np.newaxis]
+        return np.rint(blended).clip(0, 255).astype(np.uint8)
+
+    def rgba(self) -> NDArray[np.uint8]:
+        """Return it as uint8 RGBA [h, w, 4], alpha not premultiplied; all zero where nothing is drawn."""
+        alpha = np.rint(255 * self.alpha).clip(0, 255).astype(np.uint8)
+        colour = self.colour / np.maximum(self.alpha, 1e-6)[..., np.newaxis]
+        drawn = np.where(alpha[..., np.newaxis] > 0, np.rint(colour).clip(0, 255), 0).astype(np.uint8)
+        return np.dstack([drawn, alpha])
 
 
 def strength(contribution: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -26,9 +69,14 @@ def strength(contribution: NDArray[np.float32]) -> NDArray[np.float32]:
     return (np.maximum(contribution, 0) * (contribution.size * sigmoid)).astype(np.float32)
 
 
-def opacity(density: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Return the opacity of densities, float32 in [0, `MAXIMUM_OPACITY`]; 0 below `DENSITY_FLOOR`."""
-    share = np.clip((density - DENSITY_FLOOR) / (DENSITY_FULL - DENSITY_FLOOR), 0.0, 1.0)
+def peak_density(contribution: NDArray[np.float32]) -> float:
+    """Return the largest density of a map of contributions; below the scale's floor its overlay is empty."""
+    return float(strength(contribution).max())
+
+
+def opacity(density: NDArray[np.float32], scale: LabelScale) -> NDArray[np.float32]:
+    """Return the opacity of the filled map: linear from 0 at the floor to `MAXIMUM_OPACITY` where it is full."""
+    share = np.clip((density - scale.floor) / (scale.full - scale.floor), 0.0, 1.0)
     return (MAXIMUM_OPACITY * share).astype(np.float32)
 
 
@@ -41,8 +89,34 @@ def colours(alpha: NDArray[np.float32]) -> NDArray[np.uint8]:
     return np.asarray(cv2.cvtColor(cv2.applyColorMap(index, cv2.COLORMAP_INFERNO), cv2.COLOR_BGR2RGB), np.uint8)
 
 
-def blend(gray: NDArray[np.float32], alpha: NDArray[np.float32]) -> NDArray[np.uint8]:
-    """Blend an image, float32 [h, w] in [0, 1], with the colours of an opacity [h, w]; uint8 RGB [h, w, 3]."""
-    share = alpha[..., np.newaxis]
-    blended = (1 - share) * (gray * 255)[..., np.newaxis] + share * colours(alpha).astype(np.float32)
-    return np.rint(blended).clip(0, 255).astype(np.uint8)
+def filled(density: NDArray[np.float32], scale: LabelScale) -> Layer:
+    """Return the filled map of a density [h, w]."""
+    alpha = opacity(density, scale)
+    return Layer(alpha[..., np.newaxis] * colours(alpha).astype(np.float32), alpha)
+
+
+def iso_lines(density: NDArray[np.float32], scale: LabelScale) -> Layer:
+    """Return the lines along which a density [h, w] has the values of `LabelScale.lines`, with their dark seams.
+
+    A line is where the distance to its value, divided by the slope, is below half a width: no line runs along the
+    edge of the image.
+    """
+    width = max(1.6, max(density.shape) / 400)
+    down, right = np.gradient(density) if min(density.shape) > 1 else (np.zeros_like(density),) * 2
+    slope = np.maximum(np.hypot(down, right), 1e-6)
+    layer = Layer(np.zeros((*density.shape, 3), np.float32), np.zeros(density.shape, np.float32))
+    for value, colour in zip(scale.lines, LINE_COLOURS, strict=True):
+        distance = np.abs(density - value) / slope
+        seam = (0.4 * np.clip(width / 2 + 1.5 - distance, 0, 1)).astype(np.float32)
+        line = np.clip(width / 2 + 0.5 - distance, 0, 1).astype(np.float32)
+        layer = Layer(np.zeros_like(layer.colour), seam).over(layer)
+        layer = Layer(line[..., np.newaxis] * np.array(colour, np.float32), line).over(layer)
+    return layer
+
+
+def drawn(density: NDArray[np.float32], scale: LabelScale, style: OverlayStyle) -> Layer:
+    """Return what is drawn of a density [h, w] in a style."""
+    if style == "filled":
+        return filled(density, scale)
+    lines = iso_lines(density, scale)
+    return lines if style == "contours" else lines.over(filled(density, scale))

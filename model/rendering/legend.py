@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from model.rendering.colour_scale import DENSITY_FLOOR, DENSITY_FULL, blend, opacity
+from model.bundle.heatmap_scale import DEFAULT, NOT_FITTED, LabelScale
+from model.rendering.colour_scale import OverlayStyle, drawn
 
 if TYPE_CHECKING:
     from PIL.ImageFont import FreeTypeFont
@@ -32,12 +33,19 @@ class Legend:
         Drawn first, in the colour of warnings.
     footer
         The bundle's statement, in the colour of warnings.
+    scale, origin
+        The label's scale, and where it comes from.
+    style
+        How the overlay is drawn.
     """
 
     title: str
     lines: tuple[str, ...]
     flags: tuple[str, ...] = ()
     footer: str = "AI result - not for diagnosis"
+    scale: LabelScale = DEFAULT
+    origin: str = NOT_FITTED
+    style: OverlayStyle = "both"
 
 
 def draw_legend(legend: Legend, width: int) -> NDArray[np.uint8]:
@@ -50,7 +58,7 @@ def draw_legend(legend: Legend, width: int) -> NDArray[np.uint8]:
     for text, font, colour in _paragraphs(legend, size):
         rows += [(line, font, colour) for line in wrapped(text, font, width - 2 * margin)]
     heights = [sum(font.getmetrics()) + gap for _, font, _ in rows]
-    ticks = _ticks(size)
+    ticks = _ticks(size, legend.scale)
     under = sum(ticks[0].font.getmetrics()) + 2 * gap
     strip = Image.new("RGB", (width, sum(heights) + 2 * margin + size + gap + under), BACKGROUND)
     draw = ImageDraw.Draw(strip)
@@ -59,9 +67,9 @@ def draw_legend(legend: Legend, width: int) -> NDArray[np.uint8]:
     for (line, font, colour), height in zip(rows, heights, strict=True):
         draw.text((margin, top), line, font=font, fill=colour)
         top += height
-    bar = _colour_bar(min(width - 2 * margin, 16 * size), size)
+    bar = _colour_bar(min(width - 2 * margin, 16 * size), size, legend.scale, legend.style)
     for tick in ticks:
-        share = (tick.value - DENSITY_FLOOR) / (DENSITY_FULL - DENSITY_FLOOR)
+        share = (tick.value - legend.scale.floor) / (legend.scale.full - legend.scale.floor)
         x = margin + round(share * (bar.shape[1] - 1))
         draw.line([(x, top + size), (x, top + size + gap)], fill=MUTED)
         half = tick.font.getlength(tick.text) / 2
@@ -79,10 +87,10 @@ class _Tick:
     font: "FreeTypeFont"
 
 
-def _ticks(size: int) -> list[_Tick]:
+def _ticks(size: int, scale: LabelScale) -> list[_Tick]:
     font = _font(size * 0.8)
-    values = np.linspace(DENSITY_FLOOR, DENSITY_FULL, 5)
-    return [_Tick(float(v), f"{v:g}" if v < DENSITY_FULL else f"{v:g} or more", font) for v in values]
+    values = np.linspace(scale.floor, scale.full, 5)
+    return [_Tick(float(v), f"{v:.3g}" if v < scale.full else f"{v:.3g} or more", font) for v in values]
 
 
 def wrapped(text: str, font: "FreeTypeFont", width: int) -> list[str]:
@@ -112,8 +120,18 @@ def _paragraphs(legend: Legend, size: int) -> list[tuple[str, "FreeTypeFont", tu
         (legend.title, _font(size * 1.35), TEXT),
         *((line, plain, TEXT) for line in legend.lines),
         (legend.footer, plain, WARNING),
-        ("colour: local contribution to the logit; the same scale for every image", plain, MUTED),
+        (_meaning(legend), plain, MUTED),
     ]
+
+
+def _meaning(legend: Legend) -> str:
+    values = "{:.3g}, {:.3g} and {:.3g}".format(*legend.scale.lines)
+    drawn_as = {
+        "filled": "colour: local contribution to the logit",
+        "contours": f"lines: local contribution to the logit of {values}",
+        "both": f"colour: local contribution to the logit; lines: at {values}",
+    }
+    return f"{drawn_as[legend.style]}; one scale for every image, {legend.origin}"
 
 
 def _font(points: float) -> "FreeTypeFont":
@@ -125,7 +143,7 @@ def _font(points: float) -> "FreeTypeFont":
     return loaded
 
 
-def _colour_bar(width: int, height: int) -> NDArray[np.uint8]:
-    """Return the colour scale, from `DENSITY_FLOOR` to `DENSITY_FULL`, over mid-gray; uint8 RGB [height, width, 3]."""
-    densities = np.tile(np.linspace(DENSITY_FLOOR, DENSITY_FULL, width, dtype=np.float32), (height, 1))
-    return blend(np.full((height, width), 0.45, np.float32), opacity(densities))
+def _colour_bar(width: int, height: int, scale: LabelScale, style: OverlayStyle) -> NDArray[np.uint8]:
+    """Return the scale, from floor to full, over mid-gray as it is drawn; uint8 RGB [height, width, 3]."""
+    densities = np.tile(np.linspace(scale.floor, scale.full, width, dtype=np.float32), (height, 1))
+    return drawn(densities, scale, style).on(np.full((height, width), 0.45, np.float32))

@@ -6,24 +6,25 @@ import numpy as np
 from numpy.typing import NDArray
 
 from model.bundle.bundle import Bundle
+from model.bundle.heatmap_scale import DEFAULT, LabelScale
 from model.inference.predictor import InferenceResult
 from model.rendering.colour_scale import (
-    DENSITY_FLOOR,
-    DENSITY_FULL,
     MAXIMUM_OPACITY,
-    blend,
+    Layer,
+    OverlayStyle,
     colours,
+    drawn,
     opacity,
+    peak_density,
     strength,
 )
 from model.rendering.legend import Legend, draw_legend
 
 __all__ = [
-    "DENSITY_FLOOR",
-    "DENSITY_FULL",
     "RENDERING_VERSION",
     "Legend",
     "Overlay",
+    "OverlayStyle",
     "draw_layer",
     "draw_overlay",
     "draw_scale",
@@ -33,7 +34,7 @@ __all__ = [
     "probability_text",
 ]
 
-RENDERING_VERSION = 3
+RENDERING_VERSION = 4
 """Incremented when the same inputs are drawn differently."""
 
 _NARROWEST = 20  # pixels of width that a legend needs; a narrower radiograph is padded with black
@@ -58,16 +59,19 @@ class Overlay:
     radiograph: tuple[int, int, int, int]
 
 
-def legend_for(bundle: Bundle, result: InferenceResult, index: int, flags: tuple[str, ...]) -> Legend:
+def legend_for(
+    bundle: Bundle, result: InferenceResult, index: int, flags: tuple[str, ...], style: OverlayStyle = "both"
+) -> Legend:
     """Return the legend of one label, by index, of a result; it holds no data of the patient."""
     label = bundle.label_names[index]
     probability, threshold = float(result.probabilities[index]), result.calibration.thresholds[label]
     verdict = "at or above the threshold" if probability >= threshold else "below the threshold"
+    scale = bundle.heatmap.of(label)
     peak = peak_density(result.maps.contribution(index))
     peak_text = (
         f"peak contribution {peak:.1f} on the scale below"
-        if peak > DENSITY_FLOOR
-        else f"peak contribution {peak:.1f}: below the scale, so nothing is coloured"
+        if peak > scale.floor
+        else f"peak contribution {peak:.1f}: below the scale, so nothing is drawn"
     )
     return Legend(
         title=label,
@@ -78,6 +82,9 @@ def legend_for(bundle: Bundle, result: InferenceResult, index: int, flags: tuple
         ),
         flags=flags,
         footer=bundle.statement,
+        scale=scale,
+        origin=bundle.heatmap.origin(label),
+        style=style,
     )
 
 
@@ -110,7 +117,7 @@ def draw_overlay(
     tensor_size
         Rows and columns of the tensor.
     legend
-        Drawn below the radiograph.
+        Drawn below the radiograph; its scale and style are those of the overlay.
     longest_side
         Of the drawn radiograph, in pixels, at least 64; a smaller image is enlarged to it.
 
@@ -127,8 +134,7 @@ def draw_overlay(
     if longest_side < 64:
         raise ValueError(f"longest side is {longest_side}; at least 64 is needed")
     gray, scale = _scaled(image, longest_side)
-    density = _density_on(contribution, affine, tensor_size, scale, gray.shape)
-    radiograph = blend(gray, opacity(density))
+    radiograph = _layer(contribution, affine, tensor_size, scale, gray.shape, legend.scale, legend.style).on(gray)
     if gray.shape[1] < _NARROWEST:
         radiograph = np.pad(radiograph, ((0, 0), (0, _NARROWEST - gray.shape[1]), (0, 0)))
     beneath = draw_legend(legend, radiograph.shape[1])
@@ -148,6 +154,8 @@ def draw_layer(
     tensor_size: int,
     image_shape: tuple[int, int],
     longest_side: int = 1024,
+    label_scale: LabelScale = DEFAULT,
+    style: OverlayStyle = "both",
 ) -> NDArray[np.uint8]:
     """Draw one label's overlay without the radiograph, as a transparent layer of the same size.
 
@@ -159,32 +167,38 @@ def draw_layer(
         Rows and columns of the image.
     longest_side
         Of the drawn layer, in pixels; it is never larger than the image.
+    label_scale, style
+        As in the legend of `draw_overlay`.
 
     Returns
     -------
-    uint8 RGBA [height, width, 4], alpha not premultiplied; all zero where the density is below `DENSITY_FLOOR`.
+    uint8 RGBA [height, width, 4], alpha not premultiplied; all zero where nothing is drawn.
     """
     rows, columns = image_shape
     scale = min(longest_side, max(rows, columns)) / max(rows, columns)
     width, height = _drawn_size(rows, columns, scale)
-    alpha = opacity(_density_on(contribution, affine, tensor_size, scale, (height, width)))
-    layer = np.zeros((height, width, 4), np.uint8)
-    layer[..., 3] = np.rint(255 * alpha)
-    shown = layer[..., 3] > 0
-    layer[shown, :3] = colours(alpha)[shown]
-    return layer
+    return _layer(contribution, affine, tensor_size, scale, (height, width), label_scale, style).rgba()
 
 
 def draw_scale(width: int = 240, height: int = 10) -> NDArray[np.uint8]:
-    """Return the colour scale of all overlays, uint8 RGBA [height, width, 4]: density 0 left, `DENSITY_FULL` right."""
-    density = np.linspace(0.0, DENSITY_FULL, width, dtype=np.float32)
-    alpha = opacity(np.tile(density, (height, 1)))
+    """Return the colours of all overlays, uint8 RGBA [height, width, 4]: a scale's floor left, full right."""
+    density = np.linspace(DEFAULT.floor, DEFAULT.full, width, dtype=np.float32)
+    alpha = opacity(np.tile(density, (height, 1)), DEFAULT)
     return np.dstack([colours(alpha), np.rint(255 * alpha / MAXIMUM_OPACITY).astype(np.uint8)])
 
 
-def peak_density(contribution: NDArray[np.float32]) -> float:
-    """Return the largest density of a map of contributions; below `DENSITY_FLOOR` its overlay is empty."""
-    return float(strength(contribution).max())
+def _layer(
+    contribution: NDArray[np.float32],
+    affine: NDArray[np.float64],
+    tensor_size: int,
+    scale: float,
+    shape: tuple[int, ...],
+    label_scale: LabelScale,
+    style: OverlayStyle,
+) -> Layer:
+    density, covered = _density_on(contribution, affine, tensor_size, scale, shape)
+    layer = drawn(density, label_scale, style)
+    return Layer(layer.colour * covered[..., np.newaxis], layer.alpha * covered)
 
 
 def _scaled(image: NDArray[np.float32], longest_side: int) -> tuple[NDArray[np.float32], float]:
@@ -209,8 +223,11 @@ def _density_on(
     tensor_size: int,
     scale: float,
     shape: tuple[int, ...],
-) -> NDArray[np.float32]:
-    """Return a map's density on the drawn radiograph, float32 of its shape; 0 outside the tensor."""
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Return a map's density on the drawn radiograph, and 1 where the tensor covers it, else 0; float32 of its shape.
+
+    Outside the tensor the density goes on as it ends, so that no iso-line runs along the tensor's edge.
+    """
     import cv2
 
     height, width = contribution.shape
@@ -224,10 +241,12 @@ def _density_on(
     shift = np.array([[1.0, 0, -1], [0, 1, -1], [0, 0, 1]])
     forward = to_drawn @ to_image @ cell @ shift
     size = (shape[1], shape[0])
-    warped: NDArray[np.float32] = cv2.warpAffine(padded, forward[:2], size, flags=cv2.INTER_CUBIC).astype(np.float32)
+    warped: NDArray[np.float32] = cv2.warpAffine(
+        padded, forward[:2], size, flags=cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE
+    ).astype(np.float32)
     covered = _covered(to_drawn @ to_image, tensor_size, shape)
     # cubic interpolation overshoots: the density stays at or below that of the strongest cell
-    return np.clip(warped, 0, density.max()) * covered
+    return np.clip(warped, 0, density.max()), covered
 
 
 def _covered(tensor_to_drawn: NDArray[np.float64], tensor_size: int, shape: tuple[int, ...]) -> NDArray[np.float32]:

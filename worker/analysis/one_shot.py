@@ -25,6 +25,7 @@ from dicom_io.objects.heatmap_secondary_capture import NoObjectPossible
 from dicom_io.pixels.grayscale import PixelsUnreadable
 from model.bundle.bundle import Bundle
 from model.preprocessing.image_files import UnreadableImage
+from model.rendering.overlay import OverlayStyle
 from worker.analysis.model_selection import Choose, ReadByNobody
 from worker.analysis.pipeline import read_dicom, read_picture
 from worker.objects.heatmap import draw, explained_labels
@@ -54,6 +55,7 @@ def analyse_files(
     *,
     clock: Clock,
     zone: tzinfo | None = None,
+    style: OverlayStyle = "both",
     reduced_resolution: bool = True,
 ) -> Iterator[dict[str, Any]]:
     """Analyse every input under ``paths`` and yield its facts under the names of the contract.
@@ -71,11 +73,15 @@ def analyse_files(
         Its time goes into the objects.
     zone
         Of times in objects whose source names none; None: this machine's.
+    style
+        How heatmaps are drawn.
     reduced_resolution
         As for `worker.analysis.pipeline.read_dicom`.
     """
     inputs = list(find_inputs(paths))
-    analyse = reading_inputs(lambda: choose, rules, out, clock=clock, zone=zone, reduced_resolution=reduced_resolution)
+    analyse = reading_inputs(
+        lambda: choose, rules, out, clock=clock, zone=zone, style=style, reduced_resolution=reduced_resolution
+    )
     for number, found in enumerate(inputs):
         begun(number, len(inputs))
         yield analyse(found)
@@ -119,10 +125,11 @@ def reading_inputs(
     *,
     clock: Clock,
     zone: tzinfo | None = None,
+    style: OverlayStyle = "both",
     reduced_resolution: bool,
 ) -> Handler:
     """Open the readers and return what analyses one `InputFile`; the facts it gives are those of the contract."""
-    how = _How(open_readers(), rules, out, uuid.uuid4(), clock, zone, reduced_resolution)
+    how = _How(open_readers(), rules, out, uuid.uuid4(), clock, zone, style, reduced_resolution)
     return partial(_analyse_whatever_happens, how)
 
 
@@ -136,6 +143,7 @@ class _How:
     installation: uuid.UUID
     clock: Clock
     zone: tzinfo | None
+    style: OverlayStyle
     reduced_resolution: bool
     made: Counter[tuple[str, str, str]] = field(default_factory=Counter)  # objects by study, kind and model
 
@@ -225,14 +233,14 @@ def _write_objects(
     for index in explained_labels(read.findings):
         label = read.findings[index].label
         overlay = out / f"{stem}.{_in_file_name(label)}.png"
-        Image.fromarray(draw(read, index, bundle)[0]).save(overlay)
+        Image.fromarray(draw(read, index, bundle, how.style)[0]).save(overlay)
         objects.append({"kind": "overlay", "label": label, "path": str(overlay), "sop_instance_uid": None})
     if read.grayscale is None:
         return objects, ""
     digest = hashlib.sha256(found.path.read_bytes()).hexdigest()
     image = ReadImage(found.path, digest, who.sop_instance_uid or "", read, bundle)
     moment = how.clock().astimezone(how.zone)
-    request = ObjectRequest(how.installation, who.study_instance_uid or "", moment, (image,))
+    request = ObjectRequest(how.installation, who.study_instance_uid or "", moment, (image,), how.style)
     for draft in (draft for kind in KINDS for draft in kind.drafts(request)):
         series = (request.study_instance_uid, draft.key.kind, draft.key.model_digest)
         how.made[series] += 1

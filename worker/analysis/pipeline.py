@@ -108,6 +108,9 @@ def _read(
         )
         for label, probability, logit in zip(bundle.labels, reading.probabilities, reading.logits, strict=True)
     )
+    if bundle.heatmap.labels:  # pages draw by it, with or without the bundle
+        scales = {name: [scale.floor, scale.full] for name, scale in bundle.heatmap.labels.items()}
+        record["heatmap_scale"] = {"fitted_on": bundle.heatmap.fitted_on, "labels": scales}
     record["calibration"] = {"group": reading.calibration.group or "everyone", "by": reading.calibrated_by}
     return ImageReading(image, prepared, reading, tuple(dict.fromkeys((*domain, *flags))), findings, record, grayscale)
 

@@ -199,6 +199,7 @@ class Analyst:
             claimed.study_instance_uid,
             claimed.created_at.astimezone(self._settings.dicom.zone),
             (ReadImage(source, claimed.sha256, claimed.sop_instance_uid, read, reader.bundle),),
+            self._settings.heatmaps.style,
         )
         result = _result(reader, read)
         while True:

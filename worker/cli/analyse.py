@@ -66,6 +66,7 @@ def analyse(
         out,
         clock=site.clock,
         zone=site.settings.dicom.zone,
+        style=site.settings.heatmaps.style,
         reduced_resolution=reading.reduced_resolution,
     )
     with Progress(console=Console(stderr=True), transient=True) as progress:

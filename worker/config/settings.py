@@ -157,6 +157,14 @@ class Reading(Section):
     reduced_resolution: bool = True  # JPEG 2000 is decoded at a lower resolution if tensor and heatmap need no more
 
 
+class Heatmaps(Section):
+    """How the overlays of objects and, at first, of pages are drawn."""
+
+    style: Literal["filled", "contours", "both"] = Field(
+        default="both", description="colours, lines of equal contribution, or colours with lines"
+    )
+
+
 class Retention(Section):
     """What is removed automatically. A study with a pending analysis or delivery is never removed."""
 
@@ -198,6 +206,7 @@ class Settings(BaseSettings):
     database: DatabaseSettings = DatabaseSettings()
     broker: Broker = Broker()
     reading: Reading = Reading()
+    heatmaps: Heatmaps = Heatmaps()
     gate: Gate = Gate()
     triage: TriageSettings = TriageSettings()
     retention: Retention = Retention()

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from db.records import FindingRecord, ObjectKey
 from dicom_io.objects.heatmap_secondary_capture import HeatmapRequest, heatmap_secondary_capture
 from model.bundle.bundle import Bundle
-from model.rendering.overlay import RENDERING_VERSION, draw_overlay, legend_for
+from model.rendering.overlay import RENDERING_VERSION, OverlayStyle, draw_overlay, legend_for
 from worker import APPLICATION
 from worker.model_registry.preprocessing import HEATMAP_LONGEST_SIDE, preprocessing_id
 from worker.objects.kind import ObjectDraft
@@ -42,7 +42,7 @@ class HeatmapKind:
             image.sha256,
             f"{finding.probability:.4f}",  # as the object states it: the same image on another machine is no new input
             finding.threshold,
-            legend_for(bundle, read.reading, index, read.flags),
+            legend_for(bundle, read.reading, index, read.flags, request.style),
         )
         return ObjectDraft(
             key=ObjectKey(
@@ -70,7 +70,9 @@ def explained_labels(findings: Sequence[FindingRecord]) -> list[int]:
     ]
 
 
-def draw(read: ImageReading, index: int, bundle: Bundle) -> tuple[NDArray[np.uint8], float]:
+def draw(
+    read: ImageReading, index: int, bundle: Bundle, style: OverlayStyle = "both"
+) -> tuple[NDArray[np.uint8], float]:
     """Draw the radiograph with one label's overlay and its legend.
 
     Returns
@@ -84,7 +86,7 @@ def draw(read: ImageReading, index: int, bundle: Bundle) -> tuple[NDArray[np.uin
         read.reading.maps.contribution(index),
         read.prepared.affine,
         bundle.preprocessing.size,
-        legend_for(bundle, read.reading, index, read.flags),
+        legend_for(bundle, read.reading, index, read.flags, style),
         longest_side=HEATMAP_LONGEST_SIDE,
     )
     return drawn.rgb, drawn.scale
@@ -95,7 +97,7 @@ def _secondary_capture(
 ) -> tuple[str, bytes]:
     read, bundle, finding = image.reading, image.bundle, image.reading.findings[index]
     assert read.grayscale is not None, "heatmap objects are made of DICOM sources only"
-    picture, scale = draw(read, index, bundle)
+    picture, scale = draw(read, index, bundle, request.style)
     spacing = read.grayscale.pixel_spacing
     variant = "int8" if bundle.is_quantized else ""
     # whatever the attributes of series and equipment say is in its key: one series never has two descriptions

@@ -17,6 +17,7 @@ from model.bundle.bundle import Bundle
 from model.inference.domain_flags import OUTSIDE
 from model.inference.predictor import InferenceResult
 from model.preprocessing.tensor import PreparedImage
+from model.rendering.overlay import OverlayStyle
 
 
 @dataclass(frozen=True)
@@ -71,6 +72,8 @@ class ObjectRequest:
 
     Attributes
     ----------
+    style
+        How heatmaps are drawn.
     created
         The time written in the objects, with a zone; from a row, never from the clock when they are made.
     """
@@ -79,3 +82,4 @@ class ObjectRequest:
     study_instance_uid: str
     created: datetime
     images: tuple[ReadImage, ...]
+    style: OverlayStyle = "both"

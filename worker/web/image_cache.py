@@ -22,8 +22,9 @@ import numpy as np
 import structlog
 from numpy.typing import NDArray
 
+from model.bundle.heatmap_scale import DEFAULT, LabelScale
 from model.explain.gradcam import GradCamMaps
-from model.rendering.overlay import draw_layer, draw_scale
+from model.rendering.overlay import OverlayStyle, draw_layer, draw_scale
 from worker.runtime.isolated_process import CallEnded, IsolatedCalls, NotBegun
 from worker.runtime.timeouts import CHILD_START_LIMIT, PICTURE_AGAIN, PICTURE_IDLE, PICTURE_TIME_LIMIT
 from worker.web import image_process
@@ -115,6 +116,8 @@ class Pictures:
         source: Callable[[], Path],
         maps: Callable[[], tuple[GradCamMaps, NDArray[np.float64], int]],
         position: int,
+        scale: LabelScale = DEFAULT,
+        style: OverlayStyle = "filled",
     ) -> bytes:
         """Return one label's overlay as a transparent PNG that fits `gray` of the same size exactly.
 
@@ -130,7 +133,7 @@ class Pictures:
             if not 0 <= position < len(logit_maps.scales):
                 raise NoPicture(f"label {position} does not exist: this model has {len(logit_maps.scales)}")
             contribution = logit_maps.contribution(position)
-            return _png(draw_layer(contribution, affine, tensor_size, shape, LONGEST_SIDE[size]))
+            return _png(draw_layer(contribution, affine, tensor_size, shape, LONGEST_SIDE[size], scale, style))
 
         return await asyncio.get_running_loop().run_in_executor(self._threads[size != "thumbnail"], draw)
 

@@ -18,12 +18,13 @@ from db.views.study_page import StoredMaps, source_uri, stored_maps
 from dicom_io.header.instance_header import UnreadableDicom
 from dicom_io.pixels.grayscale import GRAYSCALE_VERSION, PixelsUnreadable
 from model.explain.gradcam import GradCamMaps
-from model.rendering.overlay import RENDERING_VERSION
+from model.rendering.overlay import RENDERING_VERSION, OverlayStyle
 from worker.installation import Site
 from worker.runtime.isolated_process import NotBegun
 from worker.storage.store import StoredFileLost, StoreUnavailable
 from worker.web.image_cache import NoPicture, Pictures, Size, scale_picture, tensor_size
 from worker.web.image_process import PictureFailed
+from worker.web.view_models import label_scale
 
 Digest = Annotated[str, Path(pattern="^[0-9a-f]{64}$", description="SHA-256 of the received file")]
 RowId = Annotated[int, Path(ge=1, lt=1 << 63)]
@@ -45,15 +46,23 @@ def image_routes(site: Site, pictures: Pictures) -> APIRouter:
         return Response(data, media_type="image/jpeg", headers=_kept(version))
 
     @routes.get("/images/{digest}/overlays/{analysis_id}/{position}-{size}.png", tags=["pictures"])
-    async def overlay(request: Request, digest: Digest, analysis_id: RowId, position: int, size: Size) -> Response:
+    async def overlay(
+        request: Request,
+        digest: Digest,
+        analysis_id: RowId,
+        position: int,
+        size: Size,
+        style: OverlayStyle = "filled",
+    ) -> Response:
         """The overlay of one label: positive evidence, transparent elsewhere; fits the radiograph of the same size."""
         maps = await to_thread.run_sync(_maps, site, analysis_id, digest)
         source = await _source(site, digest)
-        made_by = (maps.model_digest, maps.preprocessing_id, GRAYSCALE_VERSION, RENDERING_VERSION)
+        scale = label_scale(maps.record, maps.labels[position] if position < len(maps.labels) else "")
+        made_by = (maps.model_digest, maps.preprocessing_id, GRAYSCALE_VERSION, RENDERING_VERSION, scale, style)
         version = _version(digest, size, position, *made_by)
         if request.headers.get("if-none-match") == version:
             return Response(status_code=304, headers=_kept(version))
-        data = await pictures.overlay(digest, size, source, lambda: _unpacked(maps), position)
+        data = await pictures.overlay(digest, size, source, lambda: _unpacked(maps), position, scale, style)
         return Response(data, media_type="image/png", headers=_kept(version))
 
     @routes.get("/images/scale.png", tags=["pictures"])

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable
 from datetime import timedelta
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from fastapi import APIRouter, Request, Response
 
@@ -14,6 +14,7 @@ from db.model_registry.scope import ActiveModels
 from db.views.ledger import ledger
 from db.views.ledger_details import RefusedTransfer, ledger_details, studies_of
 from db.views.study_page import StudyPage, study_page
+from model.rendering.overlay import OverlayStyle
 from worker.admission.review import can_be_had_read
 from worker.installation import Site
 from worker.monitoring.health import status_facts
@@ -32,7 +33,11 @@ def page_routes(site: Site, renderer: Renderer, shelf: ModelShelf) -> APIRouter:
 
     @routes.get("/studies/{study_instance_uid}")
     def study(
-        request: Request, study_instance_uid: str, image: int | None = None, label: int | None = None
+        request: Request,
+        study_instance_uid: str,
+        image: int | None = None,
+        label: int | None = None,
+        style: OverlayStyle = site.settings.heatmaps.style,
     ) -> Response:
         with site.database.read() as session:
             active = active_models(session) or None
@@ -47,8 +52,10 @@ def page_routes(site: Site, renderer: Renderer, shelf: ModelShelf) -> APIRouter:
         return renderer.page(
             request,
             "study.html",
-            (found, image, label, active, card),
+            (found, image, label, style, active, card),
             active=active,
+            style=style,
+            styles=get_args(OverlayStyle),
             **_study(found, image, label, card),
         )
 

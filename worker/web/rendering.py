@@ -9,7 +9,6 @@ from fastapi import Request, Response
 from fastapi.responses import HTMLResponse
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from model.rendering.colour_scale import DENSITY_FLOOR, DENSITY_FULL
 from worker import __version__
 from worker.web import formatting
 from worker.web.view_models import BAR, fingerprint
@@ -35,8 +34,6 @@ class Renderer:
             version=__version__,
             comparison=formatting.comparison,
             bar_width=BAR,
-            overlay_floor=f"{DENSITY_FLOOR:g}",
-            overlay_full=f"{DENSITY_FULL:g}",
         )
         self._program = fingerprint(__version__, [path.stat().st_mtime_ns for path in _STATIC])
 

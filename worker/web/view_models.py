@@ -5,11 +5,13 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from db.records import FindingRecord, WorklistItem
 from db.views.study_page import StudyImage, WorklistRow
+from model.bundle.heatmap_scale import DEFAULT, NOT_FITTED, LabelScale
 from model.explain.gradcam import GradCamMaps
-from model.rendering.overlay import DENSITY_FLOOR, peak_density
+from model.rendering.overlay import peak_density
 from worker.worklist.priority import is_counted, score
 
 BAR = 100.0  # width of a finding's bar, in SVG units
@@ -17,12 +19,14 @@ BAR = 100.0  # width of a finding's bar, in SVG units
 
 @dataclass(frozen=True)
 class ShownFinding:
-    """A finding with the URL of its overlay; ``peak`` is the overlay's strongest density."""
+    """A finding with the URL of its overlay; ``peak`` is the overlay's strongest density, `origin` its scale's."""
 
     position: int
     finding: FindingRecord
     overlay_url: str
     peak: float | None
+    scale: LabelScale = DEFAULT
+    origin: str = NOT_FITTED
 
     @property
     def bar(self) -> float:
@@ -34,7 +38,7 @@ class ShownFinding:
 
     @property
     def overlay_is_empty(self) -> bool:
-        return self.peak is not None and self.peak <= DENSITY_FLOOR
+        return self.peak is not None and self.peak <= self.scale.floor
 
 
 @dataclass(frozen=True)
@@ -123,9 +127,22 @@ def shown_findings(image: StudyImage, maps: Mapping[int, bytes]) -> tuple[ShownF
             finding=finding,
             overlay_url="" if unpacked is None else overlay_url(image, position, "view"),
             peak=None if unpacked is None else peak_density(unpacked.contribution(position)),
+            scale=label_scale(image.analysis.record, finding.label),
+            origin=_scale_origin(image.analysis.record, finding.label),
         )
         for position, finding in enumerate(image.analysis.findings)
     )
+
+
+def label_scale(record: Mapping[str, Any], label: str) -> LabelScale:
+    """Return the scale of a label's overlay, which the analysis recorded; the default where it recorded none."""
+    limits = record.get("heatmap_scale", {}).get("labels", {}).get(label)
+    return DEFAULT if limits is None else LabelScale(*limits)
+
+
+def _scale_origin(record: Mapping[str, Any], label: str) -> str:
+    found = record.get("heatmap_scale", {})
+    return f"fitted on {found['fitted_on']}" if label in found.get("labels", {}) else NOT_FITTED
 
 
 def image_flags(image: StudyImage) -> tuple[str, ...]:

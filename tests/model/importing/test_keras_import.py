@@ -123,6 +123,10 @@ def test_reference_images_make_unlikeness_known_and_without_them_every_result_sa
             load_keras_file(tmp_path / "n.keras"), plan, tmp_path / "n.keras", tmp_path / name, "a file", reference
         )
         predictor = Predictor.open(tmp_path / name, "f32")
+        card = done.bundle.card_path.read_text(encoding="utf-8")
+        default = "heatmaps are drawn on the program's default scale, not fitted to this network; --reference fits one"
+        assert (default in done.notes) == (reference is None)
+        assert ("fitted on 60 reference images" if reference else "default, not fitted to this model") in card
         like, unlike = (
             predictor.predict([prepare(image, done.bundle.preprocessing)])[0].ood_score
             for image in (films[0], np.eye(40, dtype=np.float32))

@@ -1,15 +1,19 @@
 """Pictures: a negative film does not glow, a spot lands where it is, text is readable, whole, and flags come first."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from PIL import ImageFont
 
+from model.bundle.heatmap_scale import DEFAULT, HeatmapScale, LabelScale
 from model.preprocessing.tensor import Preprocessing, prepare
-from model.rendering.colour_scale import DENSITY_FLOOR, DENSITY_FULL, opacity
-from model.rendering.legend import MUTED, WARNING, Legend, draw_legend, wrapped
-from model.rendering.overlay import draw_overlay, draw_thumbnail, legend_for, peak_density, probability_text
+from model.rendering.colour_scale import filled, iso_lines, opacity
+from model.rendering.legend import MUTED, WARNING, Legend, _meaning, draw_legend, wrapped
+from model.rendering.overlay import draw_layer, draw_overlay, draw_thumbnail, legend_for, peak_density, probability_text
 
-LEGEND = Legend("Pneumonia", ("probability 0.12 (threshold 0.40)", "model demonstration 1"))
+LEGEND = Legend("Pneumonia", ("probability 0.12 (threshold 0.40)", "model demonstration 1"), style="filled")
+CONTOURS, BOTH = replace(LEGEND, style="contours"), replace(LEGEND, style="both")
 CELLS = 49
 
 
@@ -32,15 +36,16 @@ def negative_maps():
         "against": -np.abs(noise) / CELLS,
         "nothing": np.zeros((7, 7)),
         "outweighed": np.where(np.arange(49).reshape(7, 7) < 10, 9.0, -5.0) / CELLS,
-        "faint": noise / np.abs(noise).max() * 0.95 * DENSITY_FLOOR / CELLS,
+        "faint": noise / np.abs(noise).max() * 0.95 * DEFAULT.floor / CELLS,
         "fainter still": noise * 1e-6,
     }
 
 
+@pytest.mark.parametrize("legend", [LEGEND, CONTOURS, BOTH])
 @pytest.mark.parametrize("name", list(negative_maps()))
-def test_a_negative_film_does_not_glow(name):
+def test_a_negative_film_does_not_glow(name, legend):
     image = np.random.default_rng(5).random((300, 280), dtype=np.float32)
-    _, radiograph = drawn(image, negative_maps()[name])
+    _, radiograph = drawn(image, negative_maps()[name], legend=legend)
     assert colourfulness(radiograph).max() <= 1
 
 
@@ -55,10 +60,64 @@ def test_strength_is_absolute_twice_the_contribution_is_more_opaque():
 
 
 def test_opacity_grows_from_nothing_and_never_hides_the_radiograph():
-    densities = opacity(np.array([-9.0, 0.0, DENSITY_FLOOR, 3.0, 5.0, DENSITY_FULL, 400.0], np.float32))
+    densities = opacity(np.array([-9.0, 0.0, DEFAULT.floor, 3.0, 5.0, DEFAULT.full, 400.0], np.float32), DEFAULT)
     assert (densities[:3] == 0).all()
     assert (np.diff(densities) >= 0).all()
-    assert densities[-1] <= 0.6
+    assert densities[-1] <= 0.35
+
+
+@pytest.mark.parametrize("density", [0.0, 2.5, 6.0, 10.0, 1000.0])
+def test_the_filled_map_leaves_at_least_65_percent_of_the_contrast_of_what_lies_under_it(density):
+    layer = filled(np.full((1, 4), density, np.float32), DEFAULT)
+    luminance = layer.on(np.array([[0.1, 0.3, 0.6, 0.9]], np.float32)).astype(float) @ [0.299, 0.587, 0.114]
+    assert np.diff(luminance[0]) == pytest.approx(np.diff([25.5, 76.5, 153, 229.5]), rel=0.36)
+    assert (np.diff(luminance[0]) >= 0.64 * np.diff([25.5, 76.5, 153, 229.5])).all()
+
+
+def test_iso_lines_lie_at_the_values_that_the_legend_states_and_leave_the_rest_as_it_is():
+    ramp = np.tile(np.linspace(0, 80, 401, dtype=np.float32), (50, 1))  # 0.2 a pixel
+    layer = iso_lines(ramp, LabelScale(20.0, 60.0))
+    lines = np.flatnonzero(layer.alpha[25] > 0.99)
+    groups = np.split(lines, np.flatnonzero(np.diff(lines) > 1) + 1)
+    assert [group.mean() for group in groups] == pytest.approx([100, 200, 300], abs=0.6)
+    assert (layer.alpha[25] > 0).mean() < 0.05
+    legend = replace(CONTOURS, scale=LabelScale(20.0, 60.0))
+    assert "lines: local contribution to the logit of 20, 40 and 60" in _meaning(legend)
+    assert "lines: at 20, 40 and 60" in _meaning(replace(legend, style="both"))
+
+
+def test_no_iso_line_runs_along_the_edge_of_tensor_or_image():
+    image = np.full((300, 600), 0.5, np.float32)
+    everywhere = np.full((7, 7), 12.0 / CELLS)
+    assert colourfulness(drawn(image, everywhere, "crop", 600, CONTOURS)[1]).max() == 0
+    assert colourfulness(drawn(image, everywhere, "pad", 600, CONTOURS)[1]).max() == 0
+    everywhere[:, 3] = 0
+    assert colourfulness(drawn(image, everywhere, "squash", 600, CONTOURS)[1])[:, :20].max() == 0
+
+
+@pytest.mark.parametrize("style", ["filled", "contours", "both"])
+def test_page_and_object_draw_the_same(style):
+    image = np.random.default_rng(5).random((300, 400), dtype=np.float32)
+    contribution = (np.random.default_rng(6).random((7, 7)) * 20 / CELLS).astype(np.float32)
+    affine = prepare(image, Preprocessing(geometry="crop")).affine
+    scale = LabelScale(3.0, 9.0)
+    overlay = draw_overlay(image, contribution, affine, 224, replace(LEGEND, scale=scale, style=style), 400)
+    layer = draw_layer(contribution, affine, 224, image.shape, 400, scale, style).astype(float)
+    alpha = layer[..., 3:] / 255
+    under = np.rint(np.clip(image, 0, 1) * 255)[..., None]
+    assert np.abs(alpha * layer[..., :3] + (1 - alpha) * under - overlay.rgb[:300, :400]).max() <= 3
+    assert layer[..., 3].max() > 60
+
+
+def test_a_bundle_is_drawn_on_its_own_scale_and_one_without_says_that_it_has_none(predictor):
+    (result,) = predictor.predict([prepare(np.zeros((64, 64), np.float32), predictor.bundle.preprocessing)])
+    fitted = HeatmapScale("90 validation images", {"Pneumonia": LabelScale(1.5, 4.0)}, {"Pneumonia": (60, 30)})
+    own = legend_for(replace(predictor.bundle, heatmap=fitted), result, 0, ())
+    assert own.scale == LabelScale(1.5, 4.0)
+    assert _meaning(own).endswith("one scale for every image, fitted on 90 validation images")
+    without = legend_for(replace(predictor.bundle, heatmap=HeatmapScale()), result, 0, ())
+    assert without.scale == DEFAULT
+    assert _meaning(without).endswith("the program's default, not fitted to this model")
 
 
 # cell (row, column) of the map, and the quadrant of the picture it must be seen in

@@ -21,8 +21,8 @@ from dicom_io.header.instance_header import read_header
 from dicom_io.network.status_codes import Status
 from dicom_io.pixels.grayscale import read_grayscale
 from dicom_io.receive.listener import Received
+from model.bundle.bundle import builtin_bundles_folder, load_bundle
 from model.explain.gradcam import GradCamMaps
-from model.rendering.overlay import DENSITY_FULL
 from tests.peers.radiographs import Radiograph, chest, described, sample
 from worker.analysis.runner import Analyst
 from worker.config.destinations import DicomDestination
@@ -334,7 +334,9 @@ def test_overlay_is_transparent_wherever_nothing_speaks_for_its_label_and_lies_a
         stored = session.scalars(select(LogitMaps.data).where(LogitMaps.analysis_id == analysis_id)).one()
     labels, height, width = GradCamMaps.from_bytes(stored).values.shape
     contributions = np.full((labels, height, width), -0.005)
-    contributions[0, 0, 0] = 2 * DENSITY_FULL / (height * width)  # the cell at the top left alone
+    contributions[0, 0, 0] = (
+        4 * load_bundle(builtin_bundles_folder() / "demonstration").heatmap.of("Pneumonia").full / (height * width)
+    )  # the cell at the top left alone
     with reading.site.database.write() as session:
         data = GradCamMaps.from_contributions(contributions).to_bytes()
         session.execute(update(LogitMaps).where(LogitMaps.analysis_id == analysis_id).values(data=data))
@@ -352,6 +354,24 @@ def test_overlay_is_transparent_wherever_nothing_speaks_for_its_label_and_lies_a
     finally:
         with reading.site.database.write() as session:
             session.execute(update(LogitMaps).where(LogitMaps.analysis_id == analysis_id).values(data=stored))
+
+
+def test_overlay_is_drawn_as_chosen_and_the_page_states_the_scale_of_each_label(reading: Reading) -> None:
+    page = reading.client.get(f"/studies/{reading.studies['hostile'].study_instance_uid}?style=contours").text
+    assert 'src="/images/' in page and "-view.png?style=contours" in page
+    assert '<option value="contours" selected>' in page
+    scales = load_bundle(builtin_bundles_folder() / "demonstration").heatmap
+    for label, scale in scales.labels.items():
+        assert f'data-floor="{scale.floor:g}" data-highest="{scale.full:g} logits or more"' in page
+        assert f"logit of {label}, on one scale for all images, {scales.origin(label)}" in page
+    _, overlays = _addresses(reading, "hostile")
+    assert {address.partition("?")[2] for address in overlays} == {"style=both"}
+    plain = overlays[0].partition("?")[0]
+    versions = {
+        style: reading.client.get(f"{plain}?style={style}").headers["etag"] for style in ("filled", "contours", "both")
+    }
+    assert len(set(versions.values())) == 3
+    assert reading.client.get(f"{plain}?style=dotted").status_code == 422
 
 
 def test_overlay_of_one_image_is_not_drawn_over_another(reading: Reading) -> None:

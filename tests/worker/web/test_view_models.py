@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from db.records import FindingRecord
-from worker.web.view_models import shown_label
+from model.bundle.heatmap_scale import DEFAULT, LabelScale
+from worker.web.view_models import label_scale, shown_label
 
 
 def finding(label: str, probability: float, threshold: float, positive: bool) -> FindingRecord:
@@ -17,3 +18,9 @@ def test_a_label_that_is_not_counted_is_not_the_one_that_is_shown() -> None:
     assert shown_label([not_counted]) == 0
     assert shown_label([]) is None
     assert shown_label([below, finding("Edema", 0.30, 0.20, True), not_counted]) == 1
+
+
+def test_scale_of_an_overlay_is_the_recorded_one_and_else_the_default() -> None:
+    record = {"heatmap_scale": {"fitted_on": "90 validation images", "labels": {"Edema": [1.5, 4.0]}}}
+    assert label_scale(record, "Edema") == LabelScale(1.5, 4.0)
+    assert label_scale(record, "Mass") == label_scale({}, "Edema") == DEFAULT

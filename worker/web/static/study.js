@@ -3,6 +3,7 @@
 
 const slider = document.getElementById("opacity");
 const shown = document.getElementById("opacity-value");
+const style = document.getElementById("style");
 const root = document.documentElement;
 let before = 100; // strength to return to when the overlay is switched on again
 
@@ -30,11 +31,31 @@ function show(link) {
     overlay.alt = `Overlay: evidence for ${link.dataset.label}`;
   }
   document.getElementById("caption").textContent = link.dataset.caption;
+  const floor = document.getElementById("floor");
+  if (floor) {
+    floor.textContent = link.dataset.floor;
+    document.getElementById("highest").textContent = link.dataset.highest;
+    floor.parentElement.title = link.dataset.scale;
+  }
   for (const other of document.querySelectorAll(".switcher a")) other.removeAttribute("aria-current");
   link.setAttribute("aria-current", "true");
   history.replaceState(null, "", link.getAttribute("href"));
 }
 
+// Colours, contours or both: every overlay's address names the style, and so does the page's, which is polled.
+function restyle(value) {
+  style.value = value;
+  sessionStorage.setItem("style", value);
+  const swapped = (address) => address.replace(/style=\w+/, `style=${value}`);
+  for (const link of document.querySelectorAll(".switcher a")) {
+    link.dataset.overlay = swapped(link.dataset.overlay);
+    link.setAttribute("href", swapped(link.getAttribute("href")));
+  }
+  const current = document.querySelector(".switcher a[aria-current]");
+  if (current) show(current);
+}
+
+style.addEventListener("change", () => restyle(style.value));
 slider.addEventListener("input", () => strength(Number(slider.value)));
 document.getElementById("invert").addEventListener("click", () => toggle("inverted"));
 document.getElementById("zoom").addEventListener("click", () => toggle("zoomed"));
@@ -46,7 +67,7 @@ document.addEventListener("click", (event) => {
 });
 
 document.addEventListener("keydown", (event) => {
-  if (event.ctrlKey || event.metaKey || event.altKey || event.target.matches("input[type=text]")) return;
+  if (event.ctrlKey || event.metaKey || event.altKey || event.target.matches("input[type=text], select")) return;
   const go = { n: ".identity [rel=next]", p: ".identity [rel=prev]" }[event.key];
   if (go) document.querySelector(go)?.click();
   else if (event.key === "u") location.assign("/");
@@ -54,6 +75,7 @@ document.addEventListener("keydown", (event) => {
   else if (event.key === "z") toggle("zoomed");
   else if (event.key === "[") strength(Number(slider.value) - 10);
   else if (event.key === "]") strength(Number(slider.value) + 10);
+  else if (event.key === "c") restyle(style.options[(style.selectedIndex + 1) % style.options.length].value);
   else if (event.key === "o") {
     const value = Number(slider.value);
     if (value) before = value;
@@ -80,3 +102,5 @@ for (const picture of document.querySelectorAll("img.gray")) {
 }
 
 strength(Number(sessionStorage.getItem("overlay") ?? 100));
+const chosen = sessionStorage.getItem("style");
+if (chosen && chosen !== style.value && !new URLSearchParams(location.search).has("style")) restyle(chosen);
