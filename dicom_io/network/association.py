@@ -15,6 +15,7 @@ from pynetdicom.pdu_primitives import A_ASSOCIATE
 from pynetdicom.presentation import PresentationContext
 
 from dicom_io.errors import StatedError
+from dicom_io.network.association_log import uses
 from dicom_io.network.presentation_contexts import FASTEST_PDU
 from dicom_io.network.tls import TlsFiles, TlsProblem, calling_context
 from dicom_io.uids import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
@@ -116,6 +117,7 @@ def associate(peer: Peer, contexts: list[PresentationContext], roles: Sequence[A
     NothingAccepted
         If the peer accepted none of ``contexts``; a later attempt would fail too.
     """
+    uses(f"association with {peer} as {peer.calling_ae_title}")
     ae = AE(ae_title=peer.calling_ae_title)
     ae.implementation_class_uid = IMPLEMENTATION_CLASS_UID
     ae.implementation_version_name = IMPLEMENTATION_VERSION_NAME
@@ -163,7 +165,10 @@ def associate(peer: Peer, contexts: list[PresentationContext], roles: Sequence[A
 
 def end(association: Association) -> None:
     """Release an association; abort it where that fails."""
-    if association.is_established:
-        association.release()
-    if not association.is_released:
-        association.abort()
+    try:
+        if association.is_established:
+            association.release()
+        if not association.is_released:
+            association.abort()
+    finally:
+        uses("")

@@ -1,13 +1,12 @@
 """Presentation contexts, and the process-wide settings of pynetdicom: module globals, set only here."""
 
-import logging
-
 from pydicom import uid
 from pynetdicom import _config
 from pynetdicom.presentation import PresentationContext, build_context
 from pynetdicom.sop_class import StorageCommitmentPushModel, Verification
 from pynetdicom.transport import AssociationSocket
 
+from dicom_io.network.association_log import name_peers
 from dicom_io.network.tls import shutdown
 
 RECEIVED_SOP_CLASSES: tuple[str, ...] = (
@@ -39,20 +38,13 @@ RECEIVED_TRANSFER_SYNTAXES = (
 )
 
 
-def _without_traceback(record: logging.LogRecord) -> bool:
-    record.exc_info = None
-    return True
-
-
 # pynetdicom would log the identifiers of queries, which are patient data
 _config.LOG_REQUEST_IDENTIFIERS = False
 _config.LOG_RESPONSE_IDENTIFIERS = False
 # its log handlers read attributes that a sender may leave out, and fail on them
 _config.LOG_HANDLER_LEVEL = "none"
-# one line for a network error, not a traceback of pynetdicom for every port scan
-_MODULES = ("acse", "association", "dimse", "dul", "events", "fsm", "service_class", "sm", "transport", "utils")
-for _name in ("pynetdicom", *(f"pynetdicom.{module}" for module in _MODULES)):
-    logging.getLogger(_name).addFilter(_without_traceback)
+# one line for a network error, not a traceback of pynetdicom for every port scan, and whose error it is
+name_peers()
 
 
 def _shutdown_and_close(self: AssociationSocket) -> None:

@@ -16,6 +16,7 @@ from pydicom.dataset import Dataset
 from pynetdicom import AE, evt
 from pynetdicom.association import Association
 
+from dicom_io.network.association_log import described
 from dicom_io.network.presentation_contexts import received_contexts
 from dicom_io.network.status_codes import ActionStatus, Status
 from dicom_io.network.tls import RenewedContext
@@ -274,7 +275,7 @@ class Listener:
                 status, reason = rejected.status, rejected.reason
             except Exception as error:  # noqa: BLE001  (edge of the process: the peer must get an answer)
                 status, reason = ActionStatus.PROCESSING_FAILURE, f"internal error: {type(error).__name__}"
-                _log.error("a request for storage commitment failed: %s", reason)
+                _log.error("%s: a request for storage commitment failed: %s", described(event.assoc), reason)
         failed = status is ActionStatus.PROCESSING_FAILURE
         recorded = Status.PROCESSING_FAILURE if failed else Status.CANNOT_UNDERSTAND
         self._reject_request(event.assoc, recorded, f"storage commitment rejected: {reason}")
@@ -327,7 +328,7 @@ class Listener:
         except Exception as error:  # noqa: BLE001  (edge of the process: the peer must get an answer)
             # the kind only: the message of a database or parser may quote patient data
             status, reason = Status.PROCESSING_FAILURE, f"internal error: {type(error).__name__}"
-            _log.error("a C-STORE request failed: %s", reason)
+            _log.error("%s: a C-STORE request failed: %s", described(association), reason)
         else:
             return status, "" if status in {Status.SUCCESS, Status.COERCED} else status.name.replace("_", " ").lower()
         self._reject_request(association, status, reason)

@@ -19,6 +19,7 @@ from pynetdicom.sop_class import StorageCommitmentPushModel, StorageCommitmentPu
 from dicom_io.errors import StatedError
 from dicom_io.header.parsing import PARSING_ERRORS, text
 from dicom_io.network.association import Peer, PeerUnreachable, ReactorCheckpoint, associate, end
+from dicom_io.network.association_log import described, uses
 from dicom_io.network.presentation_contexts import RECEIVED_SOP_CLASSES, UNCOMPRESSED
 from dicom_io.network.status_codes import ActionStatus, FailureReason
 from dicom_io.uids import is_uid
@@ -176,10 +177,12 @@ def report_on(association: Association, result: CommitmentResult) -> ReportOutco
             is_open = association.is_alive() and association.is_established
             return ReportOutcome.BUSY if is_open else ReportOutcome.ENDED
         timeout, association.dimse_timeout = association.dimse_timeout, _REPORT_SECONDS
+        uses(described(association))
         try:
             return ReportOutcome.ENDED if _send(association, result) else ReportOutcome.REPORTED
         finally:
             association.dimse_timeout = timeout
+            uses("")
 
 
 @contextmanager

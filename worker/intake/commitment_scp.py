@@ -97,7 +97,13 @@ class Committer:
         with self._lock:
             self._own[number] = (request.association_id, time.monotonic() + COMMITMENT_QUIET)
         self._wake.set()
-        _log.info("commitment requested", request=number, calling_ae=request.calling_ae, count=len(request.references))
+        _log.info(
+            "commitment requested",
+            request=number,
+            calling_ae=request.calling_ae,
+            address=request.address,
+            count=len(request.references),
+        )
         return ActionStatus.SUCCESS
 
     def run(self, stop: threading.Event) -> None:
@@ -244,7 +250,14 @@ class Committer:
         with self._database.write() as session:
             moment = database_time(session, self._clock)
             commitment_requests.mark_reported(session, claimed, moment, committed, refused)
-        _log.info("commitment reported", request=claimed.id, way=way, committed=committed, refused=refused)
+        _log.info(
+            "commitment reported",
+            request=claimed.id,
+            calling_ae=claimed.calling_ae,
+            way=way,
+            committed=committed,
+            refused=refused,
+        )
 
     def _not_reported(self, claimed: ClaimedCommitment, reason: str, code: ReasonCode) -> None:
         with self._database.write() as session:
@@ -255,4 +268,6 @@ class Committer:
             else:
                 when = moment + backoff(claimed.attempts)
                 commitment_requests.mark_retry(session, claimed, next_attempt_at=when, reason=reason, code=code)
-        _log.warning("commitment not reported", request=claimed.id, given_up=over, reason=reason)
+        _log.warning(
+            "commitment not reported", request=claimed.id, calling_ae=claimed.calling_ae, given_up=over, reason=reason
+        )

@@ -76,7 +76,13 @@ class Intake:
 
     def rejected(self, rejection: Rejection) -> None:
         """Record a transfer that the listener rejected."""
-        _log.warning("transfer rejected", calling_ae=rejection.calling_ae, reason=rejection.reason)
+        _log.warning(
+            "transfer rejected",
+            calling_ae=rejection.calling_ae,
+            address=rejection.address,
+            status=f"0x{int(rejection.status):04X}",
+            reason=rejection.reason,
+        )
         try:
             with self._database.write() as session:
                 record_rejection(
@@ -113,6 +119,7 @@ class Intake:
             instance=recorded.instance_id,
             bytes=stored.size,
             calling_ae=received.calling_ae,
+            address=received.address,
         )
         return recorded
 
