@@ -23,13 +23,11 @@ def described(association: Association) -> str:
     ours, theirs = association.acceptor, association.requestor
     if association.is_requestor:
         ours, theirs = theirs, ours
-    asked = association.requestor.primitive if association.is_acceptor else None
-    title = theirs.ae_title if asked is None else asked.calling_ae_title
     address = theirs.address_info
     place = "an unknown address" if address is None else address.address
     if association.is_requestor and address is not None:
         place += f" port {address.port}"
-    return f"association with {(title or '').strip() or 'an unnamed AE'} at {place} as {ours.ae_title.strip()}"
+    return f"association with {theirs.ae_title.strip() or 'an unnamed AE'} at {place} as {ours.ae_title.strip()}"
 
 
 def uses(association: str) -> None:

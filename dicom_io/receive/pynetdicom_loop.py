@@ -259,6 +259,8 @@ class EventDrivenDul(DULServiceProvider):
         try:
             if self.state_machine.current_state == _AWAITING_REQUEST and bytestream[0] == ASSOCIATE_RQ:
                 self._calling, _ = titles(bytes(bytestream))
+                if self._calling:  # for the log, should the request be malformed
+                    self.assoc.requestor.ae_title = self._calling
                 self.request = read_association_request(bytes(bytestream))
                 return super()._decode_pdu(bytearray(self.request.pdu))
             if self.state_machine.current_state == _ESTABLISHED and bytestream[0] == _P_DATA:

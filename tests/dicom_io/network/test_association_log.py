@@ -31,7 +31,7 @@ def test_undecodable_request_is_logged_with_its_peer_and_without_a_traceback(
     answer(served[1].port, replace(Request(), more=b"\x20\0\0\xff\1").pdu())
     wait_until(lambda: len(of_pynetdicom(caplog)) >= 2, PATIENCE, "it is logged", every=0.01)
     first, second = of_pynetdicom(caplog)
-    peer = "association with an unnamed AE at 127.0.0.1 as CXRTRIAGE: "
+    peer = "association with MODALITY at 127.0.0.1 as CXRTRIAGE: "
     assert first == f"{peer}Unable to decode the received PDU data"
     assert second.startswith(f"{peer}MalformedPdu at pynetdicom_loop.py:")
     assert "Traceback" not in caplog.text
