@@ -173,6 +173,24 @@ def check_unseen(split_file: Path, samples: Sequence[Sample]) -> str:
     return compared
 
 
+def unseen(split_file: Path, samples: Sequence[Sample]) -> tuple[list[Sample], str]:
+    """Return the samples that are of no training or validation part, nor another image of such a patient or picture.
+
+    Also returns what was compared, as `check_unseen` does, whose parameters and errors are the same.
+    """
+    rows = _rows(split_file)
+    parts = {row["sha256"]: row["part"] for row in rows}
+    key, compared = _key_of(split_file, rows)
+    own = set() if key is None else {row[key.column] for row in rows if row[key.column] and row["part"] != "test"}
+    left: list[Sample] = []
+    for group in groups_of(samples):
+        members = [samples[index] for index in group]
+        files = any(parts.get(sample.sha256[:DIGITS], "test") != "test" for sample in members)
+        if not files and (key is None or own.isdisjoint(key.digest(sample) for sample in members)):
+            left += members
+    return left, compared
+
+
 def _key_of(split_file: Path, rows: Sequence[Mapping[str, str]]) -> tuple[PatientKey | None, str]:
     """Return the key of a split file's patient digests, None where it is missing, and what can be compared with it."""
     column = next((name for name in rows[0] if name.startswith(COLUMN)), None)

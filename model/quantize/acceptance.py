@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -16,11 +16,11 @@ from model.bundle.bundle import (
     Bundle,
 )
 from model.bundle.training_distribution import TrainingDistribution
-from model.dataset.sources import Sample
 from model.engine.opening import open_engine
 from model.engine.protocol import Engine
 from model.evaluate.metrics import auroc
 from model.evaluate.predictions import calibrate, predict
+from model.quantize.images import QuantizationImages
 
 LEAST_OF_EITHER = 10
 """Positive and negative images, each, that a label needs for its AUROC to be compared."""
@@ -30,6 +30,13 @@ MEAN_MOVE, HIGH_MOVE = 0.02, 0.10
 """Limits of the absolute change of probabilities: mean, and 99th percentile."""
 AUROC_DROP = 0.005
 """Limit of the drop of a label's AUROC."""
+AUROC_DROP_BOUND = 0.02
+"""Limit of the drop at the lower end of its 95 % interval: with few positive images the drop itself tells little."""
+CHANGED_CALLS = 0.05
+"""Limit of the share of positive calls that int8 loses, and of those that it adds: of all labels together, and of each
+label with at least `ENOUGH_CALLS`."""
+ENOUGH_CALLS = 20
+RESAMPLES = 1000
 
 
 OUT_OF_DISTRIBUTION_CHANGED = 0.05
@@ -65,6 +72,13 @@ class QuantizationComparison:
         Ratio of the sizes of the weights, quantized over source.
     speed_over_f32
         As `speed`, with the source in f32.
+    auroc_change
+        By label: 95 % interval of the change of AUROC, from paired bootstrap resamples of patients.
+    calls
+        By label: images that the source calls positive, those of them that int8 does not, and those that only int8
+        does; of images with a known value.
+    compared
+        As in `QuantizationImages`.
     not_judged
         Labels with too few positive or negative images.
     out_of_distribution_changed
@@ -81,14 +95,26 @@ class QuantizationComparison:
     precision_before: str
     size: float
     speed_over_f32: float
+    auroc_change: dict[str, tuple[float, float]] = field(default_factory=dict)
+    calls: dict[str, tuple[int, int, int]] = field(default_factory=dict)
+    compared: str = ""
     not_judged: tuple[str, ...] = ()
     out_of_distribution_changed: float = 0.0
 
+    @property
+    def all_calls(self) -> tuple[int, int, int]:
+        """`calls`, of all labels together."""
+        summed = np.array(list(self.calls.values()) or [(0, 0, 0)]).sum(axis=0)
+        return int(summed[0]), int(summed[1]), int(summed[2])
+
     def as_table(self) -> dict[str, Any]:
         """Return the values for JSON, AUROC and shares rounded to four decimals."""
-        areas = {
+        areas: dict[str, dict[str, Any]] = {
             key: {label: round(area, 4) for label, area in getattr(self, key).items()}
             for key in ("auroc_before", "auroc_after")
+        }
+        areas["auroc_change"] = {
+            label: [round(bound, 4) for bound in limits] for label, limits in self.auroc_change.items()
         }
         moves = {key: round(getattr(self, key), 4) for key in ("mean_move", "high_move", "out_of_distribution_changed")}
         return {**asdict(self), **areas, **moves}
@@ -97,8 +123,7 @@ class QuantizationComparison:
 def compare(
     before: Bundle,
     after: Bundle,
-    calibrated_on: int,
-    judging: Sequence[Sample],
+    images: QuantizationImages,
     read_image: ReadImage,
     on_image: Callable[[], None],
     threads: int,
@@ -109,10 +134,8 @@ def compare(
     ----------
     before, after
         The source and the quantized bundle.
-    calibrated_on
-        Number of images that set the quantization ranges.
-    judging
-        Images to compare on.
+    images
+        Those that set the quantization ranges, and those to compare on.
     read_image, on_image
         As for `model.evaluate.predictions.predict`.
     threads
@@ -124,6 +147,7 @@ def compare(
         No label has enough positive and negative images.
     """
     engines = open_engine(before, threads=threads), open_engine(after, threads=threads)
+    judging = images.judging
     predictions = [predict(engine, before, judging, read_image, on_image) for engine in engines]
     labels = before.label_names
     calibrated = [calibrate(each, labels, before.everyone, before.groups, before.distribution) for each in predictions]
@@ -146,7 +170,7 @@ def compare(
     moves = np.abs(calibrated[1].probabilities - calibrated[0].probabilities)
     sizes = [(bundle.folder / NETWORK_DATA_FILE).stat().st_size for bundle in (before, after)]
     return QuantizationComparison(
-        calibrated_on=calibrated_on,
+        calibrated_on=len(images.ranging),
         judged_on=len(judging),
         auroc_before={name: areas[0][name] for name in known},
         auroc_after={name: areas[1][name] for name in known},
@@ -156,11 +180,62 @@ def compare(
         precision_before=serving[1].precision,
         size=round(sizes[1] / sizes[0], 2),
         speed_over_f32=round(slowest / fastest, 2),
+        auroc_change={
+            name: paired_interval(
+                predictions[0].targets[:, i],
+                calibrated[0].probabilities[:, i],
+                calibrated[1].probabilities[:, i],
+                predictions[0].patients,
+            )
+            for i, name in enumerate(labels)
+            if name in known
+        },
+        calls={
+            name: _calls(predictions[0].targets[:, i], *(each.positive[:, i] for each in calibrated))
+            for i, name in enumerate(labels)
+        },
+        compared=images.compared,
         not_judged=tuple(name for name in labels if name not in known),
         out_of_distribution_changed=_out_of_distribution_changed(
             before.distribution, *(each.pooled for each in predictions)
         ),
     )
+
+
+def paired_interval(
+    targets: NDArray[np.float32],
+    before: NDArray[np.float64],
+    after: NDArray[np.float64],
+    patients: NDArray[np.str_],
+    seed: int = 2026,
+) -> tuple[float, float]:
+    """Return the 95 % interval of the change of AUROC, of bootstrap resamples of patients, the same for both networks.
+
+    Parameters
+    ----------
+    targets
+        float32 [n]: 1, 0, or nan (unknown, left out).
+    before, after
+        float64 [n]: probabilities of the two networks.
+    patients
+        str [n].
+    """
+    known = np.isfinite(targets)
+    names, patient_of = np.unique(patients[known], return_inverse=True)
+    images_of = [np.flatnonzero(patient_of == patient) for patient in range(len(names))]
+    random = np.random.default_rng(seed)
+    changes = []
+    for _ in range(RESAMPLES):
+        rows = np.concatenate([images_of[i] for i in random.integers(0, len(names), len(names))])
+        truth = targets[known][rows]
+        changes.append(auroc(truth, after[known][rows]) - auroc(truth, before[known][rows]))
+    low, high = np.nanpercentile(changes, (2.5, 97.5))
+    return float(low), float(high)
+
+
+def _calls(targets: NDArray[np.float32], before: NDArray[np.bool_], after: NDArray[np.bool_]) -> tuple[int, int, int]:
+    known = np.isfinite(targets)
+    return int((known & before).sum()), int((known & before & ~after).sum()), int((known & ~before & after).sum())
 
 
 def _times(engines: Sequence[Engine], tensor: NDArray[np.float32], rounds: int = 15) -> list[float]:
@@ -187,6 +262,14 @@ def check_accepted(found: QuantizationComparison) -> None:
         raise QuantizationRefused(
             f"int8 is refused: AUROC drops by more than {AUROC_DROP} on {found.judged_on} images: {listed}"
         )
+    uncertain = {label: low for label, (low, _) in found.auroc_change.items() if low < -AUROC_DROP_BOUND - 1e-9}
+    if uncertain:
+        listed = ", ".join(f"{label} {low:+.4f}" for label, low in uncertain.items())
+        raise QuantizationRefused(
+            f"int8 is refused: {found.judged_on} images leave it open whether AUROC drops by more than "
+            f"{AUROC_DROP_BOUND}: the 95 % interval of its change begins at {listed}; more images tell more"
+        )
+    _check_calls(found)
     if found.mean_move > MEAN_MOVE or found.high_move > HIGH_MOVE:
         raise QuantizationRefused(
             f"int8 is refused: probabilities move by {found.mean_move:.4g} on average (allowed {MEAN_MOVE}), and by "
@@ -196,6 +279,21 @@ def check_accepted(found: QuantizationComparison) -> None:
         raise QuantizationRefused(
             f"int8 is refused: for {found.out_of_distribution_changed:.1%} of the images the out-of-distribution flag "
             f"changes (allowed {OUT_OF_DISTRIBUTION_CHANGED:.0%})"
+        )
+
+
+def _check_calls(found: QuantizationComparison) -> None:
+    judged = {label: calls for label, calls in found.calls.items() if calls[0] >= ENOUGH_CALLS}
+    judged = {"all labels": found.all_calls, **judged}
+    changed = [
+        f"{label}: {lost} lost and {gained} added of {positive}"
+        for label, (positive, lost, gained) in judged.items()
+        if max(lost, gained) > CHANGED_CALLS * positive
+    ]
+    if changed:
+        raise QuantizationRefused(
+            f"int8 is refused: it changes more than {CHANGED_CALLS:.0%} of the positive calls on {found.judged_on} "
+            f"images: {'; '.join(changed)}"
         )
 
 

@@ -21,7 +21,7 @@ from model.bundle.bundle import (
     Bundle,
     load_bundle,
 )
-from model.dataset.sources import DatasetInvalid, Sample, limited
+from model.dataset.sources import Sample
 from model.engine.opening import open_engine
 from model.engine.transpose_sinking import fold_weights, sink_transpositions
 from model.preprocessing.image_files import read_raster
@@ -29,6 +29,8 @@ from model.preprocessing.tensor import prepare
 from model.publish.bundle_writer import file_digest, write_arrays, write_table
 from model.quantize.acceptance import (
     AUROC_DROP,
+    AUROC_DROP_BOUND,
+    CHANGED_CALLS,
     HIGH_MOVE,
     MEAN_MOVE,
     QuantizationComparison,
@@ -37,9 +39,7 @@ from model.quantize.acceptance import (
     check_accepted,
     compare,
 )
-
-CALIBRATION_IMAGES = 300
-LEAST_JUDGED = 20
+from model.quantize.images import choose_images
 
 
 def quantize(
@@ -53,7 +53,7 @@ def quantize(
     """Write a copy of a bundle whose compiled network is int8; return it with the comparison.
 
     The head stays in f32, so that its closed form explains the quantized network exactly, from its own feature map.
-    Every second image, `CALIBRATION_IMAGES` at most, sets the quantization ranges; the others are compared.
+    Which images set the quantization ranges, and which are compared: `model.quantize.images.choose_images`.
 
     Parameters
     ----------
@@ -79,16 +79,14 @@ def quantize(
         raise QuantizationRefused(f"{bundle.name} has no compiled network with a head of closed form")
     if bundle.is_quantized:
         raise QuantizationRefused(f"{bundle.name} is int8 already")
-    ranging, judging = limited(samples[::2], CALIBRATION_IMAGES), list(samples[1::2])
-    if len(judging) < LEAST_JUDGED:
-        raise DatasetInvalid(f"{len(samples)} images are too few; at least {2 * LEAST_JUDGED} are needed")
+    images = choose_images(bundle, samples)
     unfinished = output.parent / f".{output.name}.unfinished"
     shutil.rmtree(unfinished, ignore_errors=True)
     shutil.copytree(bundle.folder, unfinished)
     try:
-        _write_network(bundle, ranging, unfinished, read_image, on_image)
+        _write_network(bundle, images.ranging, unfinished, read_image, on_image)
         made = _rewrite(unfinished, bundle)
-        found = compare(bundle, made, len(ranging), judging, read_image, on_image, threads)
+        found = compare(bundle, made, images, read_image, on_image, threads)
         check_accepted(found)
         _write_card(bundle, made, found)
         unfinished.rename(output)
@@ -176,7 +174,17 @@ def _rewrite(folder: Path, bundle: Bundle) -> Bundle:
 
 def _write_card(before: Bundle, made: Bundle, found: QuantizationComparison) -> None:
     """Write the comparison before the source's model card."""
-    rows = [f"| {label} | {area:.4f} | {found.auroc_after[label]:.4f} |" for label, area in found.auroc_before.items()]
+    rows = [
+        f"| {label} | {area:.4f} | {found.auroc_after[label]:.4f} | {found.auroc_change[label][0]:+.4f} to "
+        f"{found.auroc_change[label][1]:+.4f} |"
+        for label, area in found.auroc_before.items()
+    ]
+    known = (
+        f"none of them, by {found.compared}, among what the network was trained on"
+        if found.compared
+        else "whether the network was trained on them is not known"
+    )
+    calls = [f"| {label} | {n} | {lost} | {gained} |" for label, (n, lost, gained) in found.calls.items()]
     left = f" Too few images to judge AUROC by: {', '.join(found.not_judged)}." if found.not_judged else ""
     path = made.folder / CARD_FILE
     of_before = path.read_text(encoding="utf-8") if path.exists() else ""
@@ -184,11 +192,17 @@ def _write_card(before: Bundle, made: Bundle, found: QuantizationComparison) -> 
         f"# {made.name} {made.version}\n\n"
         f"`{before.name}` with its compiled network in int8, the head in f32: its weights, thresholds and calibration "
         "are the same. What follows below is its card, measured before.\n\n"
-        f"{found.calibrated_on} images set the ranges; {found.judged_on} others judged.{left}\n\n"
-        "| label | AUROC before | in int8 |\n|---|---|---|\n" + "\n".join(rows) + "\n\n"
+        f"{found.calibrated_on} images set the ranges; {found.judged_on} others judged, of other patients; {known}."
+        f"{left}\n\n"
+        "| label | AUROC before | in int8 | change (95 % interval, paired over patients) |\n|---|---|---|---|\n"
+        + "\n".join(rows)
+        + "\n\n| label | positive before | of these negative in int8 | positive only in int8 |\n|---|---|---|---|\n"
+        + "\n".join(calls)
+        + "\n\n"
         f"Probabilities moved by {found.mean_move:.4f} on average and {found.high_move:.4f} at the 99th percentile "
-        f"(refused above {MEAN_MOVE} and {HIGH_MOVE}; a drop of AUROC above {AUROC_DROP}). On the machine that made it "
-        f"{found.speed:.2f} times as fast as {found.precision_before} and {found.speed_over_f32:.2f} times as f32, on "
-        f"one thread; weights of {found.size:.2f} times the size.\n\n{of_before}",
+        f"(refused above {MEAN_MOVE} and {HIGH_MOVE}; a drop of AUROC above {AUROC_DROP}, one whose interval reaches "
+        f"{AUROC_DROP_BOUND}, or more than {CHANGED_CALLS:.0%} of the positive calls lost or added). On the machine "
+        f"that made it {found.speed:.2f} times as fast as {found.precision_before} and {found.speed_over_f32:.2f} "
+        f"times as f32, on one thread; weights of {found.size:.2f} times the size.\n\n{of_before}",
         encoding="utf-8",
     )

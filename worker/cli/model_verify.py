@@ -68,12 +68,12 @@ def quantize(
     config: Config = None,
     json: Json = False,
 ) -> None:
-    """Quantize a bundle to int8 if its quality holds: half of the images calibrate it, the others evaluate it."""
+    """Quantize a bundle to int8 if its quality holds on images of other patients that it was not trained on."""
     from rich.console import Console
     from rich.progress import MofNCompleteColumn, Progress, TimeRemainingColumn
 
     from model.dataset.sources import Source, limited, read_sources
-    from model.quantize.int8 import CALIBRATION_IMAGES
+    from model.quantize.images import choose_images
     from model.quantize.int8 import quantize as make_int8
     from worker.config.settings import ConfigurationError
     from worker.model_registry.bundles import find_bundle
@@ -87,7 +87,8 @@ def quantize(
     bundle = find_bundle(settings, name)
     read_image = reading_as_the_worker(bundle.preprocessing, reduced_resolution=settings.reading.reduced_resolution)
     samples = limited(read_sources([Source.parse(text, cast(Any, uncertain)) for text in data], read_facts), limit)
-    steps = min(CALIBRATION_IMAGES, (len(samples) + 1) // 2) + 2 * (len(samples) // 2)
+    images = choose_images(bundle, samples)
+    steps = len(images.ranging) + 2 * len(images.judging)
     columns = (*Progress.get_default_columns()[:2], MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=Console(stderr=True)) as progress:
         task = progress.add_task("quantizing", total=steps)
@@ -105,9 +106,14 @@ def quantize(
     print(f"{made.folder}: {made.name} {made.digest[:12]}, {gained}")
     print(f"weights {found.size:g} times the size; evaluated on {found.judged_on} images:")
     for label, before in found.auroc_before.items():
-        print(f"  {label}: AUROC {before:.4f} -> {found.auroc_after[label]:.4f}")
+        low, high = found.auroc_change[label]
+        print(f"  {label}: AUROC {before:.4f} -> {found.auroc_after[label]:.4f}, change {low:+.4f} to {high:+.4f}")
     if found.not_judged:
         print(f"  too few images for an AUROC: {', '.join(found.not_judged)}")
+    called, lost, added = found.all_calls
+    print(f"of {called} positive calls {lost} were lost and {added} added")
+    if not found.compared:
+        print("whether the network was trained on these images is not known: the bundle has no split file")
     print(f"probabilities changed by {found.mean_move:.4f} on average, {found.high_move:.4f} at the 99th percentile")
 
 

@@ -29,6 +29,8 @@ FINE = QuantizationComparison(
     precision_before="f32",
     size=0.5,
     speed_over_f32=2.0,
+    auroc_change={"X": (-0.02, 0.001)},
+    calls={"X": (20, 1, 1), "Y": (0, 0, 0)},
 )
 
 
@@ -63,7 +65,11 @@ def test_int8_that_is_as_good_is_accepted_and_says_what_it_is(quantized):
     assert card.startswith("# small-int8 ")
     assert card.endswith(of_before)
     assert f"| Pneumonia | {found.auroc_before['Pneumonia']:.4f} | {found.auroc_after['Pneumonia']:.4f} |" in card
-    assert "30 images set the ranges; 30 others judged" in card
+    assert "30 images set the ranges; 30 others judged, of other patients; whether the network was trained" in card
+    low, high = found.auroc_change["Pneumonia"]
+    assert low <= found.auroc_after["Pneumonia"] - found.auroc_before["Pneumonia"] <= high
+    positive, lost, gained = found.calls["Pneumonia"]
+    assert f"| Pneumonia | {positive} | {lost} | {gained} |" in card
     assert f"{found.speed:.2f} times as fast as {found.precision_before}" in card
 
 
@@ -116,6 +122,10 @@ def test_what_drops_by_no_more_than_is_allowed_is_accepted(after):
             r"for 6\.0% of the images the out-of-distribution flag .* \(allowed 5%\)",
         ),
         ({"high_move": 0.11}, r"by 0.11 at the 99th percentile \(allowed 0.1\)"),
+        ({"auroc_change": {"X": (-0.021, 0.0)}}, r"leave it open whether AUROC drops by more than 0.02.*X -0\.0210"),
+        ({"calls": {"X": (20, 2, 0)}}, r"more than 5% of the positive calls.*X: 2 lost and 0 added of 20"),
+        ({"calls": {"X": (40, 0, 3), "Y": (400, 0, 0)}}, r"20 images: X: 0 lost and 3 added of 40$"),
+        ({"calls": {"X": (5, 1, 0), "Y": (6, 0, 0)}}, r"all labels: 1 lost and 0 added of 11$"),
     ],
 )
 def test_what_is_worse_is_refused_with_the_figures(change, message):
@@ -130,12 +140,12 @@ def test_a_drop_is_judged_as_it_is_and_not_as_it_is_printed():
 
 def test_a_label_with_too_few_positive_images_is_refused(small, samples, tmp_path):
     pytest.importorskip("nncf", reason="NNCF is not installed (extra [train])")
-    rare = [sample for sample in samples if not sample.labels["Pneumonia"]] + samples[-8:]
-    with pytest.raises(QuantizationRefused, match="no label of the model is present in at least 10 of the 20 images"):
-        quantize(small, [*rare, *rare[:2]], tmp_path / "int8")
+    rare = [sample for sample in samples if not sample.labels["Pneumonia"]] + samples[-12:]
+    with pytest.raises(QuantizationRefused, match="no label of the model is present in at least 10 of the 21 images"):
+        quantize(small, rare, tmp_path / "int8")
 
 
 def test_too_few_images_are_refused_and_nothing_is_left_behind(small, samples, tmp_path):
-    with pytest.raises(DatasetInvalid, match="10 images are too few; at least 40"):
+    with pytest.raises(DatasetInvalid, match="10 images are too few: 20 are needed to set the ranges, and 20 of other"):
         quantize(small, samples[:10], tmp_path / "int8")
     assert list(tmp_path.iterdir()) == []
