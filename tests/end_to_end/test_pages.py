@@ -130,6 +130,12 @@ def test_a_reader_sees_a_study_arrive_opens_it_and_fades_its_overlay(
     boxes = [page.locator(each).bounding_box() for each in (".gray", "#overlay")]
     assert boxes[0] == boxes[1], "the overlay lies upon the radiograph"
 
+    for style in ("filled", "contours", "both"):
+        page.keyboard.press("c")
+        assert page.get_attribute("#overlay", "src").endswith(f"?style={style}")
+        assert f"style={style}" in page.url
+        seen.pictures_are_drawn()
+
     before = page.get_attribute("#overlay", "src")
     page.keyboard.press("2")
     assert page.get_attribute("#overlay", "src") != before
