@@ -44,15 +44,14 @@ class Layer:
     colour: NDArray[np.float32]
     alpha: NDArray[np.float32]
 
-    def over(self, below: "Layer") -> "Layer":
-        """Return this layer laid over another."""
-        rest = 1 - self.alpha
-        return Layer(self.colour + rest[..., np.newaxis] * below.colour, self.alpha + rest * below.alpha)
-
     def on(self, gray: NDArray[np.float32]) -> NDArray[np.uint8]:
         """Return an image, float32 [h, w] in [0, 1], with this layer over it; uint8 RGB [h, w, 3]."""
-        blended = self.colour + ((1 - self.alpha) * (gray * 255))[..., np.newaxis]
-        return np.rint(blended).clip(0, 255).astype(np.uint8)
+        under = gray * 255
+        picture = np.repeat(np.rint(under).clip(0, 255).astype(np.uint8)[..., np.newaxis], 3, axis=2)
+        shown = self.alpha > 0
+        blended = self.colour[shown] + ((1 - self.alpha[shown]) * under[shown])[..., np.newaxis]
+        picture[shown] = np.rint(blended).clip(0, 255).astype(np.uint8)
+        return picture
 
     def rgba(self) -> NDArray[np.uint8]:
         """Return it as uint8 RGBA [h, w, 4], alpha not premultiplied; all zero where nothing is drawn."""
@@ -95,28 +94,40 @@ def filled(density: NDArray[np.float32], scale: LabelScale) -> Layer:
     return Layer(alpha[..., np.newaxis] * colours(alpha).astype(np.float32), alpha)
 
 
-def iso_lines(density: NDArray[np.float32], scale: LabelScale) -> Layer:
+def iso_lines(density: NDArray[np.float32], scale: LabelScale, over: Layer | None = None) -> Layer:
     """Return the lines along which a density [h, w] has the values of `LabelScale.lines`, with their dark seams.
 
     A line is where the distance to its value, divided by the slope, is below half a width: no line runs along the
     edge of the image.
+
+    Parameters
+    ----------
+    over
+        What the lines are drawn over; it is changed.
     """
+    import cv2
+
+    layer = over or Layer(np.zeros((*density.shape, 3), np.float32), np.zeros(density.shape, np.float32))
     width = max(1.6, max(density.shape) / 400)
-    down, right = np.gradient(density) if min(density.shape) > 1 else (np.zeros_like(density),) * 2
-    slope = np.maximum(np.hypot(down, right), 1e-6)
-    layer = Layer(np.zeros((*density.shape, 3), np.float32), np.zeros(density.shape, np.float32))
+    right, down = (
+        cv2.Sobel(density, cv2.CV_32F, *axis, ksize=1, scale=0.5, borderType=cv2.BORDER_REPLICATE)
+        for axis in ((1, 0), (0, 1))
+    )
+    slope = np.maximum(cv2.magnitude(right, down), 1e-6)
     for value, colour in zip(scale.lines, LINE_COLOURS, strict=True):
-        distance = np.abs(density - value) / slope
-        seam = (0.4 * np.clip(width / 2 + 1.5 - distance, 0, 1)).astype(np.float32)
-        line = np.clip(width / 2 + 0.5 - distance, 0, 1).astype(np.float32)
-        layer = Layer(np.zeros_like(layer.colour), seam).over(layer)
-        layer = Layer(line[..., np.newaxis] * np.array(colour, np.float32), line).over(layer)
+        near = np.abs(density - value) < (width / 2 + 1.5) * slope
+        distance = np.abs(density[near] - value) / slope[near]
+        seam = 0.4 * np.clip(width / 2 + 1.5 - distance, 0, 1)
+        line = np.clip(width / 2 + 0.5 - distance, 0, 1)
+        left = (1 - seam) * (1 - line)
+        layer.colour[near] = left[:, np.newaxis] * layer.colour[near] + line[:, np.newaxis] * np.array(colour, np.float32)
+        layer.alpha[near] = 1 - left * (1 - layer.alpha[near])
     return layer
 
 
 def drawn(density: NDArray[np.float32], scale: LabelScale, style: OverlayStyle) -> Layer:
     """Return what is drawn of a density [h, w] in a style."""
-    if style == "filled":
-        return filled(density, scale)
-    lines = iso_lines(density, scale)
-    return lines if style == "contours" else lines.over(filled(density, scale))
+    if style == "contours":
+        return iso_lines(density, scale)
+    layer = filled(density, scale)
+    return layer if style == "filled" else iso_lines(density, scale, layer)

@@ -293,8 +293,10 @@ SOURCES = {
 @pytest.mark.peer
 @pytest.mark.parametrize("name", SOURCES)
 def test_dciodvfy_finds_no_error(name: str, tmp_path: Path, foreign_validator: Dicom3tools) -> None:
-    verdict = foreign_validator.object(write(tmp_path, _bytes(SOURCES[name]())))
-    assert verdict.errors == (), verdict.output
+    source, int8 = SOURCES[name](), replace(REQUEST, model_variant="int8", instance_number=12)
+    for data in (_bytes(source), heatmap_secondary_capture(source, PICTURE, int8)[1]):
+        verdict = foreign_validator.object(write(tmp_path, data))
+        assert verdict.errors == (), verdict.output
     assert "SCImage" in verdict.output
 
 
