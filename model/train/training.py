@@ -27,6 +27,7 @@ from model.evaluate.predictions import Predictions, calibrate, predict
 from model.network.keras_backend import chosen_backend, running_backend
 from model.preprocessing.image_files import read_raster
 from model.publish.bundle_writer import BundleDescription, write_description, write_network_files
+from model.publish.heatmap_scaling import with_fitted_scale
 from model.publish.model_card import write_card
 from model.train.architecture import EXPLANATION_LAYER, build_network
 from model.train.batches import cached
@@ -247,6 +248,7 @@ def make_bundle(
         dict(zip(labels, map(float, fitted.everyone.biases), strict=True)),
         fitted.groups,
     )
+    bundle = with_fitted_scale(bundle, engine, parts["validation"], read_image)
     write_card(bundle, CURVES_FILE)
     return moved_out(folder, plan.output)
 

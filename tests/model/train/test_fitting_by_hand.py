@@ -120,3 +120,6 @@ def test_thresholds_calibration_and_distribution_do_not_see_the_test_part(tmp_pa
         assert np.array_equal(value, other.distribution.to_arrays()[key]), key
     card = Path(one.card_path).read_text()
     assert "\ntiny on 32 x 32 pixels" in card, "the card names the network that it is of"
+    assert one.heatmap == other.heatmap
+    assert one.heatmap.fitted_on == "20 validation images"
+    assert f"It was fitted on {one.heatmap.fitted_on}" in card
