@@ -120,7 +120,7 @@ def iso_lines(density: NDArray[np.float32], scale: LabelScale, over: Layer | Non
         seam = 0.4 * np.clip(width / 2 + 1.5 - distance, 0, 1)
         line = np.clip(width / 2 + 0.5 - distance, 0, 1)
         left = (1 - seam) * (1 - line)
-        layer.colour[near] = left[:, np.newaxis] * layer.colour[near] + line[:, np.newaxis] * np.array(colour, np.float32)
+        layer.colour[near] = left[:, np.newaxis] * layer.colour[near] + np.outer(line, colour)
         layer.alpha[near] = 1 - left * (1 - layer.alpha[near])
     return layer
 
