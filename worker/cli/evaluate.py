@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Any, cast
@@ -12,6 +11,7 @@ import typer
 from worker.cli.metrics_table import metrics_table
 from worker.cli.options import Config, Home, Json, Uncertain, print_json
 from worker.installation import open_site
+from worker.runtime.cores import usable_cores
 
 
 def add_commands(app: typer.Typer) -> None:
@@ -64,7 +64,7 @@ def evaluate(
     evaluation_set = select_evaluation_set(bundle, sources, split, part, allow_seen, read_facts)
     reading = settings.reading
     read_image = reading_as_the_worker(bundle.preprocessing, reduced_resolution=reading.reduced_resolution)
-    engine = open_engine(bundle, reading.precision, threads=os.cpu_count() or 1, engine=reading.engine)
+    engine = open_engine(bundle, reading.precision, threads=usable_cores(), engine=reading.engine)
     columns = (*Progress.get_default_columns()[:2], MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=Console(stderr=True)) as progress:
         task = progress.add_task("reading", total=len(evaluation_set.samples))

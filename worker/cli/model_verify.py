@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, cast
@@ -11,6 +10,7 @@ import typer
 
 from worker.cli.options import Config, Home, Json, Uncertain, print_json
 from worker.installation import open_site
+from worker.runtime.cores import usable_cores
 
 if TYPE_CHECKING:
     from model.bundle.bundle import Bundle
@@ -93,7 +93,7 @@ def quantize(
     with Progress(*columns, console=Console(stderr=True)) as progress:
         task = progress.add_task("quantizing", total=steps)
         made, found = make_int8(
-            bundle, samples, out, read_image, lambda: progress.advance(task), threads=os.cpu_count() or 1
+            bundle, samples, out, read_image, lambda: progress.advance(task), threads=usable_cores()
         )
     if json:
         print_json({"name": made.name, "digest": made.digest, "folder": str(made.folder), **found.as_table()})
