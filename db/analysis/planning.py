@@ -111,13 +111,18 @@ def read_after_all(session: Session, instance_id: int, sha256: str) -> None:
         refresh(session, [instance_id])
 
 
-def retarget(database: Database, now: datetime) -> int:
+def retarget(database: Database, now: datetime, rank: Callable[[Session, int], object] | None = None) -> int:
     """Queue what waits for the model that reads it now: a broken or former model must not keep an image unread.
 
     What no active model read is queued too, where one does now. Called once an activation or deactivation is committed,
     and by recovery where the process that activated died before it had ended. What changes is looked for without
     writing and changed a few rows a transaction, so that images are received meanwhile; another activation ends it, and
     does the rest itself.
+
+    Parameters
+    ----------
+    rank
+        Ranks the study with this id anew: of an image that several models have read, another result may count now.
 
     Returns
     -------
@@ -136,8 +141,16 @@ def retarget(database: Database, now: datetime) -> int:
                 return queued
             queued += step(session)
     for start in range(0, len(several), _AT_ONCE):
+        part = several[start : start + _AT_ONCE]
         with database.write() as session:
-            refresh(session, several[start : start + _AT_ONCE])
+            refresh(session, part)
+        if rank is not None:
+            with database.read() as session:
+                studies = session.scalars(select(Instance.study_id).where(Instance.id.in_(part)).distinct()).all()
+            for study in studies:
+                if study is not None:
+                    with database.write() as session:
+                        rank(session, study)
     with database.write() as session:
         note_routing_applied(session, revision)
     return queued

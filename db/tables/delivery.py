@@ -84,7 +84,7 @@ class Delivery(Retried, Base):
     reason: Mapped[str] = mapped_column(Text, default="")
     reason_code: Mapped[str] = mapped_column(String(32), default="")  # of `db.reasons.ReasonCode`
     created_at: Mapped[datetime] = mapped_column(UtcDateTime)
-    sent_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
+    sent_at: Mapped[datetime | None] = mapped_column(UtcDateTime, index=True)
 
 
 class Commitment(Retried, Base):

@@ -119,28 +119,29 @@ def _stages(session: Session, since: datetime, newest: int) -> dict[str, tuple[f
         .limit(newest)
         .subquery("finished")
     )
+    # the origin is looked at here: as a condition, it would have SQLite begin at all live images there are
     readings = session.execute(
-        select(Instance.received_at, finished.c.finished_at)
-        .join(Instance, Instance.id == finished.c.instance_id)
-        .where(Instance.origin == "live", finished.c.finished_at >= since)
+        select(Instance.received_at, finished.c.finished_at, Instance.origin)
+        .join(finished, Instance.id == finished.c.instance_id)
+        .where(finished.c.finished_at >= since)
     )
-    arrival_to_result = tuple(_seconds(start, end) for start, end in readings)
+    arrival_to_result = tuple(_seconds(start, end) for start, end, origin in readings if origin == "live")
     sent = (
         select(Delivery.id, Delivery.object_id, Delivery.created_at, Delivery.sent_at)
-        .where(Delivery.sent_at.is_not(None))  # not by state: its index would have every delivery sorted by id
-        .order_by(Delivery.id.desc())
+        .where(Delivery.sent_at >= since)  # not by id: all that waits for a destination which is away would be passed
+        .order_by(Delivery.sent_at.desc())
         .limit(newest)
         .subquery("sent")
     )
-    # of an object made of several images, the last to arrive
-    deliveries = session.execute(
-        select(func.max(Instance.received_at), sent.c.created_at, sent.c.sent_at)
+    rows = session.execute(
+        select(sent.c.id, Instance.received_at, sent.c.created_at, sent.c.sent_at, Instance.origin)
         .join(ObjectSource, ObjectSource.object_id == sent.c.object_id)
         .join(Analysis, Analysis.id == ObjectSource.analysis_id)
         .join(Instance, Instance.id == Analysis.instance_id)
-        .where(Instance.origin == "live", sent.c.sent_at >= since)
-        .group_by(sent.c.id, sent.c.created_at, sent.c.sent_at)
-    ).all()
+        .order_by(Instance.received_at)
+    )
+    # of an object made of several images, the last to arrive
+    deliveries = {number: (start, made, end) for number, start, made, end, origin in rows if origin == "live"}.values()
     return {
         ARRIVAL_TO_RESULT: arrival_to_result,
         RESULT_TO_SENT: tuple(_seconds(made, end) for _, made, end in deliveries),

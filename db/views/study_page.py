@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import and_, or_, select, tuple_
+from sqlalchemy import and_, or_, select
 
 from db.analysis.current_result import findings_of
 from db.engine.session import Session
@@ -291,13 +291,18 @@ def _neighbour(session: Session, study: Study, open_since: datetime, *, earlier:
             *((Study.reading_key.asc(), Study.id.desc()) if earlier else (Study.reading_key.desc(), Study.id.asc()))
         )
     else:
-        place, ours = tuple_(Study.latest_at, Study.id), tuple_(study.latest_at, study.id)
-        query = query.where(Study.latest_at <= open_since, place > ours if earlier else place < ours)
+        # two comparisons, of which the first is the range of an index: SQLite makes none of a pair's
+        here_at = study.latest_at
+        if earlier:
+            query = query.where(Study.latest_at >= here_at, or_(Study.latest_at > here_at, Study.id > study.id))
+            query = query.where(Study.latest_at <= open_since)
+        else:
+            query = query.where(Study.latest_at <= here_at, or_(Study.latest_at < here_at, Study.id < study.id))
         query = query.order_by(
             *((Study.latest_at.asc(), Study.id.asc()) if earlier else (Study.latest_at.desc(), Study.id.desc()))
         )
-    # by the index alone; the row is fetched of the one that is found
-    return session.scalar(select(Study.study_instance_uid).where(Study.id == session.scalar(query)))
+    number = session.scalar(query)  # by the index alone; the row is fetched of the one that is found
+    return None if number is None else session.scalar(select(Study.study_instance_uid).where(Study.id == number))
 
 
 def _identity(study: Study) -> StudyIdentity:

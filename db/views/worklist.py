@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 
-from sqlalchemy import ColumnElement, func, select, tuple_
+from sqlalchemy import ColumnElement, func, or_, select
 
 from db.analysis.current_result import maxima
 from db.analysis.states import PENDING
@@ -20,6 +20,7 @@ from db.tables.studies import Study
 from db.views.loaded_studies import LoadedStudies, load_studies
 
 _STUDIES_AT_ONCE = 500  # each is a bound variable, of which SQLite takes 32,766 a statement and PostgreSQL 65,535
+PRIORITIES = ("HIGH", "MEDIUM", "LOW")
 _NO_MODEL = "no model is active: received and waiting ('cxr-triage model activate NAME')"
 
 
@@ -84,16 +85,26 @@ def newest_first(
     session: Session, limit: int, wanted: Wanted = _ALL, before: tuple[datetime, int] | None = None
 ) -> list[Study]:
     """Return the ``limit`` studies of which something was heard last, of those ``before`` this one's time and id."""
-    query = select(Study).where(*wanted.conditions())
     if before is not None:
-        query = query.where(tuple_(Study.latest_at, Study.id) < tuple_(*before))
+        time, number = before
+        wanted = replace(wanted, until=time if wanted.until is None else min(time, wanted.until))
+    query = select(Study).where(*wanted.conditions())
+    if (
+        before is not None
+    ):  # two comparisons, of which the first is the range of an index: SQLite makes none of a pair's
+        query = query.where(or_(Study.latest_at < time, Study.id < number))
     return list(session.scalars(query.order_by(Study.latest_at.desc(), Study.id.desc()).limit(limit)))
 
 
 def priorities(session: Session, wanted: Wanted) -> dict[str, int]:
-    """Return how many of the studies have each priority."""
-    counts = select(Study.priority, func.count()).where(*wanted.conditions()).group_by(Study.priority)
-    return {priority: int(number) for priority, number in session.execute(counts)}
+    """Return how many of the studies have each priority; those that none has are left out."""
+    # asked apart, each is a range of an index; grouped, SQLite would read an index of all studies
+    counts = {
+        name: int(session.scalar(select(func.count()).where(*replace(wanted, priority=name).conditions())) or 0)
+        for name in PRIORITIES
+        if wanted.priority in ("", name)
+    }
+    return {name: number for name, number in counts.items() if number}
 
 
 def study_item(session: Session, study_instance_uid: str) -> WorklistItem | None:

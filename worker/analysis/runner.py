@@ -240,6 +240,8 @@ class Analyst:
         with self.database.write() as session:
             moment = database_time(session, self._process.clock)
             kept = lifecycle.end(session, claimed, state=state, reason=reason, code=code, now=moment)
+            if kept:  # what a former model said of this image ranks its study no longer
+                rank_study(session, claimed.study_id, self._settings.triage.horizon_hours)
         return state if kept else "lease lost"
 
 

@@ -27,6 +27,7 @@ from model.bundle.bundle import (
 from worker.config.settings import Settings
 from worker.installation import Site, make_home
 from worker.model_registry.preprocessing import preprocessing_id
+from worker.worklist.priority import ranking
 
 
 class UnknownModel(Exception):
@@ -108,7 +109,7 @@ def activate(
             if activation.any_model_known(session):
                 return bundle
         activation.activate(session, as_record(bundle), moment, scope, default=default, replace=replace)
-    retarget(site.database, moment)
+    retarget(site.database, moment, ranking(site.settings))
     return bundle
 
 
@@ -136,7 +137,7 @@ def deactivate(site: Site, named: str | None = None) -> str | None:
                 raise UnknownModel(f"no active model is named {named!r}; active: {active.name or 'none'}")
             activation.deactivate(session, found[0].digest)
             name = found[0].name
-    retarget(site.database, site.clock())
+    retarget(site.database, site.clock(), ranking(site.settings))
     return name
 
 

@@ -31,6 +31,7 @@ from worker.runtime.timeouts import (
     RETENTION_EVERY,
 )
 from worker.storage.store import FolderStore, StoreUnavailable
+from worker.worklist.priority import ranking
 
 _log = structlog.get_logger(__name__)
 
@@ -48,7 +49,7 @@ def recover_once(settings: Settings, database: Database, app: Celery, process: R
         created = create_missing(session, moment, RECOVERY_BATCH)
         applied = routing_is_applied(session)
     if not applied:  # an activation that goes on meets nothing left to change; one whose process died is ended here
-        retarget(database, moment)
+        retarget(database, moment, ranking(settings))
     if freed or freed_deliveries or created:
         _log.info("leases recovered", analyses=freed, deliveries=freed_deliveries, analyses_created=created)
     try:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import datetime
+from functools import partial
 from typing import Protocol
 
 from db.analysis import lifecycle
 from db.analysis.current_result import study_findings
 from db.engine.session import Session
 from db.records import Triage
+from worker.config.settings import Settings
 
 ROUTINE = 0.5  # the score of a study about which nothing may be said: neither before nor after its turn
 _POSITIVE = 0.5
@@ -74,3 +76,8 @@ def rank_study(session: Session, study_id: int, horizon_hours: float) -> Triage:
     )
     lifecycle.rank(session, study_id, triage)
     return triage
+
+
+def ranking(settings: Settings) -> Callable[[Session, int], Triage]:
+    """Return what ranks a study by its id, as configured."""
+    return partial(rank_study, horizon_hours=settings.triage.horizon_hours)

@@ -63,6 +63,7 @@ def upgrade() -> None:
             )
         (_sqlite_triggers if op.get_bind().dialect.name == "sqlite" else _postgresql_trigger)(table)
     op.create_index("ix_delivery_state_destination_created_at", "delivery", ["state", "destination", "created_at"])
+    op.create_index("ix_delivery_sent_at", "delivery", ["sent_at"])
 
 
 def _studies() -> None:

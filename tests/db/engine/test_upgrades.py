@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -21,10 +22,15 @@ from sqlalchemy import (
     insert,
     select,
 )
+from sqlalchemy.exc import IntegrityError
 
 import db.migrations
+import db.tables.audit
+import db.tables.delivery
+import db.tables.processes  # every table that a row is looked for in
 from db.engine.schema import HEAD_REVISION, revision, upgrade
 from db.engine.session import Database, Session, sqlite_url
+from db.engine.tallies import tallies
 from db.tables.analyses import Analysis
 from db.tables.base import Base
 from db.tables.gate import GateDecision
@@ -237,3 +243,68 @@ def test_known_sentences_of_old_rows_get_their_code(old: Old, table: str, reason
     upgrade(before.database, NOON)
     with before.database.read() as session:
         assert session.scalar(select(Base.metadata.tables[table].c.reason_code)) == code
+
+
+def test_upgrade_counts_what_is_there_and_knows_when_each_study_last_had_news(old: Old) -> None:
+    before = old("0014")
+    later = NOON + timedelta(days=1)
+    with before.database.write() as session:
+        for number, (origin, received) in enumerate([("live", NOON), ("live", later), ("archive", later)], 1):
+            study = 1 if number <= 2 else 3
+            if number != 2:
+                before.add(session, "study", id=study, study_instance_uid=f"1.2.{study}", arrived_at=NOON)
+            before.add(
+                session,
+                "instance",
+                id=number,
+                study_id=study,
+                sop_instance_uid=f"1.2.3.{number}",
+                origin=origin,
+                state="done" if number == 1 else "refused",
+                outside_domain=number == 1,
+                received_at=received,
+            )
+            before.add(
+                session,
+                "gate_decision",
+                instance_id=number,
+                origin=origin,
+                accepted=number == 1,
+                current=True,
+                rule="region",
+                reason="not a chest",
+                facts={},
+            )
+        before.add(session, "study", id=4, study_instance_uid="1.2.4", arrived_at=NOON)
+        before.add(session, "rejection", key="k", status=0xA700, number=5)
+    upgrade(before.database, NOON)
+    with before.database.write() as session:
+        assert dict(session.execute(select(Study.id, Study.latest_at)).all()) == {1: later, 3: None, 4: NOON}
+        assert tallies(session, "instance", "accepted", "refused", "rejection", "delivery") == {
+            "instance": {("done", "outside"): 1, ("refused", ""): 1},
+            "accepted": {("", ""): 1},
+            "refused": {("region", "not a chest"): 1},
+            "rejection": {(str(0xA700), ""): 5},
+            "delivery": {},
+        }
+        # a copy of the table would have lost these
+        session.add_all(_decision(current=current) for current in (False, False))
+        session.flush()
+        with pytest.raises(IntegrityError), session.begin_nested():
+            session.add(_decision(current=True))
+            session.flush()
+
+
+def _decision(*, current: bool) -> GateDecision:
+    return GateDecision(
+        instance_id=1,
+        origin="live",
+        rules_version="1",
+        accepted=True,
+        rule="",
+        reason="",
+        facts={},
+        flags=[],
+        decided_at=NOON,
+        current=current,
+    )

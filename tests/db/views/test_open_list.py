@@ -7,12 +7,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import datetime, timedelta
+from functools import partial
 
 import pytest
 from sqlalchemy import select, update
 
 from db.analysis import lifecycle
-from db.analysis.planning import create_missing
+from db.analysis.planning import create_missing, retarget
 from db.analysis.states import refresh
 from db.engine.session import Database, Session
 from db.intake.instances import record_instance
@@ -254,3 +255,34 @@ def test_former_models_word_does_not_rank_a_study_whose_reader_failed(with_model
         rank_study(session, 1, HORIZON)
         (item,) = worklist(session)
     assert (item.priority, item.reason, item.findings) == ("MEDIUM", "damaged", ())
+
+
+def test_study_that_two_models_have_read_is_ranked_by_the_one_that_reads_it_after_each_activation(
+    with_model: Database, new_instance: Make
+) -> None:
+    other = replace(MODEL, digest="b" * 64, name="second")
+    read(with_model, new_instance(), HIGH)
+    with with_model.write() as session:
+        session.add(
+            Analysis(
+                instance_id=1,
+                model_digest=other.digest,
+                preprocessing_id="squash",
+                model_name="second",
+                state="pending",
+                reason="",
+                created_at=NOON,
+            )
+        )
+    with with_model.write() as session:
+        claimed = lifecycle.claim(session, 2, owner="me", now=NOON, lease=LEASE, max_attempts=3)
+        assert claimed is not None
+        lifecycle.complete(session, claimed, replace(result(), findings=(LOW,)), NOON)
+        rank_study(session, 1, HORIZON)
+    for model, priority in ((other, "LOW"), (MODEL, "HIGH")):
+        with with_model.write() as session:
+            activation.activate(session, model, NOON)
+        retarget(with_model, NOON, partial(rank_study, horizon_hours=HORIZON))
+        with with_model.read() as session:
+            (item,) = worklist(session)
+        assert (item.model, item.priority, item.findings[0].positive) == (model.name, priority, priority == "HIGH")
