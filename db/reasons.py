@@ -32,6 +32,7 @@ class ReasonCode(StrEnum):
     PEER_UNREACHABLE = "peer_unreachable"  # no association; no object's fault
     PEER_STATUS = "peer_status"  # the status that the peer answered with, which the sentence names
     SUPERSEDED = "superseded"  # the object has a newer revision
+    DESTINATION_REMOVED = "destination_removed"  # no longer configured, and for days nothing has been sent to it
     NOT_SENT = "not_sent"  # not offered, not answered, or not accepted in this transfer syntax
 
     # of an image or a study as interfaces show it; derived, never stored

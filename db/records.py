@@ -117,6 +117,7 @@ class ClaimedAnalysis:
     model_digest: str
     preprocessing_id: str
     attempts: int
+    faults: int  # of machines, in a row, before this claim
     created_at: datetime
     received_at: datetime
     correlation_id: str

@@ -9,10 +9,10 @@ from collections.abc import Callable, Iterable
 from dataclasses import replace
 from datetime import datetime, timedelta
 
-from sqlalchemy import exists, func, select, update
+from sqlalchemy import and_, exists, func, select, update
 
-from db.analysis.states import lock_studies, refresh, refresh_analysed
-from db.engine.leases import ENQUEUED_AHEAD, Claimed, Leases
+from db.analysis.states import lock_studies, lock_studies_of_analyses, refresh, refresh_analysed
+from db.engine.leases import ENQUEUED_AHEAD, LONGEST_WAIT, Claimed, Leases
 from db.engine.session import Session, changed_rows
 from db.reasons import ReasonCode
 from db.records import LIVE, AnalysisResult, ClaimedAnalysis, Queue, Triage
@@ -31,6 +31,7 @@ def claim(
 
     An analysis out of attempts is failed here, keeping the last error. ``owner`` names the process that claims it.
     """
+    lock_studies_of_analyses(session, [analysis_id])
     stop = (
         update(Analysis)
         .where(Analysis.id == analysis_id, _LEASES.claimable(now), Analysis.attempts >= max_attempts)
@@ -77,6 +78,7 @@ def claim(
         model_digest=analysis.model_digest,
         preprocessing_id=analysis.preprocessing_id,
         attempts=analysis.attempts,
+        faults=analysis.faults,
         created_at=analysis.created_at,
         received_at=instance.received_at,
         correlation_id=instance.correlation_id,
@@ -104,7 +106,8 @@ def read_as(session: Session, claimed: ClaimedAnalysis, preprocessing_id: str, n
 
 
 def complete(session: Session, claimed: ClaimedAnalysis, result: AnalysisResult, now: datetime) -> bool:
-    """Store a result; False, and nothing is written, if the lease was lost."""
+    """Store a result; False, and nothing is written, if the lease was lost, or the study removed."""
+    lock_studies(session, [claimed.instance_id])
     ended = _LEASES.end(
         session,
         claimed,
@@ -146,6 +149,7 @@ def complete(session: Session, claimed: ClaimedAnalysis, result: AnalysisResult,
 
 def end(session: Session, claimed: Claimed, *, state: str, reason: str, code: ReasonCode, now: datetime) -> bool:
     """End a claimed analysis as ``failed`` or ``not_applicable`` with a reason; False if the lease was lost."""
+    lock_studies_of_analyses(session, [claimed.id])
     ended = _LEASES.end(session, claimed, state=state, reason=reason, reason_code=code, finished_at=now)
     if ended:
         refresh_analysed(session, [claimed.id])
@@ -157,9 +161,17 @@ def is_known(session: Session, analysis_id: int) -> bool:
     return session.scalar(select(Analysis.id).where(Analysis.id == analysis_id)) is not None
 
 
-def give_back(session: Session, claimed: Claimed, *, reason: str, code: ReasonCode, counted: bool) -> bool:
-    """Give a claimed analysis back as pending; ``counted=False`` where the fault was the machine's, not the image's."""
-    given = _LEASES.give_back(session, claimed, counted=counted, reason=reason, reason_code=code)
+def give_back(session: Session, claimed: Claimed, *, reason: str, code: ReasonCode, retry_at: datetime | None) -> bool:
+    """Give a claimed analysis back as pending.
+
+    Parameters
+    ----------
+    retry_at
+        Where the fault was the machine's and not the image's: when it is queued again. The attempt does not count then.
+    """
+    lock_studies_of_analyses(session, [claimed.id])
+    waits = {} if retry_at is None else {"faults": Analysis.faults + 1, "retry_at": retry_at, "enqueued_at": None}
+    given = _LEASES.give_back(session, claimed, counted=retry_at is None, reason=reason, reason_code=code, **waits)
     if given:
         refresh_analysed(session, [claimed.id])
     return given
@@ -187,10 +199,13 @@ def note_loss(session: Session, analysis_ids: Iterable[int], reason: str) -> int
 
 def release_dead(session: Session, is_dead: Callable[[str], bool], now: datetime) -> int:
     """Free what dead processes hold, and what has outlived its lease, to be queued again at once. Returns how many."""
-    running = session.scalars(select(Analysis.id).where(Analysis.state == "running")).all()
-    freed = _LEASES.release_dead(session, is_dead, now, enqueued_at=None)
-    if freed:
-        refresh_analysed(session, running)
+    dead = _LEASES.dead(session, is_dead, now)
+    if not dead:
+        return 0
+    ids = [row.id for row in dead]
+    lock_studies_of_analyses(session, ids)
+    freed = _LEASES.free_dead(session, dead, enqueued_at=None)
+    refresh_analysed(session, ids)
     return freed
 
 
@@ -199,15 +214,17 @@ def requeue_pending(
 ) -> list[int]:
     """Return up to ``limit`` analyses of a queue that nobody has queued, or ``older_than`` ago; marked as queued now.
 
-    The smallest priority comes first; within it what was never queued, then what was queued longest ago. A second
-    scheduler passes over what this one has just taken.
+    The smallest priority comes first; within it what was never queued, then what was queued longest ago, then what a
+    fault of a machine gave back, once its time has come. A second scheduler passes over what this one has just taken.
     """
     of_queue = (Analysis.state == "pending", Analysis.queue == queue)
     # asked apart, each is a range of an index; with OR, all that is pending would be read every few seconds
     due = (
-        Analysis.enqueued_at.is_(None),
+        and_(Analysis.enqueued_at.is_(None), Analysis.retry_at.is_(None)),
         Analysis.enqueued_at < now - older_than,
         Analysis.enqueued_at > now + ENQUEUED_AHEAD,
+        and_(Analysis.enqueued_at.is_(None), Analysis.retry_at <= now),
+        and_(Analysis.enqueued_at.is_(None), Analysis.retry_at > now + LONGEST_WAIT),
     )
     ids: list[int] = []
     priority = session.scalar(select(func.min(Analysis.priority)).where(*of_queue))
@@ -215,7 +232,7 @@ def requeue_pending(
         pending = (
             select(Analysis.id)
             .where(*of_queue, Analysis.priority == priority)
-            .order_by(Analysis.enqueued_at, Analysis.id)
+            .order_by(Analysis.enqueued_at, Analysis.retry_at, Analysis.id)
             .with_for_update(skip_locked=True)
         )
         for when in due:

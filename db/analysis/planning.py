@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from datetime import datetime
 from functools import partial
 from typing import Any
 
-from sqlalchemy import and_, or_, select, update
+from sqlalchemy import ColumnElement, and_, delete, or_, select, update
 
-from db.analysis.states import refresh, several_analyses
+from db.analysis.states import lock_studies, refresh, several_analyses
 from db.engine.session import Database, Session, changed_rows
 from db.model_registry.activation import active_models, note_routing_applied, routing_revision
 from db.model_registry.scope import ActiveModels
@@ -22,6 +22,9 @@ from db.tables.model_registry import Model
 from db.tables.studies import Instance, Location
 
 _AT_ONCE = 500  # ids a statement; each is a bound variable, of which SQLite takes 32,766
+
+# what waits, or what no active model read: it has no result
+_FREE = or_(Analysis.state == "pending", and_(Analysis.state == "not_applicable", Analysis.model_digest == ""))
 
 
 def queue_of(instance: Instance) -> Queue:
@@ -58,12 +61,11 @@ def create_missing(session: Session, now: datetime, limit: int) -> int:
     models = active_models(session)
     if not models:
         return 0
+    waits = GateDecision.waits.is_(True)
+    oldest = select(GateDecision.instance_id).where(waits).order_by(GateDecision.id).limit(limit)
+    lock_studies(session, session.scalars(oldest).all())  # study before image, as everybody locks them
     waiting = session.scalars(
-        select(GateDecision)
-        .where(GateDecision.waits.is_(True))
-        .order_by(GateDecision.id)
-        .limit(limit)
-        .with_for_update(skip_locked=True)
+        select(GateDecision).where(waits).order_by(GateDecision.id).limit(limit).with_for_update(skip_locked=True)
     ).all()
     ids = [decision.instance_id for decision in waiting]
     instances = {row.id: row for row in session.scalars(select(Instance).where(Instance.id.in_(ids)))}
@@ -105,7 +107,7 @@ def read_after_all(session: Session, instance_id: int, sha256: str) -> None:
             Analysis.reason_code == ReasonCode.STORED_FILE_LOST,
         )
         .values(state="pending", reason="", reason_code=ReasonCode.NONE, attempts=0)
-        .values(finished_at=None, enqueued_at=None)  # recovery queues it within seconds
+        .values(finished_at=None, enqueued_at=None, faults=0, retry_at=None)  # recovery queues it within seconds
     )
     if changed_rows(session, again):
         refresh(session, [instance_id])
@@ -164,8 +166,7 @@ def _retargeting(session: Session, models: ActiveModels, now: datetime) -> Itera
         .join(Instance, Instance.id == Analysis.instance_id)
         .where(
             Instance.origin == "live",
-            Analysis.state.in_(("pending", "not_applicable")),
-            or_(Analysis.state == "pending", Analysis.model_digest == ""),
+            _FREE,
         )
     )
     moves: dict[ActiveModel, dict[int, int]] = defaultdict(dict)
@@ -180,19 +181,17 @@ def _retargeting(session: Session, models: ActiveModels, now: datetime) -> Itera
             moves[model][analysis_id] = instance_id
     for reason, rows in nobody.items():
         for part in _parts(rows):
-            yield partial(_leave_unread, reason=reason, rows=part, now=now)
+            yield partial(_end_unread, reason=reason, rows=part, now=now)
     for model, rows in moves.items():
         for part in _parts(rows):
-            yield partial(_move, model=model, rows=part, now=now)
+            yield partial(_move, model=model, rows=part)
 
 
-def _leave_unread(session: Session, reason: str, rows: dict[int, int], now: datetime) -> int:
-    ended = {"state": "not_applicable", "reason": reason, "finished_at": now}
-    ended["reason_code"] = ReasonCode.NO_MODEL_FOR_IMAGE
-    nameless = {"model_digest": "", "preprocessing_id": "", "model_name": ""}
-    _change(session, list(rows), {**ended, **nameless})
-    refresh(session, rows.values())
-    return 0
+def _still_free(session: Session, rows: dict[int, int], *where: ColumnElement[bool]) -> dict[int, int]:
+    """Return which of these analyses (by id: the image's) nobody has taken, ended or moved meanwhile, locked."""
+    lock_studies(session, [*rows.values()])  # study before image before analysis, as everybody locks them
+    free = select(Analysis.id).where(Analysis.id.in_(rows), _FREE, *where).order_by(Analysis.id).with_for_update()
+    return {analysis_id: rows[analysis_id] for analysis_id in session.scalars(free)}
 
 
 def keep_current(session: Session, model: ActiveModel, preprocessing_id: str) -> int:
@@ -225,46 +224,60 @@ def keep_current(session: Session, model: ActiveModel, preprocessing_id: str) ->
     return len(instances)
 
 
-def _move(session: Session, model: ActiveModel, rows: dict[int, int], now: datetime) -> int:
-    key = (Analysis.model_digest == model.digest, Analysis.preprocessing_id == model.preprocessing_id)
-    still = select(Analysis.id).where(Analysis.id.in_(rows), ~and_(*key)).order_by(Analysis.id).with_for_update()
-    rows = {analysis_id: rows[analysis_id] for analysis_id in session.scalars(still)}  # recovery may have moved some
-    has_own = set(session.scalars(select(Analysis.instance_id).where(Analysis.instance_id.in_(rows.values()), *key)))
-    read = [analysis_id for analysis_id, instance_id in rows.items() if instance_id in has_own]
-    _change(
-        session,
-        read,
-        {
-            "state": "not_applicable",
-            "reason": f"not read by this model: {model.name} has read the image",
-            "reason_code": ReasonCode.ALREADY_READ,
-            "finished_at": now,
-        },
-    )
-    moved = _change(
-        session,
-        [analysis_id for analysis_id, instance_id in rows.items() if instance_id not in has_own],
-        {
-            "state": "pending",
-            "reason": "",
-            "reason_code": ReasonCode.NONE,
-            "model_digest": model.digest,
-            "preprocessing_id": model.preprocessing_id,
-            "model_name": model.name,
-            "enqueued_at": None,
-            "finished_at": None,
-        },
-    )
+def _end_unread(session: Session, reason: str, rows: dict[int, int], now: datetime) -> int:
+    """End what no active model reads, as one nameless row an image."""
+    rows = _still_free(session, rows)
+    kept = _one_an_image(session, rows, "", "")
+    nameless = {"model_digest": "", "preprocessing_id": "", "model_name": ""}
+    ended = {"state": "not_applicable", "reason": reason, "reason_code": ReasonCode.NO_MODEL_FOR_IMAGE}
+    _change(session, kept, {**ended, **nameless, "finished_at": now})
+    refresh(session, rows.values())
+    return 0
+
+
+def _move(session: Session, model: ActiveModel, rows: dict[int, int]) -> int:
+    has_key = and_(Analysis.model_digest == model.digest, Analysis.preprocessing_id == model.preprocessing_id)
+    rows = _still_free(session, rows, ~has_key)
+    kept = _one_an_image(session, rows, model.digest, model.preprocessing_id)
+    key = {"model_digest": model.digest, "preprocessing_id": model.preprocessing_id, "model_name": model.name}
+    anew = {"state": "pending", "reason": "", "reason_code": ReasonCode.NONE, "faults": 0}
+    times = dict.fromkeys(("enqueued_at", "retry_at", "finished_at"))
+    moved = _change(session, kept, {**key, **anew, **times})
     refresh(session, rows.values())
     return moved
 
 
-def _change(session: Session, ids: Sequence[int], values: dict[str, Any]) -> int:
+def _one_an_image(session: Session, rows: dict[int, int], digest: str, preprocessing_id: str) -> list[int]:
+    """Return which of these analyses (by id: the image's) get this key; what their image does not need is deleted.
+
+    An image has several that wait where it was refused while a worker read it, accepted again under another model, and
+    the worker's lease was lost. None of them has a result; one that another is ended by, under its former key, would
+    keep the image unread when that model is active again.
+    """
+    of_key = (
+        Analysis.instance_id.in_(rows.values()),
+        Analysis.model_digest == digest,
+        Analysis.preprocessing_id == preprocessing_id,
+    )
+    _delete(session, *of_key, Analysis.state == "not_applicable", Analysis.id.not_in(rows))
+    holders = session.execute(select(Analysis.instance_id, Analysis.id).where(*of_key))
+    first: dict[int, int] = {row.instance_id: row.id for row in holders}
+    for analysis_id, instance_id in sorted(rows.items()):
+        first.setdefault(instance_id, analysis_id)
+    kept = [analysis_id for analysis_id, instance_id in rows.items() if first[instance_id] == analysis_id]
+    _delete(session, Analysis.id.in_(set(rows) - set(kept)), _FREE)
+    return kept
+
+
+def _delete(session: Session, *where: ColumnElement[bool]) -> None:
+    session.execute(delete(Analysis).where(*where).execution_options(synchronize_session=False))
+
+
+def _change(session: Session, ids: Collection[int], values: dict[str, Any]) -> int:
     """Change rows that nobody has taken meanwhile."""
     if not ids:
         return 0
-    free = or_(Analysis.state == "pending", and_(Analysis.state == "not_applicable", Analysis.model_digest == ""))
-    statement = update(Analysis).where(Analysis.id.in_(ids), free).values(values)
+    statement = update(Analysis).where(Analysis.id.in_(ids), _FREE).values(values)
     return changed_rows(session, statement.execution_options(synchronize_session=False))
 
 

@@ -69,6 +69,18 @@ _LOCK_STUDIES = (
     .order_by(Study.id)
     .with_for_update(key_share=True)
 )
+_LOCK_STUDIES_OF_ANALYSES = (
+    select(Study.id)
+    .where(
+        Study.id.in_(
+            select(Instance.study_id)
+            .join(Analysis, Analysis.instance_id == Instance.id)
+            .where(Analysis.id.in_(_OF_IDS))
+        )
+    )
+    .order_by(Study.id)
+    .with_for_update(key_share=True)
+)
 
 
 @dataclass(frozen=True)
@@ -100,6 +112,12 @@ def lock_studies(session: Session, instance_ids: Sequence[int]) -> None:
     """Lock the studies of these images, before any image: what is derived of several rows is derived in turn."""
     if session.get_bind().dialect.name == "postgresql":  # SQLite has one writer at a time
         session.execute(_LOCK_STUDIES, {"ids": instance_ids}).all()
+
+
+def lock_studies_of_analyses(session: Session, analysis_ids: Sequence[int]) -> None:
+    """Lock the studies of these analyses, before any of them changes: who removes a study locks it first, too."""
+    if session.get_bind().dialect.name == "postgresql":
+        session.execute(_LOCK_STUDIES_OF_ANALYSES, {"ids": analysis_ids}).all()
 
 
 def _refresh(session: Session, ids: Sequence[int]) -> None:

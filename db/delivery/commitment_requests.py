@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from sqlalchemy import func, or_, select
+from sqlalchemy.dialects import postgresql, sqlite
 
 from db.engine.leases import LONGEST_WAIT, RetriedLeases
 from db.engine.session import Session
@@ -53,19 +54,28 @@ def record(
     due: datetime,
 ) -> int:
     """Record a request and return its id; the same transaction of the same requester, repeated, begins anew."""
-    row = session.scalar(
-        select(Commitment).where(Commitment.calling_ae == calling_ae, Commitment.transaction_uid == transaction_uid)
-    )
-    if row is None:
-        row = Commitment(calling_ae=calling_ae, transaction_uid=transaction_uid)
-        session.add(row)
-    row.address, row.instances = address, [list(each) for each in instances]
-    row.state, row.reason, row.attempts, row.next_attempt_at = "pending", "", 0, due
-    row.reason_code = ReasonCode.NONE
-    row.lease_owner, row.lease_until, row.finished_at = None, None, None
-    row.requested_at, row.committed, row.refused = now, 0, 0
-    session.flush()
-    return row.id
+    begun = {
+        "address": address,
+        "instances": [list(each) for each in instances],
+        "state": "pending",
+        "reason": "",
+        "reason_code": ReasonCode.NONE,
+        "attempts": 0,
+        "next_attempt_at": due,
+        "lease_owner": None,
+        "lease_until": None,
+        "finished_at": None,
+        "requested_at": now,
+        "committed": 0,
+        "refused": 0,
+    }
+    insert = postgresql.insert if session.get_bind().dialect.name == "postgresql" else sqlite.insert
+    request = insert(Commitment).values(calling_ae=calling_ae, transaction_uid=transaction_uid, **begun)
+    # on two associations at once, to two listeners, too
+    key = [Commitment.calling_ae, Commitment.transaction_uid]
+    return session.execute(
+        request.on_conflict_do_update(index_elements=key, set_=begun).returning(Commitment.id)
+    ).scalar_one()
 
 
 def is_any_open(session: Session, now: datetime) -> bool:

@@ -9,6 +9,7 @@ from sqlalchemy import ColumnElement, and_, func, select, update
 from sqlalchemy.orm import aliased
 
 from db.delivery import outbox
+from db.engine.file_locks import share_file
 from db.engine.session import Session
 from db.reasons import ReasonCode
 from db.records import ClaimedDelivery, ObjectKey, ObjectRecord
@@ -46,9 +47,10 @@ def count_made(session: Session, study_id: int, kind: str, model_digest: str, *,
 def record(session: Session, made: ObjectRecord, now: datetime) -> None:
     """Write an object with its sources and outbox rows; of its older revisions, what still waits is superseded.
 
-    A revision that another process has written meanwhile is refused by the database (`DatabaseUnavailable`): the whole
+    A revision that another process has written meanwhile is refused by the database (`StatementRejected`): the whole
     transaction is undone and its work tried again, which then finds that revision.
     """
+    share_file(session, made.uri)
     row = MadeObject(
         **{name: getattr(made.key, name) for name in _KEY},
         revision=made.revision,

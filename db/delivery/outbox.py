@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from datetime import datetime, timedelta
 
-from sqlalchemy import select
+from sqlalchemy import func, select, update
 
 from db.engine.leases import RetriedLeases
-from db.engine.session import Session
+from db.engine.session import Session, changed_rows
 from db.reasons import ReasonCode
 from db.records import ClaimedDelivery
 from db.tables.delivery import Delivery, MadeObject
@@ -74,6 +74,29 @@ def give_back(session: Session, claimed: ClaimedDelivery) -> bool:
 def release_dead(session: Session, is_dead: Callable[[str], bool], now: datetime) -> int:
     """Free what dead processes hold, and what has outlived its lease; due at once. Returns how many."""
     return _LEASES.release_dead(session, is_dead, now, next_attempt_at=now)
+
+
+def give_up_removed(session: Session, configured: Collection[str], before: datetime, days: float) -> dict[str, int]:
+    """End what waits for destinations that are not configured and that nobody has tried since ``before``.
+
+    A process that serves a destination, on any machine, tries what waits for it every few minutes.
+
+    Returns
+    -------
+    dict
+        How many, by destination.
+    """
+    ended: dict[str, int] = {}
+    name = session.scalar(select(func.min(Delivery.destination)))
+    while name is not None:
+        if name not in configured:
+            reason = f"{name} is no longer configured, and nothing was sent to it for {days:g} days"
+            waiting = (Delivery.destination == name, Delivery.state == "pending", Delivery.next_attempt_at < before)
+            change = update(Delivery).where(*waiting).values(state="failed", reason=reason)
+            ended[name] = changed_rows(session, change.values(reason_code=ReasonCode.DESTINATION_REMOVED))
+        # one look into the index a destination, however many rows each has
+        name = session.scalar(select(func.min(Delivery.destination)).where(Delivery.destination > name))
+    return {name: number for name, number in ended.items() if number}
 
 
 def retry_failed(session: Session, destination: str, now: datetime) -> int:

@@ -11,6 +11,7 @@ corrected by in ordinary operation, so that nothing is done twice for a second.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Generic, Protocol, TypeVar
 from uuid import uuid4
@@ -35,6 +36,15 @@ class Claimed(Protocol):
     def id(self) -> int: ...
     @property
     def claim(self) -> str: ...
+
+
+@dataclass(frozen=True)
+class HeldRow:
+    """A row that is held: by which claim, until when."""
+
+    id: int
+    claim: str | None
+    until: datetime | None
 
 
 def database_time(session: Session, clock: Callable[[], datetime]) -> datetime:
@@ -131,19 +141,30 @@ class Leases(Generic[Row]):
         values
             Written into each row that is freed.
         """
+        return self.free_dead(session, self.dead(session, is_dead, now), **values)
+
+    def dead(self, session: Session, is_dead: Callable[[str], bool], now: datetime) -> list[HeldRow]:
+        """Return what `release_dead` would free."""
         table = self.table
         held = select(table.id, table.lease_owner, table.lease_until).where(table.state == self._held)
+        rows = [HeldRow(*row) for row in session.execute(held).all()]
+        return [
+            row for row in rows if row.claim is None or lease_is_over(row.until, now) or is_dead(process_of(row.claim))
+        ]
+
+    def free_dead(self, session: Session, dead: Sequence[HeldRow], **values: object) -> int:
+        """Free what is still held as `dead` has found it. Returns how many rows."""
+        table = self.table
         freed = 0
-        for number, claim, until in session.execute(held).all():
-            if claim is None or lease_is_over(until, now) or is_dead(process_of(claim)):
-                # the claim and its end are repeated: it may have been renewed, or ended and begun anew, meanwhile
-                unchanged = (table.id == number, table.state == self._held, table.lease_owner == claim)
-                free = (
-                    update(table)
-                    .where(*unchanged, table.lease_until == until)
-                    .values(state=self._free, lease_owner=None, lease_until=None, **values)
-                )
-                freed += changed_rows(session, free)
+        for row in dead:
+            # the claim and its end are repeated: it may have been renewed, or ended and begun anew, meanwhile
+            unchanged = (table.id == row.id, table.state == self._held, table.lease_owner == row.claim)
+            free = (
+                update(table)
+                .where(*unchanged, table.lease_until == row.until)
+                .values(state=self._free, lease_owner=None, lease_until=None, **values)
+            )
+            freed += changed_rows(session, free)
         return freed
 
 

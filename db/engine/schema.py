@@ -11,7 +11,7 @@ from sqlalchemy import Connection, inspect, select, text
 from db.engine.session import Database, DatabaseUnavailable, Session
 from db.tables.base import Installation
 
-HEAD_REVISION = "0016"  # a test compares it with the newest file of migrations/versions
+HEAD_REVISION = "0017"  # a test compares it with the newest file of migrations/versions
 _ADVISORY_LOCK = 0x0C58_7269  # any constant: two processes that start together upgrade one after the other
 
 

@@ -17,22 +17,44 @@ from typing import Any, ClassVar, Self, cast
 
 from sqlalchemy import Connection, CursorResult, UpdateBase, create_engine, event, text
 from sqlalchemy.engine import Engine, make_url
-from sqlalchemy.exc import ArgumentError, DataError, DBAPIError, DisconnectionError, SQLAlchemyError
+from sqlalchemy.exc import (
+    ArgumentError,
+    DataError,
+    DBAPIError,
+    DisconnectionError,
+    IntegrityError,
+    NotSupportedError,
+    OperationalError,
+    ProgrammingError,
+    SQLAlchemyError,
+)
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.orm import Session
-from sqlalchemy.pool import ConnectionPoolEntry
+from sqlalchemy.pool import ConnectionPoolEntry, QueuePool
 
-__all__ = ["Database", "DatabaseUnavailable", "Session", "changed_rows", "sqlite_url"]
+__all__ = ["Database", "DatabaseUnavailable", "Session", "StatementRejected", "changed_rows", "sqlite_url"]
 
 # libpq's names: a server behind a broken connection, or a frozen holder of a lock, must not block a listener for ever
 _POSTGRES_WAITS = {"connect_timeout": 10, "tcp_user_timeout": 30_000, "options": "-c lock_timeout=20s"}
 _BUSY_SECONDS = 20  # how long a SQLite writer waits for another one; the longest transaction here takes milliseconds
 
 
+# of PostgreSQL's ProgrammingErrors, those that a person causes and mends: a right was revoked, the tables are gone
+_MENDABLE = {"42501", "42P01"}
+
+
 class DatabaseUnavailable(Exception):
-    """The database cannot be reached, is full, or refuses the statement; the message says which."""
+    """The database cannot be reached, is full, or does not take part now; the message says which."""
 
     exit_code: ClassVar[int] = 1
+
+
+class StatementRejected(Exception):
+    """The database answers, and rejects what it was asked to do: a constraint, a value, a statement that is wrong.
+
+    A defect, or a race that nobody foresaw. It is never told as a database that is away, whose work is tried again
+    without end. The message carries no values.
+    """
 
 
 def changed_rows(session: Session, statement: UpdateBase) -> int:
@@ -68,8 +90,14 @@ class Database:
             # hide_parameters: a traceback must not quote what was to be written, such as a patient's name
             waits: dict[str, Any] = {"timeout": _BUSY_SECONDS} if self.is_sqlite else _POSTGRES_WAITS
             options = {"connect_args": {name: value for name, value in waits.items() if name not in parsed.query}}
+            # as many connections as threads ask at once, five of them kept: a thread has one, and threads are bounded
             self.engine: Engine = create_engine(
-                parsed, pool_pre_ping=not self.is_sqlite, hide_parameters=True, **options
+                parsed,
+                pool_pre_ping=not self.is_sqlite,
+                hide_parameters=True,
+                poolclass=QueuePool,
+                max_overflow=-1,
+                **options,
             )
         except (ArgumentError, ImportError, ValueError) as error:
             reason = "port or option is not a number" if isinstance(error, ValueError) else error
@@ -121,9 +149,10 @@ class Database:
         try:
             with Session(self.engine.execution_options(**options), expire_on_commit=False) as session:
                 yield session
-        except DataError:
-            raise  # a value that no later try will make fit: a defect, which must not be reported as an absent database
         except (DBAPIError, PoolTimeout) as error:
+            if isinstance(error, DBAPIError) and _is_rejection(error):
+                # not chained: the driver's own text may quote the row, and so a patient ("Failing row contains ...")
+                raise StatementRejected(f"database {self.place}: {_without_values(error)}") from None
             raise DatabaseUnavailable(f"database {self.place}: {_first_line(error)}") from error
 
     def ping(self) -> None:
@@ -151,6 +180,23 @@ class _SameFile:
             file = None
         if record.info.setdefault("file", file) != file:
             raise DisconnectionError(f"{self._path} was removed or replaced")
+
+
+def _is_rejection(error: DBAPIError) -> bool:
+    if error.connection_invalidated:
+        return False
+    if isinstance(error, ProgrammingError):
+        return getattr(error.orig, "sqlstate", None) not in _MENDABLE
+    if isinstance(error, OperationalError) and isinstance(error.orig, sqlite3.OperationalError):
+        # SQLite's code for a wrong statement, which PostgreSQL's driver calls a ProgrammingError
+        wrong = error.orig.sqlite_errorcode == sqlite3.SQLITE_ERROR
+        return wrong and not str(error.orig).startswith("no such table")
+    return isinstance(error, DataError | IntegrityError | NotSupportedError)
+
+
+def _without_values(error: DBAPIError) -> str:
+    kind = type(error.orig or error).__name__
+    return kind if isinstance(error, DataError) else f"{kind}: {_first_line(error)}"
 
 
 def _first_line(error: SQLAlchemyError) -> str:

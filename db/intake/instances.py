@@ -7,6 +7,7 @@ from sqlalchemy.exc import IntegrityError
 
 from db.analysis.planning import new_analysis, queue_of, read_after_all
 from db.analysis.states import refresh
+from db.engine.file_locks import share_file
 from db.engine.session import Session
 from db.intake.identity_conflicts import contradictions, contradictions_of_repeat, fill_in
 from db.model_registry.activation import active_models
@@ -74,8 +75,9 @@ def record_instance(session: Session, new: NewInstance) -> Recorded:
         )
         session.add(instance)
         session.flush()
-    except IntegrityError as error:
-        raise RecordedElsewhere(new.sop_instance_uid) from error
+    except IntegrityError:
+        raise RecordedElsewhere(new.sop_instance_uid) from None  # the driver's own text may quote the row
+    share_file(session, new.uri)
     session.add(_location(instance.id, new))
     decision = new.decision
     models = active_models(session)
@@ -118,6 +120,7 @@ def _record_again(session: Session, known: Instance, new: NewInstance) -> Record
         series_instance_uid=new.series_instance_uid,
         known_series_instance_uid=known.series_instance_uid,
     )
+    share_file(session, new.uri)
     location = _location(known.id, new)
     session.add(location)
     known.flags = list(dict.fromkeys([*known.flags, *flags]))
@@ -193,8 +196,8 @@ def _note_misfiled(session: Session, location: Location, new: NewInstance) -> No
         _heard_of(named, new)
     try:
         session.flush()
-    except IntegrityError as error:
-        raise RecordedElsewhere(new.sop_instance_uid) from error
+    except IntegrityError:
+        raise RecordedElsewhere(new.sop_instance_uid) from None  # the driver's own text may quote the row
     session.add(MisfiledLocation(location_id=location.id, study_id=named.id))
 
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from sqlalchemy import ColumnElement, and_, delete, exists, func, or_, select, text
+from sqlalchemy import ColumnElement, and_, delete, exists, func, or_, select
 
 from db.engine.session import Session
 from db.reasons import ReasonCode
@@ -18,7 +18,8 @@ from db.tables.gate import GateDecision
 from db.tables.studies import Instance, Location, MisfiledLocation, Study
 
 _SETTLED = ("sent", "committed", "superseded")  # deliveries that nobody waits for
-_NOTHING_LEFT = (ReasonCode.STORED_FILE_LOST,)  # reasons of failed ones that no longer keep their study
+# reasons of failed ones that no longer keep their study
+_NOTHING_LEFT = (ReasonCode.STORED_FILE_LOST, ReasonCode.DESTINATION_REMOVED)
 
 
 @dataclass(frozen=True)
@@ -32,16 +33,17 @@ class ErasureRecord:
 
 
 def studies_of(session: Session, *, study_instance_uid: str | None = None, patient_id: str | None = None) -> list[int]:
-    """Return the ids of the studies with this UID, or of this patient."""
+    """Return the ids of the studies with this UID, or of this patient, locked."""
     wanted = Study.study_instance_uid == study_instance_uid if study_instance_uid else Study.patient_id == patient_id
-    return list(session.scalars(select(Study.id).where(wanted).order_by(Study.id)))
+    return list(session.scalars(select(Study.id).where(wanted).order_by(Study.id).with_for_update()))
 
 
 def removable(session: Session, *, before: datetime | None, limit: int) -> list[int]:
     """Return studies, oldest first, of which everything is read and delivered; ``before``: last image older than this.
 
     Unread: an analysis pending or running, or an accepted image without one. Undelivered: anything neither sent nor
-    superseded, failures included, since the only copy of the object is here; unless the store has lost it.
+    superseded, failures included, since the only copy of the object is here; unless the store has
+    lost it, or its destination was removed from the configuration.
     """
     query = select(Study.id).where(*_nothing_owed())
     if before is not None:
@@ -74,7 +76,8 @@ def _nothing_owed() -> tuple[ColumnElement[bool], ...]:
 
 def erase(session: Session, study_id: int, *, requested_by: str, reason: str, now: datetime) -> ErasureRecord:
     """Delete every row of a study and note its files; delete these after the commit, then call `finish`."""
-    study = session.get_one(Study, study_id)
+    # before anything of it: a worker that completes an image of it locks it first, too
+    study = session.get_one(Study, study_id, with_for_update=True)
     instances = select(Instance.id).where(Instance.study_id == study_id)
     analyses = select(Analysis.id).where(Analysis.instance_id.in_(instances))
     objects = select(MadeObject.id).where(MadeObject.study_id == study_id)
@@ -121,12 +124,6 @@ def finish(session: Session, erasure_id: int, now: datetime) -> None:
     """Note that the files of a removal are gone."""
     row = session.get_one(Erasure, erasure_id)
     row.finished_at, row.uris = now, []
-
-
-def hold_arrivals(session: Session) -> None:
-    """Let nothing be recorded until the transaction ends: what `referenced` says stays true while a file is deleted."""
-    if session.connection().dialect.name == "postgresql":  # SQLite has one writer at a time
-        session.execute(text("LOCK TABLE location, object IN SHARE ROW EXCLUSIVE MODE"))
 
 
 def referenced(session: Session, uri: str) -> bool:

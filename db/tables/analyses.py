@@ -30,7 +30,14 @@ class Analysis(Leased, Base):
     __table_args__ = (
         UniqueConstraint("instance_id", "model_digest", "preprocessing_id", name="uq_analysis_key"),
         Index("ix_analysis_state_lease_until", "state", "lease_until"),
-        Index("ix_analysis_state_queue_priority_enqueued_at", "state", "queue", "priority", "enqueued_at"),
+        Index(
+            "ix_analysis_state_queue_priority_enqueued_at_retry_at",
+            "state",
+            "queue",
+            "priority",
+            "enqueued_at",
+            "retry_at",
+        ),
         Index("ix_analysis_job_id_state", "job_id", "state"),
     )
     id: Mapped[int] = mapped_column(Key, primary_key=True)
@@ -45,6 +52,8 @@ class Analysis(Leased, Base):
     priority: Mapped[int] = mapped_column(Integer, default=0)  # within its queue; the smaller, the earlier
     job_id: Mapped[int | None] = mapped_column(ForeignKey(Job.id))
     enqueued_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
+    faults: Mapped[int] = mapped_column(Integer, default=0)  # of the machine, in a row; no attempt is counted for them
+    retry_at: Mapped[datetime | None] = mapped_column(UtcDateTime)  # after such a fault; queued again no earlier
     created_at: Mapped[datetime] = mapped_column(UtcDateTime)
     finished_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
     engine: Mapped[str] = mapped_column(Text, default="")

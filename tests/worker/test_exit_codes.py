@@ -19,7 +19,7 @@ INTERNAL = {
     "ActionRejected", "BadMultipart", "BudgetExhausted", "CallEnded", "Changed", "DecoderMissing",
     "DestinationUnreachable", "HeadUnsupported", "NoPicture", "NotBegun", "NotTranslatable", "PictureFailed",
     "PixelsUnreadable", "ReadByNobody", "RecordedElsewhere", "Refused", "SenderDied", "StatedError",
-    "StoreRejected", "TagNotUnderstood", "TlsProblem", "TooLarge", "_Rested",
+    "StatementRejected", "StoreRejected", "TagNotUnderstood", "TlsProblem", "TooLarge", "_Rested",
 }  # fmt: skip
 
 

@@ -14,7 +14,7 @@ from celery.platforms import SecurityWarning
 from celery.signals import worker_process_init, worker_process_shutdown
 
 from db.analysis import lifecycle
-from db.engine.session import Database, DatabaseUnavailable
+from db.engine.session import Database, DatabaseUnavailable, StatementRejected
 from db.model_registry.activation import active_models
 from db.records import BATCH, LIVE
 from model.bundle.bundle import BundleInvalid
@@ -26,6 +26,7 @@ from worker.config.settings import Settings
 from worker.model_registry.bundles import UnknownModel
 from worker.queue.celery_app import ANALYSE, make_app
 from worker.runtime.clock import Clock, now
+from worker.runtime.cores import usable_cores
 from worker.runtime.parent_death import die_with_parent
 from worker.runtime.registered_process import ANALYSIS_CHILD, RegisteredProcess
 from worker.storage.store import FolderStore, StoreUnavailable
@@ -74,12 +75,12 @@ class Child:
         for analysis_id in analysis_ids:
             try:
                 self._open().analyse(analysis_id)
-            except (DatabaseUnavailable, StoreUnavailable) as error:
+            except (DatabaseUnavailable, StatementRejected, StoreUnavailable) as error:
                 _log.error("not analysed; will be re-queued", analysis=analysis_id, error=str(error))
 
     def _open(self) -> Analyst:
         if self._analyst is None:
-            store = FolderStore(self._settings.home / "store", lambda: True)  # created by the parent
+            store = FolderStore(self._settings.home / "store", begun=True)
             self._analyst = Analyst(self._settings, self._database, store, self.process)
         return self._analyst
 
@@ -111,7 +112,7 @@ def run_worker(settings: Settings, clock: Clock) -> None:
     worker_process_shutdown.connect(close_child, weak=False)
     worker = app.Worker(
         queues=[LIVE, BATCH],
-        concurrency=settings.worker.processes or os.cpu_count() or 1,
+        concurrency=settings.worker.processes or usable_cores(),
         pool_cls="prefork",
         optimization="fair",
         without_gossip=True,

@@ -6,6 +6,7 @@ import time
 import traceback
 from collections.abc import Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from uuid import UUID
 
@@ -31,12 +32,21 @@ from worker.model_registry.preprocessing import made_by_newer, preprocessing_id
 from worker.objects.request import ImageReading, ObjectRequest, ReadImage
 from worker.objects.writer import NumberTaken, ObjectWriter, WrittenObject
 from worker.runtime.registered_process import ANALYSIS_CHILD, RegisteredProcess
-from worker.runtime.timeouts import ANALYSIS_LEASE, MAX_ATTEMPTS
+from worker.runtime.timeouts import FAULT_KEPT, FAULT_TOLD, MAX_ATTEMPTS, analysis_lease, machine_backoff
 from worker.storage.store import Store, StoredFileLost, StoreUnavailable
 from worker.worklist.priority import rank_study
 
 _log = structlog.get_logger(__name__)
 _SPARE_READERS = 1  # beside the active models', that of rows created just before one was activated
+
+
+@dataclass(frozen=True)
+class _Broken:
+    """A bundle that could not be opened, in seconds of `time.monotonic`."""
+
+    folder: Path
+    error: BundleInvalid | EngineUnsuitable
+    at: float
 
 
 class Analyst:
@@ -55,6 +65,8 @@ class Analyst:
         self._process = process or RegisteredProcess(lambda: database, ANALYSIS_CHILD)
         self._readers: dict[str, Predictor] = {}
         self._installation: UUID | None = None
+        self._broken: dict[str, _Broken] = {}  # by digest
+        self._told: dict[str, float] = {}  # faults, when they were logged last
 
     def analyse(self, analysis_id: int) -> str:
         """Analyse one row if it is free. Returns the state it ended in, or ``"not free"``."""
@@ -71,17 +83,19 @@ class Analyst:
             UnknownModel,
             DecoderMissing,
         ) as error:  # the machine's fault, not the image's
-            with self.database.write() as session:
-                kept = lifecycle.give_back(session, claimed, reason=str(error), code=_fault(error), counted=False)
+            kept = self._wait(claimed, error)
             state = "given back" if kept else "lease lost"
+            # what the store says names a file
+            if not self._tells(_fault(error) if isinstance(error, StoreUnavailable) else str(error)):
+                return state
             _log.error("not analysed", analysis=claimed.id, state=state, error=str(error))
         except PixelsUnreadable as error:
             state = self._end(claimed, "failed", str(error), ReasonCode.PIXELS_UNREADABLE)
         except StoredFileLost as error:  # until the same bytes come again
             state = self._end(claimed, "failed", f"{error}; send it again", ReasonCode.STORED_FILE_LOST)
         except DatabaseUnavailable as error:
-            with suppress(DatabaseUnavailable), self.database.write() as session:
-                lifecycle.give_back(session, claimed, reason=str(error), code=_fault(error), counted=False)
+            with suppress(DatabaseUnavailable):
+                self._wait(claimed, error)
             raise
         except Exception as error:  # noqa: BLE001 - the outermost edge of one image's work
             # kept with the image, the attempt counted; the log shows where it was raised, not the error's text, which
@@ -89,7 +103,7 @@ class Analyst:
             with self.database.write() as session:
                 reason = f"unexpected {type(error).__name__}"
                 code = ReasonCode.UNEXPECTED_ERROR
-                kept = lifecycle.give_back(session, claimed, reason=reason, code=code, counted=True)
+                kept = lifecycle.give_back(session, claimed, reason=reason, code=code, retry_at=None)
             _log.error(
                 "analysis failed unexpectedly",
                 analysis=claimed.id,
@@ -109,6 +123,22 @@ class Analyst:
         )
         return state
 
+    def _wait(self, claimed: ClaimedAnalysis, error: Exception) -> bool:
+        """Give an analysis back for a fault of the machine, to be tried again ever later. False: lease lost."""
+        with self.database.write() as session:
+            moment = database_time(session, self._process.clock)
+            when = moment + machine_backoff(claimed.faults + 1)
+            return lifecycle.give_back(session, claimed, reason=str(error), code=_fault(error), retry_at=when)
+
+    def _tells(self, fault: str) -> bool:
+        """Whether a fault is to be logged: the same one, of hundreds of images, once a minute."""
+        moment = time.monotonic()
+        if moment - self._told.get(fault, -FAULT_TOLD) < FAULT_TOLD:
+            return False
+        self._told = {each: at for each, at in self._told.items() if moment - at < FAULT_TOLD}
+        self._told[fault] = moment
+        return True
+
     def reader(self, digest: str) -> Predictor:
         """Return the reader of a model, opening it on first use, and anew where another bundle of it was activated.
 
@@ -126,14 +156,7 @@ class Analyst:
         if model is None:
             raise UnknownModel(f"model {digest[:12]} is not in the registry")
         if model.folder not in self._readers:
-            reader = Predictor.open(
-                Path(model.folder),
-                precision=self._settings.reading.precision,
-                threads=1,
-                engine=self._settings.reading.engine,
-            )
-            if reader.bundle.digest != digest:
-                raise BundleInvalid(Path(model.folder), f"holds model {reader.bundle.digest[:12]}, not {digest[:12]}")
+            reader = self._opened(digest, Path(model.folder))
             self._keep_current(model, preprocessing_id(reader.bundle))
             with self.database.read() as session:
                 kept = len(active_models(session).entries) + _SPARE_READERS
@@ -142,6 +165,22 @@ class Analyst:
             self._readers[model.folder] = reader
         self._readers[model.folder] = self._readers.pop(model.folder)
         return self._readers[model.folder]
+
+    def _opened(self, digest: str, folder: Path) -> Predictor:
+        """Open a bundle; one that could not be opened is not tried again for `FAULT_KEPT` seconds: that may be slow."""
+        former = self._broken.get(digest)
+        if former is not None and former.folder == folder and time.monotonic() - former.at < FAULT_KEPT:
+            raise former.error.with_traceback(None)
+        reading = self._settings.reading
+        try:
+            reader = Predictor.open(folder, precision=reading.precision, threads=1, engine=reading.engine)
+            if reader.bundle.digest != digest:
+                raise BundleInvalid(folder, f"holds model {reader.bundle.digest[:12]}, not {digest[:12]}")
+        except (BundleInvalid, EngineUnsuitable) as error:
+            self._broken[digest] = _Broken(folder, error, time.monotonic())
+            raise
+        self._broken.pop(digest, None)
+        return reader
 
     def _keep_current(self, model: ActiveModel, makes: str) -> None:
         """After an upgrade, let what arrives be queued as what this version makes; a newer one's word stands."""
@@ -163,7 +202,7 @@ class Analyst:
                     analysis_id,
                     owner=owner,
                     now=moment,
-                    lease=ANALYSIS_LEASE,
+                    lease=analysis_lease(self._settings.reading.engine),
                     max_attempts=MAX_ATTEMPTS,
                 )
                 # redelivered because its child died: that child's lease is released at once, before the next recovery

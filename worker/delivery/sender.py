@@ -12,7 +12,7 @@ import structlog
 
 from db.delivery import objects, outbox
 from db.engine.leases import database_time
-from db.engine.session import Database, DatabaseUnavailable
+from db.engine.session import Database, DatabaseUnavailable, StatementRejected
 from db.reasons import ReasonCode
 from db.records import ClaimedDelivery
 from worker.config.settings import Settings
@@ -49,7 +49,7 @@ class DestinationSender:
             while not stop.is_set():
                 try:
                     due = self.send_batch(stop.is_set)
-                except DatabaseUnavailable as error:
+                except (DatabaseUnavailable, StatementRejected) as error:
                     _log.error("outbox cannot be read", destination=self._destination, error=str(error))
                     due = 0
                 if not due:

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import os
 import platform
 import statistics
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime, timedelta
 from importlib.metadata import version
@@ -26,7 +25,9 @@ from worker.doctor.check_result import CheckResult, Examined
 from worker.model_registry.bundles import list_bundles
 from worker.monitoring.processes import ProcessState, process_states
 from worker.runtime.clock import Clock
-from worker.runtime.registered_process import PROCESSES
+from worker.runtime.cores import usable_cores
+from worker.runtime.registered_process import ANALYSIS_CHILD, PROCESSES
+from worker.runtime.timeouts import DESTINATION_KEPT
 
 _RUNS = 10
 _UNREAD_WARNING = timedelta(minutes=10)
@@ -82,7 +83,7 @@ def _engine(settings: Settings, folder: Path, reads: str, *, is_active: bool) ->
     except (BundleInvalid, EngineUnsuitable) as error:
         remedy = "'cxr-triage model activate NAME' with another model, or [reading] precision = \"auto\""
         return CheckResult("engine", "failed", f"{error}{reads}", remedy)
-    cores = settings.worker.processes or os.cpu_count() or 1
+    cores = settings.worker.processes or usable_cores()
     detail = (
         f"{reader.engine.name} {reader.engine.precision}: {_milliseconds(reader):.0f} ms an image with "
         f"{reader.bundle.name} on one core of {_chip()}; {cores} worker {'child' if cores == 1 else 'children'}{reads}"
@@ -118,17 +119,22 @@ def work(examined: Examined) -> Iterator[CheckResult]:
         yield CheckResult("reading", "warning", detail, "'cxr-triage ledger --unfinished' lists them with reasons")
     else:
         yield CheckResult("reading", "ok", detail)
-    yield _deliveries(found, moment)
+    yield _deliveries(found, moment, {each.name for each in examined.settings.destinations})
     if any(found.commitments.values()):
         yield _commitments(found, moment)
 
 
-def _deliveries(found: Measures, moment: datetime) -> CheckResult:
+def _deliveries(found: Measures, moment: datetime, configured: set[str]) -> CheckResult:
     refused = sum(number for (_, state), number in found.deliveries.items() if state == "failed")
     unsent = sum(number for (_, state), number in found.deliveries.items() if state in ("pending", "sending"))
     oldest = min(found.oldest_undelivered.values(), default=None)
     age = moment - oldest if oldest else timedelta(0)
     detail = f"{unsent} wait" + (f", the oldest for {_duration(age)}" if unsent else "") + f"; {refused} failed"
+    if unknown := sorted(set(found.oldest_undelivered) - configured):
+        remedy = (
+            f"correct [[destinations]]; what waits for one that is gone is given up after {DESTINATION_KEPT.days} days"
+        )
+        return CheckResult("delivery", "warning", f"{detail}; not configured: {', '.join(unknown)}", remedy)
     if age > _UNSENT_WARNING:
         return CheckResult(
             "delivery", "warning", detail, "check that 'cxr-triage deliver' runs and that the destination answers"
@@ -159,13 +165,23 @@ def processes(examined: Examined) -> Iterator[CheckResult]:
     running = {each.name for each in examined.processes if each.state == "running"}
     missing = [name for name in PROCESSES if name not in running]
     detail = "; ".join(str(each) for each in examined.processes)
-    if not running:
+    lost = list(dict.fromkeys(each.name for each in examined.processes if each.state == "lost"))
+    dead = [name for name in lost if name not in running]
+    if dead:
+        remedy = "none of them was stopped in order: see their log, and start " + _commands(dead)
+        yield CheckResult("processes", "failed", detail, remedy)
+    elif not running:
         yield CheckResult("processes", "warning", detail or "none has registered yet", "start them: 'cxr-triage up'")
     elif missing:
-        remedy = "start " + ", ".join(f"'cxr-triage {name}'" for name in missing)
-        yield CheckResult("processes", "warning", detail, remedy)
+        yield CheckResult("processes", "warning", detail, f"start {_commands(missing)}")
+    elif lost:  # others of the same name run: another machine was lost, or a container was replaced
+        yield CheckResult("processes", "warning", detail, f"see whether its machine is to run {_commands(lost)} again")
     else:
         yield CheckResult("processes", "ok", detail)
+
+
+def _commands(names: Sequence[str]) -> str:
+    return ", ".join(f"'cxr-triage {'work' if name == ANALYSIS_CHILD else name}'" for name in names)
 
 
 def registered_processes(settings: Settings, clock: Clock) -> tuple[ProcessState, ...]:

@@ -45,8 +45,8 @@ class Examined:
 
     @property
     def level_if_silent(self) -> Level:
-        """The level of a service of ours that does not answer: a warning as long as no process was started."""
-        return "failed" if any(each.state == "running" for each in self.processes) else "warning"
+        """The level of a service of ours that does not answer: a warning where none was started or all are stopped."""
+        return "failed" if any(each.state != "missing" for each in self.processes) else "warning"
 
 
 Check = Callable[[Examined], Iterator[CheckResult]]

@@ -16,7 +16,7 @@ import structlog
 from db.delivery import commitment_requests
 from db.delivery.commitment_requests import ClaimedCommitment, Kept
 from db.engine.leases import database_time
-from db.engine.session import DatabaseUnavailable
+from db.engine.session import DatabaseUnavailable, StatementRejected
 from db.reasons import ReasonCode
 from dicom_io.network.association import Peer, PeerUnreachable
 from dicom_io.network.status_codes import ActionStatus, FailureReason
@@ -113,7 +113,7 @@ class Committer:
                 try:
                     for claimed, association in self._claim():
                         pool.submit(self._process, claimed, association)
-                except (DatabaseUnavailable, StoreUnavailable) as error:
+                except (DatabaseUnavailable, StatementRejected, StoreUnavailable) as error:
                     _log.error("commitment waits", error=str(error))
                 self._wake.wait(COMMITMENT_QUIET if self._own else COMMITMENT_POLL)
                 self._wake.clear()

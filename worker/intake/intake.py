@@ -105,13 +105,13 @@ class Intake:
             self._keep(received, stored)
             return recorded
 
-        for last in (False, True):
+        for last in (False, False, True):
             try:
                 recorded = self._writes.run(write)
                 break
-            except RecordedElsewhere as error:
-                if last:  # twice in a row is not a race
-                    raise DatabaseUnavailable(f"instance cannot be recorded: {error.__cause__}") from error
+            except RecordedElsewhere:
+                if last:  # three times in a row is not a race
+                    raise
         _log.info(
             "received",
             correlation_id=correlation,

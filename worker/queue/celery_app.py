@@ -8,7 +8,7 @@ from kombu import Queue
 from db.records import BATCH, LIVE
 from worker.config.settings import Settings
 from worker.queue.broker import broker_url
-from worker.runtime.timeouts import ANALYSIS_TIME_LIMIT, BROKER_TIMEOUT, CHILD_START_LIMIT
+from worker.runtime.timeouts import BROKER_TIMEOUT, CHILD_START_LIMIT, analysis_time_limit
 
 ANALYSE = "cxr_triage.analyse"
 
@@ -23,7 +23,7 @@ def make_app(settings: Settings) -> Celery:
         result_backend=None,
         task_acks_late=True,
         task_reject_on_worker_lost=True,
-        task_time_limit=ANALYSIS_TIME_LIMIT,
+        task_time_limit=analysis_time_limit(settings.reading.engine),
         worker_prefetch_multiplier=1,
         worker_cancel_long_running_tasks_on_connection_loss=False,  # a running analysis is still finished
         worker_enable_remote_control=False,

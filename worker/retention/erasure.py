@@ -5,11 +5,16 @@ from __future__ import annotations
 import getpass
 import os
 
+import structlog
+
+from db.engine.file_locks import hold_file
 from db.engine.session import Database
 from db.retention import erasure
 from db.retention.erasure import ErasureRecord
 from worker.runtime.clock import Clock
-from worker.storage.store import Store
+from worker.storage.store import Store, StoredFileLost, StoreUnavailable
+
+_log = structlog.get_logger(__name__)
 
 
 def forget(
@@ -45,15 +50,40 @@ def _who() -> str:
 
 
 def finish_removals(database: Database, store: Store, clock: Clock) -> int:
-    """Delete the files of removals whose rows are gone, those of a process that died half-way included."""
+    """Delete the files of removals whose rows are gone, those of a process that died half-way included.
+
+    Returns
+    -------
+    int
+        How many removals are finished.
+
+    Raises
+    ------
+    worker.storage.store.StoreUnavailable
+        If a file cannot be deleted; all others are by then, and that one is tried again next time.
+    """
     with database.read() as session:
         open_records = erasure.unfinished(session)
+    problem: StoreUnavailable | None = None
     for record in open_records:
-        for uri in record.uris:
-            with database.write() as session:  # an image received again meanwhile is recorded before, or stored after
-                erasure.hold_arrivals(session)
-                if not erasure.referenced(session, uri):
-                    store.discard(uri)
+        try:
+            for uri in record.uris:
+                _delete(database, store, uri)
+        except StoreUnavailable as error:
+            problem = problem or error
+            continue
         with database.write() as session:
             erasure.finish(session, record.id, clock())
+    if problem is not None:
+        raise problem
     return len(open_records)
+
+
+def _delete(database: Database, store: Store, uri: str) -> None:
+    with database.write() as session:  # an image received again meanwhile is recorded before, or stored after
+        hold_file(session, uri)
+        if not erasure.referenced(session, uri):
+            try:
+                store.discard(uri)
+            except StoredFileLost as error:  # no address of a file of this store
+                _log.error("nothing to delete", error=str(error))

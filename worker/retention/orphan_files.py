@@ -14,6 +14,7 @@ from pathlib import Path
 
 import structlog
 
+from db.engine.file_locks import hold_file
 from db.engine.session import Database
 from db.retention import erasure
 from worker.runtime.timeouts import UNREFERENCED_AGE, UNREFERENCED_KEPT
@@ -62,7 +63,7 @@ def _move(database: Database, store: FolderStore, path: Path, before: float) -> 
     aside = store.root / ASIDE
     aside.mkdir(exist_ok=True)
     with database.write() as session:  # who records it meanwhile comes first, or finds it gone and stores it anew
-        erasure.hold_arrivals(session)
+        hold_file(session, store.uri(path))
         if erasure.referenced(session, store.uri(path)):
             return False
         try:

@@ -14,7 +14,7 @@ from worker.retention.erasure import finish_removals
 from worker.retention.orphan_files import set_aside
 from worker.runtime.clock import Clock
 from worker.runtime.timeouts import LEFTOVER_AGE, MOST_REFUSALS, RETENTION_BATCH
-from worker.storage.store import FolderStore, Store
+from worker.storage.store import FolderStore, Store, StoreUnavailable
 
 _log = structlog.get_logger(__name__)
 _GIGABYTE = 1_000_000_000
@@ -22,7 +22,7 @@ _GIGABYTE = 1_000_000_000
 
 def retain(settings: Settings, database: Database, store: FolderStore, clock: Clock) -> int:
     """Remove what dead processes left half-written, and apply the retention rules once. Returns how many studies."""
-    finish_removals(database, store, clock)
+    _finish(database, store, clock)
     leftovers = store.discard_leftovers((clock() - LEFTOVER_AGE).timestamp())
     if leftovers:
         _log.info("half-written files removed", count=leftovers)
@@ -34,23 +34,29 @@ def retain(settings: Settings, database: Database, store: FolderStore, clock: Cl
     if rules.days:
         before = clock() - timedelta(days=rules.days)
         removed += _remove(database, before, RETENTION_BATCH, f"older than {rules.days:g} days", clock)
-        finish_removals(database, store, clock)
+        _finish(database, store, clock)
     reason = f"less than {rules.free_gigabytes:g} GB free"
     # one at a time: no more goes than must
     while store.free_bytes() < rules.free_gigabytes * _GIGABYTE and removed < RETENTION_BATCH:
-        if not _remove_oldest(database, store, reason, clock):
+        if not _remove(database, None, 1, reason, clock):
             _log.warning("space is short and nothing may be removed: all studies are unread or undelivered")
             break
         removed += 1
+        if not _finish(database, store, clock):
+            break  # to remove more would free nothing
     if removed:
         _log.info("studies removed", count=removed)
     return removed
 
 
-def _remove_oldest(database: Database, store: Store, reason: str, clock: Clock) -> int:
-    gone = _remove(database, None, 1, reason, clock)
-    finish_removals(database, store, clock)
-    return gone
+def _finish(database: Database, store: Store, clock: Clock) -> bool:
+    """Delete what is to be deleted; False where a file cannot be, which must hold up nothing else."""
+    try:
+        finish_removals(database, store, clock)
+    except StoreUnavailable as error:
+        _log.error("files of removed studies are still there; will be tried again", error=str(error))
+        return False
+    return True
 
 
 def _remove(database: Database, before: datetime | None, limit: int, reason: str, clock: Clock) -> int:

@@ -10,6 +10,11 @@ MAX_ATTEMPTS = 3  # an image that crashes its worker is given up after three att
 ANALYSIS_TIME_LIMIT = 60
 # longer than an analysis may last; a dead owner on this machine is noticed at once
 ANALYSIS_LEASE = timedelta(seconds=80)
+# seconds after the 1st, 2nd, ... fault of the machine in a row (store away, bundle broken, decoder missing) until an
+# image is tried again; the last one applies to all further ones
+MACHINE_BACKOFF = (5, 15, 60)
+FAULT_KEPT = 10.0  # seconds for which a model that could not be opened is not opened again, whatever is to be read
+FAULT_TOLD = 60.0  # seconds after which the same fault is logged again
 CHILD_START_LIMIT = {"openvino": 30.0, "keras": 120.0}  # seconds, by engine; importing TensorFlow takes 5 to 24
 PICTURE_TIME_LIMIT = 30.0  # seconds; the largest compressed image is drawn in about twenty, and a person waits
 PICTURE_AGAIN = 600.0  # seconds after which an image that crashed or hung its decoder is tried again when asked for
@@ -58,7 +63,27 @@ UNREFERENCED_AGE = timedelta(hours=12)  # a file is recorded within seconds of b
 UNREFERENCED_KEPT = timedelta(days=30)  # long enough to notice that the database was restored from an old backup
 UNFINISHED_MODEL_KEPT = 86_400.0  # seconds; an import takes minutes
 MOST_REFUSALS = 100_000  # rows; the oldest beyond this number are removed
+# a destination is tried every five minutes at most: what was not tried for so long, and is not configured, is given up
+DESTINATION_KEPT = timedelta(days=7)
 SENDER_WATCH = 1.0  # seconds between checks that the senders are alive
+
+
+def analysis_time_limit(engine: str) -> float:
+    """Return after how many seconds a task is killed: a model that was just activated is opened within one.
+
+    OpenVINO opens one in a second; importing TensorFlow may take as long as the start of a child.
+    """
+    return ANALYSIS_TIME_LIMIT + (CHILD_START_LIMIT[engine] if engine == "keras" else 0)
+
+
+def analysis_lease(engine: str) -> timedelta:
+    """Return for how long an analysis is claimed: longer than its task may last."""
+    return ANALYSIS_LEASE + timedelta(seconds=analysis_time_limit(engine) - ANALYSIS_TIME_LIMIT)
+
+
+def machine_backoff(faults: int) -> timedelta:
+    """Return how long an image waits after its ``faults``-th fault of the machine in a row (counted from 1)."""
+    return timedelta(seconds=MACHINE_BACKOFF[min(max(faults, 1), len(MACHINE_BACKOFF)) - 1])
 
 
 def backoff(attempts: int) -> timedelta:

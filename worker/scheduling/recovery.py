@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from datetime import timedelta
 
 import structlog
 from celery import Celery
@@ -13,7 +14,7 @@ from db.analysis.planning import create_missing, retarget
 from db.delivery import outbox
 from db.engine import processes
 from db.engine.leases import database_time
-from db.engine.session import Database, DatabaseUnavailable
+from db.engine.session import Database, DatabaseUnavailable, StatementRejected
 from db.engine.tallies import add_up
 from db.model_registry.activation import routing_is_applied
 from db.records import BATCH, LIVE
@@ -23,6 +24,7 @@ from worker.queue.dispatch import enqueue
 from worker.retention.policy import retain
 from worker.runtime.registered_process import RegisteredProcess
 from worker.runtime.timeouts import (
+    DESTINATION_KEPT,
     PROCESS_KEPT,
     RECOVERY_BATCH,
     RECOVERY_EVERY,
@@ -70,6 +72,18 @@ def recover_once(settings: Settings, database: Database, app: Celery, process: R
     return queued
 
 
+def _tidy(settings: Settings, database: Database, process: RegisteredProcess) -> None:
+    """Forget processes that ended long ago, and give up what waits for destinations that are no longer configured."""
+    configured = {destination.name for destination in settings.destinations}
+    with database.write() as session:
+        moment = database_time(session, process.clock)
+        processes.prune(session, moment - PROCESS_KEPT)
+        days = DESTINATION_KEPT / timedelta(days=1)
+        ended = outbox.give_up_removed(session, configured, moment - DESTINATION_KEPT, days)
+    for name, number in ended.items():
+        _log.warning("deliveries to a destination that is no longer configured were given up", name=name, count=number)
+
+
 def recover_forever(
     settings: Settings,
     database: Database,
@@ -85,10 +99,9 @@ def recover_forever(
             recover_once(settings, database, app, process)
             add_up(database)
             if time.monotonic() - retained_at >= RETENTION_EVERY:
-                retain(settings, database, store, process.clock)
-                with database.write() as session:
-                    processes.prune(session, database_time(session, process.clock) - PROCESS_KEPT)
                 retained_at = time.monotonic()
-        except (DatabaseUnavailable, StoreUnavailable, OSError) as error:
+                _tidy(settings, database, process)
+                retain(settings, database, store, process.clock)
+        except (DatabaseUnavailable, StatementRejected, StoreUnavailable, OSError) as error:
             _log.error("recovery failed", error=str(error))
         stop.wait(RECOVERY_EVERY)

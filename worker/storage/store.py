@@ -73,12 +73,16 @@ class FolderStore:
     has_files : callable
         Whether files were stored in it before; asked where the folder is not there. Then it is not created: a store
         that is merely not mounted would be taken for one that has lost every file.
+    begun : bool
+        Whether another process has created it; whether it is there now shows when it is used.
     """
 
-    def __init__(self, root: Path, has_files: Callable[[], bool] = lambda: False) -> None:
+    def __init__(self, root: Path, has_files: Callable[[], bool] = lambda: False, *, begun: bool = False) -> None:
         self.root = root
         self._incoming = root / "incoming"
         self._named: set[Path] = set()  # folders whose name in their parent this process has synced: 65,792 at most
+        if begun:
+            return
         if not self.is_there() and has_files():
             raise StoreUnavailable(
                 f"store {root} is not there, and the database names files in it: mount it; only if its files are lost "

@@ -124,15 +124,46 @@ def test_how_its_worker_died_is_kept_however_late_that_is_seen(
         assert lifecycle.note_loss(session, [analysis_id], "another word") == 0
 
 
-def test_fault_of_the_machine_does_not_count_against_the_image(with_model: Database, analysis_id: int) -> None:
-    for _ in range(5):
+def test_fault_of_the_machine_does_not_count_against_the_image_and_is_waited_out(
+    with_model: Database, analysis_id: int
+) -> None:
+    code = ReasonCode.STORE_UNAVAILABLE
+    for number in range(5):
         claimed = claim(with_model, analysis_id)
         assert claimed is not None
-        assert claimed.attempts == 1
+        assert (claimed.attempts, claimed.faults) == (1, number)
+        retry_at = NOON + timedelta(seconds=20)
         with with_model.write() as session:
-            assert lifecycle.give_back(
-                session, claimed, reason="disk full", code=ReasonCode.STORE_UNAVAILABLE, counted=False
-            )
+            assert lifecycle.give_back(session, claimed, reason="disk full", code=code, retry_at=retry_at)
+            idle = timedelta(seconds=6)
+            assert lifecycle.requeue_pending(session, NOON + timedelta(seconds=19), idle, 10) == []
+            assert lifecycle.requeue_pending(session, NOON + timedelta(seconds=20), idle, 10) == [analysis_id]
+            assert lifecycle.requeue_pending(session, NOON + timedelta(seconds=21), idle, 10) == []
+
+
+def test_fault_noted_by_a_clock_that_was_set_back_is_not_waited_out_for_hours(
+    with_model: Database, analysis_id: int
+) -> None:
+    claimed = claim(with_model, analysis_id)
+    assert claimed is not None
+    with with_model.write() as session:
+        ahead = NOON + timedelta(hours=5)
+        lifecycle.give_back(session, claimed, reason="", code=ReasonCode.STORE_UNAVAILABLE, retry_at=ahead)
+        assert lifecycle.requeue_pending(session, NOON, timedelta(seconds=6), 10) == [analysis_id]
+
+
+def test_image_that_waited_for_a_broken_model_is_queued_at_once_for_another(
+    with_model: Database, analysis_id: int
+) -> None:
+    claimed = claim(with_model, analysis_id)
+    assert claimed is not None
+    with with_model.write() as session:
+        retry_at = NOON + timedelta(minutes=1)
+        lifecycle.give_back(session, claimed, reason="", code=ReasonCode.MODEL_UNAVAILABLE, retry_at=retry_at)
+        activation.activate(session, replace(MODEL, digest="b" * 64), NOON)
+    assert retarget(with_model, NOON) == 1
+    with with_model.write() as session:
+        assert lifecycle.requeue_pending(session, NOON, timedelta(seconds=6), 10) == [analysis_id]
 
 
 def test_dead_owner_is_freed_at_once_and_a_living_one_is_not(with_model: Database, analysis_id: int) -> None:

@@ -32,6 +32,7 @@ HOT: dict[str, Callable[[Session], object]] = {
     "living processes": processes.unstopped,
     "queue again": lambda session: lifecycle.requeue_pending(session, NOON, LEASE, 10),
     "claim": lambda session: lifecycle.claim(session, 1, owner="me", now=NOON, lease=LEASE, max_attempts=3),
+    "destinations removed": lambda session: outbox.give_up_removed(session, {"pacs"}, NOON, 7),
     "outbox": lambda session: outbox.claim_batch(session, "pacs", owner="me", now=NOON, lease=LEASE, limit=10),
     "commitments": lambda session: commitment_requests.claim_due(session, owner="me", now=NOON, lease=LEASE, limit=10),
     "retention by age": lambda session: erasure.removable(session, before=NOON, limit=10),

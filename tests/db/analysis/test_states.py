@@ -205,9 +205,9 @@ class Life:
 
     def give_back(self, session: Session) -> None:
         if (claimed := self.taken()) is not None:
-            counted = self.chance.random() < 0.5
+            retry_at = self.chance.choice([None, self.now])
             code = ReasonCode.STORE_UNAVAILABLE
-            lifecycle.give_back(session, claimed, reason="away", code=code, counted=counted)
+            lifecycle.give_back(session, claimed, reason="away", code=code, retry_at=retry_at)
 
     def release(self, session: Session) -> None:
         dead = self.chance.random() < 0.5

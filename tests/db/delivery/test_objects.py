@@ -11,7 +11,7 @@ from sqlalchemy import select
 
 from db.analysis import lifecycle
 from db.delivery import objects, outbox
-from db.engine.session import Database, DatabaseUnavailable, Session
+from db.engine.session import Database, Session, StatementRejected
 from db.intake.instances import record_instance
 from db.reasons import ReasonCode
 from db.records import ClaimedDelivery, NewInstance, ObjectRecord
@@ -119,7 +119,7 @@ def test_superseded_delivery_does_not_keep_its_study(with_model: Database, first
 def test_revision_that_another_process_has_written_is_refused_whole(with_model: Database, first: ObjectRecord) -> None:
     with with_model.write() as session:
         objects.record(session, second(first), LATER)
-    with pytest.raises(DatabaseUnavailable), with_model.write() as session:
+    with pytest.raises(StatementRejected), with_model.write() as session:
         objects.record(session, replace(second(first), sop_instance_uid="2.25.3"), LATER)
     with with_model.read() as session:
         assert len(session.scalars(select(MadeObject.id)).all()) == 2

@@ -18,7 +18,7 @@ import db.migrations
 from db.delivery.objects import newest_revision
 from db.engine import processes
 from db.engine.schema import HEAD_REVISION, SchemaMismatch, installation_uid, prepare, revision, upgrade
-from db.engine.session import Database, DatabaseUnavailable, sqlite_url
+from db.engine.session import Database, DatabaseUnavailable, StatementRejected, sqlite_url
 from db.records import ObjectKey
 from db.tables.base import Base
 from db.tables.delivery import Delivery, MadeObject, ObjectSource
@@ -241,7 +241,7 @@ def test_upgrade_from_0008_keeps_every_object_its_uid_its_source_and_its_deliver
         assert compare_metadata(context, Base.metadata) == []
         key = ObjectKey("heatmap", "1.2.3", "d", "p", "Mass", "")
         assert newest_revision(session, key) == (2, "rendering version 2")
-    with pytest.raises(DatabaseUnavailable), database.write() as session:  # the foreign key is still there
+    with pytest.raises(StatementRejected), database.write() as session:  # the foreign key is still there
         session.execute(
             text(
                 "INSERT INTO delivery (object_id, destination, state, reason, attempts, next_attempt_at, created_at)"

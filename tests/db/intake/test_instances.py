@@ -12,7 +12,7 @@ from sqlalchemy import func, select
 
 from db.analysis import lifecycle
 from db.analysis.planning import create_missing
-from db.engine.session import Database, DatabaseUnavailable
+from db.engine.session import Database, StatementRejected
 from db.intake.identity_conflicts import DIFFERENT_CONTENT, OTHER_PATIENT
 from db.intake.instances import RecordedElsewhere, record_instance
 from db.intake.rejected_transfers import record_rejection
@@ -49,7 +49,7 @@ def test_work_of_a_job_names_it_and_its_queue_and_is_counted_by_state(with_model
             ("batch", 5),
             ("live", 0),
         ]
-    with pytest.raises(DatabaseUnavailable, match=r"(?i)foreign key"), with_model.write() as session:
+    with pytest.raises(StatementRejected, match=r"(?i)foreign key"), with_model.write() as session:
         record_instance(session, new_instance(5, study=5, origin="archive", job_id=404))
 
 

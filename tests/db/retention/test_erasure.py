@@ -17,6 +17,7 @@ from db.records import NewInstance
 from db.retention import erasure
 from db.tables.audit import Erasure
 from db.tables.base import Base, Installation
+from db.tables.delivery import Delivery
 from db.tables.model_registry import Model
 from tests.db.analysis.test_lifecycle import LEASE, result
 from tests.db.conftest import NOON, heatmap
@@ -110,3 +111,18 @@ def test_age_counts_from_the_last_image(read_study: Database, new_instance: Make
     with read_study.write() as session:
         record_instance(session, new_instance(2, accepted=False, received_at=NOON + timedelta(days=3)))
         assert erasure.removable(session, before=NOON + timedelta(days=1), limit=9) == []
+
+
+def test_what_waits_for_a_destination_that_was_removed_is_given_up_and_keeps_no_study(read_study: Database) -> None:
+    week = timedelta(days=7)
+    with read_study.write() as session:
+        assert outbox.give_up_removed(session, {"archive"}, NOON, 7) == {}, "it was tried a moment ago"
+        assert outbox.give_up_removed(session, {"pacs"}, NOON + week, 7) == {}, "it is configured"
+        assert outbox.give_up_removed(session, {"archive"}, NOON + week, 7) == {"pacs": 1}
+        row = session.scalars(select(Delivery)).one()
+        assert (row.state, row.reason_code) == ("failed", ReasonCode.DESTINATION_REMOVED)
+        assert row.reason == "pacs is no longer configured, and nothing was sent to it for 7 days"
+        assert len(erasure.removable(session, before=None, limit=9)) == 1
+    with read_study.write() as session:  # it is configured again
+        assert outbox.retry_failed(session, "pacs", NOON) == 1
+        assert erasure.removable(session, before=None, limit=9) == []

@@ -25,8 +25,9 @@ from db.views.worklist import worklist
 from dicom_io.header.instance_header import read_header
 from dicom_io.network.status_codes import Status
 from dicom_io.receive.listener import Received
-from model.bundle.bundle import load_bundle
+from model.bundle.bundle import BundleInvalid, load_bundle
 from model.explain.gradcam import GradCamMaps
+from model.inference.predictor import Predictor
 from model.publish.bundle_writer import renew_manifest_checksum
 from worker.analysis import runner
 from worker.analysis.runner import Analyst
@@ -237,6 +238,33 @@ def test_store_that_is_away_is_the_machines_fault_and_is_waited_for(sited: Site,
         assert analyst.analyse(analysis_id) == "given back"
     away.rename(sited.store.root)
     assert analyst.analyse(analysis_id) == "done"
+
+
+def test_broken_bundle_is_opened_now_and_then_told_once_and_its_images_wait_ever_longer(
+    sited: Site, films: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (first,) = receive(sited, (films / "RG1_UNCR.dcm").read_bytes())
+    (second,) = receive(sited, _other_film(films))
+    opened: list[Path] = []
+
+    def broken(folder: Path, **_options: object) -> None:
+        opened.append(folder)
+        raise BundleInvalid(folder, "weights.keras was changed")
+
+    monkeypatch.setattr(Predictor, "open", broken)
+    analyst = Analyst(sited.settings, sited.database, sited.store)
+    waits = []
+    for _ in range(4):
+        assert [analyst.analyse(each) for each in (first, second)] == ["given back"] * 2
+        with sited.database.read() as session:
+            row = session.get_one(Analysis, first)
+            assert row.retry_at is not None
+            waits.append(round((row.retry_at - now()).total_seconds()))
+            assert (row.attempts, row.enqueued_at) == (0, None)
+            assert "was changed" in row.reason
+    assert waits == [5, 15, 60, 60]
+    assert len(opened) == 1
+    assert capsys.readouterr().err.count("not analysed") == 1
 
 
 def test_lease_lost_before_the_analysis_is_given_back_is_reported_as_lost(

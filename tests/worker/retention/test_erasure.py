@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import os
+import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 
 import pytest
@@ -17,8 +19,9 @@ from db.tables.audit import Erasure
 from db.tables.studies import Study
 from tests.db.conftest import NOON
 from tests.db.conftest import new_instance as new_instance
+from tests.peers.postgres import Postgres
 from worker.cli.app import app
-from worker.config.settings import Retention, Settings
+from worker.config.settings import DatabaseSettings, Retention, Settings
 from worker.installation import Site
 from worker.retention.erasure import finish_removals, forget
 from worker.retention.policy import retain
@@ -157,3 +160,62 @@ def test_film_left_half_written_by_a_dead_process_is_removed_and_one_being_writt
     os.utime(old, (long_ago, long_ago))
     retain(site.settings, site.database, site.store, now)
     assert [path.name for path in folder.iterdir()] == ["young"]
+
+
+def test_file_that_cannot_be_deleted_holds_up_no_other_removal(
+    site: Site, receive: Callable[..., str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stuck, other, old = receive(1), receive(2), receive(3, received_at=now() - timedelta(days=9))
+    discard = site.store.discard
+
+    def sometimes(uri: str) -> None:
+        if uri == stuck:
+            raise StoreUnavailable(f"{uri} cannot be deleted: Operation not permitted")
+        discard(uri)
+
+    monkeypatch.setattr(site.store, "discard", sometimes)
+    with pytest.raises(StoreUnavailable, match="not permitted"):
+        forget(site.database, site.store, now, study_instance_uid="1.2.1", patient_id=None, reason="asked")
+    with pytest.raises(StoreUnavailable):
+        forget(site.database, site.store, now, study_instance_uid="1.2.2", patient_id=None, reason="asked")
+    assert [is_there(site, uri) for uri in (stuck, other)] == [True, False]
+    assert retain(retention(site, days=5), site.database, site.store, now) == 1
+    assert not is_there(site, old)
+    monkeypatch.undo()
+    assert finish_removals(site.database, site.store, now) == 1
+    assert not is_there(site, stuck)
+
+
+@pytest.mark.peer
+def test_file_that_is_slow_to_delete_holds_up_no_arrival_but_of_the_same_bytes(
+    site: Site, new_instance: Make, postgres: Postgres, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    slow = Site(site.settings.model_copy(update={"database": DatabaseSettings(url=postgres.database())}))
+    first, second = (slow.store.put(each) for each in (b"film 1", b"film 2"))
+    with slow.database.write() as session:
+        record_instance(session, new_instance(1, uri=first.uri, sha256=first.sha256, accepted=False))
+    deleting, go_on = threading.Event(), threading.Event()
+    discard = slow.store.discard
+
+    def hangs(uri: str) -> None:
+        deleting.set()
+        assert go_on.wait(60)
+        discard(uri)
+
+    def arrives(number: int, uri: str) -> None:
+        with slow.database.write() as session:
+            record_instance(session, new_instance(number, study=number, uri=uri, accepted=False))
+
+    monkeypatch.setattr(slow.store, "discard", hangs)
+    asked = {"study_instance_uid": "1.2.1", "patient_id": None, "reason": "asked"}
+    with ThreadPoolExecutor(3) as threads:
+        removal = threads.submit(forget, slow.database, slow.store, now, **asked)
+        assert deleting.wait(60)
+        threads.submit(arrives, 2, second.uri).result(10)
+        same = threads.submit(arrives, 3, first.uri)
+        with pytest.raises(TimeoutError):
+            same.result(0.5)
+        go_on.set()
+        removal.result(60)
+        same.result(60)
+    slow.database.dispose()
