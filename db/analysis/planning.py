@@ -166,7 +166,8 @@ def _retargeting(session: Session, models: ActiveModels, now: datetime) -> Itera
         .join(Instance, Instance.id == Analysis.instance_id)
         .where(
             Instance.origin == "live",
-            _FREE,
+            Analysis.state.in_(("pending", "not_applicable")),
+            or_(Analysis.state == "pending", Analysis.model_digest == ""),
         )
     )
     moves: dict[ActiveModel, dict[int, int]] = defaultdict(dict)
@@ -185,13 +186,6 @@ def _retargeting(session: Session, models: ActiveModels, now: datetime) -> Itera
     for model, rows in moves.items():
         for part in _parts(rows):
             yield partial(_move, model=model, rows=part)
-
-
-def _still_free(session: Session, rows: dict[int, int], *where: ColumnElement[bool]) -> dict[int, int]:
-    """Return which of these analyses (by id: the image's) nobody has taken, ended or moved meanwhile, locked."""
-    lock_studies(session, [*rows.values()])  # study before image before analysis, as everybody locks them
-    free = select(Analysis.id).where(Analysis.id.in_(rows), _FREE, *where).order_by(Analysis.id).with_for_update()
-    return {analysis_id: rows[analysis_id] for analysis_id in session.scalars(free)}
 
 
 def keep_current(session: Session, model: ActiveModel, preprocessing_id: str) -> int:
@@ -236,8 +230,8 @@ def _end_unread(session: Session, reason: str, rows: dict[int, int], now: dateti
 
 
 def _move(session: Session, model: ActiveModel, rows: dict[int, int]) -> int:
-    has_key = and_(Analysis.model_digest == model.digest, Analysis.preprocessing_id == model.preprocessing_id)
-    rows = _still_free(session, rows, ~has_key)
+    moved_before = and_(Analysis.model_digest == model.digest, Analysis.preprocessing_id == model.preprocessing_id)
+    rows = _still_free(session, rows, ~moved_before)  # by recovery
     kept = _one_an_image(session, rows, model.digest, model.preprocessing_id)
     key = {"model_digest": model.digest, "preprocessing_id": model.preprocessing_id, "model_name": model.name}
     anew = {"state": "pending", "reason": "", "reason_code": ReasonCode.NONE, "faults": 0}
@@ -245,6 +239,13 @@ def _move(session: Session, model: ActiveModel, rows: dict[int, int]) -> int:
     moved = _change(session, kept, {**key, **anew, **times})
     refresh(session, rows.values())
     return moved
+
+
+def _still_free(session: Session, rows: dict[int, int], *where: ColumnElement[bool]) -> dict[int, int]:
+    """Lock these analyses (by id: the image's) and return those that nobody has taken since they were looked for."""
+    lock_studies(session, [*rows.values()])
+    still = select(Analysis.id).where(Analysis.id.in_(rows), _FREE, *where).order_by(Analysis.id).with_for_update()
+    return {analysis_id: rows[analysis_id] for analysis_id in session.scalars(still)}
 
 
 def _one_an_image(session: Session, rows: dict[int, int], digest: str, preprocessing_id: str) -> list[int]:

@@ -131,10 +131,12 @@ def test_every_row_is_kept_whatever_revision_it_comes_from(old: Old, number: str
     before = old(number)
     with before.database.write() as session:
         add_one_of_each(before, session)
+        # one row each, but of the tallies, which triggers write
         rows = {
-            name: session.scalar(select(func.count()).select_from(each)) for name, each in before.tables.tables.items()
+            name: session.scalar(select(func.count()).select_from(table))
+            for name, table in before.tables.tables.items()
         }
-    assert all(number == 1 for name, number in rows.items() if name != "tally"), "triggers add to the tallies"
+    assert all(number == 1 for name, number in rows.items() if name != "tally"), rows
     assert upgrade(before.database, NOON) == HEAD_REVISION
     renamed = {"stray": "misfiled_location", "ground_cell": "model_scope_cell"}
     with before.database.read() as session:
