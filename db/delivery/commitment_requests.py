@@ -18,7 +18,7 @@ from db.tables.studies import Instance, Location
 
 STATES = ("pending", "reporting", "reported", "failed")
 _LEASES = RetriedLeases(Commitment, held="reporting")
-_LOOKED_AT = 1_000
+_LOOKED_AT = 500
 _AT_ONCE = 500  # UIDs a query; SQLite takes some thousands of parameters
 
 
@@ -212,7 +212,7 @@ class UnreportedRequests:
 def unreported(session: Session, limit: int) -> tuple[UnreportedRequests, ...]:
     """Return what failed or waits, by requester and reason, at most ``limit``; the failed ones first.
 
-    Of each state the newest thousand are looked at: a requester whose address is unknown fails for ever.
+    Of each state the newest five hundred are looked at: a requester whose address is unknown fails for ever.
     """
     found: list[UnreportedRequests] = []
     for state in ("failed", "pending", "reporting"):

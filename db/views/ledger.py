@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 
 from sqlalchemy import ColumnElement, func, select
 
-from db.analysis.current_result import model_digests, shown
+from db.analysis.current_result import shown
 from db.analysis.states import REFUSED
 from db.delivery import commitment_requests
 from db.engine.session import Session
@@ -56,29 +56,37 @@ def ledger(session: Session, now: datetime, older_than: timedelta = timedelta(0)
 
 def _unfinished(session: Session, until: datetime, limit: int) -> tuple[Unfinished, ...]:
     """The images that wait longest, by arrival; each state is a range of an index in that order."""
+    columns = (Instance.id, Instance.sop_instance_uid, Instance.state, Instance.received_at)
     waiting = [
-        instance
+        row
         for state in _UNFINISHED
-        for instance in session.scalars(
-            select(Instance)
+        for row in session.execute(
+            select(*columns, Instance.age_years, Instance.view)
             .where(*_of(state), Instance.outside_domain.is_(False), Instance.received_at <= until)
             .order_by(Instance.received_at, Instance.id)
             .limit(limit)
         )
     ]
-    oldest = sorted(waiting, key=lambda instance: (instance.received_at, instance.id))[:limit]
-    ids = [instance.id for instance in oldest]
-    analyses = session.scalars(select(Analysis).where(Analysis.instance_id.in_(ids)).order_by(Analysis.id))
-    current = shown(analyses, model_digests(oldest, active_models(session)))
-    found = []
-    for instance in oldest:
-        analysis = current.get(instance.id)
-        reason, code = (_NO_MODEL, str(ReasonCode.NO_MODEL_ACTIVE))
-        if analysis is not None:
-            reason, code = analysis.reason, analysis.reason_code
-        uid = instance.sop_instance_uid or ""
-        found.append(Unfinished(uid, instance.state, reason, instance.received_at, code))
-    return tuple(found)
+    oldest = sorted(waiting, key=lambda row: (row.received_at, row.id))[:limit]
+    ids = [row.id for row in oldest]
+    analyses = session.execute(
+        select(Analysis.instance_id, Analysis.model_digest, Analysis.reason, Analysis.reason_code)
+        .where(Analysis.instance_id.in_(ids))
+        .order_by(Analysis.id)
+    )
+    models = active_models(session)
+    readers = ((row.id, models.model_for(row.age_years, row.view)) for row in oldest)
+    current = shown(analyses, {number: model.digest for number, model in readers if model is not None})
+    return tuple(
+        Unfinished(
+            row.sop_instance_uid or "",
+            row.state,
+            current[row.id].reason if row.id in current else _NO_MODEL,
+            row.received_at,
+            current[row.id].reason_code if row.id in current else str(ReasonCode.NO_MODEL_ACTIVE),
+        )
+        for row in oldest
+    )
 
 
 def _unfinished_total(session: Session, until: datetime) -> int:

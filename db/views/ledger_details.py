@@ -17,7 +17,7 @@ from db.tables.delivery import Delivery, MadeObject
 from db.tables.studies import Instance, Study
 
 _OPEN = ("pending", "sending", "failed")
-_LOOKED_AT = 1_000  # deliveries of one destination in one state, which takes some milliseconds
+_LOOKED_AT = 500  # deliveries of one destination in one state, which takes some milliseconds
 
 
 @dataclass(frozen=True)

@@ -54,7 +54,7 @@ def test_not_ready_where_no_image_would_find_room(site: Site, monkeypatch: pytes
 
 def test_empty_worklist_and_ledger_have_the_names_of_the_contract(site: Site) -> None:
     client = TestClient(make_web(site))
-    assert client.get("/api/worklist").json() == {"model": None, "items": []}
+    assert client.get("/api/worklist").json() == {"model": None, "list": "open", "total": 0, "items": []}
     book = client.get("/api/ledger").json()
     assert {"received", "done", "not_applicable", "failed", "pending", "deliveries", "unfinished"} <= set(book)
     assert book["deliveries"] == {"pending": 0, "sent": 0, "committed": 0, "failed": 0, "superseded": 0}
