@@ -20,7 +20,7 @@ def samples(tmp_path_factory: pytest.TempPathFactory) -> list[Sample]:
     """120 images of 40 patients, three a patient, every other patient's positive."""
     folder = write_films(tmp_path_factory.mktemp("films") / "films", 120)
     read = sorted(read_sources([Source(folder, "films")]), key=lambda sample: sample.path.name)
-    return [replace(sample, patient=f"films:{index // 3}") for index, sample in enumerate(read)]
+    return [replace(sample, patient=f"films:{index // 3}", patient_known=True) for index, sample in enumerate(read)]
 
 
 @pytest.fixture
