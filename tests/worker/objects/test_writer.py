@@ -55,6 +55,7 @@ class Kind:
 
 @pytest.fixture
 def claimed(site: Site, new_instance: Callable[..., NewInstance]) -> ClaimedAnalysis:
+    assert site.store.is_there(), "before the database names a file in it"
     with site.database.write() as session:
         activation.activate(session, MODEL, NOON)
         analysis = record_instance(session, new_instance()).analysis_id
