@@ -191,12 +191,24 @@ def _add_series_and_equipment(dataset: Dataset, request: HeatmapRequest) -> None
 
 def _add_image(dataset: Dataset, header: Dataset, request: HeatmapRequest) -> None:
     dataset.ImageType = ["DERIVED", "SECONDARY", "OTHER"]
-    dataset.BurnedInAnnotation = "NO"  # the legend identifies neither patient nor date (PS3.3 C.7.6.1)
+    _add_burned_in_annotation(dataset, header)
     dataset.PatientOrientation = request.patient_orientation.split("\\") if request.patient_orientation else None
     dataset.DerivationDescription = (request.derivation or _derivation(request))[:_ST]
     _add_region(dataset, header)
     if request.pixel_spacing is not None and min(request.pixel_spacing) > 0:
         dataset.PixelSpacing = [DSfloat(value, auto_format=True) for value in request.pixel_spacing]
+
+
+def _add_burned_in_annotation(dataset: Dataset, header: Dataset) -> None:
+    """Say whether the picture identifies patient and date (PS3.3 C.7.6.1): the legend does not, the radiograph may.
+
+    A Secondary Capture that does not say so may be a scanned film with its label: then nothing is said.
+    """
+    stated = parsing.text(header, "BurnedInAnnotation").upper()
+    if stated == "YES":
+        dataset.BurnedInAnnotation = "YES"
+    elif stated == "NO" or parsing.text(header, "SOPClassUID") != SecondaryCaptureImageStorage:
+        dataset.BurnedInAnnotation = "NO"
 
 
 def _add_region(dataset: Dataset, header: Dataset) -> None:

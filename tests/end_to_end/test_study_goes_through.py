@@ -78,7 +78,7 @@ def test_the_heatmap_of_a_real_radiograph_arrives_under_the_same_patient_and_stu
             assert made.get(keyword) == source.get(keyword), keyword
         assert str(made.PatientName) == str(source.PatientName)
         assert made.SourceImageSequence[0].ReferencedSOPInstanceUID == real.sop_instance_uid
-        assert made.BurnedInAnnotation == "YES"
+        assert made.BurnedInAnnotation == "NO"
         assert "not for diagnosis" in made.SeriesDescription
         assert made.pixel_array.shape == (made.Rows, made.Columns, 3)
         assert made.pixel_array.std() > 10, "an empty picture"

@@ -88,6 +88,22 @@ def test_the_picture_and_what_it_says_are_read_back_as_written() -> None:
     assert "PixelSpacing" not in preserved
 
 
+@pytest.mark.parametrize(
+    ("attributes", "expected"),
+    [
+        ({}, "NO"),
+        ({"BurnedInAnnotation": "NO"}, "NO"),
+        ({"BurnedInAnnotation": "YES"}, "YES"),
+        ({"SOPClassUID": uid.SecondaryCaptureImageStorage}, None),
+        ({"SOPClassUID": uid.SecondaryCaptureImageStorage, "BurnedInAnnotation": "NO"}, "NO"),
+    ],
+)
+def test_what_identifies_the_patient_in_the_radiograph_does_so_in_its_heatmap(
+    attributes: dict[str, object], expected: str | None
+) -> None:
+    assert made(dicom_file(**attributes)).get("BurnedInAnnotation") == expected
+
+
 def test_an_int8_copy_is_another_device_and_says_so() -> None:
     whole, int8 = made(sample("RG1_UNCR")), made(sample("RG1_UNCR"), model_variant="int8", instance_number=7)
     assert int8.SoftwareVersions == [*whole.SoftwareVersions, "int8"]
