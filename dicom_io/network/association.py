@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -15,6 +15,8 @@ from pynetdicom.pdu_primitives import A_ASSOCIATE
 from pynetdicom.presentation import PresentationContext
 
 from dicom_io.errors import StatedError
+from dicom_io.network.association_acceptance import read_acceptance
+from dicom_io.network.association_items import ASSOCIATE_AC, MalformedPdu
 from dicom_io.network.association_log import uses
 from dicom_io.network.presentation_contexts import FASTEST_PDU
 from dicom_io.network.tls import TlsFiles, TlsProblem, calling_context
@@ -131,10 +133,13 @@ def associate(peer: Peer, contexts: list[PresentationContext], roles: Sequence[A
     except TlsProblem as error:
         raise PeerUnreachable(f"{peer} cannot be reached by TLS: {error}") from error
 
+    malformed: list[str] = []
+
     def connected(event: evt.Event) -> None:
         # pynetdicom would wait for ever for a peer that stops in the middle of a PDU, or stops reading
         event.assoc.dul.socket.socket.settimeout(peer.response_timeout)
         event.assoc._reactor_checkpoint = ReactorCheckpoint(event.assoc)
+        event.assoc.dul._decode_pdu = _lenient(event.assoc, event.assoc.dul._decode_pdu, malformed)
 
     try:
         association = ae.associate(
@@ -158,9 +163,31 @@ def associate(peer: Peer, contexts: list[PresentationContext], roles: Sequence[A
         raise PeerUnreachable(f"{peer} rejected the association of {peer.calling_ae_title}: {answer.reason_str}")
     if association.acceptor.primitive is not None:
         raise NothingAccepted(f"{peer} accepted none of the proposed presentation contexts")
+    if malformed:
+        raise PeerUnreachable(f"{peer} cannot be reached: its answer to the association request is {malformed[0]}")
     if context is not None and context.failure:
         raise PeerUnreachable(f"{peer} cannot be reached: {context.failure}")
     raise PeerUnreachable(f"{peer} cannot be reached: no connection, or no answer to the association request")
+
+
+Decoder = Callable[[bytearray], tuple[object, str]]
+
+
+def _lenient(association: Association, decode: Decoder, malformed: list[str]) -> Decoder:
+    """pynetdicom's decoder of PDUs, which gets of an acceptance only what counts."""
+
+    def decode_leniently(bytestream: bytearray) -> tuple[object, str]:
+        if bytestream[0] == ASSOCIATE_AC:
+            asked = association.requestor.requested_contexts
+            proposed = {each.context_id or 0: [str(syntax) for syntax in each.transfer_syntax or ()] for each in asked}
+            try:
+                bytestream = bytearray(read_acceptance(bytes(bytestream), proposed))
+            except MalformedPdu as error:
+                malformed.append(str(error))
+                raise
+        return decode(bytestream)
+
+    return decode_leniently
 
 
 def end(association: Association) -> None:

@@ -1,34 +1,34 @@
-"""An A-ASSOCIATE-RQ PDU (PS3.8 9.3.2), read as leniently as the standard asks, and written anew for pynetdicom.
+"""An A-ASSOCIATE-RQ PDU (PS3.8 9.3.2): what of it this listener uses, and why it is rejected.
 
-pynetdicom 3.0.4 aborts on whatever it does not expect: items of an unknown type, which PS3.8 9.3.1 says to ignore, a
-protocol version with further bits, AE titles padded with NUL, an empty implementation version name. Only what this
-listener uses is passed on; what cannot be accepted has a reason, with the sender's AE titles wherever they were read.
+What cannot be accepted has a reason, with the sender's AE titles wherever they can be read.
 """
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterator
 from dataclasses import dataclass
 
-from dicom_io.uids import MAXIMUM_LENGTH
+from dicom_io.network.association_items import (
+    APPLICATION,
+    APPLICATION_CONTEXT,
+    ASSOCIATE_RQ,
+    FIXED,
+    SMALLEST_PDU,
+    TRANSFER,
+    USER,
+    MalformedPdu,
+    association_pdu,
+    item,
+    items,
+    title,
+    uid_of,
+    user_information,
+)
 
-ASSOCIATE_RQ, ASSOCIATE_AC = 0x01, 0x02  # PS3.8 Tables 9-11 and 9-17
-_FIXED = 74  # bytes before the variable items
-_APPLICATION, _CONTEXT, _USER = 0x10, 0x20, 0x50
-_ABSTRACT, _TRANSFER = 0x30, 0x40
-_MAXIMUM_LENGTH, _CLASS_UID, _ROLE, _VERSION_NAME = 0x51, 0x52, 0x54, 0x55
-_APPLICATION_CONTEXT = b"1.2.840.10008.3.1.1.1"  # PS3.7 A.2.1
+_CONTEXT, _ABSTRACT = 0x20, 0x30
 _NO_SYNTAX = b"2.25.0"  # stands for one that cannot be read, so that its context alone is rejected
-_SMALLEST_PDU = 7  # one byte of a message a PDU (PS3.8 9.3.5)
-_USUAL_PDU = 16_384
 
 # A-ASSOCIATE-RJ: result, source, reason (PS3.8 Table 9-21)
 _NO_REASON, _APPLICATION_CONTEXT_NAME, _CALLING_TITLE, _PROTOCOL_VERSION = (1, 1, 1), (1, 1, 2), (1, 1, 3), (1, 2, 2)
-
-
-class MalformedPdu(ValueError):
-    """A PDU that violates PS3.8 9.3 so that no answer but an abort is possible; the message says how."""
 
 
 @dataclass(frozen=True)
@@ -64,7 +64,7 @@ class AssociationRequest:
 
 def titles(pdu: bytes) -> tuple[str, str]:
     """Calling and called AE title of a PDU, as far as it holds them."""
-    return _title(pdu[26:42]), _title(pdu[10:26])
+    return title(pdu[26:42]), title(pdu[10:26])
 
 
 def read_association_request(pdu: bytes) -> AssociationRequest:
@@ -75,86 +75,46 @@ def read_association_request(pdu: bytes) -> AssociationRequest:
     MalformedPdu
         If its items cannot be told apart, or its presentation contexts not be answered.
     """
-    if len(pdu) < _FIXED:
+    if len(pdu) < FIXED:
         raise MalformedPdu(f"an association request of {len(pdu)} bytes, which ends before its first item")
     calling, called = titles(pdu)
     application = b""
     contexts: dict[int, bytes] = {}
     user: list[bytes] = []
-    smallest = _USUAL_PDU
-    for kind, value in _items(pdu[_FIXED:]):
-        if kind == _APPLICATION:
+    for kind, value in items(pdu[FIXED:]):
+        if kind == APPLICATION:
             application = application or value.strip(b"\0 ")
         elif kind == _CONTEXT:
             number, context = _context(value)
             if number in contexts:  # the data of which of them?
                 raise MalformedPdu(f"presentation context id {number} is there twice")
             contexts[number] = context
-        elif kind == _USER:
-            for sub_kind, sub in _items(value):
-                if sub_kind == _MAXIMUM_LENGTH and len(sub) == 4:
-                    smallest = int.from_bytes(sub, "big")
-                else:
-                    user += _user_item(sub_kind, sub)
-    user.insert(0, _item(_MAXIMUM_LENGTH, smallest.to_bytes(4, "big")))
-    body = b"".join(
-        (
-            b"\x00\x01\x00\x00",
-            *((each or "?").ljust(16).encode("ascii") for each in (called, calling)),
-            bytes(32),
-            _item(_APPLICATION, _APPLICATION_CONTEXT),
-            *contexts.values(),
-            _item(_USER, b"".join(user)),
-        )
-    )
+        elif kind == USER:
+            user.append(value)
+    information, longest = user_information(user)
+    variable = item(APPLICATION, APPLICATION_CONTEXT) + b"".join(contexts.values()) + information
+    decodable = [(each or "?").encode("ascii") for each in (called, calling)]
     return AssociationRequest(
         calling=calling,
         called=called,
-        echoed=pdu[10:_FIXED],
-        pdu=bytes((ASSOCIATE_RQ, 0)) + len(body).to_bytes(4, "big") + body,
-        refusal=_refusal(int.from_bytes(pdu[6:8], "big"), calling, application, len(contexts), smallest),
+        echoed=pdu[10:FIXED],
+        pdu=association_pdu(ASSOCIATE_RQ, decodable[0], decodable[1], variable),
+        refusal=_refusal(int.from_bytes(pdu[6:8], "big"), calling, application, len(contexts), longest),
     )
 
 
-def _refusal(version: int, calling: str, application: bytes, contexts: int, smallest: int) -> Refusal | None:
+def _refusal(version: int, calling: str, application: bytes, contexts: int, longest: int) -> Refusal | None:
     if not version & 1:  # PS3.8 Table 9-11: only bit 0 is tested
         return Refusal(_PROTOCOL_VERSION, f"protocol version 0x{version:04X} does not include version 1")
-    if application != _APPLICATION_CONTEXT:
+    if application != APPLICATION_CONTEXT:
         return Refusal(_APPLICATION_CONTEXT_NAME, "application context name is not that of DICOM")
     if not calling:
         return Refusal(_CALLING_TITLE, "calling AE title is blank")
     if not contexts:
         return Refusal(_NO_REASON, "no presentation context is proposed")
-    if 0 < smallest < _SMALLEST_PDU:
-        return Refusal(_NO_REASON, f"a maximum PDU length of {smallest} bytes has no room for a message")
+    if 0 < longest < SMALLEST_PDU:
+        return Refusal(_NO_REASON, f"a maximum PDU length of {longest} bytes has no room for a message")
     return None
-
-
-def _title(raw: bytes) -> str:
-    """An AE title as a C program reads it, up to its first NUL, without spaces around it (PS3.8 Table 9-11)."""
-    return re.sub(rb"[^ -\[\]-~]", b"?", raw.split(b"\0")[0].strip()).decode("ascii")
-
-
-def _items(data: bytes) -> Iterator[tuple[int, bytes]]:
-    """Split into items or sub-items: type, a reserved byte, length, value; trailing zeros are padding."""
-    position = 0
-    while data[position:].strip(b"\0"):
-        length = int.from_bytes(data[position + 2 : position + 4], "big")
-        value = data[position + 4 : position + 4 + length]
-        if len(data) < position + 4 or len(value) < length:
-            raise MalformedPdu(f"item 0x{data[position]:02X} of the association request is cut off")
-        yield data[position], value
-        position += 4 + length
-
-
-def _item(kind: int, value: bytes) -> bytes:
-    return bytes((kind, 0)) + len(value).to_bytes(2, "big") + value
-
-
-def _uid(value: bytes) -> bytes:
-    """A UID without the padding that PS3.8 Annex F forbids and some senders write; empty where it is none."""
-    value = value.strip(b"\0 ")
-    return value if 0 < len(value) <= MAXIMUM_LENGTH and re.fullmatch(rb"[0-9.]+", value) else b""
 
 
 def _context(value: bytes) -> tuple[int, bytes]:
@@ -165,27 +125,13 @@ def _context(value: bytes) -> tuple[int, bytes]:
     if number % 2 == 0:
         raise MalformedPdu(f"presentation context id {number} is not odd")
     abstract, transfer = b"", []
-    for kind, sub in _items(value[4:]):
+    for kind, sub in items(value[4:]):
         if kind == _ABSTRACT:
-            abstract = abstract or _uid(sub)
-        elif kind == _TRANSFER and _uid(sub):
-            transfer.append(_uid(sub))
+            abstract = abstract or uid_of(sub)
+        elif kind == TRANSFER and uid_of(sub):
+            transfer.append(uid_of(sub))
     syntaxes = [
-        _item(_ABSTRACT, abstract or _NO_SYNTAX),
-        *(_item(_TRANSFER, each) for each in transfer or [_NO_SYNTAX]),
+        item(_ABSTRACT, abstract or _NO_SYNTAX),
+        *(item(TRANSFER, each) for each in transfer or [_NO_SYNTAX]),
     ]
-    return number, _item(_CONTEXT, bytes((number, 0, 0, 0)) + b"".join(syntaxes))
-
-
-def _user_item(kind: int, value: bytes) -> list[bytes]:
-    """A user information sub-item anew; none of what this listener does not negotiate (PS3.7 D.3.3)."""
-    if kind == _CLASS_UID and _uid(value):
-        return [_item(kind, _uid(value))]
-    if kind == _VERSION_NAME and _title(value):
-        return [_item(kind, _title(value)[:16].encode("ascii"))]
-    if kind == _ROLE and len(value) >= 4:
-        length = int.from_bytes(value[:2], "big")
-        sop_class, roles = _uid(value[2 : 2 + length]), value[2 + length : 4 + length]
-        if sop_class and len(roles) == 2 and max(roles) <= 1:
-            return [_item(kind, len(sop_class).to_bytes(2, "big") + sop_class + roles)]
-    return []
+    return number, item(_CONTEXT, bytes((number, 0, 0, 0)) + b"".join(syntaxes))

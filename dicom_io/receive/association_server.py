@@ -21,9 +21,10 @@ from pynetdicom import evt
 from pynetdicom.association import Association
 from pynetdicom.transport import AssociationSocket, RequestHandler, ThreadedAssociationServer
 
+from dicom_io.network.association_items import ASSOCIATE_AC
 from dicom_io.network.status_codes import Status
 from dicom_io.network.tls import RenewedContext, handshake_failure, is_tls, secured, shutdown
-from dicom_io.receive.association_request import ASSOCIATE_AC, AssociationRequest
+from dicom_io.receive.association_request import AssociationRequest
 from dicom_io.receive.incoming_data_set import NewFile
 from dicom_io.receive.memory_budget import BudgetExhausted, MemoryBudget
 from dicom_io.receive.messages import ListenerSettings

@@ -27,14 +27,9 @@ from pynetdicom.pdu import P_DATA_TF
 from pynetdicom.pdu_items import PresentationDataValueItem
 
 from dicom_io.network.association import ReactorCheckpoint
+from dicom_io.network.association_items import ASSOCIATE_RQ, MalformedPdu
 from dicom_io.network.status_codes import Status
-from dicom_io.receive.association_request import (
-    ASSOCIATE_RQ,
-    AssociationRequest,
-    MalformedPdu,
-    read_association_request,
-    titles,
-)
+from dicom_io.receive.association_request import AssociationRequest, read_association_request, titles
 from dicom_io.receive.incoming_data_set import IncomingDataSet, NewFile
 
 _log = logging.getLogger(__name__)

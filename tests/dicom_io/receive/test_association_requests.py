@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+import time
 from dataclasses import replace
 
 import pytest
@@ -10,8 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dicom_io.network.association import Peer
+from dicom_io.network.association_items import MalformedPdu
 from dicom_io.network.status_codes import Status
-from dicom_io.receive.association_request import MalformedPdu, read_association_request
+from dicom_io.receive.association_request import read_association_request
 from dicom_io.receive.listener import Rejection
 from dicom_io.send.storage_scu import echo
 from tests.dicom_io.images import CR as CR_UID
@@ -187,7 +189,7 @@ ABORTED = {
     "context id 0": (replace(USUAL, contexts=context(0, CR, IMPLICIT)).pdu(), "presentation context id 0 is not odd"),
     "an item that is cut off": (
         replace(USUAL, more=b"\x20\0\0\xff\1").pdu(),
-        "item 0x20 of the association request is cut off",
+        "item 0x20 of an association PDU is cut off",
     ),
     "a context of two bytes": (
         replace(USUAL, contexts=item(0x20, b"\1\0")).pdu(),
@@ -289,6 +291,13 @@ def test_message_on_a_context_that_was_not_accepted_is_recorded(served: Served) 
 @pytest.mark.parametrize("calling", ["R\udcd6NTGEN", "MOD\x01A"])
 def test_dcmtk_with_such_a_title_is_served(served: Served, calling: str) -> None:
     assert echoscu(served[1].port, calling=calling).exit_code == 0
+
+
+def test_request_of_a_megabyte_of_items_is_read_at_once() -> None:
+    began = time.process_time()
+    for more in (b"\x77\0\0\0", b"\0\0\0\0", b"\x50\0\0\x04\x5f\0\0\0"):
+        read_association_request(replace(USUAL, more=more * ((1 << 20) // len(more)) + b"\x77\0\0\0").pdu())
+    assert time.process_time() - began < 30, "quadratic: it took many minutes"
 
 
 @given(st.binary(max_size=300), st.integers(0, 300))
