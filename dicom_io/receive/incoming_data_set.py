@@ -16,10 +16,9 @@ from dicom_io.header.completeness import FileSlice
 from dicom_io.header.incoming_file import IncomingFile
 from dicom_io.header.instance_header import InstanceHeader
 from dicom_io.network.status_codes import Status
+from dicom_io.receive.dimse_requests import C_STORE_RQ
 from dicom_io.receive.store_request import StoreRejected, StoreRequest, examine, examine_file_received, file_head
 from dicom_io.uids import MAXIMUM_LENGTH, is_uid
-
-C_STORE_RQ = 0x0001  # PS3.7 E.1-1
 
 _STORAGE_CLASSES = frozenset(context.abstract_syntax for context in AllStoragePresentationContexts)
 

@@ -21,9 +21,11 @@ from dicom_io.network.presentation_contexts import received_contexts
 from dicom_io.network.status_codes import ActionStatus, Status
 from dicom_io.network.tls import RenewedContext
 from dicom_io.receive.association_server import AssociationServer, requested
+from dicom_io.receive.dimse_requests import C_STORE_RQ, unserved
 from dicom_io.receive.handlers import ListenerHandlers
-from dicom_io.receive.incoming_data_set import C_STORE_RQ, IncomingDataSet, examined, make_answerable
+from dicom_io.receive.incoming_data_set import IncomingDataSet, examined, make_answerable
 from dicom_io.receive.messages import ListenerCannotBind, ListenerPortInUse, ListenerSettings, Received, Rejection
+from dicom_io.receive.pynetdicom_loop import abort_unserved
 from dicom_io.receive.storage_commitment import (
     ActionRejected,
     CommitmentResult,
@@ -246,24 +248,16 @@ class Listener:
             return Status.SUCCESS
 
     def _on_message(self, event: evt.Event) -> None:
-        """Abort on a C-STORE request without UIDs: pynetdicom drops it, and its sender would wait for an answer."""
-        command = event.message.command_set
+        """Abort on a request that is not served; its sender would wait for an answer, or get a wrong one."""
         with self._lock:
             if (found := self._established.get(id(event.assoc))) is not None:
                 found.last_message = time.monotonic()
-        number = event.message.context_id
-        if number not in event.assoc._accepted_cx:  # pynetdicom aborts
-            reason = f"association aborted: a message on presentation context {number}, which was not accepted"
-            self._reject_request(event.assoc, Status.CANNOT_UNDERSTAND, reason)
-            return
-        if command.get("CommandField") != C_STORE_RQ:
-            return
-        missing = [name for name in ("AffectedSOPClassUID", "AffectedSOPInstanceUID") if not command.get(name)]
-        if missing:
-            reason = f"association aborted: a C-STORE request without {' and '.join(missing)}"
-            self._reject_request(event.assoc, Status.CANNOT_UNDERSTAND, reason)
-            event.assoc.abort()
-        else:
+        command = event.message.command_set
+        reason = unserved(event.message, event.assoc._accepted_cx)
+        if reason:
+            abort_unserved(event.assoc)
+            self._reject_request(event.assoc, Status.CANNOT_UNDERSTAND, f"association aborted: {reason}")
+        elif command.get("CommandField") == C_STORE_RQ:
             make_answerable(command)
 
     def _on_action(self, event: evt.Event) -> tuple[int, None]:

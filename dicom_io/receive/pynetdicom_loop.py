@@ -68,6 +68,13 @@ def make_event_driven(association: Association, new_file: NewFile | None, turned
     association.dimse.msg_queue = _WakingQueue(checkpoint)
 
 
+def abort_unserved(association: Association) -> None:
+    """Abort in the upper layer's thread for a message that was decoded and must not reach the service."""
+    if isinstance(association.dimse.msg_queue, _WakingQueue):
+        association.dimse.msg_queue.is_closed = True
+    association.abort()
+
+
 class ReadAhead:
     """A buffer of bytes received ahead of the reader: a small PDU then costs no system call of its own."""
 
@@ -133,10 +140,12 @@ class _Checkpoint(ReactorCheckpoint):
 class _WakingQueue(queue.Queue[Any]):
     def __init__(self, checkpoint: _Checkpoint) -> None:
         super().__init__()
+        self.is_closed = False  # then what is put is dropped
         self._checkpoint = checkpoint
 
     def _put(self, item: object) -> None:
-        super()._put(item)
+        if not self.is_closed:
+            super()._put(item)
         self._checkpoint.wake()
 
 
