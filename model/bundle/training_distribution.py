@@ -12,6 +12,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+PERCENTILE = 99.0
+"""Of a domain's held-out distances, which becomes the score 1.0."""
+
 
 @dataclass(frozen=True, eq=False)
 class TrainingDistribution:
@@ -109,7 +112,7 @@ def fit_distribution(
     validation: Mapping[str, NDArray[np.float32]],
     kept: int = 32,
     shrinkage: float = 0.1,
-    percentile: float = 99.0,
+    percentile: float = PERCENTILE,
 ) -> TrainingDistribution:
     """Fit means and covariance on the training part, and thresholds on the validation part.
 

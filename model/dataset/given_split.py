@@ -6,9 +6,6 @@ from collections.abc import Sequence
 from model.dataset.samples import DatasetInvalid, FileProblem, Sample
 from model.dataset.split import FRACTIONS, PARTS, groups_of, split_by_patient
 
-FEWEST_VALIDATED = 100
-"""Validation images under which a notice is given: thresholds and calibration are fitted on them."""
-
 
 def gives_split(samples: Sequence[Sample]) -> bool:
     """Return whether the samples come in parts: of two kinds at least."""
@@ -45,9 +42,8 @@ def split_as_given(
     if not given["training"]:
         found = ", ".join(part for part in PARTS if given[part])
         raise DatasetInvalid(f"the data come in parts ({found}), but no training part is among them")
-    notices = [
-        "parts as the data give them: " + ", ".join(f"{part} {len(given[part])}" for part in PARTS if given[part])
-    ]
+    counts = ", ".join(f"{part} {len(given[part])}" for part in PARTS if given[part])
+    notices = [f"parts as the data give them: {counts} (--resplit makes new ones)"]
     lacking = [part for part in PARTS if not given[part]]
     if lacking:
         shares = {part: FRACTIONS[part] for part in ("training", *lacking)}
@@ -64,13 +60,8 @@ def split_as_given(
         notices.append(f"{len(others)} images in no given part are split by patient")
     parts, leaks = _without_leaks(given)
     if leaks:
-        counts = Counter(leak.reason.partition(":")[0] for leak in leaks)
-        notices += [f"{count} images are {reason}" for reason, count in counts.items()]
-    if len(parts["validation"]) < FEWEST_VALIDATED:
-        notices.append(
-            f"the validation part has {len(parts['validation'])} images only: thresholds and calibration, which are "
-            "fitted on them, will be uncertain; --resplit makes new parts of all images by patient"
-        )
+        reasons = Counter(leak.reason.partition(":")[0] for leak in leaks)
+        notices += [f"{count} images are {reason}" for reason, count in reasons.items()]
     return parts, leaks, notices
 
 

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from model.network.keras_types import KerasModel
 from model.train.history import EpochRecord
+from model.train.run_folder import sync
 
 CHECKPOINT_FILE = "checkpoint.npz"
 
@@ -56,7 +57,7 @@ class RunState:
 
 
 def save_checkpoint(folder: Path, state: RunState, network: KerasModel, average: Sequence[NDArray[Any]] | None) -> None:
-    """Write state, variables and averaged weights to one file, which replaces the previous one atomically."""
+    """Write state, variables and averaged weights to one durable file, which replaces the previous one atomically."""
     arrays = {f"weight.{index}": value for index, value in enumerate(network.get_weights())}
     arrays |= {f"optimizer.{index}": v.numpy() for index, v in enumerate(network.optimizer.variables)}
     arrays |= {f"average.{index}": value for index, value in enumerate(average or ())}
@@ -67,6 +68,7 @@ def save_checkpoint(folder: Path, state: RunState, network: KerasModel, average:
         file.flush()
         os.fsync(file.fileno())
     temporary.replace(folder / CHECKPOINT_FILE)
+    sync(folder)
 
 
 def read_state(folder: Path) -> RunState | None:

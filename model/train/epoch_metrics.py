@@ -1,4 +1,4 @@
-"""Metrics after each epoch, in inference mode, on a fixed subset of images without augmentation."""
+"""Metrics after each epoch, in inference mode, on images without augmentation."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -14,7 +14,7 @@ from model.train.losses import pack_targets
 
 
 class Monitor:
-    """Evaluates a network in training on a fixed subset of one part.
+    """Evaluates a network in training on one part, or a fixed subset of it.
 
     Parameters
     ----------
@@ -25,7 +25,7 @@ class Monitor:
     spec
         Preprocessing.
     a_domain
-        Images of each domain in the subset.
+        Images of each domain in the subset; None: all.
     batch
         Images per batch.
     seed
@@ -40,7 +40,7 @@ class Monitor:
         weights: NDArray[np.float32],
         labels: Sequence[str],
         spec: Preprocessing,
-        a_domain: int,
+        a_domain: int | None,
         batch: int,
         seed: int,
         exclusive_classes: bool = False,
@@ -109,8 +109,8 @@ def _mean(values: Sequence[float]) -> float:
     return float(np.mean(finite)) if finite else math.nan
 
 
-def _subset(cache: ImageCache, a_domain: int, seed: int) -> NDArray[np.intp]:
-    """Return the sorted indices of at most `a_domain` random images of each domain."""
+def _subset(cache: ImageCache, a_domain: int | None, seed: int) -> NDArray[np.intp]:
+    """Return the sorted indices of at most `a_domain` random images of each domain; None: of all."""
     random, domains = np.random.default_rng(seed), np.array(cache.domains)
     drawn = [random.permutation(np.flatnonzero(domains == name))[:a_domain] for name in sorted(set(cache.domains))]
     return np.sort(np.concatenate(drawn)) if drawn else np.empty(0, np.intp)

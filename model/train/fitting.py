@@ -19,6 +19,7 @@ from model.train.epoch_metrics import Monitor
 from model.train.history import EpochRecord, write_history
 from model.train.initial_weights import load_start, set_learning
 from model.train.plan import FittingPlan
+from model.train.run_folder import sync
 from model.train.schedule import Stage, rate_factor, stage_at, stalled, within
 
 WEIGHTS_FILE = "best.weights.h5"
@@ -113,7 +114,7 @@ class _Fit:
                 self._weights[part],
                 plan.labels,
                 plan.preprocessing,
-                plan.monitored,
+                plan.monitored if part == "training" else None,
                 plan.batch,
                 plan.seed,
                 plan.exclusive_classes,
@@ -143,7 +144,7 @@ class _Fit:
             state.finished = self._is_done()
             self._save()
         if not (self._folder / WEIGHTS_FILE).exists():
-            self._network.save_weights(self._folder / WEIGHTS_FILE)
+            self._save_weights(WEIGHTS_FILE)
         return state.history
 
     def _restored(self) -> RunState:
@@ -246,14 +247,18 @@ class _Fit:
     def _keep(self, record: EpochRecord) -> None:
         """Save the weights as the last, and as the best where their score is the highest."""
         live = self._use_average()
-        self._network.save_weights(self._folder / LAST_WEIGHTS_FILE)
+        self._save_weights(LAST_WEIGHTS_FILE)
         score = record.score
         if record.size == self._plan.preprocessing.size and score > (
             -math.inf if self._state.best is None else self._state.best
         ):
             self._state.best = score
-            self._network.save_weights(self._folder / WEIGHTS_FILE)
+            self._save_weights(WEIGHTS_FILE)
         self._use(live)
+
+    def _save_weights(self, name: str) -> None:
+        self._network.save_weights(self._folder / name)
+        sync(self._folder / name)
 
     def _add_to_average(self) -> None:
         self._state.averaged += 1

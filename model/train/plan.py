@@ -111,7 +111,8 @@ class FittingPlan(FittingOptions):
     stages
         In order; the last has the size of the preprocessing.
     monitored
-        Images per domain and part on which metrics are computed after each epoch.
+        Training images per domain on which metrics are computed after each epoch; of the validation part, whose score
+        selects the best epoch, all.
 
     Raises
     ------

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -65,10 +66,21 @@ def moved_out(made: Path, output: Path) -> Bundle:
     """Move a complete bundle into a folder, its manifest last: a folder without one is not taken for a bundle."""
     (output / DESCRIPTION_FILE).unlink(missing_ok=True)
     for path in made.iterdir():
+        sync(path)
         if path.name not in (DESCRIPTION_FILE, UNFINISHED_FILE):
             path.replace(output / path.name)
     (made / DESCRIPTION_FILE).replace(output / DESCRIPTION_FILE)
+    sync(output)
     return load_bundle(output)
+
+
+def sync(path: Path) -> None:
+    """Make a file's contents, or the names in a folder, durable: until then a power cut undoes writing and renaming."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
 
 
 def _digest(values: Iterable[Any]) -> str:

@@ -1,6 +1,7 @@
 """Training a network from images to a complete bundle."""
 
 import shutil
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -10,14 +11,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from model.bundle.bundle import METRICS_FILE, UNFINISHED_FILE, Bundle
-from model.bundle.training_distribution import TrainingDistribution, fit_distribution
+from model.bundle.training_distribution import PERCENTILE, TrainingDistribution, fit_distribution
 from model.dataset.given_split import gives_split, split_as_given
 from model.dataset.image_inspection import PROBLEMS_FILE, Inspection, inspect_images, reopened, write_problems
 from model.dataset.overview import overview
 from model.dataset.samples import DatasetInvalid, FileProblem, ReadImageMetadata, Sample, no_metadata
 from model.dataset.sources import limited, of_views, read_sources, with_normal_class
 from model.dataset.split import check_leaks, check_unseen, read_split, split_by_patient, write_split
-from model.dataset.sufficiency import check_parts, choose_labels, counted, positives
+from model.dataset.sufficiency import check_parts, choose_labels, counted, few_validated, positives
 from model.engine.opening import open_engine
 from model.engine.protocol import Engine
 from model.evaluate.calibration_fit import FittedCalibration, fit_calibration
@@ -113,7 +114,7 @@ def train(
     if leaks:
         write_problems([*problems, *leaks], plan.output / PROBLEMS_FILE)
     check_parts(parts, labels)
-    for sentence in intended_use(plan, labels, parts["training"]).unknown:
+    for sentence in (*few_validated(parts["validation"]), *intended_use(plan, labels, parts["training"]).unknown):
         on_notice(sentence)
     begin_run(run, parts_identity(parts))
     labelled = {
@@ -229,7 +230,8 @@ def make_bundle(
     draw_curves(history, folder / CURVES_FILE)
     write_network_files(network, description, folder)
     draft = _draft(folder, description, network)
-    engine = open_engine(draft, threads=plan.threads or 1)
+    # in f32: what is fitted here must not depend on the processor that the training ran on
+    engine = open_engine(draft, "f32", threads=plan.threads or 1)
     predictions = _predict_parts(engine, draft, parts, read_image, on_progress)
     distribution = _fit_distribution(predictions)
     fitted = fit_calibration(predictions["validation"], labels, plan.domain_ages, plan.seed)
@@ -342,7 +344,12 @@ def _provenance(
     left_out = {label: count for label, count in positives(members).items() if label not in labels and not plan.labels}
     if left_out:
         fitted["labels left out"] = f"{counted(left_out)} (fewer than {plan.minimum_positives} positive images)"
-    fitted |= use.entries
+    validated = Counter(sample.domain for sample in parts["validation"])
+    limits = ", ".join(f"{domain} {count}" for domain, count in sorted(validated.items()))
+    fitted |= {
+        **use.entries,
+        "out-of-distribution limit": f"{PERCENTILE:g}th percentile of validation images: {limits}",
+    }
     weaknesses = [*plan.provenance.get("weaknesses", []), *(text[0].upper() + text[1:] + "." for text in use.unknown)]
     return {
         **plan.provenance,

@@ -9,7 +9,7 @@ from model.bundle.bundle import GOLDEN_FILE, HEAD_FILE, NETWORK_FILE, WEIGHTS_FI
 from model.bundle.training_distribution import TrainingDistribution
 from model.engine.opening import open_engine
 from model.explain.head import Head, HeadLayer
-from model.importing.ood_reference import fit_reference
+from model.importing.ood_reference import FEWEST, fit_reference
 from model.network.openvino_export import golden_tensors
 from model.preprocessing.tensor import Preprocessing
 from model.publish.bundle_writer import BundleDescription, write_arrays, write_description
@@ -39,7 +39,7 @@ def write_small_bundle(
     cancelling
         A weight of the head that two equal features have, once with each sign.
     reference
-        How many noisy films its training distribution is fitted on; 0: unknown.
+        How many noisy films, `FEWEST` at least, its training distribution is fitted on; 0: unknown.
     keras_slope
         Write weights that Keras reads, with this slope; None: ones that it cannot read.
     """
@@ -94,7 +94,9 @@ def write_small_bundle(
     )
     bundle = described(TrainingDistribution.unknown(FEATURES))
     if reference:
-        bundle = described(fit_reference(engine, SPEC, [noisy(0.3 + 0.4 * (i % 2), i) for i in range(reference)]))
+        bundle = described(
+            fit_reference(engine, SPEC, [noisy(0.3 + 0.4 * (i % 2), i) for i in range(max(reference, FEWEST))])
+        )
     (folder / "README.md").write_text(f"# {name}\n", encoding="utf-8")
     return bundle
 

@@ -1,12 +1,13 @@
 """Training data: which labels are known, which patient an image belongs to, and that no part leaks into another."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from model.dataset.sources import DatasetInvalid, Sample, Source, known_labels, limited, read_sources
-from model.dataset.split import PARTS, read_split, split_by_patient, write_split
+from model.dataset.split import PARTS, check_leaks, read_split, split_by_patient, write_split
 
 
 @pytest.fixture
@@ -127,6 +128,23 @@ def test_no_patient_and_no_duplicate_is_in_two_parts(tmp_path):
         seen = [{getattr(sample, key) for sample in parts[part]} for part in PARTS]
         assert not (seen[0] & seen[1] or seen[0] & seen[2] or seen[1] & seen[2])
     assert sum(map(len, parts.values())) == 600
+
+
+def test_one_patient_in_two_domains_is_in_one_part(tmp_path):
+    """Two collections of one hospital, one of them with leading zeros; unknown patients are no such."""
+    samples = [
+        Sample(tmp_path / f"{domain}{n}.png", domain, f"{domain}:{n:0{digits}}", {"TB": float(n % 2)}, f"{domain}{n}")
+        for domain, digits in (("clinic", 1), ("ward", 8))
+        for n in range(60)
+    ]
+    parts = split_by_patient(samples, seed=1)
+    part_of = {sample.path: part for part, members in parts.items() for sample in members}
+    assert all(part_of[tmp_path / f"clinic{n}.png"] == part_of[tmp_path / f"ward{n}.png"] for n in range(60))
+    assert min(map(len, parts.values())) > 10
+    with pytest.raises(DatasetInvalid, match=r"1 times the same patient is in two parts, such as clinic5.png"):
+        check_leaks({"training": [samples[5]], "test": [samples[65]]})
+    files = [replace(sample, patient_known=False) for sample in (samples[5], samples[65])]
+    check_leaks({"training": files[:1], "test": files[1:]})
 
 
 def test_parts_have_their_share_of_every_domain_and_label(tmp_path):

@@ -114,7 +114,7 @@ def test_reference_images_make_unlikeness_known_and_without_them_every_result_sa
     from model.preprocessing.tensor import prepare
 
     random = np.random.default_rng(0)
-    films = [np.clip(random.normal(0.5, 0.05, (40, 40)), 0, 1).astype(np.float32) for _ in range(60)]
+    films = [np.clip(random.normal(0.5, 0.05, (40, 40)), 0, 1).astype(np.float32) for _ in range(120)]
     network = networks.classifier(2)
     network.save(tmp_path / "n.keras")
     plan = ImportPlan("mine", ("A", "B"), value_range="0..1")
@@ -126,7 +126,7 @@ def test_reference_images_make_unlikeness_known_and_without_them_every_result_sa
         card = done.bundle.card_path.read_text(encoding="utf-8")
         default = "heatmaps are drawn on the program's default scale, not fitted to this network; --reference fits one"
         assert (default in done.notes) == (reference is None)
-        assert ("fitted on 60 reference images" if reference else "default, not fitted to this model") in card
+        assert ("fitted on 120 reference images" if reference else "default, not fitted to this model") in card
         like, unlike = (
             predictor.predict([prepare(image, done.bundle.preprocessing)])[0].ood_score
             for image in (films[0], np.eye(40, dtype=np.float32))

@@ -170,6 +170,7 @@ def test_training_writes_a_complete_bundle_that_reads_images(resized, tmp_path):
     )
     bundle = train(plan, on_progress=progress.append)
     assert bundle.label_names == ("Bright",)
+    assert bundle.metrics["test"]["precision"] == "f32", "whatever the processor has"
     assert load_bundle(tmp_path / "out").digest == bundle.digest
     for name in ("README.md", "curves.png", "history.csv", "split.csv", "metrics.json"):
         assert (tmp_path / "out" / name).stat().st_size > 0

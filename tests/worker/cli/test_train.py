@@ -92,7 +92,8 @@ def test_a_training_begins_with_what_it_read_and_ends_with_how_good_the_network_
     said = done.stderr.splitlines()
     assert said[0] == "88 images of unknown patients; domains: data 88"
     assert said[2].split() == ["Bright", "44", "44", "0"]
-    assert "parts as the data give them: training 48, validation 16, test 24" in said
+    assert "parts as the data give them: training 48, validation 16, test 24 (--resplit makes new ones)" in said
+    assert any(line.startswith("the validation part has 16 images of data only") for line in said)
     assert not [line for line in said if re.match(r"[IWE]\d{4} |WARNING", line)], "TensorFlow's own messages"
     shown = " ".join(done.stdout.split())
     assert "small" in shown
