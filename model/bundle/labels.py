@@ -32,7 +32,9 @@ KNOWN_CODES: dict[str, tuple[Code, ...]] = {
     "Pneumonia": (Code("233604007", "SCT", "Pneumonia"),),
 }
 
-NO_FINDING_NAMES = frozenset({"normal", "no finding", "no findings", "nofinding", "healthy", "negative", "background"})
+NO_FINDING_NAMES = frozenset(
+    {"normal", "normals", "no finding", "no findings", "nofinding", "healthy", "negative", "background"}
+)
 """Names of classes and columns, as `label_key` writes them, that mean the absence of findings; they are not labels."""
 
 LONGEST_NAME = 64
@@ -54,8 +56,8 @@ def name_problem(text: str, *, of_file: bool = False) -> str:
 
 
 def says_no_finding(name: str) -> bool:
-    """Return whether a class or column name means the absence of findings, however it is spelled."""
-    return label_key(name.replace("-", " ")) in NO_FINDING_NAMES
+    """Return whether a class or column name means the absence of findings, however it is spelled or numbered."""
+    return label_key(re.sub(r"^\d+[\s_.-]+", "", name.strip()).replace("-", " ")) in NO_FINDING_NAMES
 
 
 def label_key(name: str) -> str:

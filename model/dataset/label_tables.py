@@ -12,11 +12,12 @@ from model.dataset.part_names import part_of
 from model.dataset.samples import TABLE_SUFFIXES, DatasetInvalid, Source, Uncertain
 from model.dataset.table_files import TableFile, open_table
 
-PATH_COLUMNS = ("path", "file", "filename", "image")
-"""Names of the image file's column in a plain table; case is ignored."""
+PATH_COLUMNS = ("path", "file", "filename", "image", "image path", "file path", "file name", "image id")
+"""Names of the image file's column in a plain table; case is ignored, and ``_`` is a blank, here and below."""
 
-PATIENT_COLUMNS = ("patient", "patient_id", "patient id", "patientid")
-METADATA_COLUMNS = ("age", "sex", "view")
+PATIENT_COLUMNS = ("patient", "patient id", "patientid", "subject", "subject id")
+AGE_COLUMNS, VIEW_COLUMNS = ("age", "patient age"), ("view", "view position")
+SEX_COLUMNS = ("sex", "gender", "patient sex", "patient gender")
 PART_COLUMNS = ("split", "part", "subset", "partition")
 """Names of the column that puts an image into a part of the split."""
 
@@ -152,7 +153,8 @@ def _is_beside_labels(header: tuple[str, ...]) -> bool:
 
 def _is_label(column: str) -> bool:
     """Return whether a plain table's column is one of labels, no finding included; ``Unnamed: 0`` is pandas' index."""
-    others = {*PATH_COLUMNS, *map(label_key, PATIENT_COLUMNS), *METADATA_COLUMNS, *PART_COLUMNS, "", "bbox"}
+    people = {*PATIENT_COLUMNS, *AGE_COLUMNS, *SEX_COLUMNS, *VIEW_COLUMNS}
+    others = {*PATH_COLUMNS, *people, *PART_COLUMNS, "", "bbox"}
     return label_key(column) not in others and not re.fullmatch(r"unnamed: \d+", label_key(column))
 
 
@@ -197,13 +199,17 @@ def _chexpert(row: Mapping[str, str], uncertain: Uncertain, where: str) -> Table
 def _plain(row: Mapping[str, str], uncertain: Uncertain, where: str) -> TableRow:
     cells = {label_key(name): text for name, text in row.items()}
     columns = {name: text for name, text in row.items() if _is_label(name)}
+
+    def first(names: tuple[str, ...]) -> str:
+        return next((cells[name] for name in names if cells.get(name)), "")
+
     return TableRow(
-        image=next((cells[name] for name in PATH_COLUMNS if cells.get(name)), ""),
+        image=first(PATH_COLUMNS),
         labels=_row_labels(_values(columns, where, empty=math.nan), uncertain, where),
-        patient=next((cells[name] for name in map(label_key, PATIENT_COLUMNS) if cells.get(name)), ""),
-        age=years(cells.get("age")),
-        view=cells.get("view", "").upper() or None,
-        sex=sex_of(cells.get("sex")),
+        patient=first(PATIENT_COLUMNS),
+        age=years(first(AGE_COLUMNS)),
+        view=first(VIEW_COLUMNS).upper() or None,
+        sex=sex_of(first(SEX_COLUMNS)),
     )
 
 

@@ -152,7 +152,7 @@ def _read_tables(
         folder = table.path.parent
         if folder not in images:
             images[folder] = images_below(folder, problems)
-        index, named = ImageIndex(folder, images[folder]), 0
+        index, named, listed = ImageIndex(folder, images[folder]), 0, _listed_parts(folder)
         for row in read_table(source, table):
             path = index.find(row.image) if row.image else None
             if path is None:
@@ -160,7 +160,7 @@ def _read_tables(
                 problems.append(FileProblem("missing", Path(row.image), reason))
                 continue
             named += 1
-            part_of_row = row.part or part or _part_of_folders(path, folder)
+            part_of_row = row.part or part or listed.get(path.name, "") or _part_of_folders(path, folder)
             rows[path] = _joined(rows.get(path), replace(row, part=part_of_row), path)
         if not named:
             raise DatasetInvalid(f"{table.path} names no image that is in {folder}")
@@ -173,6 +173,17 @@ def _read_tables(
             if row.positives_only:
                 positives_only.add(path)
     return samples
+
+
+def _listed_parts(folder: Path) -> dict[str, str]:
+    """Return the part of each image, by name, that ChestX-ray14's own lists beside its table give; most have none."""
+    lists = {"training": folder / "train_val_list.txt", "test": folder / "test_list.txt"}
+    return {
+        name: part
+        for part, path in lists.items()
+        if path.is_file()
+        for name in path.read_text(encoding="utf-8", errors="replace").split()
+    }
 
 
 def _part_of_folders(path: Path, folder: Path) -> str:

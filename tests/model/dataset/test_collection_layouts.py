@@ -127,6 +127,10 @@ def test_masks_beside_the_images_are_not_read(make: Make) -> None:
 
 
 def test_class_folders_that_differ_by_case_and_blanks_are_one_class(make: Make) -> None:
+    assert [s.labels for s in read(make("../other/0_normal/1.png", "../other/1-TB/2.png").parent / "other")] == [
+        {"1-TB": 0.0},
+        {"1-TB": 1.0},
+    ]
     folder = make("pneumonia/1.png", "PNEUMONIA/2.png", "no_finding/3.png", "Lung Mass/4.png", "lung_mass/5.png")
     present = {s.path.name: {name for name, value in s.labels.items() if value == 1.0} for s in read(folder)}
     assert present == {
@@ -199,6 +203,18 @@ def test_tables_named_like_parts_and_a_column_give_the_split(make: Make) -> None
     (folder / "train.csv").write_text("path,Edema,split\na.png,1,first\n")
     with pytest.raises(DatasetInvalid, match=r"train.csv, line 2: the part of the split is 'first'; allowed are train"):
         read(folder)
+
+
+def test_the_official_lists_of_chestxray14_are_its_split(make: Make) -> None:
+    folder = make("images_001/1.png", "images_001/2.png", "images_002/3.png")
+    (folder / "Data_Entry_2017.csv").write_text(
+        "Image Index,Finding Labels\n1.png,Edema\n2.png,Mass\n3.png,No Finding\n"
+    )
+    (folder / "train_val_list.txt").write_text("1.png\r\n3.png\r\n")
+    (folder / "test_list.txt").write_text("2.png\n")
+    assert [(s.path.name, s.part) for s in read(folder)] == [
+        ("1.png", "training"), ("2.png", "test"), ("3.png", "training"),
+    ]  # fmt: skip
 
 
 def test_parts_given_one_by_one_are_one_population(make: Make) -> None:

@@ -237,9 +237,13 @@ def test_two_tables_of_the_same_images_are_joined(write_png, tmp_path):
 
 
 def test_quoted_newlines_pandas_index_and_words_for_nothing_are_understood(write_png, tmp_path):
-    table = 'Unnamed: 0,path,patient,Edema,Mass\n0,a.png,"p\n1",NaN,1.0\n\n1,b.png,p2,TRUE,n/a\n'
+    table = (
+        "Unnamed: 0,Image_ID,Subject ID,Edema,Mass,Patient Age,Gender,View Position\n"
+        '0,a,"p\n1",NaN,1.0,40,F,pa\n\n1,b.png,p2,TRUE,n/a,,,\n'
+    )
     first, second = samples_of(tmp_path / "data", table, write_png, "a.png", "b.png")
     assert (first.labels["Mass"], second.labels["Edema"]) == (1.0, 1.0)
+    assert (first.patient, first.age, first.sex, first.view) == ("x:p\n1", 40.0, "F", "PA")
     assert math.isnan(first.labels["Edema"])
     assert math.isnan(second.labels["Mass"])
     assert first.labels.keys() == {"Edema", "Mass"}

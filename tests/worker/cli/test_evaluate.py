@@ -66,3 +66,18 @@ def test_films_of_patients_that_the_network_was_trained_on_are_refused(
     assert "1 of the 22 images are of the network's own training" in said
     assert "and 1 of the 22 images are other images of patients in the network's own training" in said
     assert "4713" not in said
+
+
+def test_of_data_that_come_in_parts_one_part_is_measured(films: Path, bundle_folder: Path, tmp_path: Path) -> None:
+    for part, label, number in (("Train", "Normal", 8), ("Train", "pneumonia", 8), ("test", "Normal", 3)):
+        (tmp_path / "data" / part / label).mkdir(parents=True)
+        source = sorted((films / label.capitalize()).iterdir())
+        for path in source[:number] if part == "Train" else source[8:]:
+            shutil.copy(path, tmp_path / "data" / part / label)
+    shutil.copytree(films / "Pneumonia", tmp_path / "data" / "test" / "PNEUMONIA")
+    home = tmp_path / "home"
+    facts = json.loads(evaluate(bundle_folder, tmp_path / "data", home).stdout)
+    assert (facts["images"], facts["all"]["Pneumonia"]["positives"]) == (PATIENTS + 3, PATIENTS)
+    done = evaluate(bundle_folder, tmp_path / "data", home, "--part", "validation")
+    assert done.exit_code == 1
+    assert "the data come in parts (training 16, test 14), and none is the validation part" in str(done.exception)
