@@ -23,7 +23,8 @@ def metrics_table(title: str, cells: Mapping[str, Mapping[str, Any]]) -> Table:
     table = Table(
         box=SIMPLE_HEAD, pad_edge=False, padding=(0, 1), collapse_padding=True, title=Text(title), title_justify="left"
     )
-    for heading in ("label", "positive", "AUROC", "av. prec.", "sens.", "spec.", "ECE\n(chance)"):
+    table.add_column("label", overflow="fold")  # long names give way, numbers do not
+    for heading in ("positive", "AUROC", "av. prec.", "sens.", "spec.", "ECE\n(chance)"):
         table.add_column(heading, no_wrap=True)
     for name, cell in cells.items():
         table.add_row(

@@ -221,7 +221,7 @@ def _print(bundle: Bundle) -> None:
     test: dict[str, Any] = bundle.metrics["test"]
     domains: dict[str, dict[str, Any]] = test["domains"]
     cells = {
-        f"{label} ({domain})" if len(domains) > 1 else label: cell
+        f"{label}\n({domain})" if len(domains) > 1 else label: cell
         for domain, of_domain in domains.items()
         for label, cell in of_domain.items()
     }
