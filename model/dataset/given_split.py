@@ -61,7 +61,9 @@ def split_as_given(
     parts, leaks = _without_leaks(given)
     if leaks:
         reasons = Counter(leak.reason.partition(":")[0] for leak in leaks)
-        notices += [f"{count} images are {reason}" for reason, count in reasons.items()]
+        notices += [
+            f"{count} {'image is' if count == 1 else 'images are'} {reason}" for reason, count in reasons.items()
+        ]
     return parts, leaks, notices
 
 

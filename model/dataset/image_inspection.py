@@ -163,7 +163,7 @@ def summary(problems: Sequence[FileProblem]) -> str:
     words: Mapping[str, str] = {
         "missing": "named in a table but missing",
         "damaged": "left out because they cannot be read",
-        "duplicate": "are duplicates of another image and stay in its part",
+        "duplicate": "are duplicates of another image",
         "leak": "left out, since a part held out has their patient or picture",
         "contradiction": "have labels that contradict those of their duplicate",
     }

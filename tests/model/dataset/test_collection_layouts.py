@@ -251,7 +251,7 @@ def test_images_of_patients_and_pictures_that_are_held_out_are_left_out_of_train
     assert [(leak.kind, str(leak.path)) for leak in leaks] == [
         ("leak", "training/a0.png"), ("leak", "training/a1.png"), ("leak", "validation/v0.png"),
     ]  # fmt: skip
-    assert "1 images are left out of the validation part, since the test part has their patient or picture" in notices
+    assert "1 image is left out of the validation part, since the test part has their patient or picture" in notices
     check_leaks(parts)
 
 
