@@ -1,4 +1,4 @@
-"""The private members of pynetdicom that dicom_io uses: all listed here, and there as they are expected."""
+"""The private members of pynetdicom and pydicom that dicom_io uses: all listed here, and there as they are expected."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ SETTINGS = {
     "STORE_SEND_CHUNKED_DATASET": bool,
 }
 OWN = {"self", "inner"}  # `inner` is a walk over a data set within another
-MODULES = {"pynetdicom._config"}
+MODULES = {"pynetdicom._config", "pydicom.sr._snomed_dict"}
 
 
 @pytest.fixture
