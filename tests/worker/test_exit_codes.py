@@ -17,9 +17,10 @@ ROOMS = ("worker", "dicom_io", "model", "db")
 # caught where they matter: one that reaches the command line is a defect, and its traceback is wanted
 INTERNAL = {
     "ActionRejected", "BadMultipart", "BudgetExhausted", "CallEnded", "Changed", "DecoderMissing",
-    "DestinationUnreachable", "HeadUnsupported", "LeaseLost", "MalformedPdu", "NoObjectPossible", "NoPicture", "NotBegun",
-    "NotTranslatable", "NumberTaken", "PictureFailed", "PixelsUnreadable", "ReadByNobody", "RecordedElsewhere", "Refused", "SenderDied", "StatedError",
-    "StatementRejected", "StoreRejected", "TagNotUnderstood", "TlsProblem", "TooLarge", "_Rested",
+    "DestinationUnreachable", "HeadUnsupported", "LeaseLost", "MalformedPdu", "NoObjectPossible", "NoPicture",
+    "NotBegun", "NotTranslatable", "NumberTaken", "PictureFailed", "PixelsUnreadable", "ReadByNobody",
+    "RecordedElsewhere", "Refused", "SenderDied", "StatedError", "StatementRejected", "StoreRejected",
+    "TagNotUnderstood", "TlsProblem", "TooLarge", "_Rested",
 }  # fmt: skip
 
 
