@@ -1,4 +1,4 @@
-"""JPEG 2000 at the resolution that is enough, beside the same film decoded whole in the same run."""
+"""JPEG 2000 at the resolution that is enough, beside the same image decoded whole in the same run."""
 
 from __future__ import annotations
 

@@ -178,14 +178,14 @@ def test_weights_of_pytorch_are_imported_like_a_public_model(installation: Site)
 @pytest.mark.end_to_end
 @pytest.mark.peer
 def test_a_study_goes_through_and_is_on_the_page_with_all_that_the_page_asks_for(installation: Site) -> None:
-    film = described(sample("RG1_UNCR"))
+    image = described(sample("RG1_UNCR"))
     up = installation["up"]
     up.start()
     ports = (installation.dicom_port, installation.web_port)
     up.wait_ready(lambda: all(port_answers(port) for port in ports), 120, "answering on both ports")
     pythons = {each.cmdline()[0] for each in psutil.Process(up.pid).children() if "worker" in each.cmdline()}
     assert pythons == {str(installation.program.parent / "python")}
-    assert dcmtk.storescu(installation.dicom_port, [film.path]).statuses == (0,)
+    assert dcmtk.storescu(installation.dicom_port, [image.path]).statuses == (0,)
     wait_until(lambda: installation.ledger_by_web()["done"] == 1, 120, "the study is read", every=0.5)
     address = f"http://127.0.0.1:{installation.web_port}"
 
@@ -194,8 +194,8 @@ def test_a_study_goes_through_and_is_on_the_page_with_all_that_the_page_asks_for
             assert answer.status == 200
             return str(answer.read().decode("utf-8"))
 
-    pages = [answered(path) for path in ("/", f"/studies/{film.study_instance_uid}", "/ledger", "/system", "/docs")]
-    assert film.patient_id in pages[0]
+    pages = [answered(path) for path in ("/", f"/studies/{image.study_instance_uid}", "/ledger", "/system", "/docs")]
+    assert image.patient_id in pages[0]
     asked = set(re.findall(r'"(/static/[^"#]+)', "".join(pages)))
     assert {"/static/style.css", "/static/live.js", "/static/study.js", "/static/worklist.js"} <= asked
     assert all(answered(path) for path in asked)

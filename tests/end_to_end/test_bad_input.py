@@ -56,10 +56,10 @@ def nothing_dies(site: Site, tmp_path: Path, request: pytest.FixtureRequest) -> 
     )
     assert ledger["received"] == ledger["done"] + ledger["not_applicable"] + ledger["failed"]
     assert {name: process.pid for name, process in site.processes.items() if process.running} == pids
-    assert strays(site) == [], "written outside the home folder"
+    assert outside(site) == [], "written outside the home folder"
 
 
-def strays(site: Site) -> list[str]:
+def outside(site: Site) -> list[str]:
     """Files below the site's folder that neither the test nor the home folder accounts for."""
     known = {site.home.name, site.logs.name, "broker", site.configuration.name}
     above = [each.name for each in site.folder.parent.iterdir() if each.name in ("x", "etc")]

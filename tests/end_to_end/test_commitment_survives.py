@@ -39,9 +39,9 @@ def test_listener_killed_between_acknowledgement_and_report_reports_all_the_same
     peers = f'[[peers]]\nae_title = "MODALITY"\nhost = "127.0.0.1"\nport = {port}\n'
     with Site(tmp_path, more=peers) as site:
         site.start("listen", "web")
-        film = chest(tmp_path / "in", 0)
-        assert dcmtk.storescu(site.dicom_port, [film.path]).acknowledged == 1
-        asked = [(str(dcmread(film.path, stop_before_pixels=True).SOPClassUID), film.sop_instance_uid)]
+        image = chest(tmp_path / "in", 0)
+        assert dcmtk.storescu(site.dicom_port, [image.path]).acknowledged == 1
+        asked = [(str(dcmread(image.path, stop_before_pixels=True).SOPClassUID), image.sop_instance_uid)]
 
         requester = Requester()  # it hangs up at once and does not listen yet, so nothing can be reported
         assert requester.ask(site.dicom_port, "1.2.3.1", asked)[0] == ActionStatus.SUCCESS

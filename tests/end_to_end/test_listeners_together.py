@@ -1,4 +1,4 @@
-"""Several listener processes on one database and store, as behind a TCP balancer: each film once, whoever takes it."""
+"""Several listener processes on one database and store, as behind a TCP balancer: each image once, whoever takes it."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from tests.peers.site import Site
 pytestmark = [pytest.mark.end_to_end, pytest.mark.peer]
 
 
-def test_two_listener_processes_take_the_same_films_at_once_and_one_may_die(tmp_path: Path) -> None:
-    films = [chest(tmp_path / "in", number) for number in range(12)]
+def test_two_listener_processes_take_the_same_images_at_once_and_one_may_die(tmp_path: Path) -> None:
+    images = [chest(tmp_path / "in", number) for number in range(12)]
     with Site(tmp_path / "site") as site:
         site.activate_model()
         port = free_port()
@@ -34,8 +34,8 @@ def test_two_listener_processes_take_the_same_films_at_once_and_one_may_die(tmp_
                 if dcmtk.storescu(port, [path]).acknowledged == 1:
                     acknowledged.add(path)
 
-        paths = [film.path for film in films]
-        # every film comes to both, from opposite ends, so that they meet
+        paths = [image.path for image in images]
+        # every image comes to both, from opposite ends, so that they meet
         senders = [
             threading.Thread(target=send, args=(site.dicom_port, paths)),
             threading.Thread(target=send, args=(port, paths[::-1])),
@@ -47,7 +47,7 @@ def test_two_listener_processes_take_the_same_films_at_once_and_one_may_die(tmp_
         for sender in senders:
             sender.join(120)
         assert acknowledged == set(paths), "the one that lives takes what the other did not"
-        ledger = site.wait_ledger(lambda now: now["done"] == len(films), 120, "each is read")
-        assert (ledger["received"], ledger["pending"], ledger["failed"]) == (len(films), 0, 0)
-        assert len({item["study_instance_uid"] for item in site.worklist()}) == len(films)
+        ledger = site.wait_ledger(lambda now: now["done"] == len(images), 120, "each is read")
+        assert (ledger["received"], ledger["pending"], ledger["failed"]) == (len(images), 0, 0)
+        assert len({item["study_instance_uid"] for item in site.worklist()}) == len(images)
         assert not any("different" in flag for item in site.worklist() for flag in item["flags"])

@@ -68,8 +68,8 @@ def browser(tmp_path: Path) -> Iterator[tuple[Site, Browser]]:
         chromium.close()
 
 
-def send(site: Site, film: Radiograph) -> None:
-    done = site.run("send", str(film.path))
+def send(site: Site, image: Radiograph) -> None:
+    done = site.run("send", str(image.path))
     assert done.exit_code == 0, done.output
 
 
@@ -91,9 +91,9 @@ def test_a_reader_sees_a_study_arrive_opens_it_and_fades_its_overlay(
     seen.open("/")
     assert "No study has arrived yet" in page.inner_text("#rows")
 
-    film = chest(tmp_path, 1, PatientName="Lindqvist^Maja")
-    send(site, film)
-    row = f'tr[data-key="{film.study_instance_uid}"]'
+    image = chest(tmp_path, 1, PatientName="Lindqvist^Maja")
+    send(site, image)
+    row = f'tr[data-key="{image.study_instance_uid}"]'
     page.wait_for_selector(f"{row} .state.done")  # arrived, was read, and nobody reloaded the page
     assert "Lindqvist, Maja" in page.inner_text(row)
     assert page.locator(f"{row} .numbers").count() >= 1
@@ -115,7 +115,7 @@ def test_a_reader_sees_a_study_arrive_opens_it_and_fades_its_overlay(
     assert page.locator("#rows tr").count() == 1
     page.keyboard.press("r")
     assert page.locator("#rows tr").count() == 2
-    assert page.evaluate("document.activeElement.getAttribute('href')") == f"/studies/{film.study_instance_uid}"
+    assert page.evaluate("document.activeElement.getAttribute('href')") == f"/studies/{image.study_instance_uid}"
 
     page.keyboard.press("Enter")
     page.wait_for_selector("#overlay")
@@ -153,4 +153,4 @@ def test_a_reader_sees_a_study_arrive_opens_it_and_fades_its_overlay(
         seen.is_as_wide_as_its_window()
     assert seen.complaints == []
     assert seen.foreign == []
-    site.assert_logs_clean([film, other])
+    site.assert_logs_clean([image, other])

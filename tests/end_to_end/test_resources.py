@@ -67,14 +67,14 @@ def site(tmp_path_factory: pytest.TempPathFactory, orthanc: Orthanc) -> Iterator
         yield running.start()
 
 
-def test_a_worker_child_stays_small_while_it_reads_the_largest_films(site: Site, tmp_path: Path) -> None:
+def test_a_worker_child_stays_small_while_it_reads_the_largest_images(site: Site, tmp_path: Path) -> None:
     sent = [described(sample("RG1_UNCR")), chest(tmp_path, 50), chest(tmp_path, 51, coding="jpeg2000")]
     for radiograph in sent:
         answer = dcmtk.storescu(site.dicom_port, [radiograph.path], transfer_syntax=radiograph.transfer_syntax_uid)
         assert answer.statuses == (0,)
     assert site.wait_settled(len(sent))["done"] == len(sent)
     sizes = [child.memory_info().rss / 1e6 for child in site["work"].children()]
-    print(f"worker child: {max(sizes):.0f} MB resident after reading {len(sent)} films")
+    print(f"worker child: {max(sizes):.0f} MB resident after reading {len(sent)} images")
     assert max(sizes) < CHILD_MEGABYTES
 
 

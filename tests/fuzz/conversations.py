@@ -154,7 +154,7 @@ def _left_behind(site: Site, exchange: Exchange, before: set[Path]) -> list[str]
     if TRACEBACK in site["listen"].log_text():
         text = site["listen"].log_text()
         findings.append("a traceback in the listener's log: " + text[text.index(TRACEBACK) :][:1500])
-    strays = [str(path) for path in {*site.folder.iterdir()} - before if path != site.home]
+    misplaced = [str(path) for path in {*site.folder.iterdir()} - before if path != site.home]
     store = site.home / "store"
     # what an association that was broken off had put down goes with the association itself, a moment later
     with contextlib.suppress(AssertionError):
@@ -164,6 +164,6 @@ def _left_behind(site: Site, exchange: Exchange, before: set[Path]) -> list[str]
             continue
         relative = str(path.relative_to(store))
         if not _IN_STORE.fullmatch(relative) or hashlib.sha256(path.read_bytes()).hexdigest() != path.stem:
-            strays.append(str(path))
-    strays += [str(path) for path in (Path("/tmp/escape"),) if path.exists()]
-    return [*findings, *(f"a file where none belongs: {stray}" for stray in strays)]
+            misplaced.append(str(path))
+    misplaced += [str(path) for path in (Path("/tmp/escape"),) if path.exists()]
+    return [*findings, *(f"a file where none belongs: {path}" for path in misplaced)]

@@ -90,9 +90,9 @@ def fuzz_data_sets(cases: int, seed: int, folder: Path) -> Campaign:
             if judge.growth > MOST_GROWTH:
                 what = f"memory grew by {judge.growth >> 20} MiB over {judge.asked} cases"
                 campaign.findings.append(Finding(-1, seed, "all", what, kept))
-            strays = judge.strays()
-            if strays:
-                campaign.findings.append(Finding(-1, seed, "all", f"files outside the store: {strays[:5]}", kept))
+            misplaced = judge.misplaced()
+            if misplaced:
+                campaign.findings.append(Finding(-1, seed, "all", f"files outside the store: {misplaced[:5]}", kept))
     return campaign
 
 
@@ -151,7 +151,7 @@ class _Lane:
         campaign.slowest = max(campaign.slowest, told["seconds"])
         return str(told["fault"])
 
-    def strays(self) -> list[str]:
+    def misplaced(self) -> list[str]:
         """Files that lie where none belongs."""
         store = self.folder / "store"
         return [

@@ -28,7 +28,7 @@ def write_small_bundle(
     reference: int = 0,
     keras_slope: float | None = None,
 ) -> Bundle:
-    """Write a bundle of one label, ``Pneumonia``, that a bright film has.
+    """Write a bundle of one label, ``Pneumonia``, that a bright image has.
 
     Parameters
     ----------
@@ -39,7 +39,7 @@ def write_small_bundle(
     cancelling
         A weight of the head that two equal features have, once with each sign.
     reference
-        How many noisy films, `FEWEST` at least, its training distribution is fitted on; 0: unknown.
+        How many noisy images, `FEWEST` at least, its training distribution is fitted on; 0: unknown.
     keras_slope
         Write weights that Keras reads, with this slope; None: ones that it cannot read.
     """
@@ -122,13 +122,13 @@ def _write_keras(path: Path, convolutions: list[np.ndarray], kernel: np.ndarray)
 
 
 def noisy(level: float, seed: int) -> np.ndarray:
-    """A film of one brightness, 32 x 32 in 0..1, with some noise."""
+    """An image of one brightness, 32 x 32 in 0..1, with some noise."""
     chance = np.random.default_rng(seed)
     return np.clip(level + chance.normal(0, 0.1, (32, 32)), 0, 1).astype(np.float32)
 
 
-def write_films(folder: Path, number: int) -> Path:
-    """Write dark films of the class ``normal`` and bright ones of ``Pneumonia``, each a patient's of its own."""
+def write_images(folder: Path, number: int) -> Path:
+    """Write dark images of the class ``normal`` and bright ones of ``Pneumonia``, each a patient's of its own."""
     for label, level in (("normal", 0.35), ("Pneumonia", 0.65)):
         (folder / label).mkdir(parents=True)
         for index in range(number // 2):

@@ -40,8 +40,8 @@ def test_the_origins_lines_work_as_written(tmp_path, base_install):
 
     (tmp_path / "models").mkdir()
     networks.classifier(2, size=224).save(tmp_path / "models" / "densenet121_chestxray.h5")
-    film = np.random.default_rng(0).integers(0, 255, (300, 400, 1)).repeat(3, axis=2).astype(np.uint8)
-    cv2.imwrite(str(tmp_path / "path_to_xray.jpg"), film)
+    radiograph = np.random.default_rng(0).integers(0, 255, (300, 400, 1)).repeat(3, axis=2).astype(np.uint8)
+    cv2.imwrite(str(tmp_path / "path_to_xray.jpg"), radiograph)
     environment = {**os.environ, "PYTHONPATH": str(REPOSITORY)}
     environment.pop("KERAS_BACKEND", None)
     if base_install:
@@ -69,8 +69,8 @@ def test_the_heatmap_lies_as_the_image_does():
     network = keras.Model(image, keras.layers.Dense(1, kernel_initializer="ones")(
         keras.layers.GlobalAveragePooling2D()(found)
     ))  # fmt: skip
-    film = np.zeros((1, 64, 96, 1), np.float32)
-    film[0, 8:16, 72:88] = 1  # rows 8 to 16, columns 72 to 88
-    heatmap = model.generate_gradcam(network, film, layer_name="conv_layer")
+    radiograph = np.zeros((1, 64, 96, 1), np.float32)
+    radiograph[0, 8:16, 72:88] = 1  # rows 8 to 16, columns 72 to 88
+    heatmap = model.generate_gradcam(network, radiograph, layer_name="conv_layer")
     assert heatmap.shape == (8, 12)
     assert np.argwhere(heatmap > 0.5 * heatmap.max()).tolist() == [[1, 9], [1, 10]]

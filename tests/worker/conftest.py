@@ -42,6 +42,6 @@ def reader(bundle_folder: Path) -> Predictor:
 
 
 @pytest.fixture(scope="session")
-def films() -> Path:
+def images() -> Path:
     """Folder of the real radiographs of pydicom-data: RG1, an adult's chest, and RG3, an extremity."""
     return sample("RG1_UNCR").parent

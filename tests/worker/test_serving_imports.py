@@ -19,8 +19,8 @@ from model.bundle.bundle import builtin_bundles_folder
 from model.preprocessing.tensor import prepare
 from model.inference.predictor import Predictor
 reader = Predictor.open(builtin_bundles_folder() / "demonstration", "f32")
-film = np.zeros((64, 64), np.float32)
-reader.predict([prepare(film, reader.bundle.preprocessing)])
+image = np.zeros((64, 64), np.float32)
+reader.predict([prepare(image, reader.bundle.preprocessing)])
 """
 
 

@@ -82,7 +82,7 @@ def test_upgrade_from_0002_marks_what_came_while_no_model_was_active(
         assert list(session.scalars(select(GateDecision.instance_id).where(GateDecision.waits.is_(True)))) == [1]
 
 
-def test_upgrade_from_0006_finds_the_films_that_came_under_another_studys_uid(
+def test_upgrade_from_0006_finds_the_images_that_came_under_another_studys_uid(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     database = Database(sqlite_url(tmp_path / "old.sqlite"))

@@ -126,7 +126,7 @@ def test_same_uid_with_other_bytes_says_for_whom_and_where_it_came_again(
 
 
 @pytest.mark.parametrize("has_own", [False, True], ids=["nothing else of it came", "it has an image of its own"])
-def test_film_under_anothers_uid_is_found_from_the_study_it_names_and_shown_in_neither(
+def test_image_under_anothers_uid_is_found_from_the_study_it_names_and_shown_in_neither(
     with_model: Database, new_instance: Make, has_own: bool
 ) -> None:
     named = replace(FIRST, study_instance_uid="1.2.2", patient_id="P2", patient_name="B^B")
@@ -160,7 +160,7 @@ def test_film_under_anothers_uid_is_found_from_the_study_it_names_and_shown_in_n
         assert session.scalars(select(Location.uri)).all() == [first.uri]
 
 
-def test_study_whose_film_went_with_the_study_that_kept_it_says_so_and_ages(
+def test_study_whose_image_went_with_the_study_that_kept_it_says_so_and_ages(
     with_model: Database, new_instance: Make
 ) -> None:
     first = replace(new_instance(1), study=FIRST)

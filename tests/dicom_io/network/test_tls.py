@@ -29,7 +29,7 @@ def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
 
 
 @pytest.fixture(scope="module")
-def stranger(tmp_path_factory: pytest.TempPathFactory) -> Authority:
+def unknown_authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
     return Authority(tmp_path_factory.mktemp("elsewhere"), "Somebody else's CA")
 
 
@@ -49,15 +49,18 @@ def test_dcmtk_with_a_certificate_of_the_authority_sends_as_in_plain(authority: 
 
 @pytest.mark.peer
 def test_unauthorised_peers_are_rejected_quickly_and_recorded_while_others_are_served(
-    authority: Authority, stranger: Authority
+    authority: Authority, unknown_authority: Authority
 ) -> None:
-    expired, foreign = authority.issue("late", days=-1), replace(stranger.issue("foreign"), ca=authority.ca)
+    expired, foreign = authority.issue("late", days=-1), replace(unknown_authority.issue("foreign"), ca=authority.ca)
     good = authority.issue("modality")
     cases = [
         (["+tla", "+cf", str(authority.ca)], "presented no client certificate"),
         (dcmtk_options(foreign), "certificate is not accepted: unable to get local issuer certificate"),
         (dcmtk_options(expired), "certificate is not accepted: certificate has expired"),
-        (["+tls", str(good.key), str(good.certificate), "+cf", str(stranger.ca)], "does not trust the issuer of our"),
+        (
+            ["+tls", str(good.key), str(good.certificate), "+cf", str(unknown_authority.ca)],
+            "does not trust the issuer of our",
+        ),
         ([], "the peer does not use TLS"),
     ]
     witness = Witness()
@@ -95,7 +98,7 @@ def test_without_the_need_of_a_client_certificate_anybody_is_encrypted(authority
 
 @pytest.mark.peer
 def test_renewed_files_are_shown_and_believed_without_a_restart_and_unusable_ones_are_not(
-    stranger: Authority, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    unknown_authority: Authority, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     hospital, next_one = Authority(tmp_path / "first"), Authority(tmp_path / "next", "The hospital's next CA")
     shown = hospital.issue("listener")
@@ -139,10 +142,10 @@ def test_we_send_to_dcmtk_over_tls(authority: Authority, tmp_path: Path) -> None
     assert len(list((tmp_path / "received").iterdir())) == 2
 
 
-def test_we_believe_no_peer_that_we_should_not(authority: Authority, stranger: Authority) -> None:
+def test_we_believe_no_peer_that_we_should_not(authority: Authority, unknown_authority: Authority) -> None:
     ours = authority.issue("cxr-triage")
     for theirs, reason in (
-        (stranger.issue("pacs"), "unable to get local issuer certificate"),
+        (unknown_authority.issue("pacs"), "unable to get local issuer certificate"),
         (authority.issue("late", days=-1), "certificate has expired"),
         (authority.issue("elsewhere", host="192.0.2.1"), "IP address mismatch"),
     ):

@@ -239,30 +239,40 @@ def test_a_lossy_transfer_syntax_is_a_lossy_past_though_the_header_says_nothing(
     assert 5 < result.LossyImageCompressionRatio < 7
 
 
-FILM = np.random.default_rng(3).integers(0, 4096, (64, 64)).astype(np.uint16)
-BRIGHT = (FILM >> 4).astype(np.uint8)
+IMAGE = np.random.default_rng(3).integers(0, 4096, (64, 64)).astype(np.uint16)
+BRIGHT = (IMAGE >> 4).astype(np.uint8)
 
 
 @pytest.mark.parametrize(
     ("frame", "syntax", "stated", "expected"),
     [
-        (lambda: imagecodecs.jpeg2k_encode(FILM, reversible=True, codecformat="J2K"), uid.JPEG2000, None, ("00", None)),
-        (lambda: imagecodecs.jpeg2k_encode(FILM, reversible=True, codecformat="JP2"), uid.JPEG2000, "00", ("00", None)),
         (
-            lambda: imagecodecs.jpeg2k_encode(FILM, reversible=True, codecformat="J2K"),
+            lambda: imagecodecs.jpeg2k_encode(IMAGE, reversible=True, codecformat="J2K"),
+            uid.JPEG2000,
+            None,
+            ("00", None),
+        ),
+        (
+            lambda: imagecodecs.jpeg2k_encode(IMAGE, reversible=True, codecformat="JP2"),
+            uid.JPEG2000,
+            "00",
+            ("00", None),
+        ),
+        (
+            lambda: imagecodecs.jpeg2k_encode(IMAGE, reversible=True, codecformat="J2K"),
             uid.JPEG2000,
             "01",
             ("01", None),
         ),
         (
-            lambda: imagecodecs.jpeg2k_encode(FILM, level=30, reversible=False, codecformat="J2K"),
+            lambda: imagecodecs.jpeg2k_encode(IMAGE, level=30, reversible=False, codecformat="J2K"),
             uid.JPEG2000,
             "00",
             ("01", "ISO_15444_1"),
         ),
-        (lambda: imagecodecs.jpegls_encode(FILM, level=0), uid.JPEGLSNearLossless, None, ("00", None)),
-        (lambda: imagecodecs.jpegls_encode(FILM, level=3), uid.JPEGLSNearLossless, None, ("01", "ISO_14495_1")),
-        (lambda: imagecodecs.ljpeg_encode(FILM), uid.JPEGLosslessSV1, None, ("00", None)),
+        (lambda: imagecodecs.jpegls_encode(IMAGE, level=0), uid.JPEGLSNearLossless, None, ("00", None)),
+        (lambda: imagecodecs.jpegls_encode(IMAGE, level=3), uid.JPEGLSNearLossless, None, ("01", "ISO_14495_1")),
+        (lambda: imagecodecs.ljpeg_encode(IMAGE), uid.JPEGLosslessSV1, None, ("00", None)),
         (lambda: imagecodecs.jpeg8_encode(BRIGHT), uid.JPEG2000Lossless, None, ("01", "ISO_10918_1")),
         (lambda: imagecodecs.jpeg8_encode(BRIGHT), uid.JPEGLosslessSV1, None, ("01", "ISO_10918_1")),
         (lambda: imagecodecs.jpeg8_encode(BRIGHT), uid.JPEGBaseline8Bit, None, ("01", "ISO_10918_1")),

@@ -59,8 +59,8 @@ def test_damaged_files_are_listed_with_their_reason_and_are_not_fatal(collection
 
 def test_one_picture_in_four_encodings_is_one_group_and_its_contradicting_labels_are_said(collection):
     found = inspect_images(read_sources([collection]), SPEC, read_raster)
-    twins = {s.path.name for s in found.samples if s.duplicate_group}
-    assert twins == {"p0.png", "q1.png", "q2.jpg", "q3.png"}
+    duplicates = {s.path.name for s in found.samples if s.duplicate_group}
+    assert duplicates == {"p0.png", "q1.png", "q2.jpg", "q3.png"}
     assert len({s.duplicate_group for s in found.samples if s.duplicate_group}) == 1
     assert {p.path.name for p in found.problems if p.kind == "contradiction"} == {"q3.png"}
     for seed in range(20):
@@ -134,9 +134,9 @@ def test_a_foreign_split_file_that_leaks_is_refused_when_it_is_read(samples, tmp
     path = tmp_path / "split.csv"
     write_split(parts, path)
     assert read_split(path, samples) == parts
-    twins = [s for s in samples if s.duplicate_group]
+    duplicates = [s for s in samples if s.duplicate_group]
     lines = path.read_text().splitlines()
-    moved = next(i for i, line in enumerate(lines) if twins[0].sha256[:16] in line)
+    moved = next(i for i, line in enumerate(lines) if duplicates[0].sha256[:16] in line)
     part = lines[moved].split(",")[0]
     other = next(name for name in PARTS if name != part)
     path.write_text("\n".join([*lines[:moved], lines[moved].replace(part, other), *lines[moved + 1 :]]) + "\n")

@@ -3,7 +3,7 @@
 Cascading, from the head down to the stem, block by block; and independently, one block's layers alone. Maps are
 compared before ReLU by the rank correlation of their cells and by their structure; maps that did not depend on the
 parameters of a block would keep both at 1. What maps of nothing in common show is measured beside it: those of other
-films.
+images.
 """
 
 import numpy as np
@@ -16,7 +16,7 @@ from model.preprocessing.tensor import prepare
 pytestmark = [pytest.mark.shared_data, pytest.mark.train, pytest.mark.usefixtures("needs_tensorflow")]
 
 BLOCKS = ("head", "conv5", "conv4", "conv3", "conv2", "stem")
-FILMS = 4
+IMAGES = 4
 PASSED_BY = 512
 """The first channels of the feature map, which conv5 was given by the transition before it."""
 
@@ -46,8 +46,8 @@ def structure(one, other):
     return float(structural_similarity(a, b, win_size=5, data_range=max(np.ptp(a), np.ptp(b), 1e-9)))
 
 
-def likeness(true, other):
-    """Mean absolute rank correlation and mean SSIM over films and labels."""
+def similarity(true, other):
+    """Mean absolute rank correlation and mean SSIM over images and labels."""
     pairs = [
         (one.contribution(label), two.contribution(label))
         for one, two in zip(true, other, strict=True)
@@ -78,41 +78,41 @@ def randomised(shared_data, demonstration):
     from model.network.graph_cutting import with_feature_map
     from model.network.head_extraction import extract_head
 
-    paths = sorted((shared_data / "nih").glob("*.png"))[:FILMS]
-    films = np.stack([prepare(read_raster(path), demonstration.preprocessing).tensor for path in paths])
+    paths = sorted((shared_data / "nih").glob("*.png"))[:IMAGES]
+    images = np.stack([prepare(read_raster(path), demonstration.preprocessing).tensor for path in paths])
     network = keras.models.load_model(demonstration.weights_path, compile=False)
     two_outputs = with_feature_map(network, demonstration.explanation_layer)  # it shares the layers
     layers = [(block_of(layer), layer, layer.get_weights()) for layer in network.layers if layer.weights]
     assert {block for block, _, _ in layers} == set(BLOCKS)
 
     def maps(first_channel=0):
-        _, activations = two_outputs.predict_on_batch(films)
+        _, activations = two_outputs.predict_on_batch(images)
         head, activations = extract_head(network, demonstration.explanation_layer), np.array(activations)
         activations[..., :first_channel] = 0
         return [closed_form_maps(head, each) for each in activations]
 
     true, own_part = maps(), maps(PASSED_BY)
-    assert likeness(true, true) == pytest.approx((1.0, 1.0))
-    found = {"cascading": {}, "independent": {}, "other films": likeness(true, true[1:] + true[:1])}
+    assert similarity(true, true) == pytest.approx((1.0, 1.0))
+    found = {"cascading": {}, "independent": {}, "other images": similarity(true, true[1:] + true[:1])}
     for manner in ("cascading", "independent"):
         for number, block in enumerate(BLOCKS):
             chance = np.random.default_rng(10)
             for own, layer, weights in layers:
                 random = own in BLOCKS[: number + 1] if manner == "cascading" else own == block
                 layer.set_weights([chance.permutation(w.ravel()).reshape(w.shape) if random else w for w in weights])
-            found[manner][block] = likeness(true, maps())
+            found[manner][block] = similarity(true, maps())
             if (manner, block) == ("independent", "conv5"):
-                found["conv5's own channels"] = likeness(own_part, maps(PASSED_BY))
+                found["conv5's own channels"] = similarity(own_part, maps(PASSED_BY))
     return found
 
 
 def test_from_the_head_down_the_maps_lose_all_likeness_and_do_not_win_it_back(randomised):
     by_rank, by_structure = zip(*(randomised["cascading"][block] for block in BLOCKS), strict=True)
-    unlike_rank, unlike_structure = randomised["other films"]
+    unlike_rank, unlike_structure = randomised["other images"]
     assert max(by_rank) < min(0.35, unlike_rank), randomised
     assert max(by_structure) < max(0.15, unlike_structure), randomised
     assert by_rank[-1] < by_rank[0] < 1
-    assert np.diff([1, *by_rank]).max() < 0.05, "a deeper randomisation may not bring likeness back"
+    assert np.diff([1, *by_rank]).max() < 0.05, "a deeper randomisation may not bring similarity back"
     assert np.diff([1, *by_structure]).max() < 0.05
 
 

@@ -85,7 +85,7 @@ def weights_of(folder, layer_name):
     ]
 
 
-def film():
+def radiograph():
     """The adult's chest of pydicom-data, as it is displayed."""
     from dicom_io.pixels.grayscale import read_grayscale
 
@@ -93,9 +93,9 @@ def film():
 
 
 @marked
-def test_both_engines_agree_on_synthetic_images_and_on_a_real_film(keras_predictor, predictor):
+def test_both_engines_agree_on_synthetic_images_and_on_a_real_image(keras_predictor, predictor):
     spec = predictor.bundle.preprocessing
-    batch = np.concatenate([predictor.bundle.golden.tensors, prepare(film(), spec).tensor[np.newaxis]])
+    batch = np.concatenate([predictor.bundle.golden.tensors, prepare(radiograph(), spec).tensor[np.newaxis]])
     expected, output = predictor.engine.run(batch), keras_predictor.engine.run(batch)
     assert output.logits.dtype == output.activations.dtype == np.float32
     logits = np.abs(output.logits - expected.logits).max() / (1 + np.abs(expected.logits).max())
@@ -106,7 +106,7 @@ def test_both_engines_agree_on_synthetic_images_and_on_a_real_film(keras_predict
 
 @marked
 def test_a_predictor_gives_the_same_result_on_either_engine(keras_predictor, predictor):
-    prepared = [prepare(film(), predictor.bundle.preprocessing)]
+    prepared = [prepare(radiograph(), predictor.bundle.preprocessing)]
     (expected,), (result,) = predictor.predict(prepared), keras_predictor.predict(prepared)
     assert result.probabilities == pytest.approx(expected.probabilities, abs=TOLERANCE)
     assert result.ood_score == pytest.approx(expected.ood_score, rel=1e-3)

@@ -23,10 +23,10 @@ IDENTITY = np.array([[1.0, 0, 0], [0, 1.0, 0]])
 
 @pytest.fixture
 def collection(tmp_path):
-    """Twelve films of six patients with a table, one of them damaged."""
+    """Twelve images of six patients with a table, one of them damaged."""
     chance = np.random.default_rng(3)
     rows = ["Image Index,Finding Labels,Patient ID,Patient Age,Patient Gender,View Position,bbox"]
-    folder = tmp_path / "films"
+    folder = tmp_path / "images"
     folder.mkdir()
     for number in range(24):
         name = f"{number // 2:08d}_{number % 2:03d}.png"
@@ -186,10 +186,10 @@ def test_boxes_are_read_in_the_images_own_pixels_through_the_affine():
 
 
 @pytest.mark.shared_data
-def test_a_map_made_by_hand_points_into_every_box_of_real_films_and_its_mirror_image_into_hardly_any(
+def test_a_map_made_by_hand_points_into_every_box_of_real_images_and_its_mirror_image_into_hardly_any(
     shared_data, demonstration
 ):
-    """Boxes are in the film's own pixels, and films are not square: an axis swapped or turned would miss."""
+    """Boxes are in the image's own pixels, and images are not square: an axis swapped or turned would miss."""
     hits, mirrored, overlaps = [], [], []
     for name, boxes in read_boxes([shared_data / "nih"]).items():
         image = read_raster(shared_data / "nih" / name)
@@ -216,7 +216,7 @@ def test_a_map_made_by_hand_points_into_every_box_of_real_films_and_its_mirror_i
 @pytest.mark.shared_data
 def test_the_cards_pointing_figures_are_what_the_network_shows_on_the_boxes(shared_data, predictor):
     committed = predictor.bundle.metrics["pointing"]
-    part_of = {film["file"]: film["part"] for film in committed["films"]}
+    part_of = {image["file"]: image["part"] for image in committed["films"]}
     samples = {sample.path.name: sample for sample in read_sources([Source(shared_data / "nih", "adults")])}
     parts = {
         part: [samples[name] for name in part_of if part_of[name] == part]

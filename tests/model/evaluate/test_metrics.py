@@ -201,7 +201,7 @@ def test_one_image_in_a_hundred_of_each_domain_is_outside(fitted, profiles):
         assert (fitted.score(features(random, profile, 4000)) > 1).mean() == pytest.approx(0.01, abs=0.012)
 
 
-def test_another_profile_of_features_is_outside_and_a_brighter_film_is_not(fitted, profiles):
+def test_another_profile_of_features_is_outside_and_a_brighter_image_is_not(fitted, profiles):
     random = np.random.default_rng(7)
     foreign = features(random, np.roll(profiles["adults"], 20), 50)
     assert (fitted.score(foreign) > 1).all()

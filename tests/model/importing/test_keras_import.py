@@ -114,11 +114,11 @@ def test_reference_images_make_unlikeness_known_and_without_them_every_result_sa
     from model.preprocessing.tensor import prepare
 
     random = np.random.default_rng(0)
-    films = [np.clip(random.normal(0.5, 0.05, (40, 40)), 0, 1).astype(np.float32) for _ in range(120)]
+    images = [np.clip(random.normal(0.5, 0.05, (40, 40)), 0, 1).astype(np.float32) for _ in range(120)]
     network = networks.classifier(2)
     network.save(tmp_path / "n.keras")
     plan = ImportPlan("mine", ("A", "B"), value_range="0..1")
-    for name, reference in (("with", films), ("without", None)):
+    for name, reference in (("with", images), ("without", None)):
         done = import_network(
             load_keras_file(tmp_path / "n.keras"), plan, tmp_path / "n.keras", tmp_path / name, "a file", reference
         )
@@ -129,7 +129,7 @@ def test_reference_images_make_unlikeness_known_and_without_them_every_result_sa
         assert ("fitted on 120 reference images" if reference else "default, not fitted to this model") in card
         like, unlike = (
             predictor.predict([prepare(image, done.bundle.preprocessing)])[0].ood_score
-            for image in (films[0], np.eye(40, dtype=np.float32))
+            for image in (images[0], np.eye(40, dtype=np.float32))
         )
         if reference:
             assert like is not None and unlike is not None

@@ -12,15 +12,15 @@ from model.dataset.split import unseen, write_split
 from model.evaluate.metrics import auroc
 from model.quantize.acceptance import paired_interval
 from model.quantize.images import choose_images
-from tests.model.small_bundle import write_films, write_small_bundle
+from tests.model.small_bundle import write_images, write_small_bundle
 
 
 @pytest.fixture(scope="module")
 def samples(tmp_path_factory: pytest.TempPathFactory) -> list[Sample]:
     """120 images of 40 patients, three a patient, every other patient's positive."""
-    folder = write_films(tmp_path_factory.mktemp("films") / "films", 120)
-    read = sorted(read_sources([Source(folder, "films")]), key=lambda sample: sample.path.name)
-    return [replace(sample, patient=f"films:{index // 3}", patient_known=True) for index, sample in enumerate(read)]
+    folder = write_images(tmp_path_factory.mktemp("images") / "images", 120)
+    read = sorted(read_sources([Source(folder, "images")]), key=lambda sample: sample.path.name)
+    return [replace(sample, patient=f"images:{index // 3}", patient_known=True) for index, sample in enumerate(read)]
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ from model.engine.opening import open_engine
 from model.inference.predictor import Predictor
 from model.quantize.acceptance import QuantizationComparison, QuantizationRefused, check_accepted
 from model.quantize.int8 import quantize
-from tests.model.small_bundle import write_films, write_small_bundle
+from tests.model.small_bundle import write_images, write_small_bundle
 
 pytestmark = [
     pytest.mark.train,
@@ -36,7 +36,7 @@ FINE = QuantizationComparison(
 
 @pytest.fixture(scope="module")
 def samples(tmp_path_factory):
-    return read_sources([Source(write_films(tmp_path_factory.mktemp("films") / "films", 60), "films")])
+    return read_sources([Source(write_images(tmp_path_factory.mktemp("images") / "images", 60), "images")])
 
 
 @pytest.fixture(scope="module")

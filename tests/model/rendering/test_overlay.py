@@ -1,4 +1,4 @@
-"""Pictures: a negative film does not glow, a spot lands where it is, text is readable, whole, and flags come first."""
+"""Pictures: a negative image does not glow, a spot lands where it is, text is readable, whole, and flags come first."""
 
 from dataclasses import replace
 
@@ -29,7 +29,7 @@ def colourfulness(radiograph):
 
 
 def negative_maps():
-    """Maps such as negative films have: what speaks against, or next to nothing, however they are spread."""
+    """Maps such as negative images have: what speaks against, or next to nothing, however they are spread."""
     random = np.random.default_rng(4)
     noise = random.normal(size=(7, 7))
     return {
@@ -43,7 +43,7 @@ def negative_maps():
 
 @pytest.mark.parametrize("legend", [LEGEND, CONTOURS, BOTH])
 @pytest.mark.parametrize("name", list(negative_maps()))
-def test_a_negative_film_does_not_glow(name, legend):
+def test_a_negative_image_does_not_glow(name, legend):
     image = np.random.default_rng(5).random((300, 280), dtype=np.float32)
     _, radiograph = drawn(image, negative_maps()[name], legend=legend)
     assert colourfulness(radiograph).max() <= 1

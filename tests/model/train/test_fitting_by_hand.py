@@ -70,7 +70,7 @@ def test_a_loss_that_is_no_number_ends_the_run_with_a_sentence(tmp_path):
         fit(plan, {"training": cache, "validation": cache}, tmp_path)
 
 
-def film(folder, number, level):
+def image(folder, number, level):
     random = np.random.default_rng([number, level])
     path = folder / f"{number}-{level}.png"
     cv2.imwrite(str(path), np.clip(random.normal(level, 40, (48, 48)), 0, 255).astype(np.uint8))
@@ -83,7 +83,7 @@ def part(folder, first, count, flipped=False):
     for number in range(first, first + count):
         present = number % 2 == 0
         labelled = float(present != (number % 5 == 0) != flipped)
-        path = film(folder, number, 150 if present else 100)
+        path = image(folder, number, 150 if present else 100)
         samples.append(Sample(path, "resized", f"resized:{number}", {"Bright": labelled}, f"{number:064d}", age=40.0))
     return samples
 

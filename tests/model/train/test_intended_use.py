@@ -54,8 +54,8 @@ def test_what_is_given_goes_before_what_is_found() -> None:
 
 
 def test_a_rare_view_is_not_claimed() -> None:
-    films = samples("x", [40.0] * 97, "PA", TB=[0, 1]) + samples("x", [40.0] * 3, "LATERAL", TB=[0, 1])
-    assert intended_use(plan(), ["TB"], films).views == ("PA",)
+    images = samples("x", [40.0] * 97, "PA", TB=[0, 1]) + samples("x", [40.0] * 3, "LATERAL", TB=[0, 1])
+    assert intended_use(plan(), ["TB"], images).views == ("PA",)
 
 
 @pytest.mark.parametrize("ages", [[None] * 100, [40.0] * 19, [40.0] * 40 + [None] * 60])

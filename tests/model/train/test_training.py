@@ -109,7 +109,7 @@ def test_augmentation_keeps_the_sides_and_the_range():
         assert changed[:, :32].mean() > changed[:, 32:].mean(), "never mirrored"
 
 
-def test_augmentation_reaches_the_brightness_of_films_rendered_through_their_own_window():
+def test_augmentation_reaches_the_brightness_of_images_rendered_through_their_own_window():
     random = np.random.default_rng(0)
     means = [Augmentation().apply(np.full((16, 16), 0.55, np.float32), random).mean() for _ in range(300)]
     assert min(means) < 0.4

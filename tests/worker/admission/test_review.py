@@ -1,4 +1,4 @@
-"""A person has a refused film read, and new rules are applied: audited, flagged, and never what may not be read."""
+"""A person has a refused image read, and new rules are applied: audited, flagged, and never what may not be read."""
 
 from __future__ import annotations
 
@@ -44,12 +44,12 @@ def receive(site: Site, data: bytes) -> str:
     return facts.sop_instance_uid
 
 
-def hand(films: Path) -> bytes:
-    return (films / "RG3_UNCR.dcm").read_bytes()
+def hand(images: Path) -> bytes:
+    return (images / "RG3_UNCR.dcm").read_bytes()
 
 
-def chest(films: Path, **changes: str) -> bytes:
-    dataset = pydicom.dcmread(films / "RG1_UNCR.dcm")
+def chest(images: Path, **changes: str) -> bytes:
+    dataset = pydicom.dcmread(images / "RG1_UNCR.dcm")
     for keyword, value in changes.items():
         setattr(dataset, keyword, value)
     buffer = BytesIO()
@@ -61,8 +61,8 @@ def with_rules(site: Site, *rules: GateRule) -> Site:
     return Site(site.settings.model_copy(update={"gate": Gate(rules=rules)}))
 
 
-def test_refused_film_is_read_by_ones_word_and_every_face_says_so(sited: Site, films: Path) -> None:
-    uid = receive(sited, hand(films))
+def test_refused_image_is_read_by_ones_word_and_every_face_says_so(sited: Site, images: Path) -> None:
+    uid = receive(sited, hand(images))
     rule = worklist_facts(sited)["items"][0]["reason"]
     made = have_read(sited, uid, by="Dr  Who\n", reason="the  patient's\tarm lies over the chest")
     assert made.analysis_id is not None
@@ -82,11 +82,11 @@ def test_refused_film_is_read_by_ones_word_and_every_face_says_so(sited: Site, f
     assert [(row.accepted, row.current, row.decided_by) for row in rows] == [(False, False, ""), (True, True, "Dr Who")]
 
 
-def test_what_may_never_be_read_and_words_that_say_nothing_are_refused(sited: Site, films: Path) -> None:
-    ours = receive(sited, chest(films, Manufacturer="cxr-triage", ManufacturerModelName="cxr-triage"))
+def test_what_may_never_be_read_and_words_that_say_nothing_are_refused(sited: Site, images: Path) -> None:
+    ours = receive(sited, chest(images, Manufacturer="cxr-triage", ManufacturerModelName="cxr-triage"))
     with pytest.raises(CannotBeReadAnyway, match="own objects"):
         have_read(sited, ours, by="Dr Who", reason="curious")
-    empty = pydicom.dcmread(BytesIO(hand(films)))
+    empty = pydicom.dcmread(BytesIO(hand(images)))
     empty.SOPInstanceUID = empty.file_meta.MediaStorageSOPInstanceUID = "1.2.3.4"
     del empty.PixelData
     buffer = BytesIO()
@@ -95,7 +95,7 @@ def test_what_may_never_be_read_and_words_that_say_nothing_are_refused(sited: Si
         have_read(sited, receive(sited, buffer.getvalue()), by="Dr Who", reason="curious")
     with pytest.raises(CannotBeReadAnyway, match="no image with SOP Instance UID"):
         have_read(sited, "1.2.3", by="Dr Who", reason="curious")
-    uid = receive(sited, hand(films))
+    uid = receive(sited, hand(images))
     for by, reason in (("", "why"), ("me", " \n"), ("x" * 101, "why"), ("me", "y" * 501)):
         with pytest.raises(CannotBeReadAnyway, match="is needed, of 1 to"):
             have_read(sited, uid, by=by, reason=reason)
@@ -104,8 +104,8 @@ def test_what_may_never_be_read_and_words_that_say_nothing_are_refused(sited: Si
         have_read(sited, uid, by="me", reason="again")
 
 
-def test_form_of_the_page_is_answered_and_a_foreign_pages_is_not(sited: Site, films: Path) -> None:
-    uid = receive(sited, hand(films))
+def test_form_of_the_page_is_answered_and_a_foreign_pages_is_not(sited: Site, images: Path) -> None:
+    uid = receive(sited, hand(images))
     (item,) = worklist_facts(sited)["items"]
     browser = TestClient(make_web(sited), base_url="http://127.0.0.1:8080", follow_redirects=False)
     study = f"/studies/{item['study_instance_uid']}"
@@ -137,9 +137,9 @@ def test_form_of_the_page_is_answered_and_a_foreign_pages_is_not(sited: Site, fi
     assert decided_by == "Dr Who, at testclient"
 
 
-def test_new_rules_are_applied_to_what_others_refused(sited: Site, films: Path) -> None:
-    uid = receive(sited, hand(films))
-    read = receive(sited, chest(films))
+def test_new_rules_are_applied_to_what_others_refused(sited: Site, images: Path) -> None:
+    uid = receive(sited, hand(images))
+    read = receive(sited, chest(images))
     station = GateRule(name="all of this modality", action="read", tag="Modality", equals="CR", relaxes=("region",))
     relaxed = with_rules(sited, station)
     assert [each.decision is not None and each.decision.accepted for each in apply_rules(relaxed, dry_run=True)] == [
@@ -157,9 +157,9 @@ def test_new_rules_are_applied_to_what_others_refused(sited: Site, films: Path) 
     assert read != uid
 
 
-def test_image_decided_again_has_the_age_and_view_that_todays_program_reads(sited: Site, films: Path) -> None:
+def test_image_decided_again_has_the_age_and_view_that_todays_program_reads(sited: Site, images: Path) -> None:
     uid = receive(
-        sited, chest(films, BodyPartExamined="KNEE", PatientAge="050Y", PatientBirthDate="", ViewPosition="A-P")
+        sited, chest(images, BodyPartExamined="KNEE", PatientAge="050Y", PatientBirthDate="", ViewPosition="A-P")
     )
     with sited.database.write() as session:
         session.execute(update(Instance).values(age_years=0.0, view="A-P"))  # as an earlier version understood them
@@ -168,9 +168,9 @@ def test_image_decided_again_has_the_age_and_view_that_todays_program_reads(site
         assert session.execute(select(Instance.age_years, Instance.view)).one() == (50.0, "AP")
 
 
-def test_site_rule_decides_about_what_is_received_and_is_counted(sited: Site, films: Path) -> None:
+def test_site_rule_decides_about_what_is_received_and_is_counted(sited: Site, images: Path) -> None:
     strict = with_rules(sited, GateRule(name="no test patients", action="refuse", tag="PatientID", matches="^TEST"))
-    receive(strict, chest(films, PatientID="TEST17"))
+    receive(strict, chest(images, PatientID="TEST17"))
     facts = ledger_facts(strict)
     assert facts["refused_by_rule"] == {"no test patients": 1}
     assert facts["refusals"] == {"PatientID matches the site's pattern: refused by this site's rule": 1}
@@ -183,14 +183,14 @@ def test_site_rule_decides_about_what_is_received_and_is_counted(sited: Site, fi
     assert stored["site PatientID"] == "has a value"
 
 
-def test_commands_explain_list_and_have_read(sited: Site, films: Path, tmp_path: Path) -> None:
+def test_commands_explain_list_and_have_read(sited: Site, images: Path, tmp_path: Path) -> None:
     config = tmp_path / "site.toml"
     config.write_text(
         '[[gate.rules]]\nname = "old unit"\naction = "read"\nrelaxes = ["region"]\n'
         'tag = "StationName"\nequals = "OLD"\n',
         encoding="utf-8",
     )
-    uid = receive(sited, hand(films))
+    uid = receive(sited, hand(images))
     where = ["--home", str(sited.settings.home), "--config", str(config), "--json"]
 
     def run(*words: str) -> dict[str, object]:
@@ -198,17 +198,17 @@ def test_commands_explain_list_and_have_read(sited: Site, films: Path, tmp_path:
         assert done.exit_code == 0, done.output
         return dict(json.loads(done.stdout))
 
-    explained = run("explain", str(films / "RG3_UNCR.dcm"))
+    explained = run("explain", str(images / "RG3_UNCR.dcm"))
     assert (explained["rule"], explained["read_anyway"]) == ("region", "")
     assert "site StationName" in dict(explained["facts"])  # type: ignore[call-overload]
-    film = tmp_path / "old.dcm"
-    film.write_bytes(chest(films, BodyPartExamined="HAND", StationName="OLD"))
-    explained = run("explain", str(film))
+    image = tmp_path / "old.dcm"
+    image.write_bytes(chest(images, BodyPartExamined="HAND", StationName="OLD"))
+    explained = run("explain", str(image))
     assert (explained["accepted"], explained["rule"]) == (True, "old unit")
     table = run("gate", "rules")["rules"]
     assert [line["refused"] for line in table if line["rule"] in ("region", "old unit")] == [1, 0]  # type: ignore[attr-defined]
     assert run("read-anyway", uid, "--by", "Dr Who", "--reason", "why not")["queued"] is True
-    assert "Dr Who" in str(run("explain", str(films / "RG3_UNCR.dcm"))["read_anyway"])
+    assert "Dr Who" in str(run("explain", str(images / "RG3_UNCR.dcm"))["read_anyway"])
 
 
 def test_explain_does_not_wait_for_a_pipe(tmp_path: Path) -> None:

@@ -23,7 +23,7 @@ def test_child_that_started_without_its_store_gives_back_what_it_cannot_read_to_
     """Not claimed at all, hundreds of images would be queued again every few seconds."""
     bundles.activate(site, str(bundle_folder))
     with site.database.write() as session:
-        stored = site.store.put(b"no film")
+        stored = site.store.put(b"no image")
         new = new_instance(uri=stored.uri, sha256=stored.sha256)
         analysis_id = record_instance(session, new).analysis_id
     assert analysis_id is not None
@@ -37,7 +37,7 @@ def test_child_that_started_without_its_store_gives_back_what_it_cannot_read_to_
         assert row.retry_at is not None
     away.rename(site.store.root)
     child.analyse([analysis_id])
-    with site.database.read() as session:  # it looked: this is no film
+    with site.database.read() as session:  # it looked: this is no image
         assert session.get_one(Analysis, analysis_id).reason_code not in ("", ReasonCode.STORE_UNAVAILABLE)
 
 

@@ -51,7 +51,7 @@ def jpeg2000_file(folder: Path, pixels: np.ndarray, name: str) -> Path:
     return path
 
 
-def test_the_real_film_reads_the_same_at_half_its_size_and_its_heatmap_lies_the_same(reader: Predictor) -> None:
+def test_the_real_image_reads_the_same_at_half_its_size_and_its_heatmap_lies_the_same(reader: Predictor) -> None:
     lower, whole = read_both(sample("RG1_J2KR"), reader)
     assert lower.record["resolution"] == "1/2 of 1955 x 1841"
     assert_same(lower, whole)
@@ -64,7 +64,7 @@ def test_the_real_film_reads_the_same_at_half_its_size_and_its_heatmap_lies_the_
 
 
 @pytest.mark.shared_data
-def test_the_lossy_real_film_reads_the_same_at_half_its_size(reader: Predictor, shared_data: Path) -> None:
+def test_the_lossy_real_image_reads_the_same_at_half_its_size(reader: Predictor, shared_data: Path) -> None:
     lower, whole = read_both(shared_data / "dicom" / "wg04_RG1_chest_J2KI.dcm", reader)
     assert lower.record["resolution"] == "1/2 of 1955 x 1841"
     assert_same(lower, whole)
@@ -73,8 +73,8 @@ def test_the_lossy_real_film_reads_the_same_at_half_its_size(reader: Predictor, 
 @pytest.mark.shared_data
 @pytest.mark.parametrize("number", [0, 40, 80, 120])
 def test_real_radiographs_read_the_same(reader: Predictor, shared_data: Path, tmp_path: Path, number: int) -> None:
-    film = sorted((shared_data / "nih").glob("*.png"))[number]
-    pixels = np.asarray(Image.open(film).convert("L"))
+    image = sorted((shared_data / "nih").glob("*.png"))[number]
+    pixels = np.asarray(Image.open(image).convert("L"))
     native, _whole = read_both(jpeg2000_file(tmp_path, pixels, "native"), reader)
     assert native.record["resolution"] == "whole"  # half of 1024 would not be enough
     enlarged = cv2.resize(pixels, (2 * pixels.shape[1] - 1, 2 * pixels.shape[0] - 1), interpolation=cv2.INTER_CUBIC)

@@ -69,7 +69,7 @@ def count(site: Site, table: type) -> int:
 
 
 def test_a_bundle_calibrated_anew_is_read_with_at_once_and_is_the_one_that_is_active(
-    sited: Site, bundle_folder: Path, films: Path, tmp_path: Path
+    sited: Site, bundle_folder: Path, images: Path, tmp_path: Path
 ) -> None:
     """It is the same model by its digest, and other thresholds: a running worker must not keep the former ones."""
     analyst = Analyst(sited.settings, sited.database, sited.store)
@@ -88,13 +88,13 @@ def test_a_bundle_calibrated_anew_is_read_with_at_once_and_is_the_one_that_is_ac
     assert active == {"stricter": True, "demonstration": False}
 
 
-def test_film_becomes_findings_maps_a_heatmap_and_an_outbox_row_and_all_of_it_once(sited: Site, films: Path) -> None:
-    data = (films / "RG1_UNCR.dcm").read_bytes()
+def test_image_becomes_findings_maps_a_heatmap_and_an_outbox_row_and_all_of_it_once(sited: Site, images: Path) -> None:
+    data = (images / "RG1_UNCR.dcm").read_bytes()
     (analysis_id,) = receive(sited, data)
     analyst = Analyst(sited.settings, sited.database, sited.store)
     assert analyst.analyse(analysis_id) == "done"
     assert analyst.analyse(analysis_id) == "not free"
-    assert receive(sited, data) == []  # the same film again rings for nothing
+    assert receive(sited, data) == []  # the same image again rings for nothing
     with sited.database.read() as session:
         analysis = session.get_one(Analysis, analysis_id)
         item = worklist(session)[0]
@@ -117,10 +117,10 @@ def test_film_becomes_findings_maps_a_heatmap_and_an_outbox_row_and_all_of_it_on
         assert facts.patient_id == item.patient_id
 
 
-def test_same_film_analysed_anew_gives_the_same_object_bytes(
-    sited: Site, films: Path, monkeypatch: pytest.MonkeyPatch
+def test_same_image_analysed_anew_gives_the_same_object_bytes(
+    sited: Site, images: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    (analysis_id,) = receive(sited, (films / "RG1_UNCR.dcm").read_bytes())
+    (analysis_id,) = receive(sited, (images / "RG1_UNCR.dcm").read_bytes())
     analyst = Analyst(sited.settings, sited.database, sited.store)
     stored: list[str] = []
     real_put = sited.store.put
@@ -142,11 +142,11 @@ def test_same_film_analysed_anew_gives_the_same_object_bytes(
 
 
 def test_an_upgrade_reads_what_was_queued_before_it_once_and_as_what_it_makes(
-    sited: Site, films: Path, monkeypatch: pytest.MonkeyPatch
+    sited: Site, images: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     before = preprocessing.GRAYSCALE_VERSION
-    (queued,) = receive(sited, (films / "RG1_UNCR.dcm").read_bytes())
-    (failed,) = receive(sited, _other_film(films))
+    (queued,) = receive(sited, (images / "RG1_UNCR.dcm").read_bytes())
+    (failed,) = receive(sited, _other_image(images))
     with sited.database.write() as session:
         former = session.get_one(Analysis, failed)  # as versions before this one ended it
         former.state, former.reason_code = "failed", ReasonCode.OTHER_VERSION
@@ -165,7 +165,7 @@ def test_an_upgrade_reads_what_was_queued_before_it_once_and_as_what_it_makes(
     assert model.preprocessing_id.endswith(f"+gray{before + 1}")
 
     # the version before, still running beside it, reads what it gets and leaves the new one's word alone
-    (again,) = receive(sited, _other_film(films, 2))
+    (again,) = receive(sited, _other_image(images, 2))
     monkeypatch.setattr(preprocessing, "GRAYSCALE_VERSION", before)
     assert old.analyse(again) == "done"
     with sited.database.read() as session:
@@ -173,8 +173,8 @@ def test_an_upgrade_reads_what_was_queued_before_it_once_and_as_what_it_makes(
         assert active_models(session).models == (model,)
 
 
-def test_truncated_pixels_fail_at_once_with_their_reason(sited: Site, films: Path) -> None:
-    (analysis_id,) = receive(sited, _with_short_pixels(films / "RG1_UNCR.dcm"))
+def test_truncated_pixels_fail_at_once_with_their_reason(sited: Site, images: Path) -> None:
+    (analysis_id,) = receive(sited, _with_short_pixels(images / "RG1_UNCR.dcm"))
     assert Analyst(sited.settings, sited.database, sited.store).analyse(analysis_id) == "failed"
     with sited.database.read() as session:
         book = ledger.ledger(session, now())
@@ -183,13 +183,13 @@ def test_truncated_pixels_fail_at_once_with_their_reason(sited: Site, films: Pat
 
 
 def test_unforeseen_error_is_counted_kept_and_logged_without_its_text(
-    sited: Site, films: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    sited: Site, images: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def broken(*_arguments: object, **_options: object) -> None:
         raise ValueError("Doe^Jane 1970-01-01")
 
     monkeypatch.setattr(runner, "read_dicom", broken)
-    (analysis_id,) = receive(sited, (films / "RG1_UNCR.dcm").read_bytes())
+    (analysis_id,) = receive(sited, (images / "RG1_UNCR.dcm").read_bytes())
     analyst = Analyst(sited.settings, sited.database, sited.store)
     assert [analyst.analyse(analysis_id) for _ in range(4)] == ["given back", "given back", "given back", "not free"]
     with sited.database.read() as session:
@@ -202,9 +202,9 @@ def test_unforeseen_error_is_counted_kept_and_logged_without_its_text(
 
 @pytest.mark.parametrize("how", ["damaged", "gone"])
 def test_lost_file_fails_its_image_with_the_reason_until_the_same_bytes_come_again(
-    sited: Site, films: Path, how: str
+    sited: Site, images: Path, how: str
 ) -> None:
-    (analysis_id,) = receive(sited, (films / "RG1_UNCR.dcm").read_bytes())
+    (analysis_id,) = receive(sited, (images / "RG1_UNCR.dcm").read_bytes())
     (file,) = sited.store.root.glob("*/*/*.dcm")
     whole = file.read_bytes()
     if how == "gone":
@@ -230,8 +230,8 @@ def test_lost_file_fails_its_image_with_the_reason_until_the_same_bytes_come_aga
     assert analyst.analyse(analysis_id) == "done"
 
 
-def test_store_that_is_away_is_the_machines_fault_and_is_waited_for(sited: Site, films: Path) -> None:
-    (analysis_id,) = receive(sited, (films / "RG1_UNCR.dcm").read_bytes())
+def test_store_that_is_away_is_the_machines_fault_and_is_waited_for(sited: Site, images: Path) -> None:
+    (analysis_id,) = receive(sited, (images / "RG1_UNCR.dcm").read_bytes())
     away = sited.store.root.rename(sited.store.root.with_name("away"))
     analyst = Analyst(sited.settings, sited.database, sited.store)
     for _ in range(4):
@@ -241,10 +241,10 @@ def test_store_that_is_away_is_the_machines_fault_and_is_waited_for(sited: Site,
 
 
 def test_broken_bundle_is_opened_now_and_then_told_once_and_its_images_wait_ever_longer(
-    sited: Site, films: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    sited: Site, images: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    (first,) = receive(sited, (films / "RG1_UNCR.dcm").read_bytes())
-    (second,) = receive(sited, _other_film(films))
+    (first,) = receive(sited, (images / "RG1_UNCR.dcm").read_bytes())
+    (second,) = receive(sited, _other_image(images))
     opened: list[Path] = []
 
     def broken(folder: Path, **_options: object) -> None:
@@ -268,9 +268,9 @@ def test_broken_bundle_is_opened_now_and_then_told_once_and_its_images_wait_ever
 
 
 def test_lease_lost_before_the_analysis_is_given_back_is_reported_as_lost(
-    sited: Site, films: Path, monkeypatch: pytest.MonkeyPatch
+    sited: Site, images: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    (analysis_id,) = receive(sited, (films / "RG1_UNCR.dcm").read_bytes())
+    (analysis_id,) = receive(sited, (images / "RG1_UNCR.dcm").read_bytes())
 
     def taken_away(*_address: str) -> Path:
         with sited.database.write() as session:
@@ -285,10 +285,10 @@ def test_lease_lost_before_the_analysis_is_given_back_is_reported_as_lost(
 
 
 def test_object_is_due_by_the_clock_that_finds_it_due(
-    sited: Site, films: Path, monkeypatch: pytest.MonkeyPatch
+    sited: Site, images: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """On PostgreSQL that is the server's: a worker whose clock runs ahead must not hold its heatmaps back."""
-    (analysis_id,) = receive(sited, (films / "RG1_UNCR.dcm").read_bytes())
+    (analysis_id,) = receive(sited, (images / "RG1_UNCR.dcm").read_bytes())
     server = now() - timedelta(minutes=20)
     monkeypatch.setattr(runner, "database_time", lambda _session, _clock: server)
     assert Analyst(sited.settings, sited.database, sited.store).analyse(analysis_id) == "done"
@@ -297,8 +297,8 @@ def test_object_is_due_by_the_clock_that_finds_it_due(
         assert session.get_one(Analysis, analysis_id).finished_at == server
 
 
-def _other_film(films: Path, number: int = 1) -> bytes:
-    dataset = dcmread(films / "RG1_UNCR.dcm")
+def _other_image(images: Path, number: int = 1) -> bytes:
+    dataset = dcmread(images / "RG1_UNCR.dcm")
     dataset.SOPInstanceUID = dataset.file_meta.MediaStorageSOPInstanceUID = f"1.2.3.{number}"
     stream = BytesIO()
     dataset.save_as(stream)
@@ -314,9 +314,9 @@ def _with_short_pixels(path: Path) -> bytes:
 
 
 def test_object_whose_file_is_cleared_away_before_its_row_is_written_is_stored_anew(
-    sited: Site, films: Path, monkeypatch: pytest.MonkeyPatch
+    sited: Site, images: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    (analysis_id,) = receive(sited, (films / "RG1_UNCR.dcm").read_bytes())
+    (analysis_id,) = receive(sited, (images / "RG1_UNCR.dcm").read_bytes())
     put = sited.store.put
 
     def cleared(data: bytes, suffix: str) -> Stored:

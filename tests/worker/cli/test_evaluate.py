@@ -20,9 +20,9 @@ PATIENTS = 11
 
 
 @pytest.fixture(scope="module")
-def films(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Two films of each patient in class folders; their names tell nobody."""
-    folder = tmp_path_factory.mktemp("films")
+def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two images of each patient in class folders; their names tell nobody."""
+    folder = tmp_path_factory.mktemp("images")
     for number in range(2 * PATIENTS):
         patient, label = number // 2, ("Normal", "Pneumonia")[number % 2]
         (folder / label).mkdir(exist_ok=True)
@@ -33,12 +33,12 @@ def films(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def evaluate(bundle: Path, films: Path, home: Path, *more: str) -> Result:
-    return CliRunner().invoke(app, ["evaluate", str(bundle), str(films), "--home", str(home), "--json", *more])
+def evaluate(bundle: Path, images: Path, home: Path, *more: str) -> Result:
+    return CliRunner().invoke(app, ["evaluate", str(bundle), str(images), "--home", str(home), "--json", *more])
 
 
-def test_the_headers_tell_patient_age_sex_and_view(films: Path, bundle_folder: Path, tmp_path: Path) -> None:
-    done = evaluate(bundle_folder, films, tmp_path / "home")
+def test_the_headers_tell_patient_age_sex_and_view(images: Path, bundle_folder: Path, tmp_path: Path) -> None:
+    done = evaluate(bundle_folder, images, tmp_path / "home")
     assert done.exit_code == 0, done.output
     facts = json.loads(done.stdout)
     assert (facts["images"], facts["patients"]) == (2 * PATIENTS, PATIENTS)
@@ -46,11 +46,11 @@ def test_the_headers_tell_patient_age_sex_and_view(films: Path, bundle_folder: P
     assert facts["compared_with_training"] == "files and patients"
 
 
-def test_films_of_patients_that_the_network_was_trained_on_are_refused(
-    films: Path, bundle_folder: Path, tmp_path: Path
+def test_images_of_patients_that_the_network_was_trained_on_are_refused(
+    images: Path, bundle_folder: Path, tmp_path: Path
 ) -> None:
     trained = shutil.copytree(bundle_folder, tmp_path / "trained")
-    samples = read_sources([Source(films, "elsewhere")], read_facts)
+    samples = read_sources([Source(images, "elsewhere")], read_facts)
     (trained / "split.csv").unlink()
     write_split(
         {"training": [each for each in samples if each.patient.endswith("4713") and each.sex == "M"]},
@@ -60,7 +60,7 @@ def test_films_of_patients_that_the_network_was_trained_on_are_refused(
     lines = [line for line in text.splitlines() if not line.startswith('"split.csv"')]
     (trained / "model.toml").write_text("\n".join(lines) + "\n", encoding="utf-8")
     renew_manifest_checksum(trained)
-    done = evaluate(trained, films, tmp_path / "home")
+    done = evaluate(trained, images, tmp_path / "home")
     assert done.exit_code != 0
     said = f"{done.output} {done.exception}"
     assert "1 of the 22 images are of the network's own training" in said
@@ -68,13 +68,13 @@ def test_films_of_patients_that_the_network_was_trained_on_are_refused(
     assert "4713" not in said
 
 
-def test_of_data_that_come_in_parts_one_part_is_measured(films: Path, bundle_folder: Path, tmp_path: Path) -> None:
+def test_of_data_that_come_in_parts_one_part_is_measured(images: Path, bundle_folder: Path, tmp_path: Path) -> None:
     for part, label, number in (("Train", "Normal", 8), ("Train", "pneumonia", 8), ("test", "Normal", 3)):
         (tmp_path / "data" / part / label).mkdir(parents=True)
-        source = sorted((films / label.capitalize()).iterdir())
+        source = sorted((images / label.capitalize()).iterdir())
         for path in source[:number] if part == "Train" else source[8:]:
             shutil.copy(path, tmp_path / "data" / part / label)
-    shutil.copytree(films / "Pneumonia", tmp_path / "data" / "test" / "PNEUMONIA")
+    shutil.copytree(images / "Pneumonia", tmp_path / "data" / "test" / "PNEUMONIA")
     home = tmp_path / "home"
     facts = json.loads(evaluate(bundle_folder, tmp_path / "data", home).stdout)
     assert (facts["images"], facts["all"]["Pneumonia"]["positives"]) == (PATIENTS + 3, PATIENTS)

@@ -17,7 +17,7 @@ from typer.testing import CliRunner
 
 from model.bundle.bundle import Bundle, BundleInvalid
 from model.bundle.manifest import CHECKSUM_KEY
-from tests.model.small_bundle import noisy, write_films, write_small_bundle
+from tests.model.small_bundle import noisy, write_images, write_small_bundle
 from tests.peers.radiographs import sample
 from worker.cli.app import app
 
@@ -29,7 +29,7 @@ def small(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
 
 @pytest.fixture(scope="module")
 def headers(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Forty small DICOM films of ten patients, children and adults: dark ones, and bright ones with Pneumonia."""
+    """Forty small DICOM images of ten patients, children and adults: dark ones, and bright ones with Pneumonia."""
     folder = tmp_path_factory.mktemp("headers")
     dataset = pydicom.dcmread(sample("RG1_UNCR"))
     dataset.Rows = dataset.Columns = 32
@@ -115,8 +115,8 @@ needs_training = pytest.mark.skipif(
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
 def test_quantize_says_what_was_gained_and_verify_holds_int8_against_the_weights(tmp_path: Path) -> None:
     before = write_small_bundle(tmp_path / "small", keras_slope=6.0)
-    films = write_films(tmp_path / "films", 60)
-    code, found = run(tmp_path, "model", "quantize", before.folder, "--data", films, "--out", tmp_path / "int8")
+    images = write_images(tmp_path / "images", 60)
+    code, found = run(tmp_path, "model", "quantize", before.folder, "--data", images, "--out", tmp_path / "int8")
     assert (code, found["name"], found["digest"], found["judged_on"]) == (0, "small-int8", before.digest, 30)
     assert found["auroc_before"]["Pneumonia"] - found["auroc_after"]["Pneumonia"] <= 0.005
     code, facts = run(tmp_path, "model", "verify", tmp_path / "int8")

@@ -64,15 +64,15 @@ def with_model(site: Site) -> Site:
     return site
 
 
-def film(films: Path, number: int) -> Any:  # noqa: ANN401 - Received
-    return received(films / "RG1_UNCR.dcm", SOPInstanceUID=f"1.2.3.{number}")
+def image(images: Path, number: int) -> Any:  # noqa: ANN401 - Received
+    return received(images / "RG1_UNCR.dcm", SOPInstanceUID=f"1.2.3.{number}")
 
 
-def test_image_beyond_the_backlog_is_refused_and_taken_when_one_was_read(with_model: Site, films: Path) -> None:
+def test_image_beyond_the_backlog_is_refused_and_taken_when_one_was_read(with_model: Site, images: Path) -> None:
     site, clock = with_model, [0.0]
     limits = Limits(limited(site, backlog=2), site.database, lambda: 10**12, lambda: clock[0])
     intake = Intake(site, lambda _id: None, limits)
-    statuses = [intake.receive(film(films, number)) for number in range(4)]
+    statuses = [intake.receive(image(images, number)) for number in range(4)]
     assert statuses == [Status.SUCCESS, Status.SUCCESS, Status.OUT_OF_RESOURCES, Status.OUT_OF_RESOURCES]
     with site.database.read() as session:
         (refused,) = ledger_details(session).rejections
@@ -82,21 +82,21 @@ def test_image_beyond_the_backlog_is_refused_and_taken_when_one_was_read(with_mo
     with site.database.write() as session:
         first = session.scalars(select(Analysis.id).order_by(Analysis.id)).first()
         session.execute(update(Analysis).where(Analysis.id == first).values(state="done"))
-    assert intake.receive(film(films, 2)) == Status.OUT_OF_RESOURCES, "the count of a moment ago still holds"
+    assert intake.receive(image(images, 2)) == Status.OUT_OF_RESOURCES, "the count of a moment ago still holds"
     clock[0] += 60
-    assert intake.receive(film(films, 2)) == Status.SUCCESS
+    assert intake.receive(image(images, 2)) == Status.SUCCESS
 
 
-def test_archive_and_finished_images_are_no_backlog(with_model: Site, films: Path) -> None:
+def test_archive_and_finished_images_are_no_backlog(with_model: Site, images: Path) -> None:
     site = with_model
     intake = Intake(Site(limited(site, backlog=2)), lambda _id: None)
-    assert intake.receive(film(films, 1)) == Status.SUCCESS
+    assert intake.receive(image(images, 1)) == Status.SUCCESS
     with site.database.write() as session:
         session.execute(update(Instance).values(origin="archive"))
     for number in (2, 3):
         fresh = Limits(limited(site, backlog=2), site.database, lambda: 10**12)
         assert fresh.pressure() == ""
-        assert Intake(site, lambda _id: None, fresh).receive(film(films, number)) == Status.SUCCESS
+        assert Intake(site, lambda _id: None, fresh).receive(image(images, number)) == Status.SUCCESS
     assert "wait for analysis" in Limits(limited(site, backlog=2), site.database, lambda: 10**12).pressure()
 
 
@@ -140,24 +140,24 @@ def test_while_one_thread_counts_the_others_go_by_the_last_count(
         assert "3 images or more" in counting.result(60), "what was taken meanwhile counts"
 
 
-def test_below_the_floor_of_free_space_nothing_is_taken_and_above_it_again(site: Site, films: Path) -> None:
+def test_below_the_floor_of_free_space_nothing_is_taken_and_above_it_again(site: Site, images: Path) -> None:
     free = [10**9]
     settings = limited(site, free=0.5)
     limits = Limits(settings, site.database, lambda: free[0])
     intake = Intake(Site(settings), lambda _id: None, limits)
-    assert intake.receive(film(films, 1)) == Status.SUCCESS
-    free[0] = 501_000_000  # with the film's 7 MB it would be less
-    assert intake.receive(film(films, 2)) == Status.OUT_OF_RESOURCES
+    assert intake.receive(image(images, 1)) == Status.SUCCESS
+    free[0] = 501_000_000  # with the image's 7 MB it would be less
+    assert intake.receive(image(images, 2)) == Status.OUT_OF_RESOURCES
     assert len(list(site.store.root.rglob("*.dcm"))) == 1
     free[0] = 10**9
-    assert intake.receive(film(films, 2)) == Status.SUCCESS
+    assert intake.receive(image(images, 2)) == Status.SUCCESS
 
 
-def test_store_that_cannot_write_is_a_recorded_refusal(site: Site, films: Path) -> None:
+def test_store_that_cannot_write_is_a_recorded_refusal(site: Site, images: Path) -> None:
     intake = Intake(site, lambda _id: None)
     (site.store.root / "incoming").rmdir()
     (site.store.root / "incoming").touch()
-    assert intake.receive(film(films, 1)) == Status.OUT_OF_RESOURCES
+    assert intake.receive(image(images, 1)) == Status.OUT_OF_RESOURCES
     with site.database.read() as session:
         row = session.scalars(select(Rejection)).one()
     assert (row.status, row.calling_ae) == (Status.OUT_OF_RESOURCES, "MODALITY")
@@ -167,10 +167,10 @@ def test_store_that_cannot_write_is_a_recorded_refusal(site: Site, films: Path) 
 @pytest.mark.usefixtures("broker")
 @pytest.mark.parametrize(("backlog", "free", "words"), [(1, 0.0, "wait for analysis"), (0, 1e9, "GB free")])
 def test_every_face_says_that_senders_are_told_to_come_back(
-    with_model: Site, films: Path, backlog: int, free: float, words: str
+    with_model: Site, images: Path, backlog: int, free: float, words: str
 ) -> None:
     plain = with_model
-    assert Intake(plain, lambda _id: None).receive(film(films, 1)) == 0
+    assert Intake(plain, lambda _id: None).receive(image(images, 1)) == 0
     assert health_facts(plain)["receiving"] == "ok"
     site = Site(limited(plain, backlog=backlog, free=free))
     facts = health_facts(site)

@@ -1,4 +1,4 @@
-"""Orthanc asks for storage commitment; and two listeners on one database and store take the same films at once."""
+"""Orthanc asks for storage commitment; and two listeners on one database and store take the same images at once."""
 
 from __future__ import annotations
 
@@ -44,8 +44,8 @@ def test_orthanc_is_told_what_is_committed_and_what_is_not(site: Site, tmp_path:
     with Orthanc(tmp_path / "orthanc", known={"cxr": ("CXRTRIAGE", port)}) as pacs:
         settings = _settings(site, port, (KnownPeer(ae_title="PACS", host="127.0.0.1", port=pacs.dicom_port),))
         with committing_site(site, settings):
-            film = sample("RG1_UNCR")
-            (outcome,) = send(Peer("CXRTRIAGE", "127.0.0.1", port), [Outgoing("film", film)])
+            image = sample("RG1_UNCR")
+            (outcome,) = send(Peer("CXRTRIAGE", "127.0.0.1", port), [Outgoing("image", image)])
             assert outcome.result == "stored"
             with site.database.read() as session:
                 from sqlalchemy import text
@@ -72,15 +72,15 @@ def _outcome(pacs: Orthanc, references: list[list[str]], status: str) -> bool:
     return len(told.get("Success", [])) == 1
 
 
-def test_two_listeners_on_one_database_take_the_same_films_at_once(shared_site: Site) -> None:
-    films = [sample(name) for name in ("RG1_UNCR", "RG3_UNCR", "RG1_J2KR", "RG3_J2KR")]
+def test_two_listeners_on_one_database_take_the_same_images_at_once(shared_site: Site) -> None:
+    images = [sample(name) for name in ("RG1_UNCR", "RG3_UNCR", "RG1_J2KR", "RG3_J2KR")]
     outcomes: list[str] = []
     with ExitStack() as stack:
         listeners = [stack.enter_context(committing_site(shared_site, _settings(shared_site))) for _ in range(2)]
         assert listeners[0].port != listeners[1].port
 
         def deliver(port: int) -> None:
-            files = [Outgoing(path.name, path) for path in films]
+            files = [Outgoing(path.name, path) for path in images]
             outcomes.extend(outcome.result for outcome in send(Peer("CXRTRIAGE", "127.0.0.1", port), files))
 
         threads = [threading.Thread(target=deliver, args=(listeners[n % 2].port,)) for n in range(6)]

@@ -39,7 +39,7 @@ from worker.intake.intake import Intake
 from worker.runtime.registered_process import RegisteredProcess
 from worker.web.app import make_web
 
-FILM = data_set_of(image_file(np.zeros((64, 64), np.uint16)))
+IMAGE = data_set_of(image_file(np.zeros((64, 64), np.uint16)))
 WELL_KNOWN = "1.2.840.10008.1.20.1.1"
 DX = "1.2.840.10008.5.1.4.1.1.1.1"
 CT = "1.2.840.10008.5.1.4.1.1.2"
@@ -121,7 +121,7 @@ def known(site: Site) -> Settings:
 
 def stored(listener: Listener) -> None:
     association = associated(listener.port)
-    assert store(association, FILM, INSTANCE)[0] == 0
+    assert store(association, IMAGE, INSTANCE)[0] == 0
     association.release()
 
 

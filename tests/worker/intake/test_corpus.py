@@ -1,4 +1,4 @@
-"""Every file of the packages pydicom and pydicom-data, and the shared films, goes through; each ends with a reason."""
+"""Every file of the packages pydicom and pydicom-data, and the shared images, goes through; each ends with a reason."""
 
 from __future__ import annotations
 

@@ -40,9 +40,9 @@ def either(site: Site, request: pytest.FixtureRequest) -> Iterator[Site]:
     site.database.dispose()
 
 
-def test_null_characters_inside_a_name_keep_no_film_out(either: Site, films: Path) -> None:
-    film = received(films / "RG3_UNCR.dcm", PatientName="DOE\0^JOHN", PatientID="P\x001", ViewPosition="P\0A")
-    assert Intake(either, lambda _id: None).receive(film) == Status.SUCCESS
+def test_null_characters_inside_a_name_keep_no_image_out(either: Site, images: Path) -> None:
+    image = received(images / "RG3_UNCR.dcm", PatientName="DOE\0^JOHN", PatientID="P\x001", ViewPosition="P\0A")
+    assert Intake(either, lambda _id: None).receive(image) == Status.SUCCESS
     with either.database.read() as session:
         study = session.scalars(select(Study)).one()
     assert (study.patient_name, study.patient_id) == (
@@ -51,24 +51,24 @@ def test_null_characters_inside_a_name_keep_no_film_out(either: Site, films: Pat
     )
 
 
-def test_film_that_is_forgotten_in_the_moment_it_comes_again_is_stored(
-    either: Site, films: Path, monkeypatch: pytest.MonkeyPatch
+def test_image_that_is_forgotten_in_the_moment_it_comes_again_is_stored(
+    either: Site, images: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    film = received(films / "RG3_UNCR.dcm")
+    image = received(images / "RG3_UNCR.dcm")
     intake = Intake(either, lambda _id: None)
-    assert intake.receive(film) == Status.SUCCESS
+    assert intake.receive(image) == Status.SUCCESS
     put = either.store.put
 
     def forgotten_right_after(data: bytes, suffix: str) -> Stored:
         stored = put(data, suffix)
         monkeypatch.undo()
-        study = film.header.study_instance_uid
+        study = image.header.study_instance_uid
         assert forget(
             either.database, either.store, either.clock, study_instance_uid=study, patient_id=None, reason="asked"
         )
         return stored
 
     monkeypatch.setattr(either.store, "put", forgotten_right_after)
-    assert intake.receive(film) == Status.SUCCESS
+    assert intake.receive(image) == Status.SUCCESS
     with either.database.read() as session:
         assert either.store.whole(*session.execute(select(Location.uri, Location.sha256)).one())

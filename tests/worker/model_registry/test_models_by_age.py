@@ -1,4 +1,4 @@
-"""Two bundles are active, chosen by age or view: each film is read by its own, on every face."""
+"""Two bundles are active, chosen by age or view: each image is read by its own, on every face."""
 
 from __future__ import annotations
 
@@ -50,8 +50,8 @@ def second_bundle(bundle_folder: Path, tmp_path_factory: pytest.TempPathFactory)
     return folder
 
 
-def film(films: Path, number: int, age: str, view: str = "PA") -> bytes:
-    dataset = pydicom.dcmread(films / "RG1_UNCR.dcm")
+def image(images: Path, number: int, age: str, view: str = "PA") -> bytes:
+    dataset = pydicom.dcmread(images / "RG1_UNCR.dcm")
     dataset.PatientAge, dataset.ViewPosition = age, view
     dataset.SOPInstanceUID = dataset.file_meta.MediaStorageSOPInstanceUID = f"1.2.3.{number}"
     dataset.StudyInstanceUID = f"1.2.{number}"
@@ -65,15 +65,15 @@ def run(site: Site, *words: str) -> tuple[int, str]:
     return done.exit_code, done.output
 
 
-def test_each_film_is_read_by_the_model_of_its_age(
-    site: Site, films: Path, bundle_folder: Path, second_bundle: Path
+def test_each_image_is_read_by_the_model_of_its_age(
+    site: Site, images: Path, bundle_folder: Path, second_bundle: Path
 ) -> None:
     bundles.activate(site, str(bundle_folder))
     assert run(site, "model", "activate", str(second_bundle), "--ages", "0-17")[0] == 0
     queued: list[int] = []
     intake = Intake(site, lambda each: queued.append(each.id))
     for number, age in ((1, "004Y"), (2, "044Y"), (3, "")):
-        data = film(films, number, age)
+        data = image(images, number, age)
         intake.receive(Received(data, read_header(data), "MODALITY", "CXRTRIAGE", "127.0.0.1", "1"))
     analyst = Analyst(site.settings, site.database, site.store)
     assert [analyst.analyse(each) for each in queued] == ["done"] * 3
@@ -95,34 +95,34 @@ def test_each_film_is_read_by_the_model_of_its_age(
         assert "0-17 years, any view" in run(site, *words)[1], words
 
 
-def test_each_film_is_read_by_the_model_of_its_view(
-    site: Site, films: Path, bundle_folder: Path, second_bundle: Path, tmp_path: Path
+def test_each_image_is_read_by_the_model_of_its_view(
+    site: Site, images: Path, bundle_folder: Path, second_bundle: Path, tmp_path: Path
 ) -> None:
     bundles.activate(site, str(bundle_folder))
     assert run(site, "model", "activate", str(second_bundle), "--views", "AP", "--ages", "18-90")[0] == 0
     analyst = Analyst(site.settings, site.database, site.store)
     names, shown = [], []
     for number, (age, view) in enumerate((("044Y", "AP"), ("044Y", "PA"), ("004Y", "AP"), ("044Y", "")), 1):
-        data, queued = film(films, number, age, view), list[Queued]()
+        data, queued = image(images, number, age, view), list[Queued]()
         intake = Intake(site, queued.append)
         intake.receive(Received(data, read_header(data), "MODALITY", "CXRTRIAGE", "127.0.0.1", "1"))
         assert analyst.analyse(queued[0].id) == "done"
         with site.database.read() as session:
             names.append(session.get_one(Analysis, queued[0].id).model_name)
-        (tmp_path / "film.dcm").write_bytes(data)
-        shown.append(json.loads(run(site, "analyse", str(tmp_path / "film.dcm"), "--json")[1])["results"][0]["model"])
+        (tmp_path / "image.dcm").write_bytes(data)
+        shown.append(json.loads(run(site, "analyse", str(tmp_path / "image.dcm"), "--json")[1])["results"][0]["model"])
     assert names == ["second", "demonstration", "demonstration", "demonstration"]
     assert [each["name"] for each in shown] == names
     assert "18-90 years, AP" in run(site, "status")[1]
 
 
 def test_one_shot_chooses_by_age_unless_a_model_is_named(
-    site: Site, films: Path, bundle_folder: Path, second_bundle: Path, tmp_path: Path
+    site: Site, images: Path, bundle_folder: Path, second_bundle: Path, tmp_path: Path
 ) -> None:
     bundles.activate(site, str(bundle_folder))
     run(site, "model", "activate", str(second_bundle), "--ages", "0-17")
     for number, age in ((1, "004Y"), (2, "044Y")):
-        (tmp_path / f"{number}.dcm").write_bytes(film(films, number, age))
+        (tmp_path / f"{number}.dcm").write_bytes(image(images, number, age))
     paths = [str(tmp_path / "1.dcm"), str(tmp_path / "2.dcm")]
     _code, text = run(site, "analyse", *paths, "--json")
     facts = json.loads(text)

@@ -19,7 +19,7 @@ from worker.model_registry.training_images import read_facts
 
 pytestmark = [pytest.mark.train, pytest.mark.timeout(600)]
 PATIENTS = 9
-"""Of each collection, with two films each."""
+"""Of each collection, with two images each."""
 
 
 @dataclass(frozen=True)
@@ -30,8 +30,8 @@ class Trained:
     said: str
 
 
-def film(folder: Path, number: int, **attributes: object) -> Path:
-    """A film of the patient `number // 2`: no two show the same, and their names tell nobody."""
+def image(folder: Path, number: int, **attributes: object) -> Path:
+    """An image of the patient `number // 2`: no two show the same, and their names tell nobody."""
     codings: tuple[Coding, ...] = ("uncompressed", "rle", "jpeg2000")
     patient = number // 2
     return chest(
@@ -45,20 +45,20 @@ def film(folder: Path, number: int, **attributes: object) -> Path:
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Trained:
     folder = tmp_path_factory.mktemp("dicom")
     for number in range(2 * PATIENTS):
-        film(folder / "folders" / ("NORMAL", "PNEUMONIA")[number % 2], number)
+        image(folder / "folders" / ("NORMAL", "PNEUMONIA")[number % 2], number)
     first = sorted((folder / "folders" / "PNEUMONIA").iterdir())[0]
     shutil.copy(first, folder / "folders" / "PNEUMONIA" / "again.dcm")
     (folder / "folders" / "NORMAL" / "no.dcm").write_bytes(b"this is no DICOM file" * 50)
-    cut = film(folder / "folders" / "NORMAL", 2 * PATIENTS)
+    cut = image(folder / "folders" / "NORMAL", 2 * PATIENTS)
     cut.write_bytes(cut.read_bytes()[:300_000])
-    film(folder / "folders" / "NORMAL", 2 * PATIENTS + 1, ViewPosition="LL")
+    image(folder / "folders" / "NORMAL", 2 * PATIENTS + 1, ViewPosition="LL")
 
     rows = ["path,Pneumonia,patient,age"]
     for number in range(2 * PATIENTS + 4, 4 * PATIENTS + 4):
-        path = film(folder / "tabled" / "films", number)
-        told = "another,61" if number == 2 * PATIENTS + 4 else ","  # of one film the table itself says whose it is
-        rows.append(f"films/{path.name},{number % 2},{told}")
-    rows.append("films/gone.dcm,1,,")
+        path = image(folder / "tabled" / "images", number)
+        told = "another,61" if number == 2 * PATIENTS + 4 else ","  # of one image the table itself says whose it is
+        rows.append(f"images/{path.name},{number % 2},{told}")
+    rows.append("images/gone.dcm,1,,")
     (folder / "tabled" / "labels.csv").write_text("\n".join(rows) + "\n", encoding="utf-8")
 
     sources = [f"one={folder / 'folders'}", f"two={folder / 'tabled'}"]
@@ -84,12 +84,12 @@ def test_damaged_missing_and_duplicate_files_are_listed_and_cost_nothing_else(tr
     assert "2 left out because they cannot be read" in trained.said
 
 
-def test_each_film_that_can_be_read_is_in_one_part_with_all_of_its_patient(trained: Trained) -> None:
+def test_each_image_that_can_be_read_is_in_one_part_with_all_of_its_patient(trained: Trained) -> None:
     entries = trained.bundle.description["provenance"]["data"]
     images = {name: sum(e["images"] for e in entries if e["domain"] == name) for name in ("one", "two")}
     patients = {name: sum(e["patients"] for e in entries if e["domain"] == name) for name in ("one", "two")}
     assert images == {"one": 2 * PATIENTS + 1, "two": 2 * PATIENTS}
-    assert patients == {"one": PATIENTS, "two": PATIENTS + 1}, "the headers say whose each film is, or the table"
+    assert patients == {"one": PATIENTS, "two": PATIENTS + 1}, "the headers say whose each image is, or the table"
     with (trained.bundle.folder / "split.csv").open(newline="", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
     (column,) = [name for name in rows[0] if name.startswith("patient_")]
@@ -112,7 +112,7 @@ def test_patient_age_sex_and_view_come_from_the_header_unless_the_table_says_the
 
 
 def test_what_was_measured_in_training_is_what_evaluate_measures(trained: Trained, tmp_path: Path) -> None:
-    """Both read the same films to the same tensors, so the mean square error of the probabilities is the same."""
+    """Both read the same images to the same tensors, so the mean square error of the probabilities is the same."""
     own = trained.bundle
     sources = [f"one={trained.folders}", f"two={trained.tabled}"]
     split = str(own.folder / "split.csv")

@@ -33,10 +33,10 @@ Make = Callable[..., NewInstance]
 
 @pytest.fixture
 def receive(site: Site, new_instance: Make) -> Callable[..., str]:
-    """Records a refused film (so nothing is owed for it) whose bytes lie in the store; returns its address."""
+    """Records a refused image (so nothing is owed for it) whose bytes lie in the store; returns its address."""
 
     def make(number: int, **changes: object) -> str:
-        stored = site.store.put(f"film {number}".encode())
+        stored = site.store.put(f"image {number}".encode())
         values = {"uri": stored.uri, "sha256": stored.sha256, "accepted": False, "study": number, **changes}
         with site.database.write() as session:
             record_instance(session, new_instance(number, **values))
@@ -81,7 +81,7 @@ def test_removal_interrupted_before_its_files_went_is_finished_later(
     assert finish_removals(site.database, site.store, now) == 0
 
 
-def test_film_that_came_again_after_it_was_forgotten_keeps_its_file(site: Site, receive: Callable[..., str]) -> None:
+def test_image_that_came_again_after_it_was_forgotten_keeps_its_file(site: Site, receive: Callable[..., str]) -> None:
     receive(1)
     from db.retention import erasure
 
@@ -104,7 +104,7 @@ def test_retention_by_space_removes_the_oldest_first_and_no_more_than_needed(
     site: Site, receive: Callable[..., str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     uris = [receive(number, received_at=now() - timedelta(days=10 - number)) for number in range(1, 5)]
-    # each removed film frees "1 GB"
+    # each removed image frees "1 GB"
     monkeypatch.setattr(site.store, "free_bytes", lambda: sum(not is_there(site, uri) for uri in uris) * 1_000_000_000)
     assert retain(retention(site, free_gigabytes=2), site.database, site.store, now) == 2
     assert [is_there(site, uri) for uri in uris] == [False, False, True, True]
@@ -151,7 +151,7 @@ def test_user_id_without_a_name_stands_in_the_audit_by_its_number(
         assert session.scalars(select(Erasure.requested_by)).one() == f"uid {os.getuid()}"
 
 
-def test_film_left_half_written_by_a_dead_process_is_removed_and_one_being_written_is_not(site: Site) -> None:
+def test_image_left_half_written_by_a_dead_process_is_removed_and_one_being_written_is_not(site: Site) -> None:
     folder = site.store.root / "incoming"
     old, young = folder / "old", folder / "young"
     for path in (old, young):
@@ -191,7 +191,7 @@ def test_file_that_is_slow_to_delete_holds_up_no_arrival_but_of_the_same_bytes(
     site: Site, new_instance: Make, postgres: Postgres, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     slow = Site(site.settings.model_copy(update={"database": DatabaseSettings(url=postgres.database())}))
-    first, second = (slow.store.put(each) for each in (b"film 1", b"film 2"))
+    first, second = (slow.store.put(each) for each in (b"image 1", b"image 2"))
     with slow.database.write() as session:
         record_instance(session, new_instance(1, uri=first.uri, sha256=first.sha256, accepted=False))
     deleting, go_on = threading.Event(), threading.Event()

@@ -42,10 +42,10 @@ def age(path: Path, moment: datetime) -> None:
     os.utime(path, (moment.timestamp(), moment.timestamp()))
 
 
-def test_file_that_no_row_names_is_set_aside_when_old_and_deleted_much_later(either: Site, films: Path) -> None:
+def test_file_that_no_row_names_is_set_aside_when_old_and_deleted_much_later(either: Site, images: Path) -> None:
     site = either
-    film = received(films / "RG1_UNCR.dcm")
-    assert Intake(site, lambda _id: None).receive(film) == Status.SUCCESS
+    image = received(images / "RG1_UNCR.dcm")
+    assert Intake(site, lambda _id: None).receive(image) == Status.SUCCESS
     orphan = site.store.path(site.store.put(b"half a crash").uri)
     assert whole_round(site, NOW + timedelta(hours=1)) == 0, "whoever wrote it may be about to record it"
     assert whole_round(site, LATER) == 1
@@ -66,13 +66,13 @@ def test_old_file_that_is_set_aside_is_kept_for_its_time_whatever_another_schedu
     assert (site.store.root / "unreferenced" / orphan.name).read_bytes() == b"half a crash"
 
 
-def test_film_that_is_recorded_while_its_old_file_is_set_aside_keeps_its_bytes(
-    either: Site, films: Path, monkeypatch: pytest.MonkeyPatch
+def test_image_that_is_recorded_while_its_old_file_is_set_aside_keeps_its_bytes(
+    either: Site, images: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A crash left the file; its sender comes again, and finds it there, in the moment it is cleared away."""
     site = either
-    film = received(films / "RG1_UNCR.dcm")
-    age(site.store.path(site.store.put(film.data, DICOM_SUFFIX).uri), NOW - timedelta(days=3))
+    image = received(images / "RG1_UNCR.dcm")
+    age(site.store.path(site.store.put(image.data, DICOM_SUFFIX).uri), NOW - timedelta(days=3))
     put = site.store.put
 
     def cleared_right_after(data: bytes, suffix: str) -> object:
@@ -82,7 +82,7 @@ def test_film_that_is_recorded_while_its_old_file_is_set_aside_keeps_its_bytes(
         return stored
 
     monkeypatch.setattr(site.store, "put", cleared_right_after)
-    assert Intake(site, lambda _id: None).receive(film) == Status.SUCCESS
+    assert Intake(site, lambda _id: None).receive(image) == Status.SUCCESS
     with site.database.read() as session:
         assert site.store.whole(*session.execute(select(Location.uri, Location.sha256)).one())
 
@@ -92,6 +92,6 @@ def test_store_whose_database_knows_nothing_of_it_is_left_alone(site: Site, monk
     folder = site.store.root / "00" / "11"
     folder.mkdir(parents=True)
     for number in range(30):
-        (folder / f"{number:064x}.dcm").write_bytes(b"film")
+        (folder / f"{number:064x}.dcm").write_bytes(b"image")
     assert set_aside(site.database, site.store, LATER) == 0
     assert len(list(folder.iterdir())) == 30

@@ -43,7 +43,7 @@ HOSTILE = (
         ("A\x1b[31mB\x07", "A\ufffd[31mB\ufffd"),
         ("A\nB\tC\0", "A\ufffdB\ufffdC\ufffd"),
         ("\u202eABC", "\ufffdABC"),
-        (os.fsdecode(b"film\xff.dcm"), "film\ufffd.dcm"),
+        (os.fsdecode(b"image\xff.dcm"), "image\ufffd.dcm"),
         ("نام\u200cخانوادگی", "نام\u200cخانوادگی"),
     ],
 )
@@ -80,14 +80,14 @@ def test_last_words_of_a_process_cannot_end_the_supervision() -> None:
     assert output.getvalue().endswith("cannot open [/var/lib/x] \ufffd[2J\n")
 
 
-def test_films_with_names_of_any_bytes_are_read_and_shown(
-    site: Site, tmp_path: Path, films: Path, bundle_folder: Path
+def test_images_with_names_of_any_bytes_are_read_and_shown(
+    site: Site, tmp_path: Path, images: Path, bundle_folder: Path
 ) -> None:
     folder = tmp_path / "disc"
     folder.mkdir()
-    for name in (b"film\xff\xfe.dcm", b"[red]x[", b"esc\x1b[31m\n.dcm"):
-        shutil.copy(films / "RG3_UNCR.dcm", os.fsencode(folder) + b"/" + name)
-    shutil.copy(films / "RG1_UNCR.dcm", os.fsencode(folder) + b"/chest\xff.dcm")
+    for name in (b"image\xff\xfe.dcm", b"[red]x[", b"esc\x1b[31m\n.dcm"):
+        shutil.copy(images / "RG3_UNCR.dcm", os.fsencode(folder) + b"/" + name)
+    shutil.copy(images / "RG1_UNCR.dcm", os.fsencode(folder) + b"/chest\xff.dcm")
     words = ["analyse", str(folder), "--out", str(tmp_path / "out[" / "red]x"), "--model", str(bundle_folder)]
     words += ["--home", str(site.settings.home)]
     done = CliRunner().invoke(app, words)
@@ -97,7 +97,7 @@ def test_films_with_names_of_any_bytes_are_read_and_shown(
     assert done.exit_code == 0, done.output
     results = json.loads(done.stdout)["results"]
     assert [result["status"] for result in results].count("done") == 1
-    assert {os.fsencode(Path(result["source"]).name) for result in results} >= {b"film\xff\xfe.dcm", b"chest\xff.dcm"}
+    assert {os.fsencode(Path(result["source"]).name) for result in results} >= {b"image\xff\xfe.dcm", b"chest\xff.dcm"}
 
 
 @pytest.mark.parametrize("words", [["worklist", "--limit", "9" * 22], ["ledger", "--older-than", "9" * 20 + "d"]])

@@ -1,4 +1,4 @@
-"""Lost rings are rung again, from the database alone; a full queue is not filled further."""
+"""Lost notifications are sent again, from the database alone; a full queue is not filled further."""
 
 from __future__ import annotations
 

@@ -20,7 +20,7 @@ from tests.peers.raw_dicom import associated
 from worker.storage.incoming_file import Arriving
 from worker.storage.store import DICOM_SUFFIX, FolderStore, StoreUnavailable
 
-FILM = bytes(range(256)) * 3000  # larger than a slice
+IMAGE = bytes(range(256)) * 3000  # larger than a slice
 DATA_SET = data_set_of(image_file(np.arange(60_000, dtype=np.uint16).reshape(200, 300)))
 
 
@@ -40,24 +40,24 @@ def names(path: Path) -> list[str]:
 
 @pytest.mark.parametrize("size", [1, 1000, 40_000, 131_066, 1 << 20])
 def test_whatever_the_pieces_the_same_file_is_kept(folder: FolderStore, incoming: Path, size: int) -> None:
-    arriving, film = folder.arriving(), FILM[: 2000 if size == 1 else None]
-    for start in range(0, len(film), size):
-        arriving.write(memoryview(film)[start : start + size])
-    assert len(arriving) == len(film)
-    assert arriving.read(100, 50) == film[100:150]
+    arriving, image = folder.arriving(), IMAGE[: 2000 if size == 1 else None]
+    for start in range(0, len(image), size):
+        arriving.write(memoryview(image)[start : start + size])
+    assert len(arriving) == len(image)
+    assert arriving.read(100, 50) == image[100:150]
     with arriving.open("rb") as handle:
-        assert handle.read() == film
+        assert handle.read() == image
     stored = folder.keep(arriving)
-    assert arriving.read(0, len(film)) == film  # also in its place
+    assert arriving.read(0, len(image)) == image  # also in its place
     arriving.discard()
-    assert folder.whole(stored.uri, stored.sha256).read_bytes() == film
-    assert stored == folder.put(film)
+    assert folder.whole(stored.uri, stored.sha256).read_bytes() == image
+    assert stored == folder.put(image)
     assert names(incoming) == []
 
 
 def test_what_is_not_kept_leaves_nothing(folder: FolderStore, incoming: Path) -> None:
     arriving = folder.arriving()
-    arriving.write(FILM)
+    arriving.write(IMAGE)
     assert len(names(incoming)) == 1
     arriving.discard()
     assert names(incoming) == []
@@ -68,13 +68,13 @@ def test_what_is_not_kept_leaves_nothing(folder: FolderStore, incoming: Path) ->
 def test_without_room_it_goes_at_once_and_is_heard_out(folder: FolderStore, incoming: Path) -> None:
     answers = iter(["", "less than 1 GB free"])
     arriving = folder.arriving(lambda: next(answers))
-    arriving.write(FILM)
+    arriving.write(IMAGE)
     assert names(incoming) != []
     for _ in range(11):  # some 8 MB
-        arriving.write(FILM)
+        arriving.write(IMAGE)
     assert arriving.problem == "less than 1 GB free"
     assert names(incoming) == []
-    arriving.write(FILM)
+    arriving.write(IMAGE)
     with pytest.raises(StoreUnavailable, match="less than 1 GB free"):
         folder.keep(arriving)
 
@@ -82,14 +82,14 @@ def test_without_room_it_goes_at_once_and_is_heard_out(folder: FolderStore, inco
 def test_a_disk_that_is_full_is_told_at_the_end(
     folder: FolderStore, incoming: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    known = folder.put(FILM)
+    known = folder.put(IMAGE)
 
     def full(*_arguments: object) -> object:
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr("worker.storage.incoming_file.FileIO", full)
     arriving = folder.arriving()
-    arriving.write(FILM)
+    arriving.write(IMAGE)
     assert arriving.problem == "No space left on device"
     assert folder.keep(arriving) == known  # what is there already needs no space
     arriving.write(b"more")

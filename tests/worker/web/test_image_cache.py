@@ -127,7 +127,7 @@ def test_an_image_that_ended_its_process_is_not_tried_again_by_every_page(
 
 def test_pictures_that_hang_are_let_go_when_the_pages_end(tmp_path: Path) -> None:
     begin = partial(IsolatedCalls, poison.begin_drawing, start_seconds=60, call_seconds=600)
-    film = chest(tmp_path, 0, Rows=poison.HANGS).path
+    image = chest(tmp_path, 0, Rows=poison.HANGS).path
 
     async def ask() -> None:
         asked = threading.Event()
@@ -136,7 +136,7 @@ def test_pictures_that_hang_are_let_go_when_the_pages_end(tmp_path: Path) -> Non
 
         def source() -> Path:
             asked.set()
-            return film
+            return image
 
         hanging = asyncio.create_task(pictures.gray("a", "view", source))
         await asyncio.to_thread(asked.wait, 60)

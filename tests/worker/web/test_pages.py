@@ -59,7 +59,7 @@ class Reading:
         return found.group()
 
     def receive(self, path: Path) -> int | None:
-        rung: list[int] = []
+        queued: list[int] = []
         data = path.read_bytes()
         received = Received(
             data=data,
@@ -69,9 +69,9 @@ class Reading:
             address="127.0.0.1",
             association_id="1",
         )
-        intake = Intake(self.site, lambda each: rung.append(each.id))
+        intake = Intake(self.site, lambda each: queued.append(each.id))
         assert intake.receive(received) == Status.SUCCESS
-        return rung[0] if rung else None
+        return queued[0] if queued else None
 
 
 @pytest.fixture(scope="module")
@@ -82,7 +82,7 @@ def reading(tmp_path_factory: pytest.TempPathFactory, bundle_folder: Path) -> It
     )
     site = Site(settings)
     bundles.activate(site, str(bundle_folder))
-    films = {
+    images = {
         "hostile": chest(folder, 0, PatientName=HOSTILE),
         "child": chest(folder, 1, PatientAge="008Y", PatientBirthDate="20180102"),
         "refused": described(sample("RG3_UNCR")),
@@ -90,9 +90,9 @@ def reading(tmp_path_factory: pytest.TempPathFactory, bundle_folder: Path) -> It
         "waiting": chest(folder, 3),
     }
     with TestClient(make_web(site)) as client:
-        made = Reading(site, client, films, {})
-        for name, film in films.items():
-            if (analysis := made.receive(film.path)) is not None:
+        made = Reading(site, client, images, {})
+        for name, image in images.items():
+            if (analysis := made.receive(image.path)) is not None:
                 made.analyses[name] = analysis
         analyst = Analyst(settings, site.database, site.store)
         ended = {name: analyst.analyse(made.analyses[name]) for name in ("hostile", "child", "failed")}
@@ -100,11 +100,11 @@ def reading(tmp_path_factory: pytest.TempPathFactory, bundle_folder: Path) -> It
         yield made
 
 
-def _cut(film: Radiograph) -> Radiograph:
-    dataset = dcmread(film.path)
+def _cut(image: Radiograph) -> Radiograph:
+    dataset = dcmread(image.path)
     dataset.PixelData = dataset.PixelData[: len(dataset.PixelData) // 2]
-    dataset.save_as(film.path)
-    return film
+    dataset.save_as(image.path)
+    return image
 
 
 def test_rows_stand_in_reading_order(reading: Reading) -> None:
@@ -170,10 +170,10 @@ def test_pages_ask_no_foreign_host_and_hold_neither_script_nor_style_of_their_ow
 
 
 def test_no_address_in_a_page_carries_anything_of_a_patient(reading: Reading) -> None:
-    for name, film in reading.studies.items():
+    for name, image in reading.studies.items():
         for page in (reading.client.get("/").text, reading.page(name)):
             for address in re.findall(r'(?:src|href|data-overlay)="([^"]*)"', page):
-                assert not [secret for secret in film.secrets if secret in address]
+                assert not [secret for secret in image.secrets if secret in address]
 
 
 @pytest.mark.parametrize("path", [*PAGES, "/healthz", "/api/worklist", "/static/style.css", "/images/scale.png", "/no"])
@@ -248,15 +248,15 @@ def test_study_of_several_images_shows_each_with_its_own_decision_and_the_flags_
     assert reading.client.get(f"/studies/{uid}?image=99&label=-1").status_code == 200
 
 
-def test_film_under_the_uid_of_anothers_is_found_from_the_study_it_names_and_not_shown_there(
+def test_image_under_the_uid_of_anothers_is_found_from_the_study_it_names_and_not_shown_there(
     reading: Reading, tmp_path: Path
 ) -> None:
     first = reading.studies["waiting"]
-    stray = chest(tmp_path, 3, study_instance_uid="1.2.3.4.5", PatientID="HIS-77", PatientName="Other^Olga")
-    film = dcmread(stray.path)
-    film.SOPInstanceUID = film.file_meta.MediaStorageSOPInstanceUID = first.sop_instance_uid
-    film.save_as(stray.path)
-    assert reading.receive(stray.path) is None
+    misfiled = chest(tmp_path, 3, study_instance_uid="1.2.3.4.5", PatientID="HIS-77", PatientName="Other^Olga")
+    image = dcmread(misfiled.path)
+    image.SOPInstanceUID = image.file_meta.MediaStorageSOPInstanceUID = first.sop_instance_uid
+    image.save_as(misfiled.path)
+    assert reading.receive(misfiled.path) is None
     found = re.search(r'<tr data-key="1\.2\.3\.4\.5".*?</tr>', reading.client.get("/").text, re.DOTALL)
     assert found
     row, page = found.group(), reading.client.get("/studies/1.2.3.4.5").text
@@ -265,7 +265,7 @@ def test_film_under_the_uid_of_anothers_is_found_from_the_study_it_names_and_not
     assert f'<a href="/studies/{first.study_instance_uid}">another study</a>' in page
     assert "No image of this study is stored here." in page
     for shown in (row, page):
-        assert not re.search(r"/images/[0-9a-f]{64}", shown), "neither patient's film is shown as the other's"
+        assert not re.search(r"/images/[0-9a-f]{64}", shown), "neither patient's image is shown as the other's"
     assert '<a href="/studies/1.2.3.4.5">1.2.3.4.5</a> · stored, not analysed' in reading.page("waiting")
     forget(
         reading.site.database,

@@ -83,18 +83,18 @@ def watched(site: Site, tmp_path: Path) -> Watched:
 
 @pytest.fixture(scope="module")
 def radiographs(tmp_path_factory: pytest.TempPathFactory) -> list[Radiograph]:
-    return list(chests(tmp_path_factory.mktemp("films"), 3))
+    return list(chests(tmp_path_factory.mktemp("images"), 3))
 
 
 def test_files_of_nested_folders_are_taken_once_and_moved_to_done(
     watched: Watched, radiographs: list[Radiograph]
 ) -> None:
     for number, radiograph in enumerate(radiographs):
-        watched.lay(radiograph, f"{'a/b/' * number}film {number}")
+        watched.lay(radiograph, f"{'a/b/' * number}image {number}")
     assert watched.scan() == 0, "seen for the first time: somebody may still be writing"
     assert watched.scan() == 3
     assert watched.scan() == 0
-    assert watched.names() == ["done/a/b/a/b/film 2", "done/a/b/film 1", "done/film 0"]
+    assert watched.names() == ["done/a/b/a/b/image 2", "done/a/b/image 1", "done/image 0"]
     assert {row.sop_instance_uid for row in watched.instances()} == {each.sop_instance_uid for each in radiographs}
     assert {row.calling_ae for row in watched.instances()} == {"IMPORT"}
     with watched.site.database.read() as session:
@@ -105,7 +105,7 @@ def test_file_that_is_still_being_written_is_left_until_it_rests(
     watched: Watched, radiographs: list[Radiograph]
 ) -> None:
     whole = radiographs[0].path.read_bytes()
-    path = watched.folder / "film.dcm"
+    path = watched.folder / "image.dcm"
     with path.open("wb") as file:
         for start in range(0, len(whole), 500_000):
             file.write(whole[start : start + 500_000])
@@ -118,13 +118,13 @@ def test_file_that_is_still_being_written_is_left_until_it_rests(
 
 def test_copy_that_only_pauses_is_not_taken_for_a_damaged_file(watched: Watched, radiographs: list[Radiograph]) -> None:
     whole = radiographs[0].path.read_bytes()
-    path = watched.folder / "film.dcm"
+    path = watched.folder / "image.dcm"
     path.write_bytes(whole[:700_000])
     assert [watched.scan(5) for _ in range(6)] == [0] * 6
     with path.open("ab") as file:
         file.write(whole[700_000:])
     assert watched.scan() + watched.scan() == 1
-    assert watched.names() == ["done/film.dcm"]
+    assert watched.names() == ["done/image.dcm"]
     assert watched.refusals() == []
 
 
@@ -151,11 +151,13 @@ def test_what_cannot_be_stored_lies_in_failed_with_its_reason_and_is_recorded(
     assert (found.level, "3 files could not be imported" in found.detail) == ("warning", True)
 
 
-@pytest.mark.parametrize("name", [".film.dcm", "film.dcm.tmp", "film.PART", "film.partial", "film.dcm~", ".x/film.dcm"])
+@pytest.mark.parametrize(
+    "name", [".image.dcm", "image.dcm.tmp", "image.PART", "image.partial", "image.dcm~", ".x/image.dcm"]
+)
 def test_unfinished_and_hidden_names_are_left_alone(watched: Watched, radiographs: list[Radiograph], name: str) -> None:
     path = watched.lay(radiographs[0], name)
     assert watched.rest() == 0
-    path.rename(watched.folder / "film.dcm")
+    path.rename(watched.folder / "image.dcm")
     assert watched.rest() == 1
 
 
@@ -164,9 +166,9 @@ def test_pipes_sockets_and_links_are_refused_without_being_opened_or_followed(
 ) -> None:
     outside = tmp_path / "outside"
     outside.mkdir()
-    (outside / "film.dcm").write_bytes(radiographs[0].path.read_bytes())
+    (outside / "image.dcm").write_bytes(radiographs[0].path.read_bytes())
     os.mkfifo(watched.folder / "pipe")
-    (watched.folder / "link").symlink_to(outside / "film.dcm")
+    (watched.folder / "link").symlink_to(outside / "image.dcm")
     (watched.folder / "loop").symlink_to(watched.folder)
     (watched.folder / "itself").symlink_to("itself")
     here = Path.cwd()
@@ -177,7 +179,7 @@ def test_pipes_sockets_and_links_are_refused_without_being_opened_or_followed(
         finally:
             os.chdir(here)
     assert watched.rest() == 5
-    assert (outside / "film.dcm").exists()
+    assert (outside / "image.dcm").exists()
     assert watched.instances() == []
     assert sorted(watched.refusals()) == [
         "import: a pipe: only regular files are imported",
@@ -190,11 +192,11 @@ def test_pipes_sockets_and_links_are_refused_without_being_opened_or_followed(
 def test_unreadable_file_is_refused_with_the_systems_reason(
     watched: Watched, radiographs: list[Radiograph], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    watched.lay(radiographs[0], "film.dcm")
+    watched.lay(radiographs[0], "image.dcm")
     opened = os.open
 
     def denied(path: str, *rest: int, **more: int) -> int:
-        if str(path).endswith("film.dcm"):
+        if str(path).endswith("image.dcm"):
             raise PermissionError(13, "Permission denied")
         return opened(path, *rest, **more)
 
@@ -207,7 +209,7 @@ def test_same_file_again_and_another_of_the_same_name_lose_nothing(
     watched: Watched, radiographs: list[Radiograph]
 ) -> None:
     for radiograph in (radiographs[0], radiographs[0], radiographs[1]):
-        watched.lay(radiograph, "film.dcm")
+        watched.lay(radiograph, "image.dcm")
         assert watched.rest() == 1
     assert len(watched.names("done")) == 3
     assert len(watched.instances()) == 2
@@ -219,8 +221,8 @@ def test_done_files_are_deleted_where_the_site_says_so(
     site: Site, radiographs: list[Radiograph], tmp_path: Path
 ) -> None:
     watched = Watched(site, tmp_path / "watched", done="delete")
-    watched.lay(radiographs[0], "film.dcm")
-    (watched.folder / "letter").write_text("no film")
+    watched.lay(radiographs[0], "image.dcm")
+    (watched.folder / "letter").write_text("no image")
     assert watched.rest() == 2
     assert watched.names() == ["failed/letter", "failed/letter.reason.txt"]
 
@@ -228,10 +230,10 @@ def test_done_files_are_deleted_where_the_site_says_so(
 def test_under_backpressure_files_wait_and_are_taken_when_it_ends(
     watched: Watched, radiographs: list[Radiograph]
 ) -> None:
-    watched.lay(radiographs[0], "film.dcm")
+    watched.lay(radiographs[0], "image.dcm")
     watched.free = 1000
     assert watched.rest() == 0
-    assert watched.names() == ["film.dcm"]
+    assert watched.names() == ["image.dcm"]
     watched.free = 10**12
     assert watched.scan() == 1
 
@@ -239,7 +241,7 @@ def test_under_backpressure_files_wait_and_are_taken_when_it_ends(
 def test_file_that_cannot_be_moved_away_is_taken_once(
     watched: Watched, radiographs: list[Radiograph], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    watched.lay(radiographs[0], "film.dcm")
+    watched.lay(radiographs[0], "image.dcm")
     taken: list[object] = []
     receive = watched.intake.receive
     monkeypatch.setattr(watched.intake, "receive", lambda received: taken.append(received) or receive(received))
@@ -255,7 +257,7 @@ def test_file_that_cannot_be_moved_away_is_taken_once(
     assert watched.rest() == 1
     assert watched.rest() == 0
     assert len(taken) == 1
-    assert watched.names() == ["film.dcm"]
+    assert watched.names() == ["image.dcm"]
 
 
 def test_file_that_trips_over_a_fault_of_ours_costs_no_other(
@@ -281,7 +283,7 @@ def test_file_larger_than_is_taken_is_refused_unread(
     watched: Watched, radiographs: list[Radiograph], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("worker.intake.folder.watcher._LARGEST", 1000)
-    watched.lay(radiographs[0], "film.dcm")
+    watched.lay(radiographs[0], "image.dcm")
     assert watched.rest() == 1
     assert "at most 1000 are imported" in watched.refusals()[0]
 
@@ -307,7 +309,7 @@ def test_death_between_storing_and_moving_doubles_nothing(
     def dies(*_: object) -> None:
         raise Death
 
-    watched.lay(radiographs[0], "film.dcm")
+    watched.lay(radiographs[0], "image.dcm")
     watched.scan()
     with monkeypatch.context() as patch:
         patch.setattr(Importer, "_put_away", dies)
@@ -316,7 +318,7 @@ def test_death_between_storing_and_moving_doubles_nothing(
     watched.importer = watched.another()
     assert watched.rest() == 1
     assert len(watched.instances()) == 1
-    assert watched.names() == ["done/film.dcm"]
+    assert watched.names() == ["done/image.dcm"]
 
 
 @pytest.mark.parametrize("place", [lambda home: home, lambda home: home.parent, lambda home: home / "store" / "in"])

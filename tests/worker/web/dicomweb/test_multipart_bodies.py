@@ -114,8 +114,8 @@ def test_preamble_is_not_endless_and_takes_no_room() -> None:
     ],
 )
 def test_content_type_is_read_however_it_is_written(site: Site, content_type: str) -> None:
-    film = sample("RG1_UNCR").read_bytes()
-    content = b"preamble\r\n--xx \r\nContent-Type: application/dicom; transfer-syntax=*\r\n\r\n" + film + LAST
+    image = sample("RG1_UNCR").read_bytes()
+    content = b"preamble\r\n--xx \r\nContent-Type: application/dicom; transfer-syntax=*\r\n\r\n" + image + LAST
     client = TestClient(make_web(site), client=("127.0.0.1", 5), base_url="http://127.0.0.1")
     answer = client.post("/dicom-web/studies", content=content, headers={"Content-Type": content_type})
     assert answer.status_code == 200, answer.text

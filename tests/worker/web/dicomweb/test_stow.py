@@ -47,7 +47,7 @@ def client(site: Site, address: str = "127.0.0.1") -> TestClient:
 
 @pytest.fixture(scope="module")
 def radiographs(tmp_path_factory: pytest.TempPathFactory) -> list[Radiograph]:
-    return list(chests(tmp_path_factory.mktemp("films"), 4))
+    return list(chests(tmp_path_factory.mktemp("images"), 4))
 
 
 @contextmanager
@@ -321,18 +321,18 @@ def test_sender_who_is_silent_or_drips_is_given_up() -> None:
         asyncio.run(read(drips(), clock=lambda: float(next(ticks))))
 
 
-def test_body_is_never_held_as_a_whole(site: Site, films: Path) -> None:
+def test_body_is_never_held_as_a_whole(site: Site, images: Path) -> None:
     """Three hundred megabytes in parts of seven: the process grows by a few parts, not by the body."""
     import resource
 
-    film = (films / "RG1_UNCR.dcm").read_bytes()
-    assert sample("RG1_UNCR").stat().st_size == len(film)
+    image = (images / "RG1_UNCR.dcm").read_bytes()
+    assert sample("RG1_UNCR").stat().st_size == len(image)
     with served(site) as address:
         before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
         connection = http.client.HTTPConnection(address, timeout=120)
-        pieces = [body(film, end=b"")] * 40 + [b"\r\n--xx--\r\n"]
+        pieces = [body(image, end=b"")] * 40 + [b"\r\n--xx--\r\n"]
         connection.request("POST", "/dicom-web/studies", iter(pieces), {"Content-Type": TYPE}, encode_chunked=True)
         assert connection.getresponse().status == 200
         connection.close()
         grown = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1000
-    assert grown < 120, f"{grown:.0f} MB for a body of {len(film) * 40 / 1e6:.0f} MB"
+    assert grown < 120, f"{grown:.0f} MB for a body of {len(image) * 40 / 1e6:.0f} MB"
