@@ -99,6 +99,18 @@ def test_every_flag_of_identity_and_domain_is_explained() -> None:
         assert f"`{flag}`" in PAGES["docs/worklist.md"], flag
 
 
+def test_no_flag_is_explained_twice_and_no_page_begins_two_lines_alike() -> None:
+    """Two versions of one passage, where a merge kept both, contradict each other."""
+    flags = re.findall(r"^\| (`[^|]+) \|", PAGES["docs/worklist.md"], flags=re.MULTILINE)
+    assert len(flags) == len(set(flags)) > 20
+    for page, text in PAGES.items():
+        if text.startswith("<!-- made by"):  # generated; its sentences repeat
+            continue
+        prose = re.sub(r"```.*?```", "", text, flags=re.DOTALL)
+        lines = [line[:60] for line in prose.splitlines() if len(line) > 60 and not line.startswith(("|", "<"))]
+        assert len(lines) == len(set(lines)), (page, {line for line in lines if lines.count(line) > 1})
+
+
 def test_every_path_of_the_architecture_is_there() -> None:
     prose = re.sub(r"```.*?```", "", ARCHITECTURE, flags=re.DOTALL)
     paths = [each for each in re.findall(r"`([^`\s]+)`", prose) if "/" in each]
