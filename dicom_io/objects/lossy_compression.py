@@ -4,10 +4,11 @@ from pathlib import Path
 
 from pydicom import uid
 from pydicom.dataset import Dataset, FileDataset
-from pydicom.encaps import get_frame
 
 from dicom_io.header import parsing
-from dicom_io.pixels.codestream_headers import codestream, wavelet_grid
+from dicom_io.pixels.codestream_headers import coding, wavelet_grid
+from dicom_io.pixels.encapsulation import begins_item, one_frame
+from dicom_io.pixels.image_pixel_module import PixelsUnreadable
 
 # LossyImageCompressionMethod (0028,2114), PS3.3 C.7.6.1.1.5.1
 _JPEG, _JPEG_LS, _JPEG_2000, _HTJ2K = "ISO_10918_1", "ISO_14495_1", "ISO_15444_1", "ISO_15444_15"
@@ -48,13 +49,21 @@ def add_lossy_history(dataset: Dataset, header: FileDataset, source: Path | byte
 
 
 def _method(header: FileDataset, source: Path | bytes) -> str | None:
-    """Return how the pixels as received are compressed lossily; None where they are not."""
+    """Return how the pixels as received are compressed lossily; None where they are not.
+
+    Where their transfer syntax is wrong, the pixels say it, as they do when they are decoded.
+    """
     syntax = uid.UID(parsing.transfer_syntax(header))
-    if not (syntax.is_transfer_syntax and syntax.is_compressed):
-        return None
+    is_compressed = syntax.is_transfer_syntax and syntax.is_compressed
     try:
-        return _method_of(codestream(get_frame(parsing.parse_file(source).PixelData, 0, number_of_frames=1)), syntax)
-    except (*parsing.PARSING_ERRORS, parsing.UnreadableDicom, StopIteration):
+        element = parsing.parse_file(source)["PixelData"]
+        if not element.is_undefined_length and not (is_compressed and begins_item(element.value)):
+            return None
+        frame = one_frame(element.value)
+        if not is_compressed and coding(frame) is None:
+            return None
+        return _method_of(frame, syntax)
+    except (*parsing.PARSING_ERRORS, parsing.UnreadableDicom, PixelsUnreadable):
         return _METHODS.get(syntax)
 
 
