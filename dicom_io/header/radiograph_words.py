@@ -110,6 +110,7 @@ _PHRASES = tuple(
         (rf"{_ANTERIOR}{_BETWEEN}(?:TO\s+)?{_POSTERIOR}|VOOR{_BETWEEN}ACHTER[A-Z]*|VENTRO{_BETWEEN}DORSALE?", "AP"),
         (rf"{_POSTERIOR}{_BETWEEN}(?:TO\s+)?{_ANTERIOR}|ACHTER{_BETWEEN}VOOR[A-Z]*|DORSO{_BETWEEN}VENTRALE?", "PA"),
         (rf"(?:CROSS|X){_BETWEEN}TABLE", "CROSSTABLE"),
+        (rf"PORT{_BETWEEN}(?:A{_BETWEEN})?CATH[A-Z]*", "CATHETER"),  # no word for a mobile unit
     )
 )
 
