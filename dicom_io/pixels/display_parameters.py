@@ -18,6 +18,7 @@ from dicom_io.pixels.stored_bits import Samples
 DISAGREEMENT = "PhotometricInterpretation and PresentationLUTShape disagree"
 _FUNCTIONS: tuple[VoiFunction, ...] = ("LINEAR", "LINEAR_EXACT", "SIGMOID")
 _NEARLY_ALL = 0.999  # of the pixels lie between the smallest and the largest value that a header states
+_FEWEST_GRAYS = 255  # between those two: fewer than 8 bits are those of a blank film, whose noise would fill the range
 
 
 def display_steps(
@@ -151,6 +152,7 @@ def _range(
             stated[0] is not None
             and stated[1] is not None
             and ends[0] <= stated[0] < stated[1] <= ends[1]
+            and stated[1] - stated[0] >= min(_FEWEST_GRAYS, (ends[1] - ends[0]) / 4)
             and shown.share_within(stated[0], stated[1]) >= _NEARLY_ALL
         ):
             ends, source = (stated[0], stated[1]), "range of Smallest and Largest Image Pixel Value"

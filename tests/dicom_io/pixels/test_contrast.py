@@ -174,6 +174,15 @@ def test_an_implausible_smallest_or_largest_value_is_not_used(smallest: object, 
     assert flags == set()
 
 
+def test_the_noise_of_a_blank_film_does_not_fill_the_range() -> None:
+    noise = (1000 + np.random.default_rng(1).integers(0, 11, (64, 64))).astype(np.uint16)
+    ends = {"SmallestImagePixelValue": ("US", 1000), "LargestImagePixelValue": ("US", 1010)}
+    image, flags, record = shown(noise, BitsStored=12, **ends)
+    assert image == pytest.approx(noise / 1023, abs=1e-6)
+    assert flags == {"no usable window: 10 of 12 bits occupied"}
+    assert "Smallest" not in record["voi"]
+
+
 def test_smallest_and_largest_value_of_signed_pixels_written_as_unsigned() -> None:
     image, _, record = shown(
         3 * (RAMP12.astype(np.int16) - 2048),
