@@ -59,8 +59,11 @@ def worklist_routes(site: Site, renderer: Renderer) -> APIRouter:
         return RedirectResponse("/", 307)
 
     @routes.get("/earlier")
-    def earlier(request: Request, at: datetime | None = None, number: int = 0) -> Response:
-        before = None if at is None or at.tzinfo is None else (at, number)
+    def earlier(
+        request: Request, at: datetime | None = None, number: Annotated[int, Query(ge=0, lt=1 << 63)] = 0
+    ) -> Response:
+        is_time = at is not None and at.tzinfo is not None and 1 < at.year < 9999  # else it may have no UTC
+        before = (at, number) if at is not None and is_time else None
         with site.database.read() as session:
             listed = earlier_page(session, STUDIES_A_PAGE, Wanted(until=open_since(site)), before)
         return shown(request, listed, None, is_first=before is None)

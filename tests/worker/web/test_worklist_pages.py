@@ -81,3 +81,10 @@ def test_place_in_the_earlier_ones_is_a_time_with_a_zone_or_the_beginning(browse
     for query in ("at=2026-03-01T12:00:00%2B00:00&number=5", "at=2026-03-01T12:00:00", ""):
         assert browser.get(f"/earlier?{query}").status_code == 200
     assert browser.get("/earlier?at=yesterday").status_code == 422
+
+
+@pytest.mark.parametrize(
+    "address", ["at=2026-03-01T00:00:00Z&number=9223372036854775808", "at=0001-01-01T00:00:00%2B14:00"]
+)
+def test_an_address_that_no_page_has_is_no_defect(browser: TestClient, address: str) -> None:
+    assert browser.get(f"/earlier?{address}").status_code in (200, 422)
