@@ -29,9 +29,9 @@ class Age:
 def age_of(dataset: Dataset) -> Age:
     """Find the age: PatientAge, else from birth date to acquisition date.
 
-    Where both are there and more than two years apart, neither is believed. Without an acquisition date, nor is an age
-    that the patient had not reached on the study date; the study of an old film is later than the film, so that the
-    study date tells neither the age nor that the stated one is too low.
+    Where both are there and more than two years apart, neither is believed. For that alone the study date stands in for
+    a missing acquisition date: a child's age beside an adult's birth date must not be believed because a date is
+    missing, but the study of an old film is later than the film, so that the study date gives no age.
     """
     stated = _stated(parsing.text(dataset, "PatientAge"))
     born = _date(parsing.text(dataset, "PatientBirthDate"))
@@ -40,10 +40,10 @@ def age_of(dataset: Dataset) -> Age:
     )
     years = _years(born, acquired)
     if stated is not None:
-        at_study = None if acquired else _years(born, _date(parsing.text(dataset, "StudyDate")))
-        too_low = years is not None and years - stated > _CONTRADICTORY_YEARS
-        too_high = any(limit is not None and stated - limit > _CONTRADICTORY_YEARS for limit in (years, at_study))
-        return Age(None, "", contradictory=True) if too_low or too_high else Age(stated, "PatientAge")
+        by_birth_date = years if acquired else _years(born, _date(parsing.text(dataset, "StudyDate")))
+        if by_birth_date is not None and abs(stated - by_birth_date) > _CONTRADICTORY_YEARS:
+            return Age(None, "", contradictory=True)
+        return Age(stated, "PatientAge")
     if years is None or years < 0:
         return Age(None, "")
     return Age(years, "PatientBirthDate and AcquisitionDate")

@@ -28,6 +28,7 @@ def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
         (folder / label).mkdir(exist_ok=True)
         chest(
             folder / label, number, PatientID=f"{4711 + patient}", PatientAge=f"0{30 + patient}Y",
+            PatientBirthDate="",
             PatientSex="FM"[number % 2], ViewPosition=("PA", "AP")[number % 2],
         )  # fmt: skip
     return folder

@@ -33,7 +33,7 @@ def headers(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("headers")
     dataset = pydicom.dcmread(sample("RG1_UNCR"))
     dataset.Rows = dataset.Columns = 32
-    dataset.PhotometricInterpretation = "MONOCHROME2"
+    dataset.PhotometricInterpretation, dataset.PatientBirthDate = "MONOCHROME2", ""
     for name in ("PixelPaddingValue", "VOILUTSequence", "WindowCenter", "WindowWidth", "ModalityLUTSequence"):
         dataset.pop(name, None)
     for number in range(40):

@@ -52,7 +52,7 @@ def second_bundle(bundle_folder: Path, tmp_path_factory: pytest.TempPathFactory)
 
 def image(images: Path, number: int, age: str, view: str = "PA") -> bytes:
     dataset = pydicom.dcmread(images / "RG1_UNCR.dcm")
-    dataset.PatientAge, dataset.ViewPosition = age, view
+    dataset.PatientAge, dataset.PatientBirthDate, dataset.ViewPosition = age, "", view
     dataset.SOPInstanceUID = dataset.file_meta.MediaStorageSOPInstanceUID = f"1.2.3.{number}"
     dataset.StudyInstanceUID = f"1.2.{number}"
     buffer = BytesIO()

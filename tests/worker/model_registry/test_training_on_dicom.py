@@ -36,7 +36,8 @@ def image(folder: Path, number: int, **attributes: object) -> Path:
     patient = number // 2
     return chest(
         folder, 20 * number, coding=codings[number % 3], polarity=("MONOCHROME1", "MONOCHROME2")[patient % 2],
-        **{"PatientID": f"{4700 + patient}", "PatientAge": f"0{30 + patient}Y", "PatientSex": "FM"[patient % 2],
+        **{"PatientID": f"{4700 + patient}", "PatientAge": f"0{30 + patient}Y", "PatientBirthDate": "",
+           "PatientSex": "FM"[patient % 2],
            "ViewPosition": "PA", **attributes},
     ).path  # fmt: skip
 
