@@ -289,12 +289,12 @@ def test_the_codestream_says_whether_it_is_lossy_where_its_transfer_syntax_allow
 
 def test_pixels_under_a_wrong_label_or_offset_table_say_themselves_whether_they_are_lossy() -> None:
     baseline = pieces(imagecodecs.jpeg8_encode(BRIGHT), 3)
-    reversible = pieces(imagecodecs.jpeg2k_encode(FILM, reversible=True, codecformat="J2K"), 3)
+    reversible = pieces(imagecodecs.jpeg2k_encode(IMAGE, reversible=True, codecformat="J2K"), 3)
     for syntax in (uid.ExplicitVRLittleEndian, uid.JPEG2000Lossless, uid.JPEG2000):
         result = made(encapsulated(syntax, [offsets(4, 9, 10**6), *baseline]))
         assert (result.LossyImageCompression, result.LossyImageCompressionMethod) == ("01", "ISO_10918_1"), syntax
         assert made(encapsulated(syntax, [offsets(4, 9, 10**6), *reversible])).LossyImageCompression == "00", syntax
-    pixels = b"\xe0\x7f\x10\x00OW\0\0" + FILM.nbytes.to_bytes(4, "little") + FILM.tobytes()
+    pixels = b"\xe0\x7f\x10\x00OW\0\0" + IMAGE.nbytes.to_bytes(4, "little") + IMAGE.tobytes()
     native = dicom_file(uid.JPEGBaseline8Bit, Rows=64, Columns=64)
     assert made(native + pixels).LossyImageCompression == "00"
 

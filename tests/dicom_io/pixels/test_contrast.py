@@ -174,7 +174,7 @@ def test_an_implausible_smallest_or_largest_value_is_not_used(smallest: object, 
     assert flags == set()
 
 
-def test_the_noise_of_a_blank_film_does_not_fill_the_range() -> None:
+def test_the_noise_of_a_blank_image_does_not_fill_the_range() -> None:
     noise = (1000 + np.random.default_rng(1).integers(0, 11, (64, 64))).astype(np.uint16)
     ends = {"SmallestImagePixelValue": ("US", 1000), "LargestImagePixelValue": ("US", 1010)}
     image, flags, record = shown(noise, BitsStored=12, **ends)
