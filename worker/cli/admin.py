@@ -129,6 +129,10 @@ def forget(
     if (study is None) == (patient is None) or not (study or patient or "").strip():
         # an empty ID (an unset variable of a script) would match every study without a Patient ID
         raise typer.BadParameter("give either --study UID or --patient ID; an empty value is not allowed")
+    if "\N{REPLACEMENT CHARACTER}" in (patient or ""):
+        raise typer.BadParameter(
+            "this Patient ID could not be decoded, and other patients' IDs may look the same: give --study UID"
+        )
     site = open_site(home, config).existing()
     if not yes:
         typer.confirm("Remove it here permanently, with its results and undelivered objects?", abort=True)

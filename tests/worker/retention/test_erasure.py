@@ -138,6 +138,14 @@ def test_an_empty_id_is_wrong_usage_and_removes_nothing(
     assert is_there(site, uri)
 
 
+def test_an_id_that_could_not_be_decoded_is_not_taken_for_one_patient(site: Site, receive: Callable[..., str]) -> None:
+    uri = receive(1)
+    with site.database.write() as session:
+        session.execute(update(Study).values(patient_id="\ufffd\ufffd"))
+    done = CliRunner().invoke(app, ["forget", "--patient", "\ufffd\ufffd", "--yes", "--home", str(site.settings.home)])
+    assert (done.exit_code, is_there(site, uri)) == (2, True)
+
+
 def test_user_id_without_a_name_stands_in_the_audit_by_its_number(
     site: Site, receive: Callable[..., str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
