@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 _FLAT_SHARE, _FLAT_RANGE = 0.99, 0.05  # of the pixels, of black to white
+_ALL_SHARE, _ALL_RANGE = 0.999, 1 / 15  # likewise: 12 bits in a window over 16 come out within a sixteenth
 _OUTLIERS = 0.001  # dead pixels and lines of a detector: one in a thousand says nothing about the range
 _TOO_WIDE = 4  # times the occupied range
 _FEWEST_BITS = 8  # of any detector: an image of fewer is dark, or blank
@@ -41,16 +42,19 @@ class Distribution:
         within = (self.values >= lowest) & (self.values <= highest)
         return float(self.counts[within].sum() / max(int(self.counts.sum()), 1))
 
-    def is_flat(self, brightness: NDArray[np.float32]) -> bool:
-        """Whether the brightness given to `values` hides an image: 99 % of the pixels lie within 5 % of the range."""
+    def flatness(self, brightness: NDArray[np.float32]) -> str:
+        """How the brightness given to `values` hides an image; empty where it does not."""
         if not self.varies:
-            return False
+            return ""
         order = np.argsort(brightness, kind="stable")
         ascending, counts = brightness[order], self.counts[order]
         until = np.cumsum(counts)
-        ends = np.searchsorted(ascending, ascending + np.float32(_FLAT_RANGE), side="right")
-        within = until[ends - 1] - until + counts
-        return bool(within.max() >= _FLAT_SHARE * until[-1])
+        for share, span in ((_FLAT_SHARE, _FLAT_RANGE), (_ALL_SHARE, _ALL_RANGE)):
+            ends = np.searchsorted(ascending, ascending + np.float32(span), side="right")
+            within = until[ends - 1] - until + counts
+            if within.max() >= share * until[-1]:
+                return f"{share * 100:g} % of the pixels come out within {span * 100:.2g} % of the range"
+        return ""
 
     def occupied_bits(self, lowest: float, highest: float) -> tuple[int, int, int] | None:
         """Find the bits that the values need, where nothing exceeds a quarter of a range.

@@ -81,19 +81,19 @@ def _with_voi(
 ) -> tuple[DisplaySteps, tuple[str, ...]]:
     """Choose the VOI: the first LUT that shows the image, else the first window, else a range (PS3.3 C.11.2)."""
 
-    def is_flat(voi: LookupTable | Window | Range | None) -> bool:
+    def flatness(voi: LookupTable | Window | Range | None) -> str:
         how = replace(steps, voi=voi, padding=None)
-        return shown.is_flat(display(shown.values, how, description.lowest, description.highest))
+        return shown.flatness(display(shown.values, how, description.lowest, description.highest))
 
     chosen: LookupTable | Window | Range
     unusable: list[tuple[str, str]] = []
     full, said_of_full, noted = _range(dataset, description, steps.modality, shown)
-    hides_nothing = is_flat(full)  # an image without contrast is flat under every window
+    hides_nothing = flatness(full) != ""  # an image without contrast is flat under every window
     for voi, flag, said in _stated(dataset, description, steps, record):
         if voi is None:
             unusable.append((flag, said))
-        elif is_flat(voi) and not hides_nothing:
-            unusable.append((flag, f"{said} shows nothing: 99 % of the pixels come out within 5 % of the range"))
+        elif not hides_nothing and (how_flat := flatness(voi)):
+            unusable.append((flag, f"{said} shows nothing: {how_flat}"))
         else:
             record["voi"], chosen, noted = said, voi, ()
             break

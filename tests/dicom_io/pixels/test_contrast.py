@@ -221,6 +221,17 @@ def test_a_modality_lut_that_makes_one_value_of_the_image_is_unusable(first: int
     assert record["modality_fallback"].endswith("show nothing: 99 % of the pixels become one value")
 
 
+@pytest.mark.parametrize("photometric", ["MONOCHROME1", "MONOCHROME2"])
+def test_a_window_over_16_bits_does_not_show_12(photometric: str) -> None:
+    over_all = {"WindowCenter": "32768", "WindowWidth": "65536", "PhotometricInterpretation": photometric}
+    image, flags, record = shown(BitsStored=16, **over_all)
+    assert image == pytest.approx(1 - LINE if photometric == "MONOCHROME1" else LINE, abs=1e-6)
+    assert flags == {"window unusable", "no usable window: 12 of 16 bits occupied"}
+    assert record["voi_fallback"].endswith("shows nothing: 99.9 % of the pixels come out within 6.7 % of the range")
+    image, flags, _ = shown(2 * RAMP12, BitsStored=16, **over_all)
+    assert flags == set(), "13 bits"
+
+
 def test_the_next_window_is_used_where_the_first_shows_nothing() -> None:
     image, flags, record = shown(BitsStored=12, WindowCenter=["60000", "2048"], WindowWidth=["10", "4096"])
     assert image == pytest.approx(LINE, abs=1e-6)
