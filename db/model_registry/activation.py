@@ -101,6 +101,11 @@ def activate(
     _routing_changed(session)
 
 
+def note_moved(session: Session, digest: str, former: str, folder: str) -> None:
+    """Note that a bundle stands elsewhere now, unless another was activated meanwhile."""
+    session.execute(update(Model).where(Model.digest == digest, Model.folder == former).values(folder=folder))
+
+
 def deactivate(session: Session, digest: str | None = None) -> None:
     """Let a model read nothing more, or none at all: then studies are received and wait."""
     one_at_a_time(session)

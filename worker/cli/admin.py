@@ -154,6 +154,7 @@ def db_upgrade(home: Home = None, config: Config = None) -> None:
     """Migrate the database schema to this program's version."""
     from db.engine.schema import upgrade
     from db.engine.session import Database
+    from worker.model_registry.bundles import follow_moved
 
     site = open_site(home, config)
     settings = site.settings
@@ -161,6 +162,8 @@ def db_upgrade(home: Home = None, config: Config = None) -> None:
         make_home(settings)
     database = Database(settings.database_url)
     print(f"{database.place}: revision {upgrade(database, site.clock())}")
+    for bundle in follow_moved(site):
+        print(visible(f"model {bundle.name} is read from {bundle.folder} now"))
 
 
 def _print_section(name: str, values: Any) -> None:  # noqa: ANN401 - of JSON

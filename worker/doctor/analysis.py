@@ -81,7 +81,9 @@ def _engine(settings: Settings, folder: Path, reads: str, *, is_active: bool) ->
     try:
         reader = Predictor.open(folder, settings.reading.precision, threads=1, engine=settings.reading.engine)
     except (BundleInvalid, EngineUnsuitable) as error:
-        remedy = "'cxr-triage model activate NAME' with another model, or [reading] precision = \"auto\""
+        other = "run 'cxr-triage model activate NAME' with another model"
+        restore, precision = "restore the bundle's folder", 'set [reading] precision = "auto"'
+        remedy = f"{restore if isinstance(error, BundleInvalid) else precision}, or {other}"
         return CheckResult("engine", "failed", f"{error}{reads}", remedy)
     cores = settings.worker.processes or usable_cores()
     detail = (

@@ -26,6 +26,7 @@ from model.bundle.bundle import (
 )
 from worker.config.settings import Settings
 from worker.installation import Site, make_home
+from worker.model_registry.active_models import active_table, vanished
 from worker.model_registry.preprocessing import preprocessing_id
 from worker.worklist.priority import ranking
 
@@ -111,6 +112,28 @@ def activate(
         activation.activate(session, as_record(bundle), moment, scope, default=default, replace=replace)
     retarget(site.database, moment, ranking(site.settings))
     return bundle
+
+
+def follow_moved(site: Site) -> list[Bundle]:
+    """Find the active models whose folder is gone where this program has them, and note it.
+
+    A program that is installed anew, elsewhere, brings the bundle that ships with it along.
+
+    Returns
+    -------
+    list of Bundle
+        Those that were found, where they are now.
+    """
+    gone = {model.digest: model.folder for model in vanished(active_table(site))}
+    found: dict[str, Bundle] = {}
+    for bundle in list_bundles(site.settings) if gone else ():
+        if not isinstance(bundle, BundleInvalid) and bundle.digest in gone:
+            found.setdefault(bundle.digest, bundle)
+    if found:
+        with site.database.write() as session:
+            for digest, bundle in found.items():
+                activation.note_moved(session, digest, gone[digest], str(bundle.folder))
+    return list(found.values())
 
 
 def deactivate(site: Site, named: str | None = None) -> str | None:

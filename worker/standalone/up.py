@@ -20,7 +20,8 @@ from worker.config.certificates import require_destination_certificates, require
 from worker.config.dicom_peers import own_peer
 from worker.config.settings import Settings
 from worker.installation import Site
-from worker.model_registry.bundles import activate, list_bundles
+from worker.model_registry.active_models import active_table, vanished
+from worker.model_registry.bundles import activate, follow_moved, list_bundles
 from worker.queue.embedded_server import start_embedded
 from worker.runtime.parent_death import die_with_parent
 from worker.runtime.ports import StartFailed, require_port
@@ -147,6 +148,13 @@ def _active_names(site: Site, console: Console) -> str | None:
             with site.database.read() as session:  # another process may have activated one meanwhile: it stays
                 active = activation.active_models(session)
             break
+    for bundle in follow_moved(site):
+        console.print(f"model [bold]{marked(bundle.name)}[/] is read from {marked(str(bundle.folder))} now")
+    for model in vanished(active_table(site)):
+        console.print(
+            f"[yellow]the bundle of {marked(model.name)} is gone from {marked(model.folder)}: what it reads waits[/] "
+            "(bring it back, or 'cxr-triage model activate NAME' with another)"
+        )
     return active.name or None
 
 
