@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import replace
 from datetime import datetime, timedelta
 
-from sqlalchemy import and_, exists, func, select, update
+from sqlalchemy import and_, func, select, update
 
 from db.analysis.states import lock_studies, lock_studies_of_analyses, refresh, refresh_analysed
 from db.engine.leases import ENQUEUED_AHEAD, LONGEST_WAIT, Claimed, Leases
@@ -47,6 +47,7 @@ def claim(
             .values(reason=f"stopped after {max_attempts} attempts: {last}", reason_code=code)
         )
         refresh_analysed(session, [analysis_id])
+        _note_news(session, analysis_id, now)
         return None
     claim, taken = _LEASES.claim(session, [analysis_id], owner=owner, now=now, lease=lease)
     if not taken:
@@ -139,11 +140,7 @@ def complete(session: Session, claimed: ClaimedAnalysis, result: AnalysisResult,
     )
     session.add(LogitMaps(analysis_id=claimed.id, data=result.maps, affine=list(result.affine)))
     refresh(session, [claimed.instance_id])
-    # a result that came days after its image is news, too; one that a job made of an old study is not
-    is_live = exists().where(Analysis.id == claimed.id, Analysis.queue == LIVE)
-    session.execute(
-        update(Study).where(Study.id == claimed.study_id, Study.latest_at < now, is_live).values(latest_at=now)
-    )
+    _note_news(session, claimed.id, now)
     return True
 
 
@@ -153,7 +150,23 @@ def end(session: Session, claimed: Claimed, *, state: str, reason: str, code: Re
     ended = _LEASES.end(session, claimed, state=state, reason=reason, reason_code=code, finished_at=now)
     if ended:
         refresh_analysed(session, [claimed.id])
+        _note_news(session, claimed.id, now)
     return ended
+
+
+def _note_news(session: Session, analysis_id: int, now: datetime) -> None:
+    """Put the study of an analysis that has ended on the open worklist: an end days after the image is news, too.
+
+    One that a job brought to an old study is not.
+    """
+    study = (
+        select(Instance.study_id)
+        .join(Analysis, Analysis.instance_id == Instance.id)
+        .where(Analysis.id == analysis_id, Analysis.queue == LIVE)
+    )
+    session.execute(
+        update(Study).where(Study.id == study.scalar_subquery(), Study.latest_at < now).values(latest_at=now)
+    )
 
 
 def is_known(session: Session, analysis_id: int) -> bool:

@@ -18,6 +18,7 @@ from db.analysis.states import refresh
 from db.engine.session import Database, Session
 from db.intake.instances import record_instance
 from db.model_registry import activation
+from db.reasons import ReasonCode
 from db.records import FindingRecord, NewInstance, Queued, Recorded, StudyIdentity
 from db.tables.analyses import Analysis
 from db.tables.gate import GateDecision
@@ -102,6 +103,24 @@ def test_same_bytes_again_open_no_list_and_other_bytes_do(with_model: Database, 
 
 def test_result_that_comes_days_late_is_seen_on_the_open_list(with_model: Database, new_instance: Make) -> None:
     read(with_model, new_instance(received_at=NOON - timedelta(days=5)), HIGH, ended=NOON)
+    assert order(with_model, NOON) == ["1.2.1"]
+
+
+@pytest.mark.parametrize("attempts", [0, 3])
+def test_reading_that_fails_days_late_is_seen_on_the_open_list(
+    with_model: Database, new_instance: Make, attempts: int
+) -> None:
+    """Who looks at the open list alone must learn that no opinion will come; out of attempts, or by its pixels."""
+    with with_model.write() as session:
+        recorded = record_instance(session, new_instance(received_at=NOON - timedelta(days=5)))
+        session.execute(update(Analysis).values(attempts=attempts))
+    assert order(with_model, NOON) == []
+    with with_model.write() as session:
+        assert recorded.analysis_id is not None
+        claimed = lifecycle.claim(session, recorded.analysis_id, owner="me", now=NOON, lease=LEASE, max_attempts=3)
+        if claimed is not None:
+            code = ReasonCode.PIXELS_UNREADABLE
+            lifecycle.end(session, claimed, state="failed", reason="unreadable", code=code, now=NOON)
     assert order(with_model, NOON) == ["1.2.1"]
 
 
