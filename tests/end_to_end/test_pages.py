@@ -151,6 +151,15 @@ def test_a_reader_sees_a_study_arrive_opens_it_and_fades_its_overlay(
     for path in ("/", "/ledger", "/system"):
         seen.open(path)
         seen.is_as_wide_as_its_window()
+
+    # letters typed into the search are no keys of the list
+    page.goto(seen.address + "/earlier")
+    page.fill("input[name=patient_id]", film.patient_id)
+    page.keyboard.press("Enter")
+    page.wait_for_selector(row)
+    page.fill("input[name=accession_number]", "")
+    page.keyboard.type("jk")
+    assert page.input_value("input[name=accession_number]") == "jk"
     assert seen.complaints == []
     assert seen.foreign == []
     site.assert_logs_clean([image, other])

@@ -1,7 +1,7 @@
 // Keys of the worklist: a row is selected by focusing the link to its study.
 
 document.addEventListener("keydown", (event) => {
-  if (event.ctrlKey || event.metaKey || event.altKey) return;
+  if (event.ctrlKey || event.metaKey || event.altKey || event.target.matches("input, select")) return;
   const step = { j: 1, ArrowDown: 1, k: -1, ArrowUp: -1 }[event.key];
   if (!step) return;
   const links = [...document.querySelectorAll("#rows a.open")];
