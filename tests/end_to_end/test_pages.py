@@ -147,6 +147,9 @@ def test_a_reader_sees_a_study_arrive_opens_it_and_fades_its_overlay(
     page.evaluate(
         "document.querySelectorAll('.switcher .numbers').forEach((each) => each.textContent = '0.40 not counted')"
     )
+    page.evaluate("document.querySelector('.verdict .state').textContent = 'no AI result'")
+    page.evaluate("document.querySelector('.verdict .priority').textContent = '◇ MEDIUM'")
+    page.evaluate("document.querySelector('.verdict .waiting').textContent = '59 min'")
     seen.is_as_wide_as_its_window()
     for path in ("/", "/ledger", "/system"):
         seen.open(path)
