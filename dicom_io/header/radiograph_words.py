@@ -16,11 +16,12 @@ _VIEWS = {
         ポータブル 포터블 床旁 床边 床邊
         """,
     "SUPINE": "SUPINE SUPIN SUPINO SUPINA RUCKENLAGE RUECKENLAGE RUGLIGGING 仰卧 仰臥 앙와위",
-    "FRONTAL": "FRONTAL FRONTALE FRONTALES FACE FRENTE ПРЯМАЯ ПРЯМОЙ 正面 正位 정면",
+    "FRONTAL": "FRONTAL FRONTALE FRONTALES FACE FRENTE ПРЯМАЯ ПРЯМОЙ 正面 正位 正侧位 正側位 정면",
     # with OBLIQUE or DECUBITUS these words are part of another view's name
     "LATERAL": """
         LAT LATS LLAT RLAT LATL LATR LATD LATG LATERAL LATERALS LATERALE LATERALES LATERALER LATERALEN LATERALIS
         LATERAAL LATERALNA LATERALNE LATERALNI LATERALNY LATERALLY LATERO LATEROLATERAL LATEROLATERALE LLATERAL RLATERAL
+        LTLAT RTLAT
         """,
     "PROFILE": """
         LL RL XTL XTLAT SAGITTAL PROFIL PROFILS PROFILO PERFIL PROFIEL SEITL SEITLICH SEITLICHE SEITLICHER
@@ -111,6 +112,8 @@ _PHRASES = tuple(
         (rf"{_POSTERIOR}{_BETWEEN}(?:TO\s+)?{_ANTERIOR}|ACHTER{_BETWEEN}VOOR[A-Z]*|DORSO{_BETWEEN}VENTRALE?", "PA"),
         (rf"(?:CROSS|X){_BETWEEN}TABLE", "CROSSTABLE"),
         (rf"PORT{_BETWEEN}(?:A{_BETWEEN})?CATH[A-Z]*", "CATHETER"),  # no word for a mobile unit
+        # latero-laterale; L.L.D. is a decubitus, R.L.L. and L.L.L. are lobes
+        (r"(?<!\b[A-Z][./-])L[./-]\s?L(?![./-]\s?[A-Z])", "LL"),
     )
 )
 

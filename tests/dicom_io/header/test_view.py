@@ -23,6 +23,7 @@ SPELLINGS = {
         CHESTLAT|CHEST LAT|PORTABLE LATERAL|SUPINE LATERAL|CROSS-TABLE LATERAL|XTABLE LAT|X-TABLE LATERAL|XTL|LAT2|
         DORSAL DECUBITUS LATERAL|Thorax seitlich|Thorax seitl.|seitliche Aufnahme|THORAX LATERALER STRAHLENGANG|PROFIL|
         Profil gauche|thorax de profil|PERFIL|Tórax perfil|LAT. IZQ.|LATERAL IZQUIERDA|latero-laterale|TORACE LL|
+        RX TORACE L.L.|TORACE L-L|TORACE L/L|L. L.|LTLAT|RTLAT|
         Proiezione laterale|DWARS|X-thorax dwars|zijdelings|lateraal|sidebilde|boczne|боковая проекция|Πλάγια|胸部側面|
         胸部侧位|흉부 측면|胸部LAT
         """,
@@ -45,8 +46,9 @@ SPELLINGS = {
     "LORDOTIC": "LORDOTIC|AP LORDOTIC|lordotisch",
     "": """
         FRONTAL|DE FACE|PA/AP|PA AND LAT|PA/LAT|PALAT|AP & LATERAL|p.a. und seitlich|face et profil|PA Y LATERAL|
-        LATERALITY UNKNOWN|BILATERAL|UNILATERAL|LATER|PAIN|PALATE|PATIENT|APEX|CHEST|STEHEND|UPRIGHT|1|X|L|正面|
-        CHEST PORT-A-CATH|Port à Cath|PORT CATHETER
+         PA e L.L.|P.A. + L-L|胸部正侧位|胸部正側位|R.L.L.|L.L.L.|
+         LATERALITY UNKNOWN|BILATERAL|UNILATERAL|LATER|PAIN|PALATE|PATIENT|APEX|CHEST|STEHEND|UPRIGHT|1|X|L|正面|
+         CHEST PORT-A-CATH|Port à Cath|PORT CATHETER
         """,
 }
 
