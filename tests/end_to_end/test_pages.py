@@ -157,7 +157,7 @@ def test_a_reader_sees_a_study_arrive_opens_it_and_fades_its_overlay(
 
     # letters typed into the search are no keys of the list
     page.goto(seen.address + "/earlier")
-    page.fill("input[name=patient_id]", film.patient_id)
+    page.fill("input[name=patient_id]", image.patient_id)
     page.keyboard.press("Enter")
     page.wait_for_selector(row)
     page.fill("input[name=accession_number]", "")
