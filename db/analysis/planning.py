@@ -21,6 +21,7 @@ from db.tables.gate import GateDecision
 from db.tables.model_registry import Model
 from db.tables.studies import Instance, Location
 
+_RANKED_AT_ONCE = 50  # studies a transaction; each takes some statements, while other writers wait
 _AT_ONCE = 500  # ids a statement; each is a bound variable, of which SQLite takes 32,766
 
 # what waits, or what no active model read: it has no result
@@ -148,10 +149,11 @@ def retarget(database: Database, now: datetime, rank: Callable[[Session, int], o
             refresh(session, part)
         if rank is not None:
             with database.read() as session:
-                studies = session.scalars(select(Instance.study_id).where(Instance.id.in_(part)).distinct()).all()
-            for study in studies:
-                if study is not None:
-                    with database.write() as session:
+                found = session.scalars(select(Instance.study_id).where(Instance.id.in_(part)).distinct())
+                studies = [study for study in found if study is not None]
+            for first in range(0, len(studies), _RANKED_AT_ONCE):
+                with database.write() as session:
+                    for study in studies[first : first + _RANKED_AT_ONCE]:
                         rank(session, study)
     with database.write() as session:
         note_routing_applied(session, revision)

@@ -3,15 +3,15 @@
 Every choice, fallback and assumption is noted in the record that is kept with the result.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 
-from pydicom.dataset import FileDataset
+from pydicom.dataset import Dataset, FileDataset
 
 from dicom_io.header import parsing
 from dicom_io.pixels.contrast import Distribution, distribution
-from dicom_io.pixels.image_pixel_module import PixelDescription
-from dicom_io.pixels.lookup_tables import read_table
+from dicom_io.pixels.image_pixel_module import PixelDescription, PixelsUnreadable
+from dicom_io.pixels.lookup_tables import is_inverting, read_table
 from dicom_io.pixels.luts import DisplaySteps, LookupTable, Range, Rescale, VoiFunction, Window, display
 from dicom_io.pixels.stored_bits import Samples
 
@@ -60,6 +60,7 @@ def _modality(
             return table, ()
         if table is not None:
             said += " show nothing: 99 % of the pixels become one value"
+        _refuse_inverting(sequence, description, f"Modality LUT unusable: {said}")
         record["modality_fallback"] = f"Modality LUT unusable: {said}"
         flags = ("Modality LUT unusable",)
     slope, intercept = parsing.number(dataset, "RescaleSlope"), parsing.number(dataset, "RescaleIntercept")
@@ -101,7 +102,15 @@ def _with_voi(
         record["voi"], chosen = said_of_full, full
     if unusable:
         record["voi_fallback"] = "; ".join(said for _, said in unusable)
+        if not isinstance(chosen, LookupTable):
+            _refuse_inverting(parsing.items(dataset, "VOILUTSequence"), description, record["voi_fallback"])
     return replace(steps, voi=chosen), (*dict.fromkeys(flag for flag, _ in unusable), *noted)
+
+
+def _refuse_inverting(luts: Iterable[Dataset], description: PixelDescription, said: str) -> None:
+    """Refuse an image whose unusable LUTs invert it: what is used in their place would show its negative."""
+    if any(is_inverting(item, description.big_endian) for item in luts):
+        raise PixelsUnreadable(f"{said}; it inverts the image, so that nothing else can stand for it")
 
 
 def _stated(

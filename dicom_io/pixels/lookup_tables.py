@@ -51,6 +51,12 @@ def read_table(item: Dataset, lowest: float, highest: float, big_endian: bool) -
     return LookupTable(first, entries, bits), f"{count} entries from {first}, {bits} bits{said}"
 
 
+def is_inverting(item: Dataset, big_endian: bool) -> bool:
+    """Whether the LUT, or what is there of it, falls from its first to its last word: dark becomes bright."""
+    words = _words(item, "LUTData", big_endian)
+    return len(words) > 1 and bool(words[0] > words[-1])
+
+
 def _entries(words: NDArray[np.uint16], count: int, stated: int) -> NDArray[np.uint16] | None:
     """Return `count` entries; None where there are fewer.
 

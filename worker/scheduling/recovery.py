@@ -50,10 +50,16 @@ def recover_once(settings: Settings, database: Database, app: Celery, process: R
         freed_deliveries = outbox.release_dead(session, process.judge(session, moment), moment)
         created = create_missing(session, moment, RECOVERY_BATCH)
         applied = routing_is_applied(session)
-    if not applied:  # an activation that goes on meets nothing left to change; one whose process died is ended here
-        retarget(database, moment, ranking(settings))
     if freed or freed_deliveries or created:
         _log.info("leases recovered", analyses=freed, deliveries=freed_deliveries, analyses_created=created)
+    queued = _requeue(settings, database, app, process)
+    if not applied:  # an activation that goes on meets nothing left to change; one whose process died is ended here
+        retarget(database, moment, ranking(settings))
+    return queued
+
+
+def _requeue(settings: Settings, database: Database, app: Celery, process: RegisteredProcess) -> int:
+    """Queue again what waits and no message names any more. Returns how many; 0 where the broker is away."""
     try:
         lengths = queue_lengths(settings)
     except BrokerUnavailable as error:

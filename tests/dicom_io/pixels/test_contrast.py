@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from dicom_io.pixels.grayscale import read_grayscale
+from dicom_io.pixels.image_pixel_module import PixelsUnreadable
 from tests.dicom_io.images import image_file
 from tests.dicom_io.pixels.test_grayscale import lut
 
@@ -89,6 +90,24 @@ def test_the_second_lut_is_used_where_the_first_cannot_be() -> None:
     assert image == pytest.approx(CURVE, abs=1e-6)
     assert flags == {"VOI LUT unusable"}
     assert record["voi"].startswith("LUT 2 of 2")
+
+
+@pytest.mark.parametrize("sequence", ["VOILUTSequence", "ModalityLUTSequence"])
+@pytest.mark.parametrize("what", ["cut short", "shows nothing"])
+def test_an_unusable_lut_that_inverts_the_image_is_refused_and_no_window_shows_the_negative(
+    sequence: str, what: str
+) -> None:
+    falling = [4095 - value for value in GAMMA[:3000]] if what == "cut short" else [1, *([0] * 4095)]
+    with pytest.raises(PixelsUnreadable, match="it inverts the image"):
+        shown(BitsStored=12, **{sequence: lut(("US", 0), falling, 12, "OW", 4096)}, **WINDOW)
+
+
+def test_an_unusable_lut_that_inverts_is_no_matter_where_the_next_is_usable() -> None:
+    luts = lut(("US", 0), [4095 - value for value in GAMMA[:3000]], 12, "OW", 4096)
+    luts.extend(lut(("US", 0), [4095 - value for value in GAMMA], 12))  # type: ignore[attr-defined]
+    image, flags, _ = shown(BitsStored=12, VOILUTSequence=luts)
+    assert image == pytest.approx(1 - CURVE, abs=1e-6)
+    assert flags == {"VOI LUT unusable"}
 
 
 # pixels, attributes -> stored values of black and white, number of bits occupied
