@@ -47,6 +47,7 @@ def exported(
     """What `/metrics` really exports: sample name -> labels, of a site with a model, a destination and a refusal."""
     monkeypatch.setenv("CXR_TRIAGE_DESTINATIONS", '[{"name": "pacs", "ae_title": "P", "host": "h", "port": 1}]')
     site = Site(load_settings(home=tmp_path))
+    assert site.store.root.is_dir()  # made at its first use, as a listener does when it starts
     with site.database.write() as session:
         activation.activate(session, MODEL, now())
         record_instance(session, new_instance(1, accepted=False, received_at=now() - timedelta(seconds=5)))

@@ -64,11 +64,11 @@ def prepare(folder: Path) -> None:
     chance = np.random.default_rng(1)
     for label in ("NORMAL", "PNEUMONIA"):
         (folder / "DATA" / label).mkdir(parents=True)
-        for number in range(20):
+        for number in range(24):
             noisy = np.clip(gray + chance.normal(0, 12, gray.shape), 0, 255).astype(np.uint8)
             if label == "PNEUMONIA":
                 noisy[120:180, 60:120] = 255
-            cv2.imwrite(str(folder / "DATA" / label / f"person{number}{label[0]}_1.png"), noisy)
+            cv2.imwrite(str(folder / "DATA" / label / f"case{number}{label[0]}.png"), noisy)
 
 
 def arguments(site: Site, line: str) -> list[str]:
@@ -117,7 +117,9 @@ def test_every_command_that_ends_succeeds_in_the_order_of_the_pages(place: tuple
     failed = {}
     for line in ending:
         code, said = run(site, arguments(site, line))
-        if code != 0 or "Traceback" in said:
+        # the page says of int8 "unless that costs quality": on these few images it may, and the figures are said
+        refused = line.split()[1:3] == ["model", "quantize"] and code == 1 and "int8 is refused: " in said
+        if (code != 0 and not refused) or "Traceback" in said:
             failed[line] = f"exit {code}: {said[-1500:]}"
     assert failed == {}
 
