@@ -19,6 +19,7 @@ from db.tables.audit import Erasure
 from db.tables.base import Base, Installation
 from db.tables.delivery import Delivery
 from db.tables.model_registry import Model, ModelRouting
+from db.tables.tallies import Tally
 from tests.db.analysis.test_lifecycle import LEASE, result
 from tests.db.conftest import NOON, heatmap
 
@@ -51,6 +52,12 @@ def test_erasing_a_study_leaves_no_row_but_the_audit_and_names_every_file(read_s
     assert set(record.uris) == {"store:aa/bb/1.dcm", "store:o"}
     with read_study.read() as session:
         for table in Base.metadata.sorted_tables:
+            if table.name == Tally.__tablename__:  # changes of counts, which add up to nothing
+                sums = select(Tally.kind, Tally.name, Tally.detail, func.sum(Tally.number)).group_by(
+                    Tally.kind, Tally.name, Tally.detail
+                )
+                assert {(*names, number) for *names, number in session.execute(sums) if number} == set()
+                continue
             is_kept = table.name in {each.__tablename__ for each in (Erasure, Installation, Model, ModelRouting)}
             assert session.scalar(select(func.count()).select_from(table)) == is_kept, table.name
         audit = session.scalars(select(Erasure)).one()
