@@ -12,6 +12,7 @@ from pathlib import Path
 import psutil
 
 from tests.benchmarks import decoding, measurements
+from tests.benchmarks.pages import pages
 from tests.benchmarks.receiving import receiving
 
 MEASUREMENTS = {
@@ -19,6 +20,7 @@ MEASUREMENTS = {
     "reading": measurements.reading,
     "jpeg2000": decoding.jpeg2000,
     "latency": measurements.latency,
+    "pages": pages,
 }
 
 
