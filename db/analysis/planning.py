@@ -24,8 +24,10 @@ from db.tables.studies import Instance, Location
 _RANKED_AT_ONCE = 50  # studies a transaction; each takes some statements, while other writers wait
 _AT_ONCE = 500  # ids a statement; each is a bound variable, of which SQLite takes 32,766
 
-# what waits, or what no active model read: it has no result
-_FREE = or_(Analysis.state == "pending", and_(Analysis.state == "not_applicable", Analysis.model_digest == ""))
+# What waits, or what no active model read: it has no result. The states stand in front, as the range of an index.
+_FREE = and_(
+    Analysis.state.in_(("pending", "not_applicable")), or_(Analysis.state == "pending", Analysis.model_digest == "")
+)
 
 
 def queue_of(instance: Instance) -> Queue:
@@ -166,11 +168,7 @@ def _retargeting(session: Session, models: ActiveModels, now: datetime) -> Itera
         select(Analysis.id, Instance.id, Analysis.model_digest, Analysis.preprocessing_id, Instance.age_years)
         .add_columns(Instance.view, Analysis.state, Analysis.reason)
         .join(Instance, Instance.id == Analysis.instance_id)
-        .where(
-            Instance.origin == "live",
-            Analysis.state.in_(("pending", "not_applicable")),
-            or_(Analysis.state == "pending", Analysis.model_digest == ""),
-        )
+        .where(Instance.origin == "live", _FREE)
     )
     moves: dict[ActiveModel, dict[int, int]] = defaultdict(dict)
     nobody: dict[str, dict[int, int]] = defaultdict(dict)

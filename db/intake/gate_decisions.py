@@ -82,6 +82,27 @@ def refused_by_other_rules(session: Session, rules_version: str, after: int, lim
     return _with_uris(session, [(instance, decision) for instance, decision in rows])
 
 
+def add_decision(
+    session: Session, instance: Instance, decision: Decision, now: datetime, *, waits: bool = False
+) -> GateDecision:
+    """Add the row of a decision about a recorded image, which counts from now on; ``waits``: for a model."""
+    row = GateDecision(
+        instance_id=instance.id,
+        origin=instance.origin,
+        rules_version=decision.rules_version,
+        accepted=decision.accepted,
+        rule=decision.rule,
+        reason=decision.reason,
+        facts=decision.facts,
+        flags=list(decision.flags),
+        decided_by=decision.decided_by,
+        decided_at=now,
+        waits=waits,
+    )
+    session.add(row)
+    return row
+
+
 def decide_again(
     session: Session,
     before: DecidedInstance,
@@ -127,20 +148,7 @@ def _decide_again(session: Session, before: DecidedInstance, decision: Decision,
         raise DecidedElsewhere(f"{instance.sop_instance_uid}: another decision was made meanwhile: {former.reason}")
     former.current = former.waits = False
     session.flush()
-    row = GateDecision(
-        instance_id=instance.id,
-        origin=instance.origin,
-        rules_version=decision.rules_version,
-        accepted=decision.accepted,
-        rule=decision.rule,
-        reason=decision.reason,
-        facts=decision.facts,
-        flags=list(decision.flags),
-        decided_by=decision.decided_by,
-        decided_at=now,
-        waits=False,
-    )
-    session.add(row)
+    row = add_decision(session, instance, decision, now)
     if not decision.accepted:
         return None
     models = active_models(session)

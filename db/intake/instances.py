@@ -9,6 +9,7 @@ from db.analysis.planning import new_analysis, queue_of, read_after_all
 from db.analysis.states import refresh
 from db.engine.file_locks import share_file
 from db.engine.session import Session
+from db.intake.gate_decisions import add_decision
 from db.intake.identity_conflicts import contradictions, contradictions_of_repeat, fill_in
 from db.model_registry.activation import active_models
 from db.records import NewInstance, Queued, Recorded
@@ -81,21 +82,8 @@ def record_instance(session: Session, new: NewInstance) -> Recorded:
     session.add(_location(instance.id, new))
     decision = new.decision
     models = active_models(session)
-    session.add(
-        GateDecision(
-            instance_id=instance.id,
-            origin=new.origin,
-            rules_version=decision.rules_version,
-            accepted=decision.accepted,
-            rule=decision.rule,
-            reason=decision.reason,
-            facts=decision.facts,
-            flags=list(decision.flags),
-            decided_at=new.received_at,
-            decided_by=decision.decided_by,
-            waits=decision.accepted and not models and new.origin == "live",
-        )
-    )
+    waits = decision.accepted and not models and new.origin == "live"
+    add_decision(session, instance, decision, new.received_at, waits=waits)
     queued = None
     if decision.accepted and models:
         analysis = new_analysis(instance, models, new.sha256, new.received_at, priority=new.priority, job_id=new.job_id)
