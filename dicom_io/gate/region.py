@@ -79,15 +79,15 @@ def _by_code(code: CodedValue | None) -> Region:
         return Region(source, value, True)
     meaning = standard_meaning(code, REGION_CODES)
     if meaning is None:
-        return _judged(source, value, code.meaning)
+        return _judged(source, value, region_words(code.meaning))
     if meaning in _NO_REGION:
         return Region()
-    region = _judged(source, value, meaning)
+    region = _judged(source, value, region_words(meaning))
     return Region(source, value, False) if region.is_chest is None else region
 
 
-def _judged(source: str, value: str, text: str, *, is_body_part: bool = False) -> Region:
-    chest, other = region_words(text, is_body_part=is_body_part)
+def _judged(source: str, value: str, words: tuple[list[str], list[str]]) -> Region:
+    chest, other = words
     if chest:
         more = [word for word in chest if word == "BABYGRAM"] + other
         return Region(source, value, True, (f"more than the chest: {', '.join(dict.fromkeys(more))}",) if more else ())
@@ -97,5 +97,5 @@ def _judged(source: str, value: str, text: str, *, is_body_part: bool = False) -
 def _by_words(source: str, text: str, *, is_body_part: bool = False) -> Region:
     chest, other = region_words(text, is_body_part=is_body_part)
     if is_body_part:
-        return _judged(source, " ".join(dict.fromkeys(chest + other)), text, is_body_part=True)
+        return _judged(source, " ".join(dict.fromkeys(chest + other)), (chest, other))
     return Region(source, (chest or other)[0], bool(chest)) if chest or other else Region()

@@ -9,13 +9,13 @@ from dicom_io.network.association_items import (
     APPLICATION_CONTEXT,
     ASSOCIATE_AC,
     FIXED,
-    SMALLEST_PDU,
     TRANSFER,
     USER,
     MalformedPdu,
     association_pdu,
     item,
     items,
+    length_fault,
     uid_of,
     user_information,
 )
@@ -48,8 +48,8 @@ def read_acceptance(pdu: bytes, proposed: Mapping[int, Collection[str]]) -> byte
         elif kind == USER:
             user.append(value)
     information, longest = user_information(user)
-    if 0 < longest < SMALLEST_PDU:
-        raise MalformedPdu(f"a maximum PDU length of {longest} bytes has no room for a message")
+    if fault := length_fault(longest):
+        raise MalformedPdu(fault)
     # the titles "shall not be tested when received" (PS3.8 Table 9-17)
     return association_pdu(ASSOCIATE_AC, b"?", b"?", item(APPLICATION, APPLICATION_CONTEXT) + contexts + information)
 

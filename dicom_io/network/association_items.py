@@ -63,6 +63,13 @@ def user_information(values: Iterable[bytes]) -> tuple[bytes, int]:
     return item(USER, item(_LONGEST_PDU, longest.to_bytes(4, "big")) + b"".join(found)), longest
 
 
+def length_fault(longest: int) -> str:
+    """Return why a peer that takes PDUs of at most ``longest`` bytes (0: any) can be sent no message; else empty."""
+    if 0 < longest < SMALLEST_PDU:
+        return f"a maximum PDU length of {longest} bytes has no room for a message"
+    return ""
+
+
 def association_pdu(kind: int, called: bytes, calling: bytes, variable: bytes) -> bytes:
     """An A-ASSOCIATE-RQ or -AC of these items."""
     body = b"\x00\x01\x00\x00" + called.ljust(16) + calling.ljust(16) + bytes(32) + variable

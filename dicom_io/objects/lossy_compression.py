@@ -6,7 +6,7 @@ from pydicom import uid
 from pydicom.dataset import Dataset, FileDataset
 
 from dicom_io.header import parsing
-from dicom_io.pixels.codestream_headers import coding, wavelet_grid
+from dicom_io.pixels.codestream_headers import coding, jpeg_segments, wavelet_grid
 from dicom_io.pixels.encapsulation import begins_item, one_frame
 from dicom_io.pixels.image_pixel_module import PixelsUnreadable
 
@@ -71,19 +71,13 @@ def _method_of(frame: bytes, syntax: str) -> str | None:
     grid = wavelet_grid(frame)
     if grid is not None:  # the 5-3 transform is reversible, the 9-7 is not (ITU-T T.800 A.6.1)
         return None if grid.reversible else _METHODS.get(syntax, _JPEG_2000)
-    if not frame.startswith(b"\xff\xd8"):
-        return _METHODS.get(syntax)
-    position = 2
-    while frame[position] == 0xFF:
-        marker = frame[position + 1]
+    for marker, position in jpeg_segments(frame):
         if marker in _LOSSLESS_FRAMES:
             return None
         if marker in _LOSSY_FRAMES:
             return _JPEG
         if marker == _SOS:  # of JPEG-LS: NEAR, the largest error, follows the components of the scan (T.87 C.2.3)
             return _JPEG_LS if frame[position + 5 + 2 * frame[position + 4]] else None
-        fill = marker == 0xFF
-        position += 1 if fill else 2 + int.from_bytes(frame[position + 2 : position + 4], "big")
     return _METHODS.get(syntax)
 
 

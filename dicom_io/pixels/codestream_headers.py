@@ -1,6 +1,7 @@
 """The headers of compressed frames, read before a decoder gets the frame."""
 
 import struct
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
 
@@ -116,22 +117,23 @@ def frame_header(frame: bytes) -> FrameHeader | None:
         return None
 
 
-def _jpeg_frame(frame: bytes) -> tuple[int | None, int]:
-    """Find the marker that begins the frame of a JPEG, and its position; None where there is none."""
+def jpeg_segments(frame: bytes) -> Iterator[tuple[int, int]]:
+    """Yield each marker of a JPEG or JPEG-LS codestream before its scan data, with its position (ITU-T T.81 B.1.1)."""
     position = 2 if frame.startswith(_JPEG_START) else len(frame)
-    while position < len(frame) - 4:
-        if frame[position] != 0xFF:
-            break
+    while position < len(frame) - 4 and frame[position] == 0xFF:
         marker = frame[position + 1]
-        if marker in _FRAME_MARKERS:
-            return marker, position
         if marker == 0xFF:  # fill byte
             position += 1
-        elif marker in _STANDALONE_MARKERS:
-            position += 2
-        else:
-            position += 2 + struct.unpack_from(">H", frame, position + 2)[0]
-    return None, 0
+            continue
+        yield marker, position
+        position += 2
+        if marker not in _STANDALONE_MARKERS:
+            position += int(struct.unpack_from(">H", frame, position)[0])
+
+
+def _jpeg_frame(frame: bytes) -> tuple[int | None, int]:
+    """Find the marker that begins the frame of a JPEG, and its position; None where there is none."""
+    return next((found for found in jpeg_segments(frame) if found[0] in _FRAME_MARKERS), (None, 0))
 
 
 def _jpeg2000(frame: bytes, position: int) -> FrameHeader:

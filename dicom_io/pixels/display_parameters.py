@@ -89,11 +89,10 @@ def _with_voi(
     chosen: LookupTable | Window | Range
     unusable: list[tuple[str, str]] = []
     full, said_of_full, noted = _range(dataset, description, steps.modality, shown)
-    hides_nothing = flatness(full) != ""  # an image without contrast is flat under every window
     for voi, flag, said in _stated(dataset, description, steps, record):
         if voi is None:
             unusable.append((flag, said))
-        elif not hides_nothing and (how_flat := flatness(voi)):
+        elif (how_flat := flatness(voi)) and not flatness(full):  # what has no contrast is flat under every window
             unusable.append((flag, f"{said} shows nothing: {how_flat}"))
         else:
             record["voi"], chosen, noted = said, voi, ()

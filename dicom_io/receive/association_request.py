@@ -12,13 +12,13 @@ from dicom_io.network.association_items import (
     APPLICATION_CONTEXT,
     ASSOCIATE_RQ,
     FIXED,
-    SMALLEST_PDU,
     TRANSFER,
     USER,
     MalformedPdu,
     association_pdu,
     item,
     items,
+    length_fault,
     title,
     uid_of,
     user_information,
@@ -112,8 +112,8 @@ def _refusal(version: int, calling: str, application: bytes, contexts: int, long
         return Refusal(_CALLING_TITLE, "calling AE title is blank")
     if not contexts:
         return Refusal(_NO_REASON, "no presentation context is proposed")
-    if 0 < longest < SMALLEST_PDU:
-        return Refusal(_NO_REASON, f"a maximum PDU length of {longest} bytes has no room for a message")
+    if fault := length_fault(longest):
+        return Refusal(_NO_REASON, fault)
     return None
 
 
