@@ -1,6 +1,6 @@
 """Metrics of each domain and label, with 95 % confidence intervals over patients."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -52,6 +52,34 @@ def metrics_by_label(
     return cells
 
 
+def interval_over_patients(
+    statistics: Callable[[NDArray[np.intp]], float | tuple[float, ...]], patients: NDArray[np.str_], seed: int = 2026
+) -> NDArray[np.float64]:
+    """Return the 95 % interval of statistics, from `RESAMPLES` bootstrap resamples of patients.
+
+    Parameters
+    ----------
+    statistics
+        Returns them for the images with these indices; nan: not defined for these, left out.
+    patients
+        str [n]: patient of each image.
+    seed
+        Of the resamples.
+
+    Returns
+    -------
+    float64 [2] or [2, statistics]: lower and upper ends.
+    """
+    names, patient_of = np.unique(patients, return_inverse=True)
+    images_of = [np.flatnonzero(patient_of == patient) for patient in range(len(names))]
+    random = np.random.default_rng(seed)
+    resampled = [
+        statistics(np.concatenate([images_of[i] for i in random.integers(0, len(names), len(names))]))
+        for _ in range(RESAMPLES)
+    ]
+    return np.asarray(np.nanpercentile(np.array(resampled), INTERVAL, axis=0))
+
+
 def label_metrics(
     targets: NDArray[np.float32],
     probabilities: NDArray[np.float32],
@@ -87,20 +115,11 @@ def label_metrics(
         rates = sensitivity_specificity(truth, positive[rows], 0.5)
         return auroc(truth, scores), average_precision(truth, scores), *rates, brier(truth, scores)
 
-    names, patient_of = np.unique(patients, return_inverse=True)
-    images_of = [np.flatnonzero(patient_of == patient) for patient in range(len(names))]
-    random = np.random.default_rng(seed)
-    resampled = np.array(
-        [
-            metrics(np.concatenate([images_of[i] for i in random.integers(0, len(names), len(names))]))
-            for _ in range(RESAMPLES)
-        ]
-    )
-    low, high = np.nanpercentile(resampled, INTERVAL, axis=0)
+    low, high = interval_over_patients(metrics, patients, seed)
     values, counts = np.unique(thresholds, return_counts=True)
     cell: dict[str, Any] = {
         "images": len(targets),
-        "patients": len(names),
+        "patients": len(np.unique(patients)),
         "positives": int((targets == 1).sum()),
         "threshold": float(values[counts.argmax()]),
         "confusion": _confusion(targets, positive),

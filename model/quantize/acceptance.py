@@ -19,6 +19,7 @@ from model.bundle.training_distribution import TrainingDistribution
 from model.engine.opening import open_engine
 from model.engine.protocol import Engine
 from model.evaluate.metrics import auroc
+from model.evaluate.metrics_with_intervals import interval_over_patients
 from model.evaluate.predictions import calibrate, predict
 from model.quantize.images import QuantizationImages
 
@@ -36,7 +37,6 @@ CHANGED_CALLS = 0.05
 """Limit of the share of positive calls that int8 loses, and of those that it adds: of all labels together, and of each
 label with at least `ENOUGH_CALLS`."""
 ENOUGH_CALLS = 20
-RESAMPLES = 1000
 
 
 OUT_OF_DISTRIBUTION_CHANGED = 0.05
@@ -221,15 +221,13 @@ def paired_interval(
         str [n].
     """
     known = np.isfinite(targets)
-    names, patient_of = np.unique(patients[known], return_inverse=True)
-    images_of = [np.flatnonzero(patient_of == patient) for patient in range(len(names))]
-    random = np.random.default_rng(seed)
-    changes = []
-    for _ in range(RESAMPLES):
-        rows = np.concatenate([images_of[i] for i in random.integers(0, len(names), len(names))])
-        truth = targets[known][rows]
-        changes.append(auroc(truth, after[known][rows]) - auroc(truth, before[known][rows]))
-    low, high = np.nanpercentile(changes, (2.5, 97.5))
+    truth, scores = targets[known], (before[known], after[known])
+
+    def change(rows: NDArray[np.intp]) -> float:
+        one, other = (auroc(truth[rows], each[rows]) for each in scores)
+        return other - one
+
+    low, high = interval_over_patients(change, patients[known], seed)
     return float(low), float(high)
 
 
